@@ -1,0 +1,96 @@
+"""Lets clients in through the listeners, as far as there are descriptors for them."""
+
+import errno
+import logging
+import selectors
+import socket
+from collections.abc import Callable
+from functools import partial
+from math import inf
+from time import monotonic
+from typing import Any
+
+from ackd.listener import BACKLOG, Listeners, name
+from ackd.records import Kind
+
+log = logging.getLogger("ackd")
+
+# Clients let in before those who are inside have their turn again.
+TURN = 64
+# Seconds after which accepting is tried again where descriptors had run out.
+PAUSE = 0.25
+
+_NO_DESCRIPTORS = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+
+
+class Acceptor:
+    """Accepts on all listeners; `welcome` gets each socket, its address, and the listener's name.
+
+    Without descriptors the listeners are put aside, or they would be reported as readable over and
+    over again; the clients wait in their backlog.
+    """
+
+    def __init__(
+        self,
+        selector: selectors.BaseSelector,
+        welcome: Callable[[socket.socket, Any, str], None],
+    ) -> None:
+        self.listeners: Listeners = {}
+        self.paused_until = inf
+        self._selector = selector
+        self._welcome = welcome
+        self._told = False
+
+    def change(self, listeners: Listeners) -> None:
+        """Accept on these from now on; who waits before another one is still let in."""
+        self.resume()
+        before, self.listeners = self.listeners, listeners
+        for listener in before.values():
+            if listener not in listeners.values():
+                self._accept(listener, name(listener), BACKLOG)
+                self._selector.unregister(listener)
+                listener.close()
+        for listener in listeners.values():
+            if listener not in before.values():
+                self._register(listener)
+
+    def resume(self) -> None:
+        """Accept again: descriptors have become free, or may have."""
+        if self.paused_until < inf:
+            self.paused_until = inf
+            for listener in self.listeners.values():
+                self._register(listener)
+
+    def _register(self, listener: socket.socket) -> None:
+        on_readable = partial(self._on_readable, listener, name(listener))
+        self._selector.register(listener, selectors.EVENT_READ, on_readable)
+
+    def _on_readable(self, listener: socket.socket, listener_name: str) -> None:
+        shortage = self._accept(listener, listener_name, TURN)
+        if shortage and self.paused_until == inf:
+            self._pause(shortage)
+
+    def _accept(self, listener: socket.socket, listener_name: str, turn: int) -> OSError | None:
+        """Let up to `turn` clients in; return the error if there was no descriptor for one."""
+        for _ in range(turn):
+            try:
+                client, address = listener.accept()
+            except BlockingIOError:
+                self._told = False
+                return None
+            except OSError as error:
+                if error.errno in _NO_DESCRIPTORS:
+                    return error
+                continue  # an error of the client's, who has gone already: accept(2)
+            client.setblocking(False)
+            self._welcome(client, address, listener_name)
+        return None
+
+    def _pause(self, shortage: OSError) -> None:
+        self.paused_until = monotonic() + PAUSE
+        for listener in self.listeners.values():
+            self._selector.unregister(listener)
+        if not self._told:
+            self._told = True
+            text = "can't accept further clients, they wait: %s; LimitNOFILE= sets how many can"
+            log.error(text, shortage.strerror, extra={"kind": Kind.NO_DESCRIPTORS})

@@ -1,0 +1,247 @@
+"""The configuration file: YAML with flat keys, each checked where it stands."""
+
+import difflib
+import ipaddress
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from math import isfinite
+from typing import Any
+
+import yaml
+
+DEFAULT_PATH = "/etc/ackd.yaml"
+DEFAULT_PORT = 10008
+DEFAULT_BIND = ("127.0.0.1", "::1")
+_LONGEST_LINE = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """All settings, each as etc/ackd.yaml explains it. Times are in seconds, sizes in bytes."""
+
+    bind: tuple[str, ...] = DEFAULT_BIND
+    port: int = DEFAULT_PORT
+    greeting: str = "Connect"
+    ack: str = "thank you client, you data is Received success"
+    max_payload: int = 65536
+    max_connections: int = 4096
+    max_connections_per_client: int | None = None
+    idle_timeout: float = 600
+    journal_wait: float = 10
+    debug: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong, and where: `line` and `column` count from 1, 0 is nowhere."""
+
+    file: str
+    line: int
+    column: int
+    text: str
+
+    def __str__(self) -> str:
+        place = f":{self.line}:{self.column}" if self.line else ""
+        return f"{self.file}{place}: {self.text}"
+
+
+class ConfigError(Exception):
+    """A configuration that can't be used; `problems` has all that is wrong with it."""
+
+    def __init__(self, *problems: Problem) -> None:
+        super().__init__("\n".join(map(str, problems)))
+        self.problems = problems
+
+
+class BadValueError(ValueError):
+    """A value that a key can't have; `item` is its place in a list, from 0."""
+
+    def __init__(self, text: str, item: int | None = None) -> None:
+        super().__init__(text)
+        self.item = item
+
+
+def load(path: str, optional: bool = False) -> Config:
+    """Return the configuration in a file; the defaults where an `optional` one isn't there.
+
+    Raises ConfigError.
+    """
+    try:
+        with open(path, "rb") as file:
+            text = file.read()
+    except OSError as error:
+        if optional and isinstance(error, FileNotFoundError):
+            return Config()
+        raise ConfigError(Problem(path, 0, 0, f"{error.strerror}")) from error
+    return parse(text, path)
+
+
+def parse(text: bytes, file: str) -> Config:
+    """Return the configuration that a file's text gives; `file` names it in ConfigError."""
+    reader = _Reader(file)
+    values = reader.read(text)
+    if reader.problems:
+        raise ConfigError(*sorted(reader.problems, key=lambda p: (p.line, p.column)))
+    return Config(**values)
+
+
+def check(key: str, value: object) -> Any:
+    """Return a key's value as `Config` has it; raises BadValueError."""
+    return _CHECKS[key](value)
+
+
+class _Reader:
+    """Reads one file and collects all that is wrong with it."""
+
+    def __init__(self, file: str) -> None:
+        self.problems: list[Problem] = []
+        self._file = file
+        self._lines: dict[str, int] = {}
+
+    def read(self, text: bytes) -> dict[str, Any]:
+        try:
+            loader = yaml.SafeLoader(text.decode())
+            return dict(self._entries(loader, loader.get_single_node()))
+        except UnicodeDecodeError as error:
+            self._after(text[: error.start].decode(), "is not UTF-8 from here on")
+        except yaml.reader.ReaderError as error:
+            self._after(text.decode()[: error.position], error.reason)
+        except yaml.MarkedYAMLError as error:
+            self._at(error.problem_mark or error.context_mark, str(error.problem))
+        except RecursionError:
+            self._at(None, "is nested too deeply")
+        return {}
+
+    def _entries(
+        self, loader: yaml.SafeLoader, root: yaml.Node | None
+    ) -> Iterator[tuple[str, Any]]:
+        if root is None or root.tag == "tag:yaml.org,2002:null":
+            return
+        if not isinstance(root, yaml.MappingNode):
+            self._at(root.start_mark, "must consist of lines like `port: 10008`")
+            return
+        for key_node, node in root.value:
+            key = str(key_node.value)
+            if self._is_known(key, key_node.start_mark):
+                yield from self._value(key, node, loader)
+
+    def _is_known(self, key: str, mark: yaml.Mark) -> bool:
+        if key not in _CHECKS:
+            near = difflib.get_close_matches(key, _CHECKS, n=1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            self._at(mark, f"{key}: there is no such key{hint}")
+            return False
+        if key in self._lines:
+            self._at(mark, f"{key}: has been set before, in line {self._lines[key]}")
+            return False
+        self._lines[key] = mark.line + 1
+        return True
+
+    def _value(
+        self, key: str, node: yaml.Node, loader: yaml.SafeLoader
+    ) -> Iterator[tuple[str, Any]]:
+        try:
+            value = loader.construct_object(node, deep=True)
+            yield key, check(key, value)
+        except yaml.MarkedYAMLError as error:
+            self._at(error.problem_mark, f"{key}: {error.problem}")
+        except BadValueError as error:
+            item = node if error.item is None else node.value[error.item]
+            self._at(item.start_mark, f"{key}: {error}")
+        except ValueError as error:  # of PyYAML, for a date like 2026-99-99
+            self._at(node.start_mark, f"{key}: {error}")
+
+    def _after(self, text: str, problem: str) -> None:
+        """Note a problem with the character behind `text`, where PyYAML knows no line."""
+        line, column = text.count("\n") + 1, len(text) - text.rfind("\n")
+        self.problems.append(Problem(self._file, line, column, problem))
+
+    def _at(self, mark: yaml.Mark | None, text: str) -> None:
+        line, column = (mark.line + 1, mark.column + 1) if mark else (0, 0)
+        self.problems.append(Problem(self._file, line, column, text))
+
+
+def _whole_number(low: int, high: int) -> Callable[[object], int]:
+    def check_number(value: object) -> int:
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise BadValueError(f"{value!r} is not a whole number")
+        if not low <= value <= high:
+            raise BadValueError(f"{value} is not between {low} and {high}")
+        return value
+
+    return check_number
+
+
+def _or_none(check_value: Callable[[object], int]) -> Callable[[object], int | None]:
+    return lambda value: None if value is None else check_value(value)
+
+
+def _seconds(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
+        raise BadValueError(f"{value!r} is not a number of seconds")
+    if value < 0:
+        raise BadValueError(f"{value} is less than 0")
+    return value
+
+
+def _truth(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise BadValueError(f"{value!r} is neither true nor false")
+    return value
+
+
+def _one_line(value: object) -> str:
+    if not isinstance(value, str):
+        raise BadValueError(f"{value!r} is not text; put it in quotes")
+    if "\n" in value:
+        raise BadValueError("holds a newline, but can only be one line")
+    if len(value) > _LONGEST_LINE:
+        raise BadValueError(f"is longer than {_LONGEST_LINE} characters")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise BadValueError(f"{value!r} has characters that UTF-8 doesn't") from None
+    return value
+
+
+def _ack(value: object) -> str:
+    text = _one_line(value)
+    if text.startswith("not received"):
+        raise BadValueError("begins with `not received`, which clients take for the opposite")
+    return text
+
+
+def _addresses(value: object) -> tuple[str, ...]:
+    if not isinstance(value, list):
+        return (_address(value, None),)
+    if not value:
+        raise BadValueError("needs one address at least")
+    addresses: list[str] = []
+    for number, item in enumerate(value):
+        address = _address(item, number)
+        if address in addresses:
+            raise BadValueError(f"{address} is there twice", number)
+        addresses.append(address)
+    return tuple(addresses)
+
+
+def _address(value: object, item: int | None) -> str:
+    try:
+        return str(ipaddress.ip_address(value if isinstance(value, str) else ""))
+    except ValueError:
+        text = f"{value!r} is not an IPv4 or IPv6 address, such as 192.168.150.1 or ::1"
+        raise BadValueError(text, item) from None
+
+
+_CHECKS: dict[str, Callable[[object], Any]] = {
+    "bind": _addresses,
+    "port": _whole_number(0, 65535),
+    "greeting": _one_line,
+    "ack": _ack,
+    "max_payload": _whole_number(1, 131072),
+    "max_connections": _whole_number(1, 1_000_000),
+    "max_connections_per_client": _or_none(_whole_number(1, 1_000_000)),
+    "idle_timeout": _seconds,
+    "journal_wait": _seconds,
+    "debug": _truth,
+}

@@ -1,0 +1,283 @@
+"""One accepted socket: what it reads is recorded, what is recorded is acknowledged."""
+
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from math import inf
+from time import monotonic
+
+from ackd.counters import Counters
+from ackd.protocol import ServerProtocol
+from ackd.recorder import Recorder
+from ackd.records import Kind, Origin, Priority, Record
+
+# One read. Larger ones did not make a difference; it bounds what a connection holds unrecorded.
+CHUNK = 65536
+
+
+class Wait(Enum):
+    """The one thing that a connection waits for."""
+
+    READ = "the client's next bytes"
+    WRITE = "the client to read its replies"
+    JOURNAL = "its turn to have payloads recorded"
+    LINGER = "the client to close as well"
+    NOTHING = "nothing, it is closed"
+
+
+class Reason(Enum):
+    """Why a connection ended, as its record says it."""
+
+    CLIENT = "the client closed it"
+    LOST = "lost"
+    IDLE = "silent for too long"
+    STOP = "ackd stopped"
+    TURNED_AWAY = "turned away"
+
+
+@dataclass(slots=True)
+class Timeouts:
+    """Seconds for each kind of waiting; inf is for ever."""
+
+    idle: float
+    journal: float = inf
+    linger: float = 2.0
+
+    def of(self, wait: Wait) -> float:
+        """Return how long a connection may wait so."""
+        if wait is Wait.READ or wait is Wait.WRITE:
+            return self.idle
+        if wait is Wait.JOURNAL:
+            return self.journal
+        return self.linger if wait is Wait.LINGER else inf
+
+
+@dataclass(slots=True)
+class Surroundings:
+    """What all connections of one server share; `changed` is told of each change of `wait`."""
+
+    recorder: Recorder
+    timeouts: Timeouts
+    counters: Counters
+    changed: Callable[["Connection"], None]
+    debug: bool = False
+    draining: bool = False
+
+
+class Connection:
+    """A client that is served.
+
+    The handlers are called by the loop when what `wait` names has happened; an OSError that they
+    raise is the connection's end, and the caller's to deal with by `close`.
+    """
+
+    __slots__ = (
+        "_around",
+        "_eof",
+        "_head",
+        "_origin",
+        "_output",
+        "_socket",
+        "_started",
+        "deadline",
+        "protocol",
+        "reason",
+        "scheduled",
+        "served",
+        "wait",
+    )
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        origin: Origin,
+        protocol: ServerProtocol,
+        around: Surroundings,
+    ) -> None:
+        self.protocol = protocol
+        self.wait = Wait.NOTHING
+        self.reason = Reason.CLIENT
+        self.deadline = self.scheduled = inf
+        self.served = False
+        self._socket = sock
+        self._origin = origin
+        self._around = around
+        self._started = monotonic()
+        self._head = b""  # made with the first payload: most idle clients need none
+        self._output = b""
+        self._eof = False
+
+    @property
+    def peer(self) -> str:
+        """The client's address."""
+        return self._origin.peer
+
+    def fileno(self) -> int:
+        """Return the socket's descriptor."""
+        return self._socket.fileno()
+
+    def greet(self, greeting: bytes) -> None:
+        """Send the greeting, then serve."""
+        self.served = True
+        if self._around.debug:
+            self._introduce()
+        self._send(greeting)
+        self._settle()
+
+    def turn_away(self, line: bytes) -> None:
+        """Send `line` in the place of the greeting, then close."""
+        self._send(line)
+        self.finish(Reason.TURNED_AWAY)
+
+    def on_readable(self) -> None:
+        """Read once: record the payloads, then acknowledge what was recorded."""
+        if self._around.recorder.blocked:
+            self._await(Wait.JOURNAL)
+            return
+        self._receive()
+        self.record()
+
+    def record(self) -> None:
+        """Have waiting payloads recorded, acknowledge those that were, see what comes next."""
+        protocol, around = self.protocol, self._around
+        taken = around.recorder.write(self._head, protocol.sequence, protocol.payloads)
+        around.counters.acknowledged += taken
+        self._send(protocol.acknowledge(taken))
+        self._settle()
+
+    def on_deadline(self) -> None:
+        """Give up what the connection has waited for."""
+        match self.wait:
+            case Wait.READ:
+                self.finish(Reason.STOP if self._around.draining else Reason.IDLE)
+            case Wait.JOURNAL:
+                self._refuse("the journal can't be reached")
+            case _:
+                self.close(Reason.IDLE if self.wait is Wait.WRITE else self.reason)
+
+    def wait_anew(self) -> None:
+        """Count the deadline from now, as after a change of the timeouts."""
+        self.deadline = monotonic() + self._around.timeouts.of(self.wait)
+
+    def _refuse(self, reason: str) -> None:
+        """Answer what waits, or what has arrived meanwhile, that it was not received."""
+        if not self.protocol.payloads:
+            self._receive()
+        self._around.counters.refused += len(self.protocol.payloads)
+        self._send(self.protocol.refuse(reason))
+        self._settle()
+
+    def on_writable(self) -> None:
+        """Send more of the replies that the client had no room for."""
+        self._output = self._output[self._socket.send(self._output) :]
+        self._settle()
+
+    def on_linger(self) -> None:
+        """Read what the client still sends and forget it.
+
+        Closing with unread input would reset the connection, and the reset would overtake replies
+        that are still on their way: RFC 1122, 4.2.2.13.
+        """
+        if not self._socket.recv(CHUNK):
+            self.close(self.reason)
+
+    def finish(self, reason: Reason) -> None:
+        """Say nothing more, and close when the client has: nothing that was said is lost."""
+        self.reason = reason
+        self._socket.shutdown(socket.SHUT_WR)
+        self._await(Wait.LINGER)
+
+    def close(self, reason: Reason, why: str = "") -> None:
+        """Close at once; `why` is the system's own word for it, where there is one."""
+        self._await(Wait.NOTHING)
+        self._socket.close()
+        if self._head:
+            self._take_leave(why or reason.value)
+
+    def _receive(self) -> None:
+        data = self._socket.recv(CHUNK)
+        if not data:
+            self.protocol.receive_eof()
+            self._eof = True
+            return
+        if not self._head:
+            self._introduce()
+        refused = self.protocol.refused
+        self.protocol.receive_data(data)
+        self._around.counters.received += len(data)
+        self._around.counters.refused += self.protocol.refused - refused
+
+    def _send(self, replies: bytes) -> None:
+        """Send at once; what the client has no room for is kept for `on_writable`."""
+        if not replies:
+            return
+        if self._around.debug:
+            self._note(Kind.ANSWERED, Priority.DEBUG, "send data to client")
+        try:
+            sent = self._socket.send(replies)
+        except BlockingIOError:
+            sent = 0
+        self._output = replies[sent:]
+        if self._around.debug:
+            self._note(Kind.WROTE, Priority.DEBUG, f"wrote to socket: {sent} bytes")
+
+    def _settle(self) -> None:
+        """Wait for the one thing that must come next."""
+        if self._output:
+            self._await(Wait.WRITE)
+        elif self.protocol.payloads:
+            self._await(Wait.JOURNAL)
+        elif self._eof:
+            self.close(Reason.CLIENT)
+        else:
+            self._await(Wait.READ)
+
+    def _await(self, wait: Wait) -> None:
+        self.deadline = monotonic() + self._around.timeouts.of(wait)
+        if wait is not self.wait:
+            self.wait = wait
+            self._around.changed(self)
+
+    def _introduce(self) -> None:
+        """Make the head of this connection's records, and record that it is there.
+
+        Not before it has sent something: a health check would leave two records each time.
+        """
+        self._head = self._around.recorder.origin(self._origin)
+        self._note(Kind.CONNECTED, Priority.INFO, "socket connected")
+
+    def _take_leave(self, why: str) -> None:
+        protocol = self.protocol
+        seconds = round(monotonic() - self._started, 3)
+        message = (
+            f"closed the socket: {protocol.acknowledged} payloads acknowledged,"
+            f" {protocol.refused} refused, {protocol.received} bytes, {seconds} s, {why}"
+        )
+        fields = (
+            ("ACKD_PAYLOADS", protocol.acknowledged),
+            ("ACKD_REFUSED", protocol.refused),
+            ("ACKD_BYTES", protocol.received),
+            ("ACKD_SECONDS", seconds),
+            ("ACKD_REASON", why),
+        )
+        self._note(Kind.CLOSED, Priority.INFO, message, fields)
+
+    def _note(
+        self,
+        kind: Kind,
+        priority: Priority,
+        message: str,
+        fields: tuple[tuple[str, str | int | float], ...] = (),
+    ) -> None:
+        self._around.recorder.note(Record(kind, priority, message, self._origin, fields))
+
+
+def attempt(connection: Connection, action: Callable[[], None]) -> None:
+    """Do something for a connection; an error of its socket is its end and nobody else's."""
+    try:
+        action()
+    except BlockingIOError:
+        pass  # readiness can be spurious, select(2)
+    except OSError as error:
+        connection.close(Reason.LOST, f"{Reason.LOST.value}: {error.strerror}")

@@ -1,0 +1,75 @@
+"""A connected, non-blocking datagram socket to a log daemon on this host, unix(7)."""
+
+import socket
+
+# As much as libsystemd asks for; the kernel gives at most net.core.wmem_max.
+_SEND_BUFFER = 8 * 1024 * 1024
+# The kernel keeps this much of the buffer from a single datagram, sock_alloc_send_pskb.
+_KERNEL_RESERVE = 32
+
+
+class DatagramSocket:
+    """Puts whole datagrams into the queue of the socket at `path`, or says that it could not.
+
+    `reachable` is False while nobody has the socket open at the other end; `why` says so in words.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.reachable = False
+        self.why = ""
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.connect()
+
+    def connect(self) -> bool:
+        """Open the socket anew and say whether somebody is there."""
+        self._socket.close()
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
+        try:
+            self._socket.connect(self.path)
+        except OSError as error:
+            return self._lost(error)
+        self.reachable = True
+        return True
+
+    def put(self, datagram: bytes) -> bool:
+        """Say whether the other end's queue has taken the datagram. Never blocks."""
+        try:
+            self._socket.send(datagram)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return self._put_anew(datagram)
+        return True
+
+    def fileno(self) -> int:
+        """Return the descriptor to be watched for writability; it changes with each connect."""
+        return self._socket.fileno()
+
+    @property
+    def capacity(self) -> int:
+        """The bytes that one datagram may have here."""
+        size = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)
+        return size - _KERNEL_RESERVE
+
+    def close(self) -> None:
+        """Give the descriptor back."""
+        self._socket.close()
+
+    def _put_anew(self, datagram: bytes) -> bool:
+        """Try once more on a new socket: the other end may have been closed and opened again."""
+        try:
+            if self.connect():
+                self._socket.send(datagram)
+                return True
+        except BlockingIOError:
+            pass
+        except OSError as error:
+            self._lost(error)
+        return False
+
+    def _lost(self, error: OSError) -> bool:
+        self.reachable = False
+        self.why = f"{self.path}: {error.strerror}"
+        return False

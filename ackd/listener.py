@@ -1,0 +1,124 @@
+"""Listening sockets: opened for the configured addresses, and named in records."""
+
+import errno
+import socket
+from collections.abc import Iterable
+from typing import TypeAlias
+
+# The kernel caps it at net.core.somaxconn, 4096 by default: clients that come in one burst wait.
+BACKLOG = 4096
+# linux/in6.h; the socket module does not name them.
+_IP_FREEBIND, _IPV6_FREEBIND = 15, 78
+# Seconds: a client whose host has vanished is given up after 60 + 4 * 15.
+_KEEPALIVE = ((socket.TCP_KEEPIDLE, 60), (socket.TCP_KEEPINTVL, 15), (socket.TCP_KEEPCNT, 4))
+
+
+# By the address and port of the configuration; port 0 has become another in the listener.
+Listeners: TypeAlias = dict[tuple[str, int], socket.socket]
+
+
+class ListenError(Exception):
+    """An address that can't be listened on; the text says which, why, and what to do."""
+
+
+class NoFamilyError(ListenError):
+    """An IPv6 address on a host that has none, or IPv4 likewise."""
+
+
+def endpoint(address: str, port: int) -> str:
+    """Return the usual way of writing both, RFC 5952: `192.0.2.1:80`, `[2001:db8::1]:80`."""
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+
+
+def name(listener: socket.socket) -> str:
+    """Return the endpoint that a listener or a connection has on this host."""
+    address, port = listener.getsockname()[:2]
+    return endpoint(address, port)
+
+
+def listen(address: str, port: int) -> socket.socket:
+    """Return a non-blocking listener on a numeric IPv4 or IPv6 address.
+
+    What is set here is inherited by accepted sockets, so it costs nothing for each client.
+    Raises ListenError.
+    """
+    flags = socket.AI_NUMERICHOST | socket.AI_PASSIVE
+    try:
+        family, *_, where = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM, flags=flags)[
+            0
+        ]
+        listener = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    except OSError as error:
+        raise _explained(address, port, error) from error
+    try:
+        _set_options(listener)
+        listener.bind(where)
+        listener.listen(BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise _explained(address, port, error) from error
+    return listener
+
+
+def open_listeners(
+    addresses: Iterable[str], port: int, existing: Listeners, need_all: bool = True
+) -> Listeners:
+    """Return a listener for each address, those of `existing` where they are the same.
+
+    Without `need_all`, addresses whose family this host doesn't have are left out, as long as one
+    is not. Raises ListenError, and has then opened nothing.
+    """
+    listeners: Listeners = {}
+    try:
+        for address in addresses:
+            key = (address, port)
+            try:
+                listeners[key] = existing.get(key) or listen(address, port)
+            except NoFamilyError:
+                if need_all:
+                    raise
+        if not listeners:
+            raise ListenError(f"can't listen on any of {', '.join(addresses)}")
+    except ListenError:
+        close_listeners(listeners, but=existing)
+        raise
+    return listeners
+
+
+def close_listeners(listeners: Listeners, but: Listeners) -> None:
+    """Close those that are not among `but`."""
+    for key, listener in listeners.items():
+        if key not in but:
+            listener.close()
+
+
+def _set_options(listener: socket.socket) -> None:
+    if listener.family == socket.AF_INET6:
+        # 0.0.0.0 and :: can both be bound so, whatever net.ipv6.bindv6only says.
+        listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        listener.setsockopt(socket.IPPROTO_IPV6, _IPV6_FREEBIND, 1)
+    else:
+        # An address that is not up yet at boot can be bound already, ip(7).
+        listener.setsockopt(socket.IPPROTO_IP, _IP_FREEBIND, 1)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in _KEEPALIVE:
+        listener.setsockopt(socket.IPPROTO_TCP, option, value)
+    # Replies are written whole; Nagle's algorithm would only hold the second one back.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
+# The second where IPv6 was switched off for the interfaces only, net.ipv6.conf.*.disable_ipv6.
+_NO_FAMILY = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
+_ADVICE = {
+    errno.EADDRINUSE: "another program listens there: `ss -ltnp` shows which",
+    errno.EACCES: "ports below 1024 need privileges: choose a higher one",
+    errno.EAFNOSUPPORT: "this host has no IPv6: leave the address out of `bind`",
+}
+
+
+def _explained(address: str, port: int, error: OSError) -> ListenError:
+    advice = _ADVICE.get(error.errno or 0, "")
+    reason = f"{error.strerror}; {advice}" if advice else str(error.strerror)
+    kind = NoFamilyError if error.errno in _NO_FAMILY else ListenError
+    return kind(f"can't listen on {endpoint(address, port)}: {reason}")

@@ -1,0 +1,21 @@
+"""Text that is safe to show: nothing that came over the network reaches a terminal raw."""
+
+
+def printable(data: bytes) -> str:
+    r"""Return `data` as text in which all that isn't printable stands as an escape.
+
+    Control characters, bidirectional marks, unusual spaces, bytes that aren't UTF-8 and the
+    backslash itself become `\x1b`, `\u202e`, `\\` and the like, as in a Python string.
+    """
+    text = data.decode(errors="surrogateescape")
+    if text.isprintable() and "\\" not in text:
+        return text
+    return "".join(map(_escape, text))
+
+
+def _escape(character: str) -> str:
+    if "\udc80" <= character <= "\udcff":  # PEP 383: a byte that was no UTF-8
+        return f"\\x{ord(character) - 0xDC00:02x}"
+    if character.isprintable() and character != "\\":
+        return character
+    return character.encode("unicode_escape").decode()

@@ -1,0 +1,210 @@
+"""The exchange as bytes: framing and replies for both sides, without any I/O.
+
+Payloads are lines that end in LF; one CR before the LF does not belong to the payload. Each payload
+has one reply line, in order: the ack, or `not received: REASON`.
+"""
+
+from dataclasses import dataclass
+from enum import Enum
+
+TURNED_AWAY = b"not connect"
+NOT_RECEIVED = b"not received"
+
+# A server's line longer than this is no reply of ours; without a bound it would fill the memory.
+MAX_REPLY = 65536
+
+
+def greeting_line(greeting: bytes) -> bytes:
+    """Return what a new client is sent: the greeting and LF, or nothing where it is empty."""
+    return greeting + b"\n" if greeting else b""
+
+
+def turn_away(reason: str) -> bytes:
+    """Return what a client that is not served gets in the place of the greeting."""
+    return TURNED_AWAY + b": " + reason.encode() + b"\n"
+
+
+def _refusal(reason: str) -> bytes:
+    return NOT_RECEIVED + b": " + reason.encode() + b"\n"
+
+
+class ServerProtocol:
+    """One client's lines and the replies to them.
+
+    `payloads` are those that wait for their record, oldest first. A line that is too long is never
+    among them: its refusal is kept and comes out in its place between the acks. Only acknowledged
+    payloads are numbered, so the records of a connection count 1, 2, 3 without a gap.
+    """
+
+    __slots__ = (
+        "_ack",
+        "_answered",
+        "_partial",
+        "_refusals",
+        "_skipping",
+        "acknowledged",
+        "max_payload",
+        "payloads",
+        "received",
+        "refused",
+    )
+
+    def __init__(self, max_payload: int, ack: bytes) -> None:
+        self.payloads: list[bytes] = []
+        self.received = 0  # bytes
+        self.acknowledged = 0
+        self.refused = 0
+        self._answered = 0  # payloads that have left the list, one way or the other
+        self._partial = bytearray()
+        self._skipping = False
+        self._refusals: list[tuple[int, bytes]] = []  # (payloads that come before it, reply)
+        self.configure(max_payload, ack)
+
+    def configure(self, max_payload: int, ack: bytes) -> None:
+        """Set the longest payload (bytes) and the ack (without its LF) from now on."""
+        self.max_payload = max_payload
+        self._ack = ack + b"\n"
+
+    @property
+    def sequence(self) -> int:
+        """The number that the first of `payloads` will have, from 1."""
+        return self.acknowledged + 1
+
+    def receive_data(self, data: bytes) -> list[bytes]:
+        """Take what the client sent; return all payloads that wait for their record."""
+        self.received += len(data)
+        lines = data.split(b"\n")
+        rest = lines.pop()
+        if lines:
+            self._end_partial(lines)
+            for line in lines:
+                self._take(line[:-1] if line.endswith(b"\r") else line)
+        self._hold(rest)
+        return self.payloads
+
+    def receive_eof(self) -> list[bytes]:
+        """Take the end of the client's sending; an unterminated rest is a payload too."""
+        if self._partial:
+            self._take(bytes(self._partial))
+            self._partial.clear()
+        return self.payloads
+
+    def acknowledge(self, count: int) -> bytes:
+        """Return the replies that are due now that the first `count` payloads are recorded."""
+        self.acknowledged += count
+        return self._answer(count, self._ack)
+
+    def refuse(self, reason: str) -> bytes:
+        """Return the replies to all that waits when none of it can be recorded."""
+        count = len(self.payloads)
+        self.refused += count
+        return self._answer(count, _refusal(reason))
+
+    def _end_partial(self, lines: list[bytes]) -> None:
+        """Put the first of `lines` behind what had come of it before, or end a refused line."""
+        if self._skipping:
+            self._skipping = False
+            del lines[0]
+        elif self._partial:
+            lines[0] = bytes(self._partial) + lines[0]
+            self._partial.clear()
+
+    def _take(self, payload: bytes) -> None:
+        if len(payload) <= self.max_payload:
+            self.payloads.append(payload)
+        else:
+            self._refuse_long()
+
+    def _hold(self, rest: bytes) -> None:
+        """Keep an unfinished line until its end comes, or until it is certainly too long."""
+        if self._skipping:
+            return
+        self._partial += rest
+        if len(self._partial) > self.max_payload + 1:  # 1: a CR that would not count
+            self._skipping = True
+            self._partial.clear()
+            self._refuse_long()
+
+    def _refuse_long(self) -> None:
+        self.refused += 1
+        reply = _refusal(f"longer than {self.max_payload} bytes")
+        self._refusals.append((self._answered + len(self.payloads), reply))
+
+    def _answer(self, count: int, reply: bytes) -> bytes:
+        """Take `count` payloads off the list; return their replies, refusals in their places."""
+        del self.payloads[:count]
+        self._answered += count
+        if not self._refusals:
+            return reply * count
+        return self._answer_among_refusals(self._answered - count, reply)
+
+    def _answer_among_refusals(self, start: int, reply: bytes) -> bytes:
+        replies = []
+        due = [refusal for refusal in self._refusals if refusal[0] <= self._answered]
+        for position, refusal in due:
+            replies += [reply * (position - start), refusal]
+            start = position
+        del self._refusals[: len(due)]
+        return b"".join([*replies, reply * (self._answered - start)])
+
+
+class Verdict(Enum):
+    """What a reply says of its payload."""
+
+    ACKNOWLEDGED = "acknowledged"
+    REFUSED = "refused"
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """One line from the server: what it says, and the line without its end."""
+
+    verdict: Verdict
+    text: bytes
+
+
+class ClientProtocol:
+    """The client's side: payloads out, the greeting and then one reply for each payload in.
+
+    What no ackd would send is kept as `unexpected`, a sentence, and ends the exchange: the good
+    replies before it have been returned by then.
+    """
+
+    __slots__ = ("_partial", "greeting", "unanswered", "unexpected")
+
+    def __init__(self, expect_greeting: bool = True) -> None:
+        self.greeting: bytes | None = None if expect_greeting else b""
+        self.unanswered = 0
+        self.unexpected = ""
+        self._partial = b""
+
+    @property
+    def turned_away(self) -> bool:
+        """Whether the greeting says that the server does not serve us."""
+        return self.greeting is not None and TURNED_AWAY in self.greeting
+
+    def send_payload(self, payload: bytes) -> bytes:
+        """Return the line that carries the payload; a payload with LF in it is a ValueError."""
+        if b"\n" in payload:
+            raise ValueError("a payload is one line: it can't hold a newline")
+        self.unanswered += 1
+        # The server takes one CR off, so a payload that ends in CR gets one to lose.
+        return payload + (b"\r\n" if payload.endswith(b"\r") else b"\n")
+
+    def receive_data(self, data: bytes) -> list[Reply]:
+        """Take what the server sent; return the replies that are whole now."""
+        *lines, self._partial = (self._partial + data).split(b"\n")
+        if lines and self.greeting is None:
+            self.greeting = lines.pop(0)
+        due = lines[: self.unanswered]
+        self.unanswered -= len(due)
+        if len(due) < len(lines):
+            self.unexpected = "the server sent more replies than it was sent payloads"
+        elif len(self._partial) > MAX_REPLY:
+            self.unexpected = f"the server sent a line of over {MAX_REPLY} bytes"
+        return [_reply(line) for line in due]
+
+
+def _reply(line: bytes) -> Reply:
+    refused = line.startswith(NOT_RECEIVED)
+    return Reply(Verdict.REFUSED if refused else Verdict.ACKNOWLEDGED, line)

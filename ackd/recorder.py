@@ -1,0 +1,149 @@
+"""Where records go: one order for payloads and notes, and nothing taken that was not taken."""
+
+import logging
+from collections import deque
+from typing import Protocol
+
+from ackd.records import Kind, Origin, Priority, Record
+
+# How many payloads one connection may have recorded before the others have their turn. At 5 µs
+# each it bounds how long the loop is away: 65,536 empty lines fit in one read.
+TURN = 256
+# Notes that may wait for a journal that takes none; about 300 bytes each.
+BACKLOG = 4096
+
+
+class Sink(Protocol):
+    """Takes whole records or says that it can't. Never blocks."""
+
+    reachable: bool
+    why: str
+
+    @property
+    def capacity(self) -> int:
+        """The bytes that one record may have."""
+
+    def connect(self) -> bool:
+        """Try to reach the other end again."""
+
+    def put(self, record: bytes, /) -> bool:
+        """Say whether the record was taken."""
+
+    def fileno(self) -> int:
+        """Return what to watch for room, as long as `reachable`."""
+
+    def close(self) -> None:
+        """Give the descriptor back."""
+
+
+class Format(Protocol):
+    """Turns records into bytes for a sink."""
+
+    def origin(self, origin: Origin, /) -> bytes:
+        """Return what all payloads of one connection share, to be passed to `payload`."""
+
+    def payload(self, origin: bytes, sequence: int, payload: bytes, /) -> bytes:
+        """Return the record of one payload."""
+
+    def record(self, record: Record, /) -> bytes:
+        """Return any other record."""
+
+    def longest(self, payload: int, /) -> int:
+        """Return the bytes that the record of a payload of so many bytes has at most."""
+
+
+class Recorder:
+    """Hands records to a sink, in order.
+
+    `blocked` is True from the first record that was not taken until `resume` succeeds. Notes that
+    were not taken wait in a bounded backlog, before any later payload; payloads never do: they are
+    not taken, and stay with their connection.
+    """
+
+    def __init__(self, sink: Sink, form: Format) -> None:
+        self.sink = sink
+        self.blocked = not sink.reachable
+        self._format = form
+        self._backlog: deque[bytes] = deque()
+        self._left_out = 0
+
+    def origin(self, origin: Origin) -> bytes:
+        """Return the connection's part of its payload records, made once."""
+        return self._format.origin(origin)
+
+    def longest(self, payload: int) -> int:
+        """Return the bytes that the record of a payload of so many bytes has at most."""
+        return self._format.longest(payload)
+
+    def write(self, origin: bytes, sequence: int, payloads: list[bytes]) -> int:
+        """Record payloads, the first as number `sequence`; return how many were taken."""
+        if self.blocked:
+            return 0
+        put, form = self.sink.put, self._format.payload
+        turn = payloads[:TURN]
+        for taken, payload in enumerate(turn):
+            if not put(form(origin, sequence + taken, payload)):
+                self.blocked = True
+                return taken
+        return len(turn)
+
+    def note(self, record: Record) -> None:
+        """Record anything else, now or when the sink takes records again."""
+        data = self._format.record(record)
+        if self.blocked or not self.sink.put(data):
+            self.blocked = True
+            self._keep(data)
+
+    def resume(self) -> bool:
+        """Try again what was not taken; say whether payloads may follow."""
+        if not self.sink.reachable and not self.sink.connect():
+            return False
+        while self._backlog:
+            if not self.sink.put(self._backlog[0]):
+                return False
+            self._backlog.popleft()
+        self.blocked = False
+        self._tell_left_out()
+        return not self.blocked
+
+    def close(self) -> None:
+        """Try the backlog one last time and give the sink's descriptor back."""
+        self.resume()
+        self.sink.close()
+
+    def _keep(self, data: bytes) -> None:
+        if len(self._backlog) < BACKLOG:
+            self._backlog.append(data)
+        else:
+            self._left_out += 1
+
+    def _tell_left_out(self) -> None:
+        if self._left_out:
+            message = f"left out {self._left_out} records about connections: the journal was full"
+            self._left_out = 0
+            self.note(Record(Kind.LEFT_OUT, Priority.WARNING, message))
+
+
+_PRIORITIES = (
+    (logging.CRITICAL, Priority.CRITICAL),
+    (logging.ERROR, Priority.ERROR),
+    (logging.WARNING, Priority.WARNING),
+    (logging.INFO, Priority.INFO),
+)
+
+
+class RecordHandler(logging.Handler):
+    """Sends the program's own log lines the way of all records.
+
+    `extra={"kind": Kind.X}` in a logging call gives the line its MESSAGE_ID.
+    """
+
+    def __init__(self, recorder: Recorder) -> None:
+        super().__init__()
+        self._recorder = recorder
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Note one log line."""
+        priority = next((p for level, p in _PRIORITIES if record.levelno >= level), Priority.DEBUG)
+        kind = getattr(record, "kind", Kind.LOG)
+        self._recorder.note(Record(kind, priority, self.format(record)))

@@ -1,0 +1,59 @@
+"""What is recorded: the kinds of record, each with its fixed MESSAGE_ID, and their fields."""
+
+from dataclasses import dataclass
+from enum import Enum, IntEnum
+
+
+class Kind(Enum):
+    """A kind of record; the value is its MESSAGE_ID, systemd.journal-fields(7)."""
+
+    PAYLOAD = "0f02733cf663443baab84341870dd1e0"
+    CONNECTED = "1b5cdc6ec5b3460ea118f7f8d2a1c075"
+    CLOSED = "792776a8c2844f32bd9810424b58bb6f"
+    ANSWERED = "79ce0d7acfb242ff8d4f4b94b1672e8b"
+    WROTE = "7a934554118d4e2b869a4a346964cf2f"
+    COUNTERS = "9b13fc415db6402c9777be5d7c20e8ef"
+    LISTENING = "6175b4934582447fb7e06876f81d0566"
+    STOPPED = "0a96d477b76647fbb3c6e157e44c461b"
+    RELOADED = "9e6488490fc0418aa5b55b1b8aef16ba"
+    NOT_RELOADED = "b650df9703714be6b64d4825c3e65ca5"
+    JOURNAL_LOST = "304d3cea66544d16a6e9420abd6b360a"
+    JOURNAL_BACK = "da1b444399cc47b6ae50239cf62f17a7"
+    LIMIT_REACHED = "4990e867c5e142eeacc798cb5cf0dc3a"
+    NO_DESCRIPTORS = "2f1abb73696741dabd46f4d621040a17"
+    LEFT_OUT = "22bbecfdf69f4d3d861fd527d0835b1d"
+    LOG = "ce1cf5fbdf994cc4879b27c0d2225c34"
+
+
+class Priority(IntEnum):
+    """Syslog's severities, as in syslog(3)."""
+
+    CRITICAL = 2
+    ERROR = 3
+    WARNING = 4
+    INFO = 6
+    DEBUG = 7
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a payload comes from, the same for all of one connection.
+
+    `connection` is unique over restarts; `listener` is `ADDRESS:PORT`, as `peer` would be.
+    """
+
+    peer: str
+    peer_port: int
+    listener: str
+    connection: str
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """Anything recorded that is not a payload. `fields` are journal fields: (NAME, value)."""
+
+    kind: Kind
+    priority: Priority
+    message: str
+    origin: Origin | None = None
+    fields: tuple[tuple[str, str | int | float], ...] = ()

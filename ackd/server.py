@@ -1,0 +1,225 @@
+"""The loop: one selector for listeners, connections and the journal; nothing in it blocks."""
+
+import contextlib
+import itertools
+import secrets
+import selectors
+import socket
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+from math import inf
+from time import monotonic
+from types import MethodType
+from typing import Any
+
+from ackd.acceptor import Acceptor
+from ackd.admission import Admission
+from ackd.config import Config
+from ackd.connection import Connection, Reason, Surroundings, Timeouts, Wait, attempt
+from ackd.counters import Counters
+from ackd.deadlines import Deadlines
+from ackd.listener import Listeners
+from ackd.protocol import ServerProtocol, greeting_line, turn_away
+from ackd.recorder import Recorder
+from ackd.records import Origin
+from ackd.turns import Turns
+
+# Those told `not connect` who may take their time to close; what is beyond is closed at once.
+TURNED_AWAY = 256
+# Seconds of silence after which a client has been heard to the end in a drain, and for all of it.
+DRAIN_SILENCE, DRAIN = 0.1, 3.0
+
+_HANDLERS = {
+    Wait.READ: (selectors.EVENT_READ, Connection.on_readable),
+    Wait.WRITE: (selectors.EVENT_WRITE, Connection.on_writable),
+    Wait.LINGER: (selectors.EVENT_READ, Connection.on_linger),
+}
+
+
+class Server:
+    """Serves clients on listeners until it is drained.
+
+    It can't tell a listener that it was passed from one that was opened for it.
+    """
+
+    def __init__(self, config: Config, listeners: Listeners, recorder: Recorder) -> None:
+        self._selector = selectors.DefaultSelector()
+        self._timeouts = Timeouts(idle=inf)
+        self._around = Surroundings(recorder, self._timeouts, Counters(), changed=self._changed)
+        self._deadlines: Deadlines[Connection] = Deadlines()
+        self._turns = Turns(self._selector, recorder, self._timeouts, self._deadlines)
+        self._acceptor = Acceptor(self._selector, self._welcome)
+        self._admission = Admission(config)
+        self._connections: dict[int, Connection] = {}
+        self._requests: deque[Callable[[], None]] = deque()
+        self._drain_until = inf
+        # Numbers alone would begin anew with each start.
+        self._run = secrets.token_hex(8)
+        self._numbers = itertools.count(1)
+        self.configure(config, listeners)
+
+    @property
+    def counters(self) -> Counters:
+        """What has been done since the start."""
+        return self._around.counters
+
+    @property
+    def connected(self) -> int:
+        """How many clients are served now."""
+        return self._admission.inside
+
+    @property
+    def draining(self) -> bool:
+        """Whether the end has been asked for."""
+        return self._around.draining
+
+    @property
+    def listeners(self) -> Listeners:
+        """The listeners that are open now."""
+        return self._acceptor.listeners
+
+    def configure(self, config: Config, listeners: Listeners) -> None:
+        """Go on with other settings and listeners; clients who are inside stay."""
+        self._config = config
+        self._greeting = greeting_line(config.greeting.encode())
+        self._ack = config.ack.encode()
+        self._around.debug = config.debug
+        self._admission.configure(config)
+        self._turns.journal_wait = config.journal_wait
+        self._timeouts.idle = config.idle_timeout or inf
+        for connection in self._connections.values():
+            connection.protocol.configure(config.max_payload, self._ack)
+            self._wait_anew(connection)
+        self._acceptor.change(listeners)
+
+    def watch(self, source: socket.socket, handler: Callable[[], None]) -> None:
+        """Call `handler` in the loop whenever `source` is readable."""
+        self._selector.register(source, selectors.EVENT_READ, handler)
+
+    def call_soon(self, request: Callable[[], None]) -> None:
+        """Call `request` when the events at hand have been dealt with."""
+        self._requests.append(request)
+
+    def run(self) -> None:
+        """Serve until drained; everything is closed then."""
+        while not self._around.draining or self._connections:
+            self._dispatch()
+            now = monotonic()
+            self._turns.attend(now)
+            self._meet_deadlines(now)
+            while self._requests:
+                self._requests.popleft()()
+        self._selector.close()
+
+    def drain(self) -> None:
+        """Let nobody in any more, finish with those who are inside, and end `run`.
+
+        What has arrived is recorded and acknowledged; a client has been heard to the end when it
+        is silent for a moment. Takes a few seconds at most, whatever clients do.
+        """
+        self._drain_until = monotonic() + DRAIN
+        self._around.draining = True
+        self._timeouts.idle = DRAIN_SILENCE
+        self._acceptor.change({})
+        for connection in self._connections.values():
+            self._wait_anew(connection)
+
+    def halt(self) -> None:
+        """End `run` without finishing anything."""
+        self._around.draining = True
+        self._acceptor.change({})
+        for connection in list(self._connections.values()):
+            connection.close(Reason.STOP)
+
+    def _dispatch(self) -> None:
+        for key, _ in self._selector.select(self._timeout()):
+            connection = self._connections.get(key.fd)
+            if connection is None:
+                key.data()
+            else:
+                attempt(connection, key.data)
+
+    def _timeout(self) -> float | None:
+        """Return the seconds until something must be done although nothing happens."""
+        moments = (
+            self._deadlines.next(),
+            self._turns.next(),
+            self._acceptor.paused_until,
+            self._drain_until,
+        )
+        until = min(moments)
+        return None if until == inf else max(0.0, until - monotonic())
+
+    def _meet_deadlines(self, now: float) -> None:
+        for connection in self._deadlines.expired(now):
+            attempt(connection, connection.on_deadline)
+            self._deadlines.watch(connection)
+        if now >= self._acceptor.paused_until:
+            self._acceptor.resume()
+        if now >= self._drain_until:
+            self._finish_all()
+
+    def _finish_all(self) -> None:
+        self._drain_until = inf
+        for connection in list(self._connections.values()):
+            if connection.wait is not Wait.LINGER:
+                attempt(connection, partial(connection.finish, Reason.STOP))
+
+    def _welcome(self, client: socket.socket, address: Any, listener: str) -> None:
+        """Greet a client or turn it away; `address` is as accept() gives it for its family."""
+        peer, port = address[:2]
+        origin = Origin(peer, port, listener, f"{self._run}-{next(self._numbers)}")
+        protocol = ServerProtocol(self._config.max_payload, self._ack)
+        connection = Connection(client, origin, protocol, self._around)
+        self._connections[client.fileno()] = connection
+        self.counters.connections += 1
+        refusal = "ackd is stopping" if self._around.draining else self._admission.refusal(peer)
+        if refusal:
+            self._turn_away(connection, refusal)
+        else:
+            self._admission.enter(peer)
+            attempt(connection, partial(connection.greet, self._greeting))
+
+    def _turn_away(self, connection: Connection, refusal: str) -> None:
+        self.counters.turned_away += 1
+        attempt(connection, partial(connection.turn_away, turn_away(refusal)))
+        crowd = len(self._connections) - self._admission.inside
+        if crowd > TURNED_AWAY and connection.wait is Wait.LINGER:
+            connection.close(Reason.TURNED_AWAY)
+
+    def _wait_anew(self, connection: Connection) -> None:
+        connection.wait_anew()
+        self._deadlines.watch(connection)
+
+    def _changed(self, connection: Connection) -> None:
+        """Watch for what the connection waits for now."""
+        self._turns.leave(connection)
+        if connection.wait in _HANDLERS:
+            events, handler = _HANDLERS[connection.wait]
+            self._register(connection, events, MethodType(handler, connection))
+        else:
+            self._unregister(connection)
+        if connection.wait is Wait.JOURNAL:
+            self._turns.join(connection)
+        if connection.wait is Wait.NOTHING:
+            self._forget(connection)
+        else:
+            self._deadlines.watch(connection)
+
+    def _register(self, connection: Connection, events: int, handler: Callable[[], None]) -> None:
+        try:
+            self._selector.modify(connection, events, handler)
+        except KeyError:
+            self._selector.register(connection, events, handler)
+
+    def _unregister(self, connection: Connection) -> None:
+        with contextlib.suppress(KeyError):
+            self._selector.unregister(connection)
+
+    def _forget(self, connection: Connection) -> None:
+        del self._connections[connection.fileno()]
+        self._deadlines.forget(connection)
+        if connection.served:
+            self._admission.leave(connection.peer)
+        self._acceptor.resume()
