@@ -125,7 +125,7 @@ def _recorder(options: argparse.Namespace) -> Recorder:
     if os.path.exists(syslog.SOCKET):
         return Recorder(DatagramSocket(syslog.SOCKET), SyslogFormat())
     raise StartError(
-        f"--detach: there is neither a journal nor {syslog.SOCKET} to record in; start a syslog daemon"
+        f"--detach: there is no journal and no {syslog.SOCKET} to record in: start a syslog daemon"
     )
 
 

@@ -1,0 +1,218 @@
+"""One connected socket to an ackd: it reads acks while it sends, so neither side can stall."""
+
+import errno
+import select
+import socket
+from collections.abc import Iterable, Iterator
+from time import monotonic
+from types import TracebackType
+from typing import Any
+
+from ackd.printable import printable
+from ackd.protocol import ClientProtocol, Reply
+
+DEFAULT_PORT = 10008
+# Seconds. Longer than ackd's default `journal_wait`: its refusal is a better answer than none.
+DEFAULT_TIMEOUT = 15.0
+# Bytes of payloads not sent yet from which on a client takes no further ones.
+_FULL = 262144
+_CHUNK = 65536
+
+
+class ClientError(Exception):
+    """The exchange can't go on; the text says where it stopped."""
+
+
+class NotReachedError(ClientError):
+    """There is no connection: no such name, refused, unreachable, or no answer in time."""
+
+
+class NoGreetingError(ClientError):
+    """There is a connection, but nothing greets us."""
+
+
+class TurnedAwayError(ClientError):
+    """The server said `not connect`."""
+
+
+class NoAckError(ClientError):
+    """Payloads were sent and no reply came: whether they are recorded is unknown."""
+
+
+class Client:
+    """A connection to an ackd, greeted when it is there.
+
+    `timeout` bounds each wait, in seconds: for the connection, for the greeting, for the next
+    reply while one is due. `send` is for one payload after another, `exchange` for many at once;
+    `offer`, `wait` and `pump` are what both are made of.
+    """
+
+    def __init__(
+        self,
+        host: str = "127.0.0.1",
+        port: int = DEFAULT_PORT,
+        timeout: float = DEFAULT_TIMEOUT,
+    ) -> None:
+        """Connect; raises NotReachedError, NoGreetingError, TurnedAwayError."""
+        self._timeout = timeout
+        self._protocol = ClientProtocol()
+        self._output = bytearray()
+        self._broken = ""
+        self._due_since = monotonic()
+        self._socket = _connect(host, port, timeout)
+        try:
+            self._await_greeting()
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> "Client":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @property
+    def greeting(self) -> bytes:
+        """What the server said first, without the end of the line."""
+        return self._protocol.greeting or b""
+
+    @property
+    def unanswered(self) -> int:
+        """How many payloads have been offered and not been replied to."""
+        return self._protocol.unanswered
+
+    @property
+    def full(self) -> bool:
+        """Whether to pump before the next payload is offered."""
+        return len(self._output) >= _FULL
+
+    def send(self, payload: bytes) -> Reply:
+        """Send one payload and return the reply to it; raises NoAckError."""
+        return next(self.exchange([payload]))
+
+    def exchange(self, payloads: Iterable[bytes]) -> Iterator[Reply]:
+        """Send payloads without waiting for each reply; yield the replies, in order.
+
+        Raises NoAckError; those that have been yielded stay true.
+        """
+        for payload in payloads:
+            self.offer(payload)
+            while self.full:
+                yield from self._step()
+        while self.unanswered:
+            yield from self._step()
+
+    def offer(self, payload: bytes) -> None:
+        """Take a payload to be sent by `pump`; one that holds a newline is a ValueError."""
+        if not self.unanswered:
+            self._due_since = monotonic()
+        self._output += self._protocol.send_payload(payload)
+
+    def wait(self, source: int = -1) -> bool:
+        """Wait until `pump` has something to do, or until the descriptor `source` is readable.
+
+        Return whether `source` is. Raises NoAckError when a reply is overdue.
+        """
+        due = self.unanswered or self._protocol.greeting is None
+        left = self._due_since + self._timeout - monotonic() if due else None
+        poll = select.poll()
+        poll.register(self._socket, select.POLLIN | (select.POLLOUT if self._output else 0))
+        if source >= 0:
+            poll.register(source, select.POLLIN)
+        ready = dict(poll.poll(None if left is None else max(0.0, left) * 1000))
+        if not ready:
+            raise NoAckError(f"no answer within {self._timeout:g} s")
+        return source in ready
+
+    def pump(self) -> list[Reply]:
+        """Send and receive what can be at once; return the replies that came.
+
+        Raises NoAckError when the connection has ended, or what came is not from an ackd.
+        """
+        self._flush()
+        return self._receive()
+
+    def close(self) -> None:
+        """Close the connection; what has been replied to is recorded."""
+        self._socket.close()
+
+    def _await_greeting(self) -> None:
+        while self._protocol.greeting is None:
+            try:
+                self._step()
+            except NoAckError as error:
+                raise NoGreetingError(str(error)) from None
+        if self._protocol.turned_away:
+            raise TurnedAwayError(printable(self.greeting))
+
+    def _step(self) -> list[Reply]:
+        self.wait()
+        return self.pump()
+
+    def _flush(self) -> None:
+        try:
+            # ackctl lets SIGPIPE end it, as a program at the front of a pipe should.
+            sent = self._socket.send(self._output, socket.MSG_NOSIGNAL) if self._output else 0
+        except BlockingIOError:
+            return
+        except OSError as error:
+            # What it has replied before is still there to be read.
+            self._broken, sent = f"{error.strerror}", len(self._output)
+        del self._output[:sent]
+
+    def _receive(self) -> list[Reply]:
+        try:
+            data = self._socket.recv(_CHUNK)
+        except BlockingIOError:
+            return []
+        except OSError as error:
+            raise NoAckError(f"the connection broke: {error.strerror}") from error
+        if not data:
+            raise NoAckError(f"the server closed the connection {self._broken}".rstrip())
+        replies = self._protocol.receive_data(data)
+        if replies:
+            self._due_since = monotonic()
+        elif self._protocol.unexpected:
+            raise NoAckError(f"{self._protocol.unexpected}: it is no ackd")
+        return replies
+
+
+def _connect(host: str, port: int, timeout: float) -> socket.socket:
+    """Return a non-blocking connected socket; each address of a name has its share of the time."""
+    deadline = monotonic() + timeout
+    failure: OSError = TimeoutError(errno.ETIMEDOUT, "timed out")
+    for family, kind, proto, _, address in _resolve(host, port):
+        sock = socket.socket(family, kind, proto)
+        sock.settimeout(max(0.001, deadline - monotonic()))
+        try:
+            sock.connect(address)
+        except OSError as error:
+            sock.close()
+            failure = error
+        else:
+            sock.setblocking(False)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            return sock
+    raise NotReachedError(f"{host} port {port}: {_explained(failure, timeout)}") from failure
+
+
+def _resolve(host: str, port: int) -> list[Any]:
+    try:
+        return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise NotReachedError(f"{host}: the name can't be resolved: {reason}") from error
+
+
+def _explained(error: OSError, timeout: float) -> str:
+    if isinstance(error, TimeoutError):
+        return f"no answer within {timeout:g} s: the host is down, or a firewall drops packets"
+    if isinstance(error, ConnectionRefusedError):
+        return "connection refused: the host is there, but nothing listens on that port"
+    return f"{error.strerror}"

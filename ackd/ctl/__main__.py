@@ -1,0 +1,7 @@
+"""`python3 -m ackd.ctl` is ackctl."""
+
+import sys
+
+from ackd.ctl import main
+
+sys.exit(main())

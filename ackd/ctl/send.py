@@ -1,0 +1,160 @@
+"""`ackctl send`: payloads from the command line, a file or the standard input."""
+
+import argparse
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from ackd.client import (
+    DEFAULT_PORT,
+    DEFAULT_TIMEOUT,
+    Client,
+    ClientError,
+    NoAckError,
+    NoGreetingError,
+    NotReachedError,
+    TurnedAwayError,
+)
+from ackd.ctl.lines import Lines, TooLongError
+from ackd.ctl.report import Json, Report, Story
+from ackd.ctl.status import Status
+
+if TYPE_CHECKING:
+    Verbs = argparse._SubParsersAction[argparse.ArgumentParser]
+
+_EXAMPLES = """\
+examples:
+  ackctl send "hello"
+  ackctl send --host 192.168.150.1 "this data will send to server!"
+  ackctl send --host 192.168.150.1 --file readings.txt
+  tail -f /var/log/app.log | ackctl send --host 192.168.150.1 -
+
+exit status:
+  0  every payload was acknowledged: its record is in the server's journal
+  1  the server turned us or a payload away
+  2  usage
+  3  the server was not reached
+  4  connected, but not greeted
+  5  sent, but the ack did not come: whether it is recorded is unknown
+"""
+_FAILURES = {
+    NotReachedError: (Status.NOT_REACHED, "not reached"),
+    NoGreetingError: (Status.NO_GREETING, "connected, but not greeted"),
+    TurnedAwayError: (Status.REFUSED, "turned away"),
+}
+
+
+def add_parser(verbs: "Verbs") -> None:
+    """Add the verb to ackctl's arguments."""
+    parser = verbs.add_parser(
+        "send",
+        help="send payloads and wait for their acks",
+        description="Send payloads and wait for their acks.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    option = parser.add_argument
+    option("--host", metavar="H", default="127.0.0.1", help="name or address (127.0.0.1)")
+    option("--port", metavar="P", type=_port, default=DEFAULT_PORT, help=f"port ({DEFAULT_PORT})")
+    option(
+        "--timeout",
+        metavar="S",
+        type=_seconds,
+        default=DEFAULT_TIMEOUT,
+        help=f"seconds to wait for the connection, the greeting, each ack ({DEFAULT_TIMEOUT:g})",
+    )
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument("-v", "--verbose", action="store_true", help="tell every step with its time")
+    how.add_argument("--json", action="store_true", help="one JSON object a reply, then the counts")
+    option("--file", metavar="F", help="send each line of this file")
+    option("payloads", metavar="PAYLOAD", nargs="*", help="a line to send; - is the standard input")
+    parser.set_defaults(run=run, parser=parser)
+
+
+def run(options: argparse.Namespace) -> Status:
+    """Send what the options say; return the exit status."""
+    lines = _lines(options)
+    report = Json() if options.json else Story() if options.verbose else Report()
+    status, problem = _attempt(options, lines, report)
+    report.end(status)
+    if problem:
+        print(f"ackctl: {problem}{_counts(report, lines)}", file=sys.stderr)
+    return status
+
+
+def _lines(options: argparse.Namespace) -> Lines:
+    """Return what is to be sent; what can't be sent ends the program with a usage error."""
+    if bool(options.payloads) == bool(options.file):
+        options.parser.error("give payloads, or - for the standard input, or --file")
+    if options.payloads == ["-"]:
+        return Lines(descriptor=sys.stdin.fileno())
+    if options.file:
+        try:
+            with open(options.file, "rb") as file:
+                return Lines(descriptor=os.dup(file.fileno()))
+        except OSError as error:
+            options.parser.error(f"--file: {options.file}: {error.strerror}")
+    payloads = [os.fsencode(payload) for payload in options.payloads]
+    if any(b"\n" in payload for payload in payloads):
+        options.parser.error("a payload is one line; for several lines use - or --file")
+    return Lines(payloads)
+
+
+def _attempt(options: argparse.Namespace, lines: Lines, report: Report) -> tuple[Status, str]:
+    """Send; return the exit status and, unless all was acknowledged, what went wrong."""
+    try:
+        _send(options, lines, report)
+    except TooLongError as error:
+        return Status.USAGE, f"{error}: no ackd takes it"
+    except KeyboardInterrupt:
+        return Status.INTERRUPTED, "interrupted"
+    except NoAckError as error:
+        if not report.unknown:
+            return Status.NOT_REACHED, f"connection lost: {error}"
+        return Status.UNKNOWN, f"unknown: {error}"
+    except ClientError as error:
+        status, what = _FAILURES[type(error)]
+        return status, f"{what}: {error}"
+    if report.refused:
+        return Status.REFUSED, "refused by the server"
+    return Status.DELIVERED, ""
+
+
+def _send(options: argparse.Namespace, lines: Lines, report: Report) -> None:
+    report.connecting(options.host, options.port)
+    with Client(options.host, options.port, options.timeout) as client:
+        report.greeted(client.greeting)
+        while not lines.ended or client.unanswered:
+            while lines.pending and not client.full:
+                client.offer(lines.pending[0])
+                report.sent(lines.pending.popleft())
+            if client.wait(lines.source):
+                lines.read()
+            for reply in client.pump():
+                report.replied(reply)
+
+
+def _counts(report: Report, lines: Lines) -> str:
+    """Return how many payloads ended how, as the end of a sentence."""
+    counts = (
+        (report.acknowledged, "acknowledged"),
+        (report.refused, "refused"),
+        (report.unknown, "unknown: sent, and perhaps recorded"),
+        (len(lines.pending), "not sent"),
+    )
+    told = ", ".join(f"{count} {what}" for count, what in counts if count)
+    return f" ({told})" if told else ""
+
+
+def _port(text: str) -> int:
+    port = int(text)
+    if not 1 <= port <= 65535:
+        raise argparse.ArgumentTypeError(f"{port} is not between 1 and 65535")
+    return port
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0 < seconds <= 86400:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 86400")
+    return seconds

@@ -1,0 +1,15 @@
+"""The exit status, the same for each verb where it applies."""
+
+from enum import IntEnum
+
+
+class Status(IntEnum):
+    """What happened, for scripts. Of several the worst is told: unknown before refused."""
+
+    DELIVERED = 0
+    REFUSED = 1
+    USAGE = 2
+    NOT_REACHED = 3
+    NO_GREETING = 4
+    UNKNOWN = 5
+    INTERRUPTED = 130  # 128 + SIGINT, as shells have it

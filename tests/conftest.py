@@ -1,0 +1,27 @@
+"""Fixtures: a daemon made to order."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.daemon_process import Daemon
+
+StartDaemon = Callable[..., Daemon]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[StartDaemon]:
+    """Start daemons with the settings that the test gives; all are ended after it."""
+    daemons: list[Daemon] = []
+
+    def start_daemon(settings: str = "", **keywords: Any) -> Daemon:
+        directory = tmp_path / str(len(daemons))
+        directory.mkdir()
+        daemons.append(Daemon(directory, settings, **keywords))
+        return daemons[-1]
+
+    yield start_daemon
+    for daemon in daemons:
+        daemon.stop()

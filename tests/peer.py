@@ -1,0 +1,61 @@
+"""A client for tests that speaks bytes, so that a test reads like a transcript."""
+
+import socket
+import struct
+from types import TracebackType
+
+from tests.journal_socket import DEADLINE
+
+GREETING = b"Connect\n"
+ACK = b"thank you client, you data is Received success\n"
+
+
+class Peer:
+    """One connection; what is expected must come to the byte, within the deadline."""
+
+    def __init__(self, port: int, host: str = "127.0.0.1") -> None:
+        self.socket = socket.create_connection((host, port), DEADLINE)
+
+    def __enter__(self) -> "Peer":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.socket.close()
+
+    def send(self, data: bytes) -> None:
+        self.socket.sendall(data)
+
+    def expect(self, data: bytes) -> None:
+        """Read exactly these bytes."""
+        received = b""
+        while len(received) < len(data) and (chunk := self.socket.recv(len(data) - len(received))):
+            received += chunk
+        assert received == data
+
+    def expect_end(self) -> None:
+        """Read that the server has closed, and nothing before that."""
+        assert self.socket.recv(1000) == b""
+
+    def half_close(self) -> None:
+        """End the sending, and go on reading."""
+        self.socket.shutdown(socket.SHUT_WR)
+
+    def reset(self) -> None:
+        """Close so that the server gets a reset: SO_LINGER with no time, socket(7)."""
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.socket.close()
+
+    def readable(self) -> bool:
+        """Say whether anything has come that was not expected yet."""
+        self.socket.setblocking(False)
+        try:
+            return len(self.socket.recv(1, socket.MSG_PEEK)) >= 0
+        except BlockingIOError:
+            return False
+        finally:
+            self.socket.settimeout(DEADLINE)
