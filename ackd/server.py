@@ -28,7 +28,7 @@ from ackd.turns import Turns
 # Those told `not connect` who may take their time to close; what is beyond is closed at once.
 TURNED_AWAY = 256
 # Seconds of silence after which a client has been heard to the end in a drain, and for all of it.
-DRAIN_SILENCE, DRAIN = 0.1, 3.0
+DRAIN_SILENCE, DRAIN = 0.1, 2.0
 
 _HANDLERS = {
     Wait.READ: (selectors.EVENT_READ, Connection.on_readable),

@@ -57,12 +57,12 @@ class Turns:
         return self._retry_at
 
     def attend(self, now: float) -> None:
-        """Look after the journal, then give those who wait their turn."""
+        """Give those who wait their turn, then look after the journal as that has left it."""
         if now >= self._retry_at:
             self._recorder.resume()
+        self._give_turns()
         self._follow_reachable(now)
         self._watch(self._recorder.blocked and not self._lost)
-        self._give_turns()
 
     def _follow_reachable(self, now: float) -> None:
         lost = self._recorder.blocked and not self._recorder.sink.reachable

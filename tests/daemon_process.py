@@ -1,11 +1,13 @@
 """A real ackd for tests, on a free port, with a journal of its own."""
 
+import contextlib
 import re
 import signal
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from time import monotonic
 
 from ackd.records import Kind
 from tests.journal_socket import DEADLINE, JournalSocket
@@ -51,6 +53,14 @@ class Daemon:
         peer = Peer(self.port)
         peer.expect(GREETING)
         return peer
+
+    def await_closed(self) -> None:
+        """Wait until nobody is let in any more."""
+        end = monotonic() + DEADLINE
+        with contextlib.suppress(ConnectionRefusedError):
+            while monotonic() < end:
+                Peer(self.port).socket.close()
+            raise AssertionError("still lets clients in")
 
     def signal(self, number: signal.Signals) -> None:
         self.process.send_signal(number)

@@ -1,6 +1,8 @@
 """A journal for tests: a real datagram socket that takes journald's native protocol."""
 
+import select
 import socket
+import threading
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
@@ -28,24 +30,41 @@ def parse(datagram: bytes) -> Entry:
 
 
 class JournalSocket:
-    """Bound at `path`. What is not read stays in its queue; closed, nobody is there."""
+    """Bound at `path` and read all the time, as journald reads, unless it is held."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._unclaimed: deque[Entry] = deque()
+        self._entries: deque[Entry] = deque()
+        self._news = threading.Condition()
+        self._gate = threading.Event()
+        self._gate.set()
         self.open()
 
     def open(self) -> None:
         """Be there (again)."""
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self._socket.settimeout(DEADLINE)
         self.path.unlink(missing_ok=True)
         self._socket.bind(str(self.path))
+        self._end, self._ended = socket.socketpair()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
 
     def close(self) -> None:
         """Vanish as a journald does whose socket is stopped."""
-        self._socket.close()
         self.path.unlink(missing_ok=True)
+        self._end.close()
+        self._gate.set()
+        self._reader.join()
+        self._socket.close()
+        self._ended.close()
+
+    def hold(self) -> None:
+        """Read no more, so that the queue fills up, as with a journald that is frozen."""
+        self._gate.clear()
+
+    def go_on(self) -> None:
+        """Read again."""
+        self._gate.set()
 
     def next(self, kind: Kind) -> Entry:
         """Wait for the next entry of this kind and return it; others are kept for later."""
@@ -53,15 +72,11 @@ class JournalSocket:
 
     def wait_for(self, wanted: Callable[[Entry], bool]) -> Entry:
         """Wait for the next entry that is wanted and return it; others are kept for later."""
-        for entry in self._unclaimed:
-            if wanted(entry):
-                self._unclaimed.remove(entry)
-                return entry
-        while True:
-            entry = parse(self._socket.recv(1 << 20))
-            if wanted(entry):
-                return entry
-            self._unclaimed.append(entry)
+        with self._news:
+            found = self._news.wait_for(lambda: next(filter(wanted, self._entries), None), DEADLINE)
+            assert found, f"it never came; there is {self._entries}"
+            self._entries.remove(found)
+            return found
 
     def payloads(self, count: int) -> list[bytes]:
         """Wait for so many payloads and return them in the order of their records."""
@@ -70,14 +85,19 @@ class JournalSocket:
         return [message.removeprefix(b"Buffer: ") for message in messages]
 
     def waiting(self) -> list[Entry]:
-        """Return what is there already, without waiting."""
-        self._socket.setblocking(False)
-        try:
-            while True:
-                self._unclaimed.append(parse(self._socket.recv(1 << 20)))
-        except BlockingIOError:
-            pass
-        self._socket.settimeout(DEADLINE)
-        entries = list(self._unclaimed)
-        self._unclaimed.clear()
-        return entries
+        """Return what has come and was not asked for, without waiting."""
+        with self._news:
+            entries = list(self._entries)
+            self._entries.clear()
+            return entries
+
+    def _read(self) -> None:
+        while True:
+            ready, _, _ = select.select([self._socket, self._ended], [], [])
+            self._gate.wait()
+            if self._ended in ready:
+                return
+            entry = parse(self._socket.recv(1 << 20))
+            with self._news:
+                self._entries.append(entry)
+                self._news.notify_all()

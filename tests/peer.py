@@ -1,5 +1,6 @@
 """A client for tests that speaks bytes, so that a test reads like a transcript."""
 
+import select
 import socket
 import struct
 from types import TracebackType
@@ -44,6 +45,15 @@ class Peer:
     def half_close(self) -> None:
         """End the sending, and go on reading."""
         self.socket.shutdown(socket.SHUT_WR)
+
+    def send_until_stuck(self, data: bytes) -> int:
+        """Send this over and over until the server takes no more; return how many bytes it took."""
+        count = 0
+        with select.epoll() as room:
+            room.register(self.socket, select.EPOLLOUT)
+            while room.poll(0.5):
+                count += self.socket.send(data, socket.MSG_DONTWAIT)
+        return count
 
     def reset(self) -> None:
         """Close so that the server gets a reset: SO_LINGER with no time, socket(7)."""
