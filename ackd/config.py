@@ -2,9 +2,10 @@
 
 import difflib
 import ipaddress
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from math import isfinite
+from reprlib import Repr
 from typing import Any
 
 import yaml
@@ -13,6 +14,7 @@ DEFAULT_PATH = "/etc/ackd.yaml"
 DEFAULT_PORT = 10008
 DEFAULT_BIND = ("127.0.0.1", "::1")
 _LONGEST_LINE = 4096
+_LONGEST_TIME = 1_000_000  # the kernel can't wait longer than 2,147,483 s at once, epoll_wait(2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,16 +102,22 @@ class _Reader:
 
     def read(self, text: bytes) -> dict[str, Any]:
         try:
-            loader = yaml.SafeLoader(text.decode())
-            return dict(self._entries(loader, loader.get_single_node()))
+            return self._load(yaml.SafeLoader(text.decode()))
         except UnicodeDecodeError as error:
             self._after(text[: error.start].decode(), "is not UTF-8 from here on")
         except yaml.reader.ReaderError as error:
             self._after(text.decode()[: error.position], error.reason)
+        return {}
+
+    def _load(self, loader: yaml.SafeLoader) -> dict[str, Any]:
+        try:
+            return dict(self._entries(loader, loader.get_single_node()))
         except yaml.MarkedYAMLError as error:
-            self._at(error.problem_mark or error.context_mark, str(error.problem))
+            self._at(error.problem_mark or error.context_mark, _explained(error))
         except RecursionError:
             self._at(None, "is nested too deeply")
+        except (ValueError, OverflowError) as error:  # PyYAML's, for an escape like \UFFFFFFFF
+            self._at(loader.get_mark(), f"can't be read: {error}")
         return {}
 
     def _entries(
@@ -121,15 +129,19 @@ class _Reader:
             self._at(root.start_mark, "must consist of lines like `port: 10008`")
             return
         for key_node, node in root.value:
-            key = str(key_node.value)
+            key = key_node.value
             if self._is_known(key, key_node.start_mark):
                 yield from self._value(key, node, loader)
 
-    def _is_known(self, key: str, mark: yaml.Mark) -> bool:
+    def _is_known(self, key: object, mark: yaml.Mark) -> bool:
+        if not isinstance(key, str):
+            self._at(mark, "a key must be one word")
+            return False
         if key not in _CHECKS:
             near = difflib.get_close_matches(key, _CHECKS, n=1)
             hint = f"; did you mean {near[0]}?" if near else ""
-            self._at(mark, f"{key}: there is no such key{hint}")
+            shown = key if key.isprintable() else _shown(key)
+            self._at(mark, f"{shown}: there is no such key{hint}")
             return False
         if key in self._lines:
             self._at(mark, f"{key}: has been set before, in line {self._lines[key]}")
@@ -141,15 +153,16 @@ class _Reader:
         self, key: str, node: yaml.Node, loader: yaml.SafeLoader
     ) -> Iterator[tuple[str, Any]]:
         try:
-            value = loader.construct_object(node, deep=True)
-            yield key, check(key, value)
+            value = check(key, loader.construct_object(node, deep=True))
+            _check_spelling(node, value)
+            yield key, value
         except yaml.MarkedYAMLError as error:
-            self._at(error.problem_mark, f"{key}: {error.problem}")
+            self._at(error.problem_mark, f"{key}: {_explained(error)}")
         except BadValueError as error:
             item = node if error.item is None else node.value[error.item]
             self._at(item.start_mark, f"{key}: {error}")
-        except ValueError as error:  # of PyYAML, for a date like 2026-99-99
-            self._at(node.start_mark, f"{key}: {error}")
+        except _UNREADABLE as error:
+            self._at(node.start_mark, f"{key}: can't be read: {error}")
 
     def _after(self, text: str, problem: str) -> None:
         """Note a problem with the character behind `text`, where PyYAML knows no line."""
@@ -161,10 +174,39 @@ class _Reader:
         self.problems.append(Problem(self._file, line, column, text))
 
 
+# What PyYAML lets through for a date like 2026-99-99, or for `!!int ""`, `!!bool x` and the like.
+_UNREADABLE = (ValueError, LookupError, AttributeError, OverflowError)
+
+
+def _explained(error: yaml.MarkedYAMLError) -> str:
+    return ", ".join(filter(None, (error.context, error.problem)))
+
+
+# YAML 1.1 takes 022 for octal and 1:30 for minutes and seconds.
+_DECIMAL = re.compile(r"[-+]?(0|[1-9][0-9_]*)?(\.[0-9_]*)?([eE][-+][0-9]+)?")
+
+
+def _check_spelling(node: yaml.Node, value: object) -> None:
+    """Refuse a number that is another one than it looks like."""
+    if type(value) not in (int, float) or not isinstance(node, yaml.ScalarNode):
+        return
+    if not _DECIMAL.fullmatch(node.value):
+        raise BadValueError(f"{node.value} stands for {value}; write it as a decimal number")
+
+
+# A few aliases of aliases can make a value whose full text would fill the memory.
+_short = Repr()
+_short.maxlevel, _short.maxstring = 2, 80
+
+
+def _shown(value: object) -> str:
+    return _short.repr(value)
+
+
 def _whole_number(low: int, high: int) -> Callable[[object], int]:
     def check_number(value: object) -> int:
         if isinstance(value, bool) or not isinstance(value, int):
-            raise BadValueError(f"{value!r} is not a whole number")
+            raise BadValueError(f"{_shown(value)} is not a whole number")
         if not low <= value <= high:
             raise BadValueError(f"{value} is not between {low} and {high}")
         return value
@@ -177,22 +219,22 @@ def _or_none(check_value: Callable[[object], int]) -> Callable[[object], int | N
 
 
 def _seconds(value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
-        raise BadValueError(f"{value!r} is not a number of seconds")
-    if value < 0:
-        raise BadValueError(f"{value} is less than 0")
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise BadValueError(f"{_shown(value)} is not a number of seconds")
+    if not 0 <= value <= _LONGEST_TIME:
+        raise BadValueError(f"{value} is not between 0 and {_LONGEST_TIME}")
     return value
 
 
 def _truth(value: object) -> bool:
     if not isinstance(value, bool):
-        raise BadValueError(f"{value!r} is neither true nor false")
+        raise BadValueError(f"{_shown(value)} is neither true nor false")
     return value
 
 
 def _one_line(value: object) -> str:
     if not isinstance(value, str):
-        raise BadValueError(f"{value!r} is not text; put it in quotes")
+        raise BadValueError(f"{_shown(value)} is not text; put it in quotes")
     if "\n" in value:
         raise BadValueError("holds a newline, but can only be one line")
     if len(value) > _LONGEST_LINE:
@@ -200,7 +242,7 @@ def _one_line(value: object) -> str:
     try:
         value.encode()
     except UnicodeEncodeError:
-        raise BadValueError(f"{value!r} has characters that UTF-8 doesn't") from None
+        raise BadValueError(f"{_shown(value)} has characters that UTF-8 doesn't") from None
     return value
 
 
@@ -229,7 +271,7 @@ def _address(value: object, item: int | None) -> str:
     try:
         return str(ipaddress.ip_address(value if isinstance(value, str) else ""))
     except ValueError:
-        text = f"{value!r} is not an IPv4 or IPv6 address, such as 192.168.150.1 or ::1"
+        text = f"{_shown(value)} is not an IPv4 or IPv6 address, such as 192.168.150.1 or ::1"
         raise BadValueError(text, item) from None
 
 

@@ -19,6 +19,7 @@ CHUNK = 65536
 class Wait(Enum):
     """The one thing that a connection waits for."""
 
+    GREETING = "its greeting"
     READ = "the client's next bytes"
     WRITE = "the client to read its replies"
     JOURNAL = "its turn to have payloads recorded"
@@ -96,7 +97,7 @@ class Connection:
         around: Surroundings,
     ) -> None:
         self.protocol = protocol
-        self.wait = Wait.NOTHING
+        self.wait = Wait.GREETING
         self.reason = Reason.CLIENT
         self.deadline = self.scheduled = inf
         self.served = False

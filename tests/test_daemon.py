@@ -278,6 +278,21 @@ def test_a_reset_costs_only_the_connection(start: StartDaemon) -> None:
     )
 
 
+def test_clients_that_have_gone_before_they_are_greeted_leave_nothing_behind(
+    start: StartDaemon,
+) -> None:
+    ackd = start("max_connections: 10\n")
+    ackd.signal(signal.SIGSTOP)
+    for _ in range(50):
+        Peer(ackd.port).reset()
+    ackd.signal(signal.SIGCONT)
+    with ExitStack() as stay:
+        for _ in range(10):
+            stay.enter_context(ackd.peer())
+    ackd.signal(signal.SIGTERM)
+    assert ackd.wait() == 0
+
+
 def test_a_silent_client_is_sent_away(start: StartDaemon) -> None:
     ackd = start("idle_timeout: 0.2\n")
     with ackd.peer() as peer:
