@@ -36,10 +36,24 @@ class Acceptor:
         welcome: Callable[[socket.socket, Any, str], None],
     ) -> None:
         self.listeners: Listeners = {}
-        self.paused_until = inf
+        self._paused_until = inf
         self._selector = selector
         self._welcome = welcome
         self._told = False
+
+    @property
+    def trouble(self) -> str:
+        """What keeps clients outside, in words; empty if nothing does."""
+        return "out of descriptors, clients wait" if self._paused_until < inf else ""
+
+    def next(self) -> float:
+        """Return when `attend` must be called at the latest, in seconds of time.monotonic()."""
+        return self._paused_until
+
+    def attend(self, now: float) -> None:
+        """Try again whether there are descriptors."""
+        if now >= self._paused_until:
+            self.resume()
 
     def change(self, listeners: Listeners) -> None:
         """Accept on these from now on; who waits before another one is still let in."""
@@ -47,17 +61,23 @@ class Acceptor:
         before, self.listeners = self.listeners, listeners
         for listener in before.values():
             if listener not in listeners.values():
-                self._accept(listener, name(listener), BACKLOG)
                 self._selector.unregister(listener)
+                self._accept(listener, name(listener), BACKLOG)
                 listener.close()
         for listener in listeners.values():
             if listener not in before.values():
                 self._register(listener)
 
+    def stop(self) -> None:
+        """Accept nobody any more; the listeners stay open, and clients wait in their backlog."""
+        self.resume()
+        for listener in self.listeners.values():
+            self._selector.unregister(listener)
+
     def resume(self) -> None:
         """Accept again: descriptors have become free, or may have."""
-        if self.paused_until < inf:
-            self.paused_until = inf
+        if self._paused_until < inf:
+            self._paused_until = inf
             for listener in self.listeners.values():
                 self._register(listener)
 
@@ -67,7 +87,7 @@ class Acceptor:
 
     def _on_readable(self, listener: socket.socket, listener_name: str) -> None:
         shortage = self._accept(listener, listener_name, TURN)
-        if shortage and self.paused_until == inf:
+        if shortage and self._paused_until == inf:
             self._pause(shortage)
 
     def _accept(self, listener: socket.socket, listener_name: str, turn: int) -> OSError | None:
@@ -87,7 +107,7 @@ class Acceptor:
         return None
 
     def _pause(self, shortage: OSError) -> None:
-        self.paused_until = monotonic() + PAUSE
+        self._paused_until = monotonic() + PAUSE
         for listener in self.listeners.values():
             self._selector.unregister(listener)
         if not self._told:

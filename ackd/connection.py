@@ -1,6 +1,7 @@
 """One accepted socket: what it reads is recorded, what is recorded is acknowledged."""
 
 import socket
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
@@ -8,12 +9,17 @@ from math import inf
 from time import monotonic
 
 from ackd.counters import Counters
+from ackd.handover import Snapshot
 from ackd.protocol import ServerProtocol
 from ackd.recorder import Recorder
 from ackd.records import Kind, Origin, Priority, Record
 
 # One read. Larger ones did not make a difference; it bounds what a connection holds unrecorded.
 CHUNK = 65536
+
+
+# linux/socket.h; the socket module does not name it.
+_SO_COOKIE = 57
 
 
 class Wait(Enum):
@@ -34,6 +40,7 @@ class Reason(Enum):
     LOST = "lost"
     IDLE = "silent for too long"
     STOP = "ackd stopped"
+    NOT_TAKEN_OVER = "it could not be taken over"
     TURNED_AWAY = "turned away"
 
 
@@ -130,6 +137,37 @@ class Connection:
         """Send `line` in the place of the greeting, then close."""
         self._send(line)
         self.finish(Reason.TURNED_AWAY)
+
+    def snapshot(self) -> Snapshot:
+        """Return what another process needs to go on; this one must not touch the socket again."""
+        origin = self._origin
+        return Snapshot(
+            cookie(self._socket),
+            origin.peer,
+            origin.peer_port,
+            origin.listener,
+            origin.connection,
+            self._started,
+            bool(self._head),
+            self._eof,
+            self._output,
+            self.reason.name if self.wait is Wait.LINGER else "",
+            self.protocol.state(),
+        )
+
+    def resume(self, snapshot: Snapshot) -> None:
+        """Go on where another process has left off."""
+        self.served = True
+        self.protocol.restore(snapshot.protocol)
+        self._started = snapshot.started
+        self._output = snapshot.output
+        self._eof = snapshot.eof
+        if snapshot.introduced:
+            self._head = self._around.recorder.origin(self._origin)
+        if snapshot.leaving:
+            self.finish(Reason[snapshot.leaving])
+        else:
+            self._settle()
 
     def on_readable(self) -> None:
         """Read once: record the payloads, then acknowledge what was recorded."""
@@ -272,6 +310,11 @@ class Connection:
         fields: tuple[tuple[str, str | int | float], ...] = (),
     ) -> None:
         self._around.recorder.note(Record(kind, priority, message, self._origin, fields))
+
+
+def cookie(sock: socket.socket) -> int:
+    """Return the kernel's number for a socket, the same in every process that has it."""
+    return int.from_bytes(sock.getsockopt(socket.SOL_SOCKET, _SO_COOKIE, 8), sys.byteorder)
 
 
 def attempt(connection: Connection, action: Callable[[], None]) -> None:

@@ -37,11 +37,7 @@ def name(listener: socket.socket) -> str:
 
 
 def listen(address: str, port: int) -> socket.socket:
-    """Return a non-blocking listener on a numeric IPv4 or IPv6 address.
-
-    What is set here is inherited by accepted sockets, so it costs nothing for each client.
-    Raises ListenError.
-    """
+    """Return a non-blocking listener on a numeric IPv4 or IPv6 address; raises ListenError."""
     flags = socket.AI_NUMERICHOST | socket.AI_PASSIVE
     try:
         family, *_, where = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM, flags=flags)[
@@ -51,7 +47,8 @@ def listen(address: str, port: int) -> socket.socket:
     except OSError as error:
         raise _explained(address, port, error) from error
     try:
-        _set_options(listener)
+        _set_bind_options(listener)
+        _set_client_options(listener)
         listener.bind(where)
         listener.listen(BACKLOG)
     except OSError as error:
@@ -92,7 +89,18 @@ def close_listeners(listeners: Listeners, but: Listeners) -> None:
             listener.close()
 
 
-def _set_options(listener: socket.socket) -> None:
+def adopt_listener(descriptor: int) -> socket.socket:
+    """Return the listener that a descriptor is, made as those of `listen`; raises ListenError."""
+    listener = socket.socket(fileno=descriptor)
+    tcp = listener.family in (socket.AF_INET, socket.AF_INET6)
+    if not tcp or not listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+        raise ListenError(f"descriptor {descriptor}, passed by systemd, is no listening TCP socket")
+    listener.setblocking(False)
+    _set_client_options(listener)
+    return listener
+
+
+def _set_bind_options(listener: socket.socket) -> None:
     if listener.family == socket.AF_INET6:
         # 0.0.0.0 and :: can both be bound so, whatever net.ipv6.bindv6only says.
         listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
@@ -101,6 +109,10 @@ def _set_options(listener: socket.socket) -> None:
         # An address that is not up yet at boot can be bound already, ip(7).
         listener.setsockopt(socket.IPPROTO_IP, _IP_FREEBIND, 1)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+
+
+def _set_client_options(listener: socket.socket) -> None:
+    """Set what accepted sockets inherit, so that it costs nothing for each client."""
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for option, value in _KEEPALIVE:
         listener.setsockopt(socket.IPPROTO_TCP, option, value)

@@ -28,6 +28,22 @@ def _refusal(reason: str) -> bytes:
     return NOT_RECEIVED + b": " + reason.encode() + b"\n"
 
 
+@dataclass(frozen=True, slots=True)
+class ProtocolState:
+    """All that a ServerProtocol knows of its client, for another one to go on from.
+
+    Each refusal is (how many of `payloads` come before it, reply).
+    """
+
+    partial: bytes
+    skipping: bool
+    payloads: tuple[bytes, ...]
+    refusals: tuple[tuple[int, bytes], ...]
+    received: int
+    acknowledged: int
+    refused: int
+
+
 class ServerProtocol:
     """One client's lines and the replies to them.
 
@@ -64,6 +80,29 @@ class ServerProtocol:
         """Set the longest payload (bytes) and the ack (without its LF) from now on."""
         self.max_payload = max_payload
         self._ack = ack + b"\n"
+
+    def state(self) -> ProtocolState:
+        """Return what another one needs to go on from here."""
+        return ProtocolState(
+            bytes(self._partial),
+            self._skipping,
+            tuple(self.payloads),
+            tuple((position - self._answered, reply) for position, reply in self._refusals),
+            self.received,
+            self.acknowledged,
+            self.refused,
+        )
+
+    def restore(self, state: ProtocolState) -> None:
+        """Go on from what another one has left."""
+        self._partial[:] = state.partial
+        self._skipping = state.skipping
+        self.payloads[:] = state.payloads
+        self._answered = 0
+        self._refusals[:] = state.refusals
+        self.received = state.received
+        self.acknowledged = state.acknowledged
+        self.refused = state.refused
 
     @property
     def sequence(self) -> int:

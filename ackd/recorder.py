@@ -2,6 +2,7 @@
 
 import logging
 from collections import deque
+from collections.abc import Iterable
 from typing import Protocol
 
 from ackd.records import Kind, Origin, Priority, Record
@@ -89,10 +90,7 @@ class Recorder:
 
     def note(self, record: Record) -> None:
         """Record anything else, now or when the sink takes records again."""
-        data = self._format.record(record)
-        if self.blocked or not self.sink.put(data):
-            self.blocked = True
-            self._keep(data)
+        self._put_note(self._format.record(record))
 
     def resume(self) -> bool:
         """Try again what was not taken; say whether payloads may follow."""
@@ -106,10 +104,26 @@ class Recorder:
         self._tell_left_out()
         return not self.blocked
 
+    def take_backlog(self) -> tuple[bytes, ...]:
+        """Return the notes that were not taken, for a successor, and forget them."""
+        notes = tuple(self._backlog)
+        self._backlog.clear()
+        return notes
+
+    def restore_backlog(self, notes: Iterable[bytes]) -> None:
+        """Record the notes that a predecessor could not."""
+        for note in notes:
+            self._put_note(note)
+
     def close(self) -> None:
         """Try the backlog one last time and give the sink's descriptor back."""
         self.resume()
         self.sink.close()
+
+    def _put_note(self, data: bytes) -> None:
+        if self.blocked or not self.sink.put(data):
+            self.blocked = True
+            self._keep(data)
 
     def _keep(self, data: bytes) -> None:
         if len(self._backlog) < BACKLOG:

@@ -22,6 +22,7 @@ class Kind(Enum):
     LIMIT_REACHED = "4990e867c5e142eeacc798cb5cf0dc3a"
     NO_DESCRIPTORS = "2f1abb73696741dabd46f4d621040a17"
     LEFT_OUT = "22bbecfdf69f4d3d861fd527d0835b1d"
+    TAKEN_OVER = "1d457d46fe924491a03d0547f07ad7ed"
     LOG = "ce1cf5fbdf994cc4879b27c0d2225c34"
 
 
@@ -57,3 +58,8 @@ class Record:
     message: str
     origin: Origin | None = None
     fields: tuple[tuple[str, str | int | float], ...] = ()
+
+    @property
+    def text(self) -> bytes:
+        """The message as bytes; what UTF-8 does not have, as in a file's name, is escaped."""
+        return self.message.encode(errors="backslashreplace")

@@ -6,12 +6,12 @@ import secrets
 import selectors
 import socket
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from math import inf
 from time import monotonic
 from types import MethodType
-from typing import Any
+from typing import Any, Protocol
 
 from ackd.acceptor import Acceptor
 from ackd.admission import Admission
@@ -19,12 +19,15 @@ from ackd.config import Config
 from ackd.connection import Connection, Reason, Surroundings, Timeouts, Wait, attempt
 from ackd.counters import Counters
 from ackd.deadlines import Deadlines
+from ackd.handover import Snapshot
 from ackd.listener import Listeners
 from ackd.protocol import ServerProtocol, greeting_line, turn_away
 from ackd.recorder import Recorder
 from ackd.records import Origin
 from ackd.turns import Turns
 
+# Connections that are handed over to the next process; those beyond are closed before.
+HAND_OVER = 4000
 # Those told `not connect` who may take their time to close; what is beyond is closed at once.
 TURNED_AWAY = 256
 # Seconds of silence after which a client has been heard to the end in a drain, and for all of it.
@@ -35,6 +38,23 @@ _HANDLERS = {
     Wait.WRITE: (selectors.EVENT_WRITE, Connection.on_writable),
     Wait.LINGER: (selectors.EVENT_READ, Connection.on_linger),
 }
+
+
+class Chore(Protocol):
+    """Something that the loop looks after each time that it has gone round."""
+
+    def next(self) -> float:
+        """Return when `attend` must be called at the latest, in seconds of time.monotonic()."""
+
+    def attend(self, now: float) -> None:
+        """Do what is due."""
+
+
+class Watched(Protocol):
+    """Something with a descriptor."""
+
+    def fileno(self) -> int:
+        """Return the descriptor."""
 
 
 class Server:
@@ -52,7 +72,9 @@ class Server:
         self._acceptor = Acceptor(self._selector, self._welcome)
         self._admission = Admission(config)
         self._connections: dict[int, Connection] = {}
-        self._requests: deque[Callable[[], None]] = deque()
+        self._chores: list[Chore] = [self._turns, self._acceptor]
+        self._requests: deque[Callable[[], object]] = deque()
+        self._keep = -1  # `run` ends when there are no more connections than this
         self._drain_until = inf
         # Numbers alone would begin anew with each start.
         self._run = secrets.token_hex(8)
@@ -68,6 +90,11 @@ class Server:
     def connected(self) -> int:
         """How many clients are served now."""
         return self._admission.inside
+
+    @property
+    def trouble(self) -> str:
+        """What keeps clients or payloads waiting, in words; empty if nothing does."""
+        return self._turns.trouble or self._acceptor.trouble
 
     @property
     def draining(self) -> bool:
@@ -93,21 +120,26 @@ class Server:
             self._wait_anew(connection)
         self._acceptor.change(listeners)
 
-    def watch(self, source: socket.socket, handler: Callable[[], None]) -> None:
+    def watch(self, source: Watched, handler: Callable[[], None]) -> None:
         """Call `handler` in the loop whenever `source` is readable."""
         self._selector.register(source, selectors.EVENT_READ, handler)
 
-    def call_soon(self, request: Callable[[], None]) -> None:
+    def call_soon(self, request: Callable[[], object]) -> None:
         """Call `request` when the events at hand have been dealt with."""
         self._requests.append(request)
 
+    def add_chore(self, chore: Chore) -> None:
+        """Have something else looked after in the loop."""
+        self._chores.append(chore)
+
     def run(self) -> None:
-        """Serve until drained; everything is closed then."""
-        while not self._around.draining or self._connections:
+        """Serve until drained, and everything is closed then; or until handed over."""
+        while len(self._connections) > self._keep:
             self._dispatch()
             now = monotonic()
-            self._turns.attend(now)
             self._meet_deadlines(now)
+            for chore in self._chores:
+                chore.attend(now)
             while self._requests:
                 self._requests.popleft()()
         self._selector.close()
@@ -118,6 +150,7 @@ class Server:
         What has arrived is recorded and acknowledged; a client has been heard to the end when it
         is silent for a moment. Takes a few seconds at most, whatever clients do.
         """
+        self._keep = 0
         self._drain_until = monotonic() + DRAIN
         self._around.draining = True
         self._timeouts.idle = DRAIN_SILENCE
@@ -127,10 +160,40 @@ class Server:
 
     def halt(self) -> None:
         """End `run` without finishing anything."""
+        self._keep = 0
         self._around.draining = True
         self._acceptor.change({})
         for connection in list(self._connections.values()):
             connection.close(Reason.STOP)
+
+    def hand_over(self) -> None:
+        """End `run` with the connections as they are, `HAND_OVER` of them at most.
+
+        The listeners stay open: who comes meanwhile waits in their backlog.
+        """
+        self._keep = HAND_OVER
+        self._acceptor.stop()
+        for connection in list(self._connections.values())[HAND_OVER:]:
+            if connection.wait is not Wait.LINGER:
+                attempt(connection, partial(connection.finish, Reason.STOP))
+
+    def snapshots(self) -> Iterator[tuple[int, Snapshot]]:
+        """Yield the descriptor and the state of each connection that `hand_over` has left."""
+        for descriptor, connection in self._connections.items():
+            yield descriptor, connection.snapshot()
+
+    def adopt(self, client: socket.socket, snapshot: Snapshot | None) -> None:
+        """Go on with a connection of the process before; without its state only close it well."""
+        if snapshot:
+            origin = Origin(
+                snapshot.peer, snapshot.peer_port, snapshot.listener, snapshot.connection
+            )
+            connection = self._connection(client, origin)
+            self._admission.enter(origin.peer)
+            attempt(connection, partial(connection.resume, snapshot))
+        else:
+            connection = self._connection(client, Origin("", 0, "", ""))
+            attempt(connection, partial(connection.finish, Reason.NOT_TAKEN_OVER))
 
     def _dispatch(self) -> None:
         for key, _ in self._selector.select(self._timeout()):
@@ -142,21 +205,15 @@ class Server:
 
     def _timeout(self) -> float | None:
         """Return the seconds until something must be done although nothing happens."""
-        moments = (
-            self._deadlines.next(),
-            self._turns.next(),
-            self._acceptor.paused_until,
-            self._drain_until,
-        )
-        until = min(moments)
+        until = min(self._deadlines.next(), self._drain_until)
+        for chore in self._chores:
+            until = min(until, chore.next())
         return None if until == inf else max(0.0, until - monotonic())
 
     def _meet_deadlines(self, now: float) -> None:
         for connection in self._deadlines.expired(now):
             attempt(connection, connection.on_deadline)
             self._deadlines.watch(connection)
-        if now >= self._acceptor.paused_until:
-            self._acceptor.resume()
         if now >= self._drain_until:
             self._finish_all()
 
@@ -170,9 +227,7 @@ class Server:
         """Greet a client or turn it away; `address` is as accept() gives it for its family."""
         peer, port = address[:2]
         origin = Origin(peer, port, listener, f"{self._run}-{next(self._numbers)}")
-        protocol = ServerProtocol(self._config.max_payload, self._ack)
-        connection = Connection(client, origin, protocol, self._around)
-        self._connections[client.fileno()] = connection
+        connection = self._connection(client, origin)
         self.counters.connections += 1
         refusal = "ackd is stopping" if self._around.draining else self._admission.refusal(peer)
         if refusal:
@@ -180,6 +235,12 @@ class Server:
         else:
             self._admission.enter(peer)
             attempt(connection, partial(connection.greet, self._greeting))
+
+    def _connection(self, client: socket.socket, origin: Origin) -> Connection:
+        protocol = ServerProtocol(self._config.max_payload, self._ack)
+        connection = Connection(client, origin, protocol, self._around)
+        self._connections[client.fileno()] = connection
+        return connection
 
     def _turn_away(self, connection: Connection, refusal: str) -> None:
         self.counters.turned_away += 1

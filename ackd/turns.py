@@ -42,6 +42,12 @@ class Turns:
         self._lost = False
         self._retry_at = inf
 
+    @property
+    def trouble(self) -> str:
+        """What is wrong with the journal, in words; empty if nothing is."""
+        why = self._recorder.sink.why
+        return f"the journal can't be reached, payloads wait: {why}" if self._lost else ""
+
     def join(self, connection: Connection) -> None:
         """Let a connection wait until it has its turn."""
         self._waiting[connection] = None
@@ -84,11 +90,7 @@ class Turns:
 
     def _tell(self) -> None:
         if self._lost:
-            log.error(
-                "the journal can't be reached, payloads wait: %s",
-                self._recorder.sink.why,
-                extra={"kind": Kind.JOURNAL_LOST},
-            )
+            log.error(self.trouble, extra={"kind": Kind.JOURNAL_LOST})
         else:
             log.warning("the journal takes records again", extra={"kind": Kind.JOURNAL_BACK})
 

@@ -1,0 +1,132 @@
+"""What the next process must know of a connection, as bytes that cross an upgrade.
+
+JSON, since the reader may be of another version than the writer. Bytes stand as ISO 8859-1 text,
+in which every byte is a character.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields
+from functools import partial
+from typing import Any, TypeVar
+
+from ackd.protocol import ProtocolState
+
+VERSION = 1
+T = TypeVar("T")
+
+
+class HandoverError(Exception):
+    """A state that this version can't read; the text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """One connection between two processes.
+
+    `cookie` is the kernel's number for the socket, SO_COOKIE in socket(7): it says which
+    descriptor this belongs to. `started` is a time of time.monotonic(), which goes on over the
+    restart. `leaving` names the Reason of a connection that is only waiting for its client to
+    close, and is empty for all others.
+    """
+
+    cookie: int
+    peer: str
+    peer_port: int
+    listener: str
+    connection: str
+    started: float
+    introduced: bool
+    eof: bool
+    output: bytes
+    leaving: str
+    protocol: ProtocolState
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """All that one process leaves to the next; `notes` are records not taken by the journal yet."""
+
+    connections: tuple[Snapshot, ...] = ()
+    notes: tuple[bytes, ...] = ()
+
+
+def dump(state: State) -> bytes:
+    """Return the state as a text."""
+    return json.dumps({"version": VERSION, **asdict(state)}, default=_text).encode()
+
+
+def load(text: bytes) -> State:
+    """Return the state that another process has dumped.
+
+    A connection that can't be read is left out, and is to be closed: better no ack than a wrong
+    one. Raises HandoverError where the whole can't be read.
+    """
+    try:
+        state = json.loads(text)
+        if state["version"] != VERSION:
+            raise HandoverError(f"it is of version {state['version']}, not {VERSION}")
+        snapshots = filter(None, map(_snapshot, state["connections"]))
+        return State(tuple(snapshots), _payloads(state["notes"]))
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+        raise HandoverError(f"it can't be read: {error}") from error
+
+
+def _text(value: object) -> str:
+    if isinstance(value, bytes):
+        return value.decode("iso-8859-1")
+    raise TypeError(f"{type(value)} has no place in a snapshot")
+
+
+def _snapshot(values: object) -> Snapshot | None:
+    try:
+        return _read(Snapshot, values)
+    except (ValueError, TypeError, LookupError, AttributeError):
+        return None
+
+
+def _read(kind: type[T], values: Any) -> T:
+    """Return an instance of a dataclass; each value must be of exactly its field's type."""
+    # mypy can't say "a dataclass".
+    members = {f.name: _READERS[f.type](values[f.name]) for f in fields(kind)}  # type: ignore[arg-type]
+    return kind(**members)
+
+
+def _exactly(kind: type) -> Callable[[object], Any]:
+    def read(value: object) -> object:
+        if type(value) is not kind:
+            raise ValueError(f"{value!r} is not of type {kind}")
+        return value
+
+    return read
+
+
+def _count(value: object) -> int:
+    if type(value) is not int or value < 0:
+        raise ValueError(f"{value!r} is not a count")
+    return value
+
+
+def _bytes(value: Any) -> bytes:
+    encoded: bytes = value.encode("iso-8859-1")
+    return encoded
+
+
+def _payloads(values: Any) -> tuple[bytes, ...]:
+    return tuple(map(_bytes, values))
+
+
+def _refusals(values: Any) -> tuple[tuple[int, bytes], ...]:
+    return tuple((_count(position), _bytes(reply)) for position, reply in values)
+
+
+_READERS: dict[Any, Callable[[Any], Any]] = {
+    int: _count,
+    float: _exactly(float),
+    bool: _exactly(bool),
+    str: _exactly(str),
+    bytes: _bytes,
+    tuple[bytes, ...]: _payloads,
+    tuple[tuple[int, bytes], ...]: _refusals,
+    ProtocolState: partial(_read, ProtocolState),
+}

@@ -1,0 +1,102 @@
+"""What a process finds when it starts: descriptors of a socket unit, and of its predecessor."""
+
+import hashlib
+import logging
+import os
+import socket
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from ackd import systemd
+from ackd.handover import HandoverError, Snapshot, State, dump, load
+from ackd.listener import Listeners, adopt_listener, name
+
+log = logging.getLogger("ackd")
+
+# Names in the service manager's store; any other name is of a socket unit.
+_LISTENER, _CLIENT, _STATE = "listener-", "client", "state"
+
+
+@dataclass(frozen=True, slots=True)
+class Inheritance:
+    """`given` are listeners of a socket unit, `listeners` those that a predecessor had opened."""
+
+    given: Listeners = field(default_factory=dict)
+    listeners: Listeners = field(default_factory=dict)
+    clients: tuple[socket.socket, ...] = ()
+    state: State = field(default_factory=State)
+
+
+def inherit() -> Inheritance:
+    """Take up what was passed. Raises ListenError for a descriptor that is of no use.
+
+    Connections leave the store before anything is done with them: if we crash they are closed,
+    and nobody goes on from a state that is no longer true.
+    """
+    given: Listeners = {}
+    listeners: Listeners = {}
+    clients, states = [], []
+    for kind, descriptor in systemd.passed():
+        if kind == _CLIENT:
+            clients.append(socket.socket(fileno=descriptor))
+        elif kind == _STATE:
+            states.append(descriptor)
+        else:
+            listener = adopt_listener(descriptor)
+            among = listeners if kind.startswith(_LISTENER) else given
+            among[listener.getsockname()[:2]] = listener
+    if clients or states:
+        systemd.remove(_CLIENT)
+        systemd.remove(_STATE)
+        systemd.barrier()
+    return Inheritance(given, listeners, tuple(clients), _read(states))
+
+
+def bequeath(clients: Iterable[tuple[int, Snapshot]], notes: tuple[bytes, ...]) -> int:
+    """Leave connections to the next process; return how many. They must not be touched again."""
+    descriptors, snapshots = [], []
+    for descriptor, snapshot in clients:
+        descriptors.append(descriptor)
+        snapshots.append(snapshot)
+    memory = os.memfd_create("ackd-state")
+    with open(memory, "wb", closefd=False) as file:
+        file.write(dump(State(tuple(snapshots), notes)))
+    systemd.store(_STATE, [memory])
+    systemd.store(_CLIENT, descriptors)
+    systemd.barrier()
+    return len(descriptors)
+
+
+def keep(listeners: Iterable[socket.socket]) -> None:
+    """Have listeners kept over restarts and crashes, so that nobody is refused meanwhile."""
+    for listener in listeners:
+        systemd.store(_store_name(listener), [listener.fileno()])
+
+
+def drop(listeners: Iterable[socket.socket]) -> None:
+    """Have listeners kept no longer; to be called while they are open."""
+    for listener in listeners:
+        systemd.remove(_store_name(listener))
+
+
+def by_cookie(state: State) -> dict[int, Snapshot]:
+    """Return the connections' states by their sockets' cookies."""
+    return {snapshot.cookie: snapshot for snapshot in state.connections}
+
+
+def _store_name(listener: socket.socket) -> str:
+    # An IPv6 address has colons, which a name in the store can't have: sd_notify(3), FDNAME=.
+    return _LISTENER + hashlib.sha256(name(listener).encode()).hexdigest()[:16]
+
+
+def _read(descriptors: Iterable[int]) -> State:
+    """Return the state that a predecessor has left, an empty one if it can't be understood."""
+    state = State()
+    for descriptor in descriptors:
+        with open(descriptor, "rb") as file:
+            file.seek(0)
+            try:
+                state = load(file.read())
+            except HandoverError as error:
+                log.error("the state of the process before is of no use, clients go: %s", error)
+    return state
