@@ -19,19 +19,22 @@ _LISTENER, _CLIENT, _STATE = "listener-", "client", "state"
 
 @dataclass(frozen=True, slots=True)
 class Inheritance:
-    """`given` are listeners of a socket unit, `listeners` those that a predecessor had opened."""
+    """What was passed: listeners of a socket unit (`given`), and what a predecessor has left.
+
+    `to_claim` says whether connections, or a state, are still in the store.
+    """
 
     given: Listeners = field(default_factory=dict)
     listeners: Listeners = field(default_factory=dict)
     clients: tuple[socket.socket, ...] = ()
     state: State = field(default_factory=State)
+    to_claim: bool = False
 
 
 def inherit() -> Inheritance:
-    """Take up what was passed. Raises ListenError for a descriptor that is of no use.
+    """Return what was passed. Raises ListenError for a descriptor that is of no use.
 
-    Connections leave the store before anything is done with them: if we crash they are closed,
-    and nobody goes on from a state that is no longer true.
+    All of it stays in the store as well: a start that fails has lost nothing.
     """
     given: Listeners = {}
     listeners: Listeners = {}
@@ -45,11 +48,18 @@ def inherit() -> Inheritance:
             listener = adopt_listener(descriptor)
             among = listeners if kind.startswith(_LISTENER) else given
             among[listener.getsockname()[:2]] = listener
-    if clients or states:
-        systemd.remove(_CLIENT)
-        systemd.remove(_STATE)
-        systemd.barrier()
-    return Inheritance(given, listeners, tuple(clients), _read(states))
+    return Inheritance(given, listeners, tuple(clients), _read(states), bool(clients or states))
+
+
+def claim() -> None:
+    """Take connections out of the store; to be called before anything is done with them.
+
+    If we crash from here on they are closed, and nobody goes on from a state that is not true any
+    more.
+    """
+    systemd.remove(_CLIENT)
+    systemd.remove(_STATE)
+    systemd.barrier()
 
 
 def bequeath(clients: Iterable[tuple[int, Snapshot]], notes: tuple[bytes, ...]) -> int:

@@ -12,7 +12,7 @@ from ackd import systemd
 from ackd.config import DEFAULT_BIND, Config, ConfigError
 from ackd.connection import cookie
 from ackd.control import Control
-from ackd.inheritance import Inheritance, bequeath, by_cookie, drop, keep
+from ackd.inheritance import Inheritance, bequeath, by_cookie, claim, drop, keep
 from ackd.listener import ListenError, Listeners, name, open_listeners
 from ackd.recorder import Recorder, RecordHandler
 from ackd.records import Kind, Priority, Record
@@ -170,6 +170,7 @@ class Service:
         """Put the configuration into force as it is now; or change nothing, and return why."""
         if self._ending:
             return "ackd is stopping"
+        systemd.tell_reloading()
         try:
             config = self._configure()
             self._check_capacity(config)
@@ -178,9 +179,12 @@ class Service:
             for line in str(error).splitlines():
                 log.error("not reloaded: %s", line, extra={"kind": Kind.NOT_RELOADED})
             return str(error)
-        self._enforce(config, listeners)
-        log.info("reloaded", extra={"kind": Kind.RELOADED})
-        return ""
+        else:
+            self._enforce(config, listeners)
+            log.info("reloaded", extra={"kind": Kind.RELOADED})
+            return ""
+        finally:
+            systemd.tell("READY=1")
 
     def _tell_counters(self) -> None:
         counts = asdict(self._server.counters)
@@ -194,6 +198,8 @@ class Service:
         """Go on with the connections of the process before."""
         clients = self._inheritance.clients
         snapshots = by_cookie(self._inheritance.state)
+        if self._inheritance.to_claim:
+            claim()
         self._recorder.restore_backlog(self._inheritance.state.notes)
         for client in clients:
             client.setblocking(False)

@@ -5,6 +5,7 @@ All of it does nothing where no service manager listens: sd_notify(3), without $
 
 import os
 import select
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from math import inf
 
@@ -34,6 +35,12 @@ def listens(environ: Mapping[str, str]) -> bool:
 def tell(*assignments: str, descriptors: Sequence[int] = ()) -> bool:
     """Send assignments as in sd_notify(3); say whether there was anybody to send them to."""
     return bool(daemon.notify("\n".join(assignments), False, 0, list(descriptors)))
+
+
+def tell_reloading() -> None:
+    """Say that a reload has begun; READY=1 says that it is over, sd_notify(3)."""
+    microseconds = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
+    tell("RELOADING=1", f"MONOTONIC_USEC={microseconds}")
 
 
 def passed() -> Iterator[tuple[str, int]]:

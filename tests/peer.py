@@ -1,5 +1,6 @@
 """A client for tests that speaks bytes, so that a test reads like a transcript."""
 
+import contextlib
 import select
 import socket
 import struct
@@ -16,6 +17,14 @@ class Peer:
 
     def __init__(self, port: int, host: str = "127.0.0.1") -> None:
         self.socket = socket.create_connection((host, port), DEADLINE)
+
+    @classmethod
+    def over(cls, connected: socket.socket) -> "Peer":
+        """Return a client that speaks over this connection."""
+        peer = cls.__new__(cls)
+        peer.socket = connected
+        peer.socket.settimeout(DEADLINE)
+        return peer
 
     def __enter__(self) -> "Peer":
         return self
@@ -41,6 +50,11 @@ class Peer:
     def expect_end(self) -> None:
         """Read that the server has closed, and nothing before that."""
         assert self.socket.recv(1000) == b""
+
+    def expect_loss(self) -> None:
+        """Find that the server is gone without a word: closed or reset, as its kernel has it."""
+        with contextlib.suppress(ConnectionResetError):
+            self.expect_end()
 
     def half_close(self) -> None:
         """End the sending, and go on reading."""

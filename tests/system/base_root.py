@@ -1,0 +1,102 @@
+"""The base systems that machines boot from: built once by mmdebstrap, kept in the user's cache."""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import fcntl
+import hashlib
+import os
+import shutil
+import subprocess
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+PACKAGES = (
+    "systemd",
+    "systemd-sysv",
+    "dbus",
+    "iproute2",
+    "netcat-openbsd",
+    "python3",
+    "python3-systemd",
+    "python3-daemon",
+    "python3-yaml",
+    "python3-pytest",
+    "python3-hypothesis",
+)
+
+# A build that is killed takes all that it has started with it, and its mounts are its own.
+_ALONE = ("unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc")
+
+
+class Release(enum.Enum):
+    """A Debian release that ackd supports; the value is its code name."""
+
+    BOOKWORM = "bookworm"
+    TRIXIE = "trixie"
+
+
+class BuildError(Exception):
+    """mmdebstrap could not build a base system; the text ends with its last output."""
+
+
+@contextlib.contextmanager
+def base_root(release: Release) -> Iterator[Path]:
+    """Yield the directory of a release's base system, to be read only.
+
+    The first call builds it, which needs root and a Debian mirror; later ones need neither. A new
+    recipe makes a new one, and removes older ones that no other run of the tests has in use.
+    Raises `BuildError`.
+    """
+    recipe = _recipe(release)
+    digest = hashlib.sha256("\0".join(recipe).encode()).hexdigest()[:12]
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ackd-tests"
+    cache.mkdir(parents=True, exist_ok=True)
+    root = cache / f"{release.value}-{digest}"
+    with contextlib.ExitStack() as in_use:
+        with _locked(cache / f".{release.value}.lock", fcntl.LOCK_EX):
+            if not root.exists():
+                _remove_unused(cache.glob(f"{release.value}-*"))
+                _build(recipe, root)
+            in_use.enter_context(_locked(root, fcntl.LOCK_SH))
+        yield root
+
+
+def _recipe(release: Release) -> tuple[str, ...]:
+    # mmdebstrap copies this host's name into the system; tests that read _HOSTNAME want one name.
+    return (
+        "mmdebstrap",
+        "--variant=minbase",
+        f"--include={','.join(PACKAGES)}",
+        '--customize-hook=echo machine >"$1/etc/hostname"',
+        release.value,
+    )
+
+
+def _build(recipe: tuple[str, ...], root: Path) -> None:
+    partial = root.with_name(f"{root.name}.partial")
+    command = ["setpriv", "--pdeathsig", "KILL", "--", *_ALONE, *recipe, str(partial)]
+    try:
+        subprocess.run(command, check=True, capture_output=True, timeout=1800)
+    except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
+        said = (error.stderr or b"").decode(errors="replace")
+        raise BuildError(f"{error}; it needs a Debian mirror:\n{said[-4000:]}") from None
+    partial.rename(root)
+
+
+def _remove_unused(roots: Iterable[Path]) -> None:
+    for root in roots:
+        with contextlib.suppress(BlockingIOError), _locked(root, fcntl.LOCK_EX | fcntl.LOCK_NB):
+            shutil.rmtree(root)
+
+
+@contextlib.contextmanager
+def _locked(path: Path, operation: int) -> Iterator[None]:
+    flags = os.O_RDONLY if path.is_dir() else os.O_RDONLY | os.O_CREAT
+    descriptor = os.open(path, flags, 0o600)
+    try:
+        fcntl.flock(descriptor, operation)
+        yield
+    finally:
+        os.close(descriptor)

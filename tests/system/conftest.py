@@ -1,0 +1,43 @@
+"""Fixtures of the tests on real Debian systems."""
+
+import os
+import signal
+from collections.abc import Iterator
+from types import FrameType
+
+import pytest
+
+from .base_root import Release
+from .machine import DeadlineError, Machine, boot
+
+LONGEST_TEST = 300  # seconds
+
+
+@pytest.fixture(scope="session", params=list(Release), ids=lambda release: str(release.value))
+def release(request: pytest.FixtureRequest) -> Release:
+    """Each supported release; being of the session, pytest runs all tests of one, then the next."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root: boots a Debian system")
+    chosen: Release = request.param
+    return chosen
+
+
+@pytest.fixture(scope="module")
+def machine(release: Release) -> Iterator[Machine]:
+    """A booted system of each release, fresh for every module: what one installs, none inherits."""
+    with boot(release) as machine:
+        yield machine
+
+
+@pytest.fixture(autouse=True)
+def deadline() -> Iterator[None]:
+    """Fail a test that waits too long: reading a pipe, say, whose writer has nothing to say."""
+
+    def late(number: int, frame: FrameType | None) -> None:
+        raise DeadlineError(f"the test took over {LONGEST_TEST} s")
+
+    before = signal.signal(signal.SIGALRM, late)
+    signal.alarm(LONGEST_TEST)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)

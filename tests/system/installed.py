@@ -1,0 +1,30 @@
+"""Puts ackd into a machine where the package will put it."""
+
+from pathlib import Path
+
+from .machine import Machine
+
+SOURCE = Path(__file__).parents[2]
+_FILES = (
+    ("packaging/run-ackd", "/usr/share/ackd/run-ackd", 0o755),
+    ("packaging/run-ackctl", "/usr/share/ackd/run-ackctl", 0o755),
+    ("packaging/seal", "/usr/share/ackd/seal", 0o755),
+    ("packaging/sealed.conf", "/usr/share/ackd/sealed.conf", 0o644),
+    ("packaging/ackd.service", "/usr/lib/systemd/system/ackd.service", 0o644),
+    ("packaging/ackd@.service", "/usr/lib/systemd/system/ackd@.service", 0o644),
+    ("packaging/ackd.socket", "/usr/lib/systemd/system/ackd.socket", 0o644),
+    ("packaging/ackd.catalog", "/usr/lib/systemd/catalog/ackd.catalog", 0o644),
+    ("etc/ackd.yaml", "/etc/ackd.yaml", 0o644),
+)
+
+
+def install(machine: Machine) -> None:
+    """Install this checkout's ackd; nothing is started."""
+    machine.copy_tree(SOURCE / "ackd", "/usr/share/ackd/ackd")
+    for source, target, mode in _FILES:
+        machine.put(target, (SOURCE / source).read_bytes(), mode)
+    machine.run("ln", "-sf", "../share/ackd/run-ackd", "/usr/sbin/ackd")
+    machine.run("ln", "-sf", "../share/ackd/run-ackctl", "/usr/bin/ackctl")
+    machine.run("python3", "-m", "compileall", "-q", "/usr/share/ackd")
+    machine.run("journalctl", "--update-catalog")
+    machine.run("systemctl", "daemon-reload")

@@ -1,0 +1,388 @@
+"""Boots real Debian systems for the tests, each with a second host on its network.
+
+A `Machine` is a systemd-nspawn container over a copy-on-write view of a base system. Its root, its
+mounts, its processes and both ends of its network are in namespaces of their own, so that nothing
+of the host changes and nothing stays behind: not after a failed test, not after Ctrl-C, and not
+when the tests are killed.
+
+    with boot(Release.TRIXIE) as machine:
+        machine.run("systemctl", "start", "ackd")
+        machine.client.run("nc", "-N", MACHINE_ADDRESS, "10008", input="hello\n")
+        entry = machine.journal("-u", "ackd")[-1]
+        assert entry["MESSAGE"] == b"hello"
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import shlex
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any, TypeVar
+
+from .base_root import Release, base_root
+
+MACHINE_ADDRESS = "192.168.150.1"
+CLIENT_ADDRESS = "192.168.150.2"
+INTERFACE = "lan0"  # of both hosts: their network namespaces differ
+
+_TOOLS = ("mmdebstrap", "systemd-nspawn", "ip", "unshare", "nsenter", "setpriv")
+_SUPERVISOR = Path(__file__).with_name("supervisor.sh")
+_UNSHARED = ("unshare", "--mount", "--net", "--")
+_DIES_WITH_PARENT = ("setpriv", "--pdeathsig", "KILL", "--")
+_ENVIRONMENT = {
+    "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    "HOME": "/root",
+    "LANG": "C.UTF-8",
+}
+
+T = TypeVar("T")
+
+
+class MachineError(Exception):
+    """The harness could not do what it was asked; the text says what and why."""
+
+
+class BootError(MachineError):
+    """The system did not come up; the text shows its failed units or its console."""
+
+
+class DeadlineError(MachineError):
+    """Something did not happen in time."""
+
+
+class CommandError(MachineError):
+    """A command ended with another exit status than 0; `result` holds its output."""
+
+    def __init__(self, result: subprocess.CompletedProcess[str]) -> None:
+        self.result = result
+        super().__init__(
+            f"`{shlex.join(result.args)}` ended with {result.returncode}\n"
+            f"stdout: {result.stdout}\nstderr: {result.stderr}"
+        )
+
+
+def wait_until(description: str, predicate: Callable[[], T | None], timeout: float = 10.0) -> T:
+    """Return what `predicate` returns once that is true; `DeadlineError` after `timeout` seconds.
+
+    This polls: a machine announces nothing to its outside.
+    """
+    deadline = time.monotonic() + timeout
+    while not (value := predicate()):
+        if time.monotonic() > deadline:
+            raise DeadlineError(f"waited {timeout:g} s in vain until {description}")
+        time.sleep(0.02)
+    return value
+
+
+@dataclass(frozen=True)
+class JournalEntry:
+    """One entry of the journal; the values of all its fields are bytes."""
+
+    fields: Mapping[str, tuple[bytes, ...]]
+
+    def __getitem__(self, name: str) -> bytes:
+        """Return a field's only value; `KeyError` if it has none, `ValueError` if several."""
+        (value,) = self.fields[name]
+        return value
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.fields
+
+    def all(self, name: str) -> tuple[bytes, ...]:
+        """Return the values of a field that may have none or several, in journald's order."""
+        return self.fields.get(name, ())
+
+
+class Process(subprocess.Popen[bytes]):
+    """A started command; leaving its `with` block kills it, so that no failed test waits for it."""
+
+    @property
+    def command(self) -> int:
+        """This host's PID of the command; `pid` may be that of nsenter, which forks it."""
+        forked = _executable(self.pid).endswith("/nsenter")
+        return next(_descendants(self.pid), self.pid) if forked else self.pid
+
+    def send_signal(self, sig: int) -> None:
+        """Send a signal to the command, unless it has ended; nsenter then ends as it does."""
+        if self.poll() is not None:
+            return
+        command = self.command
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(command, sig)
+        if command != self.pid:  # nsenter stops itself when its child has been stopped
+            os.kill(self.pid, signal.SIGCONT)
+
+    def __exit__(self, *exception: Any) -> None:
+        self.kill()
+        with contextlib.suppress(BrokenPipeError):  # it did not read its input to the end
+            super().__exit__(*exception)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Host:
+    """A host of the tests' network: how a command gets into it, and its environment there."""
+
+    prefix: tuple[str, ...] = field(repr=False)
+    environment: Mapping[str, str] = field(repr=False)  # a report of a failure must not show it
+    started: list[Process] = field(default_factory=list, repr=False)
+
+    def run(
+        self,
+        *argv: str,
+        input: str | bytes = b"",  # noqa: A002 - subprocess.run calls it so
+        check: bool = True,
+        timeout: float = 60.0,
+        env: Mapping[str, str] | None = None,
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command to its end; `env` is added to the host's environment.
+
+        Bytes that are not UTF-8 pass as surrogate escapes, in and out; line ends stay as they are.
+        Raises `CommandError` where `check` is set and the command fails, and `DeadlineError`, when
+        it has been killed, where it takes over `timeout` seconds.
+        """
+        data = input if isinstance(input, bytes) else input.encode(errors="surrogateescape")
+        pipe = subprocess.PIPE
+        with self.popen(*argv, stdin=pipe, stderr=pipe, env=env) as process:
+            try:
+                output = process.communicate(data, timeout)
+            except subprocess.TimeoutExpired:
+                raise DeadlineError(f"`{shlex.join(argv)}` took over {timeout:g} s") from None
+        out, err = (stream.decode(errors="surrogateescape") for stream in output)
+        result = subprocess.CompletedProcess(argv, process.returncode, out, err)
+        if check and result.returncode != 0:
+            raise CommandError(result)
+        return result
+
+    def popen(
+        self,
+        *argv: str,
+        stdin: int | IO[bytes] = subprocess.DEVNULL,
+        stdout: int | IO[bytes] = subprocess.PIPE,
+        stderr: int | IO[bytes] | None = None,
+        env: Mapping[str, str] | None = None,
+    ) -> Process:
+        """Start a command, which is killed at the machine's end if it still runs.
+
+        On the client host it also ends with the thread that has started it.
+        """
+        environment = {**self.environment, **(env or {})}
+        command = [*self.prefix, *argv]
+        process = Process(command, stdin=stdin, stdout=stdout, stderr=stderr, env=environment)
+        self.started.append(process)
+        return process
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine(Host):
+    """A booted Debian system, and on the same network a client host; made by `boot`.
+
+    Its commands run as root, outside of all units, in a bare environment. Those of `client` are
+    this host's, with the environment of the tests. `init` is this host's PID of its PID 1.
+    """
+
+    release: Release
+    name: str
+    init: int
+    client: Host
+
+    def python(
+        self,
+        code: str,
+        *argv: str,
+        input: str | bytes = b"",  # noqa: A002
+        check: bool = True,
+        timeout: float = 60.0,
+    ) -> subprocess.CompletedProcess[str]:
+        """Run code with the release's own Python, like `run`."""
+        return self.run("python3", "-c", code, *argv, input=input, check=check, timeout=timeout)
+
+    def put(self, path: str, content: str | bytes, mode: int = 0o644) -> None:
+        """Write a file that root owns, and make the directories above it."""
+        self.run("install", "-D", f"--mode={mode:o}", "/dev/stdin", path, input=content)
+
+    def copy_tree(self, source: Path, target: str) -> None:
+        """Copy what is in a directory of this host into one of the machine's, owned by root."""
+        pack = ("tar", "--create", "--owner=0", "--group=0", "--exclude=__pycache__")
+        archive = subprocess.run(
+            [*pack, f"--directory={source}", "."], stdout=subprocess.PIPE, check=True
+        )
+        self.run("mkdir", "--parents", target)
+        self.run("tar", "--extract", f"--directory={target}", input=archive.stdout)
+
+    def journal(self, *matches: str) -> list[JournalEntry]:
+        """Return the entries, oldest first, with all that was sent before the call.
+
+        `matches` are arguments of journalctl: `FIELD=value`, `-u`, `ackd`, `-n`, `10`.
+        """
+        self.run("journalctl", "--sync")
+        output = self.run("journalctl", "--quiet", "--all", "--output=json", *matches).stdout
+        # Not splitlines(), which would split at U+2028 too, and journalctl leaves that as it is.
+        return [_entry(line) for line in output.split("\n") if line]
+
+    def pid_of(self, unit: str) -> int:
+        """Return the PID, in the machine, of a unit's main process."""
+        pid = int(self.run("systemctl", "show", "--property=MainPID", "--value", unit).stdout)
+        if pid == 0:
+            status = self.run("systemctl", "status", unit, check=False).stdout
+            raise MachineError(f"{unit} has no main process\n{status}")
+        return pid
+
+    def link_down(self) -> None:
+        """Cut the network at the client's end: the machine loses its carrier, not its address."""
+        self.client.run("ip", "link", "set", INTERFACE, "down")
+
+    def link_up(self) -> None:
+        """Join the network, at first or again, and return when both ends have a carrier."""
+        for host in (self, self.client):
+            host.run("ip", "link", "set", INTERFACE, "up")
+        wait_until("the link is up", self._has_carrier)
+
+    def add_address(self, address: str) -> None:
+        """Give the machine one more IPv4 address out of the client's network."""
+        _add_address(self, address)
+
+    def _has_carrier(self) -> bool:
+        return "LOWER_UP" in self.run("ip", "link", "show", INTERFACE).stdout
+
+
+@contextlib.contextmanager
+def boot(release: Release, timeout: float = 60.0) -> Iterator[Machine]:
+    """Yield a booted system, and end it with all that was started in it on leaving.
+
+    Raises `BootError` where it is not up, with every unit of its, after `timeout` seconds,
+    `BuildError` where there is no base system to boot, and `MachineError` where a tool is missing.
+    """
+    for tool in _TOOLS:
+        if shutil.which(tool) is None:
+            raise MachineError(f"{tool} is not installed; `make test` installs it")
+    with base_root(release) as base, tempfile.TemporaryFile() as console:
+        name = f"ackd-{release.value}-{secrets.token_hex(4)}"
+        with _supervisor(base, name, console) as supervisor:
+            try:
+                machine = _await_machine(release, name, supervisor, timeout)
+            except MachineError as error:
+                raise BootError(f"{error}\nconsole of {name}:\n{_tail(console)}") from error
+            try:
+                yield machine
+            finally:
+                for process in (*machine.started, *machine.client.started):
+                    with process:
+                        pass
+
+
+@contextlib.contextmanager
+def _supervisor(base: Path, name: str, console: IO[bytes]) -> Iterator[subprocess.Popen[bytes]]:
+    """Run supervisor.sh; on leaving, let go of its lifeline and wait until it has cleaned up."""
+    supervisor = subprocess.Popen(
+        [*_UNSHARED, "sh", str(_SUPERVISOR), str(base), name],
+        stdin=subprocess.PIPE,
+        stdout=console,
+        stderr=console,
+        start_new_session=True,  # Ctrl-C in a terminal is for the tests alone
+    )
+    try:
+        yield supervisor
+    finally:
+        supervisor.communicate(timeout=60)
+
+
+def _await_machine(
+    release: Release, name: str, supervisor: subprocess.Popen[bytes], timeout: float
+) -> Machine:
+    init = wait_until("it has an init", lambda: _find_init(supervisor), timeout)
+    machine = Machine(
+        # --root: where the tests run in a chroot, the mount namespace's root isn't the machine's.
+        prefix=("nsenter", f"--target={init}", "--all", "--root", "--wd", "--"),
+        environment=_ENVIRONMENT,
+        release=release,
+        name=name,
+        init=init,
+        client=Host(
+            # The machine's end does not end these: they share this host's processes.
+            prefix=(*_DIES_WITH_PARENT, "nsenter", f"--net=/proc/{supervisor.pid}/ns/net", "--"),
+            environment=dict(os.environ),
+        ),
+    )
+    _start_network(machine)
+    _await_running(machine, timeout)
+    return machine
+
+
+def _find_init(supervisor: subprocess.Popen[bytes]) -> int | None:
+    if supervisor.poll() is not None:
+        raise MachineError(f"its supervisor ended with {supervisor.returncode}")
+    for pid in _descendants(supervisor.pid):
+        if _executable(pid).endswith("/lib/systemd/systemd"):
+            return pid
+    return None
+
+
+def _descendants(pid: int) -> Iterator[int]:
+    """Yield the PIDs of a process's descendants, each before its own."""
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+            yield int(child)
+            yield from _descendants(int(child))
+
+
+def _executable(pid: int) -> str:
+    try:
+        return os.readlink(f"/proc/{pid}/exe")
+    except (FileNotFoundError, ProcessLookupError):  # it has ended
+        return ""
+
+
+def _await_running(machine: Machine, timeout: float) -> None:
+    def state() -> str:
+        ask = ("systemctl", "is-system-running", "--wait")
+        told = machine.run(*ask, check=False, timeout=timeout).stdout.strip()
+        # At first there is no /run/systemd/system ("offline"), then no D-Bus to wait by ("").
+        return told if told != "offline" else ""
+
+    reached = wait_until("systemd has started its units", state, timeout)
+    if reached != "running":
+        failed = machine.run("systemctl", "list-units", "--failed", "--plain").stdout
+        raise MachineError(f"systemd is {reached}, not running\n{failed}")
+
+
+def _start_network(machine: Machine) -> None:
+    peer = ("peer", "name", INTERFACE, "netns", str(machine.init))
+    machine.client.run("ip", "link", "add", INTERFACE, "type", "veth", *peer)
+    _add_address(machine, MACHINE_ADDRESS)
+    _add_address(machine.client, CLIENT_ADDRESS)
+    machine.link_up()
+
+
+def _add_address(host: Host, address: str) -> None:
+    host.run("ip", "address", "add", f"{address}/24", "dev", INTERFACE)
+
+
+def _tail(console: IO[bytes]) -> str:
+    console.seek(0)
+    return console.read().decode(errors="replace")[-4000:]
+
+
+def _entry(line: str) -> JournalEntry:
+    fields: dict[str, object] = json.loads(line)
+    return JournalEntry({name: _values(value) for name, value in fields.items()})
+
+
+def _values(value: object) -> tuple[bytes, ...]:
+    """Undo journalctl's JSON: text is a string, other bytes integers, several values a list."""
+    if isinstance(value, str):
+        return (value.encode(),)
+    if not isinstance(value, list):
+        raise MachineError(f"journalctl gives {value!r} for a field's value")
+    if all(isinstance(item, int) for item in value):
+        return (bytes(value),)
+    return tuple(part for item in value for part in _values(item))

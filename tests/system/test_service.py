@@ -1,0 +1,368 @@
+"""ackd as a service of a real Debian system, as its administrator sees it."""
+
+import json
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ackd.records import Kind
+from tests.peer import ACK, GREETING
+
+from .accounts import assert_true, load, payloads_in_journal
+from .installed import install
+from .machine import CLIENT_ADDRESS, MACHINE_ADDRESS, Machine, wait_until
+from .network import connect, greeted
+
+PROJECT = Path(__file__).parents[2]
+HERE = f"bind: {MACHINE_ADDRESS}\n"
+
+
+@pytest.fixture(scope="module")
+def installed(machine: Machine) -> Machine:
+    install(machine)
+    return machine
+
+
+@pytest.fixture
+def served(installed: Machine) -> Iterator[Machine]:
+    """A machine on which ackd has just been started, on the address of the machine."""
+    installed.put("/etc/ackd.yaml", HERE)
+    installed.run("systemctl", "start", "ackd")
+    yield installed
+    installed.run("systemctl", "stop", "ackd")
+
+
+def send(machine: Machine, *payloads: str) -> int:
+    """Have the client host send payloads; return ackctl's exit status."""
+    command = (sys.executable, "-m", "ackd.ctl", "send", "--host", MACHINE_ADDRESS, *payloads)
+    return machine.client.run(*command, check=False, env={"PYTHONPATH": str(PROJECT)}).returncode
+
+
+def send_signal(machine: Machine, name: str) -> None:
+    """Send a signal to the daemon, past systemd."""
+    machine.run("sh", "-c", f"kill -{name} {machine.pid_of('ackd')}")
+
+
+def property_of(machine: Machine, name: str, unit: str = "ackd") -> str:
+    return machine.run("systemctl", "show", "--value", f"--property={name}", unit).stdout.strip()
+
+
+def status_text(machine: Machine) -> str:
+    return property_of(machine, "StatusText")
+
+
+# Start, stop and status
+
+
+def test_it_starts_serves_and_stops(served: Machine) -> None:
+    assert send(served, "this data will send to server!") == 0
+    entry = served.journal("-u", "ackd", f"MESSAGE_ID={Kind.PAYLOAD.value}")[-1]
+    assert entry["MESSAGE"] == b"Buffer: this data will send to server!"
+    assert entry["ACKD_PEER"] == CLIENT_ADDRESS.encode()
+    assert entry["SYSLOG_IDENTIFIER"] == b"ackd"
+    wait_until(
+        "the status is told",
+        lambda: status_text(served) == "0 clients, 1 payloads acknowledged, 0 refused",
+    )
+    served.run("systemctl", "stop", "ackd")
+    assert property_of(served, "Result") == "success"
+    assert send(served, "hello") == 3
+
+
+def test_a_stop_ends_every_connection_well(served: Machine) -> None:
+    with greeted(served) as busy, greeted(served) as idle:
+        busy.send(b"hello\n" * 1000 + b"half a line")
+        busy.expect(ACK)
+        served.run("systemctl", "stop", "ackd")
+        busy.expect(ACK * 999)
+        busy.expect_end()
+        idle.expect_end()
+
+
+def test_nobody_but_root_can_read_or_write_what_it_should_not(served: Machine) -> None:
+    pid = served.pid_of("ackd")
+    status = served.run("cat", f"/proc/{pid}/status").stdout
+    assert re.search(r"^Uid:\s+6\d{4}\s", status, re.M)  # a dynamic user
+    assert re.search(r"^CapEff:\s+0+$", status, re.M)
+    assert re.search(r"^CapBnd:\s+0+$", status, re.M)
+    assert re.search(r"^NoNewPrivs:\s+1$", status, re.M)
+    writable = served.run(
+        "nsenter",
+        f"--target={pid}",
+        "--mount",
+        "--",
+        "sh",
+        "-c",
+        "touch /etc/x /var/x /usr/x",
+        check=False,
+    )
+    assert writable.stderr.count("Read-only file system") == 3
+
+
+def test_the_journal_explains_each_record(served: Machine) -> None:
+    assert send(served, "hello") == 0
+    explained = served.run("journalctl", "-x", "-u", "ackd", "-n", "20").stdout
+    assert f"Subject: A payload has arrived from {CLIENT_ADDRESS}" in explained
+    assert "Subject: ackd listens" in explained
+
+
+def test_a_second_instance_has_a_configuration_of_its_own(served: Machine) -> None:
+    served.put("/etc/ackd/north.yaml", f"{HERE}port: 10009\ngreeting: North\n")
+    served.run("systemctl", "start", "ackd@north")
+    with connect(served, port=10009) as peer:
+        peer.expect(b"North\n")
+        peer.send(b"hello\n")
+        peer.expect(ACK)
+    served.run("systemctl", "stop", "ackd@north")
+    assert send(served, "hello") == 0
+
+
+# Reload
+
+
+def test_a_reload_is_done_when_it_returns(served: Machine) -> None:
+    with greeted(served) as stays:
+        served.put("/etc/ackd.yaml", f"{HERE}greeting: Welcome\n")
+        served.run("systemctl", "reload", "ackd")
+        with connect(served) as new:
+            new.expect(b"Welcome\n")
+        stays.send(b"hello\n")
+        stays.expect(ACK)
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        (f"{HERE}port: 70000\n", "/etc/ackd.yaml:2:7: port: 70000 is not between 0 and 65535"),
+        (
+            f"{HERE}port: 22222\n",
+            f"can't listen on {MACHINE_ADDRESS}:22222: Address already in use",
+        ),
+    ],
+)
+def test_a_reload_that_fails_says_so_and_changes_nothing(
+    served: Machine, settings: str, reason: str
+) -> None:
+    with served.popen("nc", "-l", MACHINE_ADDRESS, "22222"):
+        wait_until("somebody listens", lambda: "22222" in served.run("ss", "-tlnH").stdout)
+        served.put("/etc/ackd.yaml", f"{settings}greeting: Welcome\n")
+        assert served.run("systemctl", "reload", "ackd", check=False).returncode == 1
+    told = served.journal(f"MESSAGE_ID={Kind.NOT_RELOADED.value}")[-1]["MESSAGE"].decode()
+    assert reason in told
+    with greeted(served):
+        pass
+    assert property_of(served, "ActiveState") == "active"
+
+
+# Restart
+
+
+def test_ten_restarts_under_load_leave_no_trace(served: Machine) -> None:
+    with load(served, "restarts", clients=40, depth=16) as clients:
+        for _ in range(10):
+            before = served.pid_of("ackd")
+            served.run("systemctl", "restart", "ackd")
+            assert served.pid_of("ackd") != before
+        account = clients.stop()
+    assert_true(served, "restarts", account)
+    print(f"{sum(account.sent)} payloads, longest pause {account.longest_pause:.3f} s")
+
+
+def test_a_half_sent_payload_outlives_a_restart(served: Machine) -> None:
+    with greeted(served) as peer:
+        peer.send(b"one\ntwo and a h")
+        peer.expect(ACK)
+        served.run("systemctl", "restart", "ackd")
+        peer.send(b"alf\n")
+        peer.expect(ACK)
+        served.run("systemctl", "restart", "ackd")
+        peer.send(b"three\n")
+        peer.expect(ACK)
+    entries = served.journal("-u", "ackd", f"MESSAGE_ID={Kind.PAYLOAD.value}")[-3:]
+    assert [entry["MESSAGE"] for entry in entries] == [
+        b"Buffer: one",
+        b"Buffer: two and a half",
+        b"Buffer: three",
+    ]
+    assert [entry["ACKD_SEQUENCE"] for entry in entries] == [b"1", b"2", b"3"]
+    assert len({entry["ACKD_CONNECTION"] for entry in entries}) == 1
+
+
+def test_a_restart_does_not_keep_connections_in_the_store(served: Machine) -> None:
+    with greeted(served) as peer:
+        served.run("systemctl", "restart", "ackd")
+        peer.send(b"hello\n")
+        peer.expect(ACK)
+        assert property_of(served, "NFileDescriptorStore") == "1"  # the listener
+
+
+def test_a_stored_listener_that_is_not_configured_any_more_is_dropped(served: Machine) -> None:
+    served.put("/etc/ackd.yaml", f"{HERE}port: 10011\n")
+    served.run("systemctl", "restart", "ackd")
+    assert send(served, "hello") == 3
+    with connect(served, port=10011) as peer:
+        peer.expect(GREETING)
+    assert property_of(served, "NFileDescriptorStore") == "1"
+
+
+def test_a_restart_hands_over_4000_clients_and_closes_those_beyond_well(served: Machine) -> None:
+    served.put("/etc/ackd.yaml", f"{HERE}max_connections: 5000\n")
+    served.run("systemctl", "reload", "ackd")
+    with load(served, "many", clients=4100, depth=1) as clients:
+        wait_until("all are inside", lambda: status_text(served).startswith("4100 clients"))
+        served.run("systemctl", "restart", "ackd")
+        account = clients.stop()
+    told = served.journal("-u", "ackd", f"MESSAGE_ID={Kind.TAKEN_OVER.value}")[-1]["MESSAGE"]
+    assert told == b"took over 4000 clients"
+    assert len(account.trouble) == 100
+    assert all(re.search("closed with [01] unanswered", line) for line in account.trouble)
+    recorded = payloads_in_journal(served, "many")
+    assert set(recorded.values()) == {1}
+    assert sum(account.acknowledged) <= len(recorded) <= sum(account.sent)
+
+
+def test_clients_whose_state_is_of_another_version_are_closed_well(served: Machine) -> None:
+    handover = "/usr/share/ackd/ackd/handover.py"
+    with greeted(served) as peer:
+        peer.send(b"one\nhalf a pay")
+        peer.expect(ACK)
+        served.run("sed", "-i", "s/^VERSION = .*/VERSION = 0/", handover)
+        served.run("systemctl", "restart", "ackd")
+        peer.expect_end()
+    assert "is of no use" in served.run("journalctl", "-u", "ackd", "-n", "20").stdout
+    assert send(served, "hello") == 0
+    install(served)
+
+
+def test_a_bad_configuration_at_a_restart_loses_nobody(served: Machine) -> None:
+    with greeted(served) as peer:
+        peer.send(b"one\nhalf")
+        peer.expect(ACK)
+        served.put("/etc/ackd.yaml", "prot: 1\n")
+        served.run("systemctl", "restart", "ackd", check=False)
+        served.put("/etc/ackd.yaml", HERE)
+        peer.send(b" and half\n")
+        peer.expect(ACK)
+
+
+# Crashes
+
+
+def test_after_a_crash_a_half_read_payload_is_not_taken_for_a_whole_one(served: Machine) -> None:
+    with greeted(served) as peer:
+        peer.send(b"one\nhalf a pay")
+        peer.expect(ACK)
+        send_signal(served, "KILL")
+        peer.expect_loss()
+    wait_until("it is back", lambda: send(served, "hello") == 0)
+    messages = [e["MESSAGE"] for e in served.journal(f"MESSAGE_ID={Kind.PAYLOAD.value}", "-n", "2")]
+    assert messages == [b"Buffer: one", b"Buffer: hello"]
+
+
+def test_nobody_is_refused_in_a_crash_loop(served: Machine) -> None:
+    restarts = int(property_of(served, "NRestarts"))
+    for _ in range(20):
+        send_signal(served, "KILL")
+        # Accepted by the kernel while nobody is there, served by the next peer.
+        assert send(served, "hello") == 0
+    assert int(property_of(served, "NRestarts")) == restarts + 20
+    assert property_of(served, "ActiveState") == "active"
+
+
+def test_a_daemon_that_hangs_is_replaced_by_the_watchdog(served: Machine) -> None:
+    served.run("mkdir", "-p", "/run/systemd/system/ackd.service.d")
+    served.put("/run/systemd/system/ackd.service.d/quick.conf", "[Service]\nWatchdogSec=1s\n")
+    served.run("systemctl", "daemon-reload")
+    served.run("systemctl", "restart", "ackd")
+    hung = served.pid_of("ackd")
+    send_signal(served, "STOP")
+    assert send(served, "hello") == 0
+    assert served.pid_of("ackd") != hung
+    assert send(served, "still fed") == 0
+    served.run("rm", "/run/systemd/system/ackd.service.d/quick.conf")
+    served.run("systemctl", "daemon-reload")
+
+
+# The journal
+
+
+def test_150_000_payloads_in_one_go_are_all_in_the_journal(served: Machine) -> None:
+    lines = "".join(f"flood-{number}\n" for number in range(150_000))
+    command = (sys.executable, "-m", "ackd.ctl", "send", "--host", MACHINE_ADDRESS, "--json", "-")
+    done = served.client.run(*command, input=lines, env={"PYTHONPATH": str(PROJECT)}, timeout=120)
+    summary = json.loads(done.stdout.splitlines()[-1])
+    assert summary["acknowledged"] == 150_000
+    recorded = payloads_in_journal(served, "flood")
+    assert recorded == {f"flood-{number}": 1 for number in range(150_000)}
+
+
+def test_an_unreachable_journal_shows_in_the_status_and_does_not_stop_the_service(
+    served: Machine,
+) -> None:
+    units = ("systemd-journald.socket", "systemd-journald-dev-log.socket")
+    served.run("systemctl", "stop", *units, "systemd-journald.service", check=False)
+    served.run("rm", "-f", "/run/systemd/journal/socket")
+    with greeted(served) as peer:
+        peer.send(b"while it is away\n")
+        wait_until("the status tells", lambda: "can't be reached" in status_text(served))
+        served.run("systemctl", "start", *units, "systemd-journald.service")
+        peer.expect(ACK)
+    wait_until("the status tells", lambda: "can't be reached" not in status_text(served))
+
+
+# Boot
+
+
+def test_an_address_that_comes_late_is_served_when_it_is_there(served: Machine) -> None:
+    late = "192.168.150.77"
+    served.put("/etc/ackd.yaml", f"bind: [{MACHINE_ADDRESS}, {late}]\n")
+    served.run("systemctl", "restart", "ackd")
+    assert send(served, "hello") == 0
+    served.add_address(late)
+    with connect(served, late) as peer:
+        peer.expect(GREETING)
+
+
+# Exposure, and the sealed variant
+
+
+def exposure(machine: Machine) -> float:
+    last = machine.run("systemd-analyze", "security", "ackd.service").stdout.splitlines()[-1]
+    match = re.search(r"level for ackd.service: ([0-9.]+)", last)
+    assert match, last
+    return float(match[1])
+
+
+def test_it_is_exposed_by_1_1_at_most(served: Machine) -> None:
+    assert exposure(served) <= 1.1
+
+
+def test_the_sealed_variant_is_exposed_by_0_2_at_most_and_has_no_network(served: Machine) -> None:
+    served.put(
+        "/etc/systemd/system/ackd.socket.d/address.conf",
+        f"[Socket]\nListenStream=\nListenStream={MACHINE_ADDRESS}:10008\n",
+    )
+    served.run("/usr/share/ackd/seal")
+    assert exposure(served) <= 0.2
+    assert send(served, "sealed") == 0
+    pid = served.pid_of("ackd")
+    assert "lan0" not in served.run("nsenter", f"--target={pid}", "--net", "ip", "link").stdout
+    told = served.journal("-u", "ackd", f"MESSAGE_ID={Kind.LISTENING.value}")[-1]["MESSAGE"]
+    assert (
+        told
+        == (
+            f"listening on {MACHINE_ADDRESS}:10008, passed by systemd: bind and port are not used"
+        ).encode()
+    )
+    with greeted(served) as peer:
+        peer.send(b"half")
+        served.run("systemctl", "restart", "ackd")
+        served.run("systemctl", "reload", "ackd")
+        peer.send(b" and half\n")
+        peer.expect(ACK)
+    served.run("/usr/share/ackd/seal", "--undo")
+    assert exposure(served) > 0.2
+    assert send(served, "open again") == 0
