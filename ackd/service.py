@@ -54,10 +54,11 @@ class Service:
         log.propagate = False
         # The inherited listeners first: who waits before one that is given up is still let in.
         self._server = Server(self._config, self._inheritance.listeners, self._recorder)
-        self._enforce(self._config, self._listeners)
-        self._take_over()
+        # Before anybody is told that we are there, and sends one.
         self._watch_signals()
         self._open_control()
+        self._enforce(self._config, self._listeners)
+        self._take_over()
         if systemd.listens(os.environ):
             self._server.add_chore(
                 systemd.Supervision(os.environ, self._describe, self._serves_well)

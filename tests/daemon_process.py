@@ -1,6 +1,7 @@
 """A real ackd for tests, on a free port, with a journal of its own."""
 
 import contextlib
+import os
 import re
 import signal
 import subprocess
@@ -11,6 +12,7 @@ from time import monotonic
 
 from ackd.records import Kind
 from tests.journal_socket import DEADLINE, JournalSocket
+from tests.manager_socket import ManagerSocket
 from tests.peer import GREETING, Peer
 
 COMMAND = (sys.executable, "-m", "ackd")
@@ -25,13 +27,19 @@ class Daemon:
         settings: str = "",
         options: tuple[str, ...] = (),
         prepare: Callable[[], None] | None = None,
+        managed: bool = False,
     ) -> None:
         self.config = directory / "ackd.yaml"
         self.journal = JournalSocket(directory / "journal")
+        self.manager = ManagerSocket(directory / "manager")
+        manager = {"NOTIFY_SOCKET": str(self.manager.path), "WATCHDOG_USEC": "2000000"}
         self.configure(settings)
         where = ("--config", str(self.config), "--journal", str(self.journal.path))
         self.process = subprocess.Popen(
-            [*COMMAND, *where, *options], stderr=subprocess.PIPE, preexec_fn=prepare
+            [*COMMAND, *where, *options],
+            stderr=subprocess.PIPE,
+            preexec_fn=prepare,
+            env={**os.environ, **(manager if managed else {})},
         )
         self.port = self.await_listening()
 
@@ -57,7 +65,7 @@ class Daemon:
     def await_closed(self) -> None:
         """Wait until nobody is let in any more."""
         end = monotonic() + DEADLINE
-        with contextlib.suppress(ConnectionRefusedError):
+        with contextlib.suppress(ConnectionError):
             while monotonic() < end:
                 Peer(self.port).socket.close()
             raise AssertionError("still lets clients in")
@@ -75,3 +83,4 @@ class Daemon:
             self.process.kill()
         self.process.communicate()
         self.journal.close()
+        self.manager.close()

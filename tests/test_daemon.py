@@ -191,9 +191,7 @@ def test_nothing_is_acknowledged_that_the_journal_has_not_taken(start: StartDaem
         with ackd.peer():  # greeted after the journal was full: the loop has been round
             ackd.process.kill()
             ackd.wait()
-        acks = 0
-        while chunk := peer.socket.recv(65536):
-            acks += chunk.count(b"\n")
+        acks = peer.read_to_loss().count(b"\n")
     ackd.journal.go_on()
     recorded = ackd.journal.payloads(acks)
     assert recorded == [b"payload %d" % number for number in range(acks)]
@@ -202,10 +200,11 @@ def test_nothing_is_acknowledged_that_the_journal_has_not_taken(start: StartDaem
 def test_payloads_wait_for_a_journal_that_has_gone_and_are_recorded_when_it_is_back(
     start: StartDaemon,
 ) -> None:
-    ackd = start("journal_wait: 60\n")
+    ackd = start("journal_wait: 60\n", managed=True)
     with ackd.peer() as peer:
         ackd.journal.close()
         peer.send(b"one\ntwo\n")
+        ackd.manager.wait_for("STATUS=the journal can't be reached")
         with ackd.peer() as other:
             ackd.journal.open()
             other.send(b"three\n")
@@ -330,10 +329,10 @@ def test_one_client_too_many_is_told_so(start: StartDaemon) -> None:
         with ackd.peer() as fifth:
             fifth.send(b"hello\n")
             fifth.expect(ACK)
-    limits = [
-        e for e in ackd.journal.waiting() if e["MESSAGE_ID"] == Kind.LIMIT_REACHED.value.encode()
-    ]
-    assert len(limits) == 1
+    assert b"all 2 are in use" in ackd.journal.next(Kind.LIMIT_REACHED)["MESSAGE"]
+    ackd.journal.next(Kind.PAYLOAD)
+    told_again = Kind.LIMIT_REACHED.value.encode()
+    assert all(entry["MESSAGE_ID"] != told_again for entry in ackd.journal.waiting())
 
 
 def test_one_address_can_be_limited(start: StartDaemon) -> None:
@@ -466,6 +465,46 @@ def test_a_bad_reload_changes_nothing_and_says_why(start: StartDaemon) -> None:
         with ackd.peer() as peer:
             peer.send(b"hello\n")
             peer.expect(ACK)
+
+
+# The service manager
+
+
+def test_the_manager_is_told_when_clients_are_served_and_how_things_stand(
+    start: StartDaemon,
+) -> None:
+    ackd = start(managed=True)
+    ackd.manager.wait_for("READY=1")
+    ackd.manager.wait_for("STATUS=0 clients, 0 payloads acknowledged, 0 refused")
+    with ackd.peer() as peer:
+        peer.send(b"hello\n")
+        peer.expect(ACK)
+        ackd.manager.wait_for("STATUS=1 clients, 1 payloads acknowledged, 0 refused")
+        ackd.manager.wait_for("WATCHDOG=1")
+    ackd.signal(signal.SIGHUP)
+    ackd.manager.wait_for("RELOADING=1")
+    ackd.manager.wait_for("READY=1")
+    ackd.signal(signal.SIGTERM)
+    ackd.manager.wait_for("STOPPING=1")
+    assert ackd.wait() == 0
+
+
+def test_a_reload_can_be_waited_for(start: StartDaemon) -> None:
+    ackd = start()
+    pid = str(ackd.process.pid)
+    ackd.configure("greeting: Welcome\n")
+    assert ackd_says("--reload", pid) == (0, "", "")
+    with Peer(ackd.port) as peer:
+        peer.expect(b"Welcome\n")
+    ackd.configure("prot: 1\n")
+    status, _, error = ackd_says("--reload", pid)
+    assert status == 1
+    assert "prot: there is no such key; did you mean port?" in error
+
+
+def test_a_reload_of_a_process_that_is_no_ackd_says_so() -> None:
+    status, _, error = ackd_says("--reload", "1")
+    assert (status, error) == (1, "ackd: process 1 can't be asked: Connection refused\n")
 
 
 # The command line

@@ -1,0 +1,77 @@
+"""What each release brings of its own: its Python and libraries, and a life without systemd."""
+
+import pytest
+
+from .installed import SOURCE, install
+from .machine import Machine
+
+# A root directory in which no systemd runs and no journal is, but a syslog daemon listens.
+_PLAIN_CHROOT = """
+set -eu
+mkdir -p /plain
+mount --bind / /plain
+mount -t tmpfs tmpfs /plain/run
+mount -t tmpfs tmpfs /plain/dev
+mknod /plain/dev/null c 1 3
+mount -t proc proc /plain/proc
+exec chroot /plain sh -c "$1"
+"""
+_SYSLOG = """
+import os, socket
+log = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+log.bind("/dev/log")
+log.settimeout(20)
+assert os.system("ackd --detach --pidfile /run/ackd.pid") == 0
+assert os.system("ackd --detach --pidfile /run/ackd.pid --port 10012") != 0
+assert os.system("ackctl send 'hello \\x1b[31m'") == 0
+line = ""
+while "Buffer: " not in line:
+    line = log.recv(65536).decode()
+print(line)
+pid = int(open("/run/ackd.pid").read())
+os.kill(pid, 15)
+while "stopped" not in line:
+    line = log.recv(65536).decode()
+"""
+
+
+def plain_chroot(machine: Machine, command: str, *, check: bool = True) -> str:
+    """Run a command where no systemd is; return what it says, both ways."""
+    done = machine.run(
+        "unshare", "--mount", "--net", "sh", "-c", _PLAIN_CHROOT, "sh", command, check=check
+    )
+    return done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def installed(machine: Machine) -> Machine:
+    install(machine)
+    return machine
+
+
+def test_without_systemd_it_detaches_and_records_to_syslog(installed: Machine) -> None:
+    installed.put("/usr/local/lib/syslog-test.py", _SYSLOG)
+    said = plain_chroot(installed, "ip link set lo up; python3 /usr/local/lib/syslog-test.py")
+    assert "Buffer: hello \\x1b[31m" in said
+    assert "runs already as process" in said
+
+
+def test_without_any_log_daemon_it_refuses_to_detach(installed: Machine) -> None:
+    said = plain_chroot(installed, "ackd --detach; echo status $?")
+    assert "start a syslog daemon" in said
+    assert "status 1" in said
+
+
+def test_the_unit_tests_pass_with_its_own_python_and_libraries(machine: Machine) -> None:
+    for part in ("ackd", "tests", "etc", "packaging"):
+        machine.copy_tree(SOURCE / part, f"/root/ackd/{part}")
+    machine.put("/root/ackd/pyproject.toml", (SOURCE / "pyproject.toml").read_bytes())
+    done = machine.run(
+        "sh",
+        "-c",
+        "cd /root/ackd && python3 -m pytest -q --ignore=tests/system",
+        check=False,
+        timeout=280,
+    )
+    print(done.stdout[-2000:])
+    assert done.returncode == 0
