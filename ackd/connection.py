@@ -12,7 +12,7 @@ from ackd.counters import Counters
 from ackd.handover import Snapshot
 from ackd.protocol import ServerProtocol
 from ackd.recorder import Recorder
-from ackd.records import Kind, Origin, Priority, Record
+from ackd.records import Kind, Origin, Priority, Reason, Record
 
 # One read. Larger ones did not make a difference; it bounds what a connection holds unrecorded.
 CHUNK = 65536
@@ -31,17 +31,6 @@ class Wait(Enum):
     JOURNAL = "its turn to have payloads recorded"
     LINGER = "the client to close as well"
     NOTHING = "nothing, it is closed"
-
-
-class Reason(Enum):
-    """Why a connection ended, as its record says it."""
-
-    CLIENT = "the client closed it"
-    LOST = "lost"
-    IDLE = "silent for too long"
-    STOP = "ackd stopped"
-    NOT_TAKEN_OVER = "it could not be taken over"
-    TURNED_AWAY = "turned away"
 
 
 @dataclass(slots=True)
@@ -151,7 +140,7 @@ class Connection:
             bool(self._head),
             self._eof,
             self._output,
-            self.reason.name if self.wait is Wait.LINGER else "",
+            self.reason if self.wait is Wait.LINGER else None,
             self.protocol.state(),
         )
 
@@ -165,7 +154,7 @@ class Connection:
         if snapshot.introduced:
             self._head = self._around.recorder.origin(self._origin)
         if snapshot.leaving:
-            self.finish(Reason[snapshot.leaving])
+            self.finish(snapshot.leaving)
         else:
             self._settle()
 

@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from ackd.protocol import ProtocolState
+from ackd.records import Reason
 
 VERSION = 1
 T = TypeVar("T")
@@ -26,8 +27,7 @@ class Snapshot:
 
     `cookie` is the kernel's number for the socket, SO_COOKIE in socket(7): it says which
     descriptor this belongs to. `started` is a time of time.monotonic(), which goes on over the
-    restart. `leaving` names the Reason of a connection that is only waiting for its client to
-    close, and is empty for all others.
+    restart. `leaving` is why a connection has ended that only waits for its client to close.
     """
 
     cookie: int
@@ -39,7 +39,7 @@ class Snapshot:
     introduced: bool
     eof: bool
     output: bytes
-    leaving: str
+    leaving: Reason | None
     protocol: ProtocolState
 
 
@@ -75,6 +75,8 @@ def load(text: bytes) -> State:
 def _text(value: object) -> str:
     if isinstance(value, bytes):
         return value.decode("iso-8859-1")
+    if isinstance(value, Reason):
+        return value.name
     raise TypeError(f"{type(value)} has no place in a snapshot")
 
 
@@ -120,12 +122,17 @@ def _refusals(values: Any) -> tuple[tuple[int, bytes], ...]:
     return tuple((_count(position), _bytes(reply)) for position, reply in values)
 
 
+def _reason(value: Any) -> Reason | None:
+    return None if value is None else Reason[value]
+
+
 _READERS: dict[Any, Callable[[Any], Any]] = {
     int: _count,
     float: _exactly(float),
     bool: _exactly(bool),
     str: _exactly(str),
     bytes: _bytes,
+    Reason | None: _reason,
     tuple[bytes, ...]: _payloads,
     tuple[tuple[int, bytes], ...]: _refusals,
     ProtocolState: partial(_read, ProtocolState),

@@ -36,6 +36,17 @@ class Priority(IntEnum):
     DEBUG = 7
 
 
+class Reason(Enum):
+    """Why a connection ended, as its record says it."""
+
+    CLIENT = "the client closed it"
+    LOST = "lost"
+    IDLE = "silent for too long"
+    STOP = "ackd stopped"
+    NOT_TAKEN_OVER = "it could not be taken over"
+    TURNED_AWAY = "turned away"
+
+
 @dataclass(frozen=True, slots=True)
 class Origin:
     """Where a payload comes from, the same for all of one connection.

@@ -16,14 +16,14 @@ from typing import Any, Protocol
 from ackd.acceptor import Acceptor
 from ackd.admission import Admission
 from ackd.config import Config
-from ackd.connection import Connection, Reason, Surroundings, Timeouts, Wait, attempt
+from ackd.connection import Connection, Surroundings, Timeouts, Wait, attempt
 from ackd.counters import Counters
 from ackd.deadlines import Deadlines
 from ackd.handover import Snapshot
 from ackd.listener import Listeners
 from ackd.protocol import ServerProtocol, greeting_line, turn_away
 from ackd.recorder import Recorder
-from ackd.records import Origin
+from ackd.records import Origin, Reason
 from ackd.turns import Turns
 
 # Connections that are handed over to the next process; those beyond are closed before.

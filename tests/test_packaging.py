@@ -1,0 +1,31 @@
+"""The files beside the code say what the code says."""
+
+from pathlib import Path
+
+import pytest
+
+from ackd.records import Kind
+
+PACKAGING = Path(__file__).parents[1] / "packaging"
+
+
+@pytest.mark.parametrize("kind", list(Kind), ids=lambda kind: str(kind.name))
+def test_the_catalog_explains_each_kind_of_record(kind: Kind) -> None:
+    catalog = (PACKAGING / "ackd.catalog").read_text()
+    assert catalog.count(f"-- {kind.value}\nSubject: ") == 1
+
+
+def test_the_second_instance_differs_by_its_configuration_only() -> None:
+    first = (PACKAGING / "ackd.service").read_text().splitlines()
+    second = (PACKAGING / "ackd@.service").read_text().splitlines()
+    different = [(a, b) for a, b in zip(first, second, strict=True) if a != b]
+    assert different == [
+        (
+            "Description=Record lines that arrive over TCP, and acknowledge them",
+            "Description=Record lines that arrive over TCP, and acknowledge them (%i)",
+        ),
+        (
+            "ExecStart=/usr/sbin/ackd",
+            "ExecStart=/usr/sbin/ackd --config /etc/ackd/%i.yaml",
+        ),
+    ]
