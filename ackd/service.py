@@ -151,6 +151,8 @@ class Service:
         if not self._ending:
             self._ending = True
             systemd.tell("STOPPING=1")
+            # Or clients would be let in by the kernel, with nobody to serve them.
+            drop(self._server.listeners.values())
             self._server.drain()
 
     def _interrupt(self) -> None:
