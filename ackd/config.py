@@ -116,8 +116,8 @@ class _Reader:
             self._at(error.problem_mark or error.context_mark, _explained(error))
         except RecursionError:
             self._at(None, "is nested too deeply")
-        except (ValueError, OverflowError) as error:  # PyYAML's, for an escape like \UFFFFFFFF
-            self._at(loader.get_mark(), f"can't be read: {error}")
+        except (ValueError, OverflowError):  # PyYAML's, for an escape like \UFFFFFFFF
+            self._at(loader.get_mark(), "can't be read from here on")
         return {}
 
     def _entries(
@@ -161,8 +161,9 @@ class _Reader:
         except BadValueError as error:
             item = node if error.item is None else node.value[error.item]
             self._at(item.start_mark, f"{key}: {error}")
-        except _UNREADABLE as error:
-            self._at(node.start_mark, f"{key}: can't be read: {error}")
+        except _UNREADABLE:
+            kind = node.tag.rpartition(":")[2]
+            self._at(node.start_mark, f"{key}: can't be read as {kind}")
 
     def _after(self, text: str, problem: str) -> None:
         """Note a problem with the character behind `text`, where PyYAML knows no line."""

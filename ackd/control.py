@@ -3,6 +3,7 @@
 An abstract socket, unix(7): it needs no writable directory, and vanishes with its process.
 """
 
+import contextlib
 import os
 import socket
 import struct
@@ -10,6 +11,8 @@ from collections.abc import Callable
 
 # Seconds until an answer; a reload reads one file and opens listeners.
 _DEADLINE = 60.0
+# Bytes of an answer, which is one datagram.
+_LONGEST = 65536
 
 
 class ControlError(Exception):
@@ -38,8 +41,10 @@ class Control:
         caller, _ = self._socket.accept()
         with caller:
             if _peer(caller)[1] in (0, os.geteuid()):
+                answer = b"=" + self._reload().encode(errors="backslashreplace")
                 caller.setblocking(False)
-                caller.send(b"=" + self._reload().encode())
+                with contextlib.suppress(OSError):  # who asked may have gone meanwhile
+                    caller.send(answer[:_LONGEST])
 
 
 def request_reload(pid: int) -> None:
@@ -50,7 +55,7 @@ def request_reload(pid: int) -> None:
             control.connect(_name(pid))
             if _peer(control)[0] != pid:
                 raise ControlError(f"process {pid} is not the ackd that answers for it")
-            answer = control.recv(65536).decode()
+            answer = control.recv(_LONGEST).decode()
         except OSError as error:
             raise ControlError(
                 f"process {pid} can't be asked: {error.strerror or error}"

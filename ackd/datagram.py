@@ -18,14 +18,16 @@ class DatagramSocket:
         self.path = path
         self.reachable = False
         self.why = ""
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
         self.connect()
 
     def connect(self) -> bool:
-        """Open the socket anew and say whether somebody is there."""
-        self._socket.close()
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
+        """Look for the other end anew and say whether somebody is there.
+
+        A datagram socket can be connected again, connect(2). A new one would need a descriptor,
+        and there may be none just then.
+        """
         try:
             self._socket.connect(self.path)
         except OSError as error:
@@ -44,7 +46,7 @@ class DatagramSocket:
         return True
 
     def fileno(self) -> int:
-        """Return the descriptor to be watched for writability; it changes with each connect."""
+        """Return the descriptor to be watched for writability."""
         return self._socket.fileno()
 
     @property
@@ -58,7 +60,7 @@ class DatagramSocket:
         self._socket.close()
 
     def _put_anew(self, datagram: bytes) -> bool:
-        """Try once more on a new socket: the other end may have been closed and opened again."""
+        """Try once more, connected anew: the other end may have been closed and opened again."""
         try:
             if self.connect():
                 self._socket.send(datagram)
@@ -71,5 +73,5 @@ class DatagramSocket:
 
     def _lost(self, error: OSError) -> bool:
         self.reachable = False
-        self.why = f"{self.path}: {error.strerror}"
+        self.why = f"{self.path}: {error.strerror or error}"
         return False

@@ -62,6 +62,6 @@ class JournalFormat:
                 _head(record.kind, record.priority),
                 self.origin(record.origin) if record.origin else b"",
                 *(field(name, str(value).encode()) for name, value in record.fields),
-                field("MESSAGE", record.message.encode()),
+                field("MESSAGE", record.text),
             )
         )

@@ -12,6 +12,8 @@ from ackd.records import Kind, Origin, Priority, Record
 TURN = 256
 # Notes that may wait for a journal that takes none; about 300 bytes each.
 BACKLOG = 4096
+# Characters of a log line: one that no datagram can hold would be first in the backlog for ever.
+_LONGEST_LINE = 8192
 
 
 class Sink(Protocol):
@@ -160,4 +162,4 @@ class RecordHandler(logging.Handler):
         """Note one log line."""
         priority = next((p for level, p in _PRIORITIES if record.levelno >= level), Priority.DEBUG)
         kind = getattr(record, "kind", Kind.LOG)
-        self._recorder.note(Record(kind, priority, self.format(record)))
+        self._recorder.note(Record(kind, priority, self.format(record)[:_LONGEST_LINE]))

@@ -29,7 +29,7 @@ class SyslogFormat:
     def record(self, record: Record) -> bytes:
         """Return the line of any other record."""
         origin = self.origin(record.origin).decode() + " " if record.origin else ""
-        return _line(record.priority, origin + printable(record.message.encode()))
+        return _line(record.priority, origin + printable(record.text))
 
 
 def _line(priority: Priority, text: str) -> bytes:

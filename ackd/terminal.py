@@ -1,6 +1,7 @@
 """Records on a terminal, for trying things out and for containers without a journal."""
 
 import os
+import stat
 import sys
 from datetime import datetime
 
@@ -39,7 +40,7 @@ class TerminalFormat:
     def record(self, record: Record) -> bytes:
         """Return the line of any other record."""
         who = self.origin(record.origin).decode() if record.origin else "ackd"
-        text = printable(record.message.encode())
+        text = printable(record.text)
         return self._line(who, self._painted(_COLOURS[record.priority], text))
 
     def _line(self, who: str, text: str) -> bytes:
@@ -97,12 +98,13 @@ def _opened_anew(descriptor: int) -> int:
     """Open the same file once more, non-blocking.
 
     O_NONBLOCK belongs to the open file, not to the descriptor (open(2)): set on the one that we
-    were given it would change the shell's as well. A socket can't be opened so; it is ours to set.
+    were given it would change the shell's as well. A socket can't be opened so, and is set. What
+    else can't, another user's terminal say, stays as it is.
     """
     flags = os.O_WRONLY | os.O_APPEND | os.O_NONBLOCK | os.O_NOCTTY
     try:
         return os.open(f"/proc/self/fd/{descriptor}", flags)
     except OSError:
         own = os.dup(descriptor)
-        os.set_blocking(own, False)
+        os.set_blocking(own, not stat.S_ISSOCK(os.fstat(own).st_mode))
         return own

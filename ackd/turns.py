@@ -96,15 +96,12 @@ class Turns:
 
     def _watch(self, wanted: bool) -> None:
         if wanted and not self._watched:
-            self._selector.register(self._recorder.sink, selectors.EVENT_WRITE, self._on_room)
+            self._selector.register(
+                self._recorder.sink, selectors.EVENT_WRITE, self._recorder.resume
+            )
         elif self._watched and not wanted:
             self._selector.unregister(self._recorder.sink)
         self._watched = wanted
-
-    def _on_room(self) -> None:
-        # Before the attempt, which may open another socket in the place of the watched one.
-        self._watch(False)
-        self._recorder.resume()
 
     def _give_turns(self) -> None:
         for _ in range(min(len(self._waiting), ROUND)):

@@ -2,6 +2,7 @@
 
 import resource
 import signal
+import socket
 import subprocess
 from contextlib import ExitStack
 from pathlib import Path
@@ -502,6 +503,16 @@ def test_a_reload_can_be_waited_for(start: StartDaemon) -> None:
     assert "prot: there is no such key; did you mean port?" in error
 
 
+def test_who_asks_for_a_reload_and_goes_costs_nobody_else(start: StartDaemon) -> None:
+    ackd = start()
+    for _ in range(20):
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as control:
+            control.connect(f"\0ackd/{ackd.process.pid}")
+    with ackd.peer() as peer:
+        peer.send(b"hello\n")
+        peer.expect(ACK)
+
+
 def test_a_reload_of_a_process_that_is_no_ackd_says_so() -> None:
     status, _, error = ackd_says("--reload", "1")
     assert (status, error) == (1, "ackd: process 1 can't be asked: Connection refused\n")
@@ -569,6 +580,27 @@ def test_options_override_the_file(start: StartDaemon) -> None:
     ackd = start("bind: 127.0.0.1\nport: 1\n", options=("--bind", "127.0.0.2", "--port", "0"))
     with Peer(ackd.port, "127.0.0.2") as peer:
         peer.expect(GREETING)
+
+
+def test_without_a_standard_output_there_is_no_terminal_to_record_on() -> None:
+    done = subprocess.run(
+        ["sh", "-c", 'exec "$@" >&-', "sh", *COMMAND, "--terminal", "--port", "0"],
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=DEADLINE,
+    )
+    assert done.returncode == 1
+    assert done.stderr == "ackd: standard output: Bad file descriptor; records go there\n"
+
+
+def test_a_very_long_log_line_does_not_stop_the_recording(start: StartDaemon) -> None:
+    ackd = start()
+    ackd.config.write_text("x" * 9_000_000 + ": 1\n")
+    ackd.signal(signal.SIGHUP)
+    assert len(ackd.journal.next(Kind.NOT_RELOADED)["MESSAGE"]) <= 8192
+    with ackd.peer() as peer:
+        peer.send(b"hello\n")
+        peer.expect(ACK)
 
 
 def test_without_a_journal_records_are_readable_on_the_terminal(tmp_path: Path) -> None:

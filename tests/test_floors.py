@@ -1,0 +1,53 @@
+"""The floors of the house: imports run downward only."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import ackd
+
+ROOT = Path(ackd.__file__).parent
+# `ackd` itself, below all, is the version.
+FLOORS = (
+    "protocol config printable records counters datagram deadlines listener systemd control detach"
+    " ctl.lines ctl.status",
+    "journal syslog terminal recorder handover client acceptor admission ctl.report",
+    "connection inheritance ctl.send",
+    "turns ctl",
+    "server ctl.__main__",
+    "service",
+    "daemon",
+    "__main__",
+)
+FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names.split()}
+MODULES = {
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+    for path in ROOT.rglob("*.py")
+    if path != ROOT / "__init__.py"
+}
+
+
+def test_every_module_has_its_floor() -> None:
+    assert FLOOR.keys() == MODULES.keys()
+
+
+@pytest.mark.parametrize("name", sorted(MODULES))
+def test_a_module_imports_only_from_floors_below_its_own(name: str) -> None:
+    below = {other for other, floor in FLOOR.items() if floor < FLOOR.get(name, 0)}
+    assert set(imported(MODULES[name])) <= below
+
+
+def imported(path: Path) -> Iterator[str]:
+    """Return the modules of ours that a file imports, at its top or within a function."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        assert not (isinstance(node, ast.ImportFrom) and node.level), "name modules in full"
+        if isinstance(node, ast.ImportFrom):
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        else:
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        for name in names:
+            module = name.removeprefix("ackd.")
+            if name.startswith("ackd.") and module != "__version__":
+                yield module if module in MODULES else module.rpartition(".")[0]

@@ -1,0 +1,597 @@
+"""Both sides of the exchange as bytes: fed whole, byte by byte, and with more behind."""
+
+import tracemalloc
+from collections.abc import Callable, Iterable, Iterator
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ackd.protocol import (
+    MAX_REPLY,
+    ClientProtocol,
+    Reply,
+    ServerProtocol,
+    Verdict,
+    greeting_line,
+    turn_away,
+)
+
+OK = b"ok\n"
+LONG = b"not received: longer than 10 bytes\n"
+TEN = b"0123456789"
+ELEVEN = b"0123456789a"
+ACKNOWLEDGED = Reply(Verdict.ACKNOWLEDGED, b"ok")
+Feeding = Callable[[bytes], Iterable[bytes]]
+
+
+def whole(data: bytes) -> list[bytes]:
+    return [data]
+
+
+def byte_by_byte(data: bytes) -> list[bytes]:
+    return [data[position : position + 1] for position in range(len(data))]
+
+
+def with_more_behind(data: bytes) -> list[bytes]:
+    return [data + b"more"]
+
+
+every_feeding = pytest.mark.parametrize("feeding", [whole, byte_by_byte, with_more_behind])
+# Nothing is behind the end.
+every_feeding_to_the_end = pytest.mark.parametrize("feeding", [whole, byte_by_byte])
+
+
+class Server(ServerProtocol):
+    """With a journal that takes everything at once; `recorded` and `replies` are all so far."""
+
+    def __init__(self, max_payload: int = 10) -> None:
+        super().__init__(max_payload, b"ok")
+        self.recorded: list[bytes] = []
+        self.replies = b""
+
+    def feed(self, chunks: Iterable[bytes]) -> None:
+        for chunk in chunks:
+            self.receive_data(chunk)
+            self.record(len(self.payloads))
+
+    def end(self) -> None:
+        self.receive_eof()
+        self.record(len(self.payloads))
+
+    def record(self, count: int) -> None:
+        self.recorded += self.payloads[:count]
+        self.replies += self.acknowledge(count)
+
+    def successor(self) -> "Server":
+        """Return another one that goes on from here."""
+        successor = Server(self.max_payload)
+        successor.restore(self.state())
+        successor.recorded, successor.replies = self.recorded, self.replies
+        return successor
+
+
+LINES = {
+    "a line is a payload": (b"hello\n", [b"hello"], OK),
+    "so is each of several": (b"a\nb\nc\n", [b"a", b"b", b"c"], OK * 3),
+    "and an empty one": (b"\n", [b""], OK),
+    "and two empty ones": (b"\n\n", [b"", b""], OK * 2),
+    "one CR before the LF is not part of it": (b"hello\r\n", [b"hello"], OK),
+    "of two CRs one is": (b"hello\r\r\n", [b"hello\r"], OK),
+    "a CR alone before the LF leaves an empty one": (b"\r\n", [b""], OK),
+    "a CR elsewhere is like any byte": (b"\rhel\rlo\n", [b"\rhel\rlo"], OK),
+    "NUL, ESC and what is no text stay": (b"\0\x1b\xff\n", [b"\0\x1b\xff"], OK),
+    "exactly the longest": (TEN + b"\n", [TEN], OK),
+    "exactly the longest, and a CR": (TEN + b"\r\n", [TEN], OK),
+    "one byte too long": (ELEVEN + b"\n", [], LONG),
+    "one byte too long, and a CR": (ELEVEN + b"\r\n", [], LONG),
+    "too long by a CR that counts": (TEN + b"\r\r\n", [], LONG),
+    "far too long": (TEN * 100 + b"\n", [], LONG),
+    "good lines around a long one": (b"a\n" + ELEVEN + b"\nb\n", [b"a", b"b"], OK + LONG + OK),
+    "two long ones in a row": ((ELEVEN + b"\n") * 2, [], LONG * 2),
+    "two long ones, then a good one": ((ELEVEN + b"\n") * 2 + b"a\n", [b"a"], LONG * 2 + OK),
+    "a long one last": (b"a\nb\n" + TEN * 3 + b"\n", [b"a", b"b"], OK * 2 + LONG),
+    "empty lines around a long one": (b"\n" + ELEVEN + b"\n\n", [b"", b""], OK + LONG + OK),
+}
+
+
+@every_feeding
+@pytest.mark.parametrize(("sent", "recorded", "replies"), LINES.values(), ids=LINES.keys())
+def test_each_line_is_recorded_and_answered(
+    feeding: Feeding, sent: bytes, recorded: list[bytes], replies: bytes
+) -> None:
+    server = Server()
+    server.feed(feeding(sent))
+    assert server.recorded == recorded
+    assert server.replies == replies
+
+
+@every_feeding
+def test_the_next_line_begins_where_a_line_has_ended(feeding: Feeding) -> None:
+    server = Server()
+    server.feed(feeding(b"hello\r\n"))
+    server.feed([b"!\n"])
+    last = b"more!" if feeding is with_more_behind else b"!"
+    assert server.recorded == [b"hello", last]
+
+
+@every_feeding
+def test_all_that_came_is_counted(feeding: Feeding) -> None:
+    server = Server()
+    sent = b"a\n" + ELEVEN + b"\nb\n"
+    server.feed(feeding(sent))
+    assert server.received == sum(map(len, feeding(sent)))
+    assert (server.acknowledged, server.refused) == (2, 1)
+
+
+ENDS = {
+    "what has no end of line is a payload too": (b"a\nb", [b"a", b"b"], OK * 2),
+    "nothing behind the last line is none": (b"a\n", [b"a"], OK),
+    "nothing at all is none": (b"", [], b""),
+    "a CR at the end stays": (b"a\r", [b"a\r"], OK),
+    "a CR alone is a payload": (b"\r", [b"\r"], OK),
+    "exactly the longest": (TEN, [TEN], OK),
+    "the longest and a CR is too long": (TEN + b"\r", [], LONG),
+    "one byte too long": (ELEVEN, [], LONG),
+    "two bytes too long, refused once": (ELEVEN + b"b", [], LONG),
+    "far too long, refused once": (b"a\n" + TEN * 100, [b"a"], OK + LONG),
+}
+
+
+@every_feeding_to_the_end
+@pytest.mark.parametrize(("sent", "recorded", "replies"), ENDS.values(), ids=ENDS.keys())
+def test_the_end_of_the_sending_ends_the_last_line(
+    feeding: Feeding, sent: bytes, recorded: list[bytes], replies: bytes
+) -> None:
+    server = Server()
+    server.feed(feeding(sent))
+    server.end()
+    assert server.recorded == recorded
+    assert server.replies == replies
+
+
+def test_the_end_comes_once() -> None:
+    server = Server()
+    server.feed([b"rest"])
+    server.end()
+    server.end()
+    assert server.recorded == [b"rest"]
+
+
+@every_feeding_to_the_end
+def test_a_line_is_refused_as_soon_as_it_is_certainly_too_long(feeding: Feeding) -> None:
+    server = Server()
+    server.feed(feeding(ELEVEN))
+    assert server.replies == b""  # its last byte may be a CR, for all that a client knows
+    server.feed([b"!"])
+    assert server.replies == LONG
+
+
+@every_feeding
+def test_the_rest_of_a_refused_line_is_skipped(feeding: Feeding) -> None:
+    server = Server()
+    server.feed([TEN * 2, TEN * 2])
+    server.feed(feeding(b"still the same line\na\n"))
+    assert server.recorded == [b"a"]
+    assert server.replies == LONG + OK
+
+
+def test_a_refused_line_can_end_with_the_first_byte_of_a_chunk() -> None:
+    server = Server()
+    server.feed([TEN * 2, b"\n", b"a\n"])
+    assert server.recorded == [b"a"]
+    assert server.replies == LONG + OK
+
+
+def test_a_line_may_come_in_many_chunks() -> None:
+    server = Server()
+    server.feed([b"he", b"", b"ll", b"o", b"\r", b"\n"])
+    assert server.recorded == [b"hello"]
+
+
+def test_payloads_wait_until_they_are_acknowledged() -> None:
+    server = ServerProtocol(10, b"ok")
+    assert server.receive_data(b"a\nb\nc\nd") == [b"a", b"b", b"c"]
+    assert server.acknowledge(0) == b""
+    assert server.acknowledge(2) == OK * 2
+    assert server.payloads == [b"c"]
+    assert server.receive_data(b"\n") == [b"c", b"d"]
+    assert server.acknowledge(2) == OK * 2
+    assert server.receive_eof() == []
+
+
+def test_a_refusal_waits_for_the_payloads_before_it() -> None:
+    server = ServerProtocol(10, b"ok")
+    server.receive_data(b"a\nb\n" + ELEVEN + b"\nc\n")
+    assert server.acknowledge(0) == b""
+    assert server.acknowledge(1) == OK
+    assert server.acknowledge(1) == OK + LONG
+    assert server.acknowledge(1) == OK
+
+
+def test_a_refusal_that_nothing_is_before_is_due_at_once() -> None:
+    server = ServerProtocol(10, b"ok")
+    server.receive_data(ELEVEN + b"\na\n")
+    assert server.acknowledge(0) == LONG
+    assert server.acknowledge(1) == OK
+
+
+def test_a_line_refused_while_payloads_wait_keeps_its_place() -> None:
+    server = ServerProtocol(10, b"ok")
+    server.receive_data(b"a\nb\n")
+    server.receive_data(ELEVEN + b"\n")
+    server.receive_data(b"c\n" + ELEVEN + b"\n")
+    assert server.acknowledge(3) == OK * 2 + LONG + OK + LONG
+
+
+def test_sequence_numbers_have_no_gap() -> None:
+    server = ServerProtocol(10, b"ok")
+    assert server.sequence == 1
+    server.receive_data(b"a\n" + ELEVEN + b"\nb\nc\n")
+    assert server.sequence == 1
+    server.acknowledge(1)
+    assert server.sequence == 2  # the refused line, which is next, has none
+    server.acknowledge(1)
+    assert server.sequence == 3
+    server.refuse("no journal")
+    server.receive_data(b"d\n")
+    assert server.sequence == 3
+
+
+def test_all_that_waits_can_be_refused_and_the_connection_goes_on() -> None:
+    server = ServerProtocol(10, b"ok")
+    server.receive_data(b"a\n" + ELEVEN + b"\nb\nc")
+    refused = b"not received: no journal\n"
+    assert server.refuse("no journal") == refused + LONG + refused
+    assert (server.acknowledged, server.refused) == (0, 3)
+    assert server.receive_data(b"!\n") == [b"c!"]
+    assert server.acknowledge(1) == OK
+
+
+def test_refusing_nothing_says_nothing() -> None:
+    assert ServerProtocol(10, b"ok").refuse("no journal") == b""
+
+
+def test_another_ack_counts_from_now_on() -> None:
+    server = ServerProtocol(10, b"ok")
+    server.receive_data(b"a\nb\n")
+    assert server.acknowledge(1) == OK
+    server.configure(10, b"thank you")
+    assert server.acknowledge(1) == b"thank you\n"
+
+
+def test_a_lower_limit_counts_for_the_line_that_is_coming() -> None:
+    server = Server()
+    server.feed([b"a\n0123456"])
+    server.configure(5, b"ok")
+    server.feed([b"\nb\n"])
+    assert server.recorded == [b"a", b"b"]
+    assert server.replies == OK + b"not received: longer than 5 bytes\n" + OK
+
+
+def test_a_lower_limit_does_not_take_back_what_waits() -> None:
+    server = Server()
+    server.receive_data(b"0123456\n")
+    server.configure(5, b"ok")
+    server.record(1)
+    assert server.recorded == [b"0123456"]
+
+
+def test_a_higher_limit_counts_for_the_line_that_is_coming() -> None:
+    server = Server()
+    server.feed([TEN])
+    server.configure(20, b"ok")
+    server.feed([TEN + b"\n"])
+    assert server.recorded == [TEN * 2]
+
+
+def test_a_line_refused_under_a_lower_limit_stays_so() -> None:
+    server = Server()
+    server.feed([TEN * 2])
+    server.configure(100, b"ok")
+    server.feed([b"the rest\na\n"])
+    assert server.recorded == [b"a"]
+    assert server.replies == LONG + OK
+
+
+def test_a_successor_knows_the_beginning_of_a_line() -> None:
+    server = Server()
+    server.feed([b"a\nhel"])
+    server = server.successor()
+    server.feed([b"lo\n"])
+    assert server.recorded == [b"a", b"hello"]
+    assert (server.received, server.acknowledged, server.sequence) == (8, 2, 3)
+
+
+def test_a_successor_skips_the_rest_of_a_refused_line() -> None:
+    server = Server()
+    server.feed([TEN * 2])
+    server = server.successor()
+    server.feed([b"the rest\na\n"])
+    assert server.recorded == [b"a"]
+    assert server.replies == LONG + OK
+    assert server.refused == 1
+
+
+def test_a_successor_answers_what_waits_in_its_order() -> None:
+    server = Server()
+    server.receive_data(b"a\nb\n" + ELEVEN + b"\nc\n")
+    server.record(1)
+    server = server.successor()
+    server.record(2)
+    assert server.recorded == [b"a", b"b", b"c"]
+    assert server.replies == OK + OK + LONG + OK
+
+
+def test_what_a_successor_does_changes_nothing_for_its_predecessor() -> None:
+    server = Server()
+    server.receive_data(b"a\n" + ELEVEN + b"\nhel")
+    server.successor().refuse("no journal")
+    assert server.payloads == [b"a"]
+    assert server.acknowledge(1) == OK + LONG
+
+
+def test_the_ack_may_be_empty() -> None:
+    server = ServerProtocol(10, b"")
+    server.receive_data(b"a\nb\n")
+    assert server.acknowledge(2) == b"\n\n"
+
+
+def test_what_a_new_client_is_sent() -> None:
+    assert greeting_line(b"Connect") == b"Connect\n"
+    assert greeting_line(b"") == b""
+    assert turn_away("too many connections") == b"not connect: too many connections\n"
+
+
+def test_a_line_without_end_takes_no_memory() -> None:
+    server = ServerProtocol(65536, b"ok")
+    chunk = b"x" * 65536
+    tracemalloc.start()
+    for _ in range(1000):
+        server.receive_data(chunk)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert server.acknowledge(0) == b"not received: longer than 65536 bytes\n"
+    assert peak < 1_000_000
+
+
+REPLIES = {
+    "an ack": (1, b"ok\n", [ACKNOWLEDGED]),
+    "an ack for each": (3, OK * 3, [ACKNOWLEDGED] * 3),
+    "an ack may be empty": (1, b"\n", [Reply(Verdict.ACKNOWLEDGED, b"")]),
+    "a refusal": (1, LONG, [Reply(Verdict.REFUSED, LONG[:-1])]),
+    "a refusal between acks": (
+        3,
+        OK + LONG + OK,
+        [ACKNOWLEDGED, Reply(Verdict.REFUSED, LONG[:-1]), ACKNOWLEDGED],
+    ),
+    "an ack that speaks of refusals": (
+        1,
+        b"ok, not received: nothing\n",
+        [Reply(Verdict.ACKNOWLEDGED, b"ok, not received: nothing")],
+    ),
+}
+
+
+@every_feeding
+@pytest.mark.parametrize(("sent", "received", "replies"), REPLIES.values(), ids=REPLIES.keys())
+def test_each_payload_has_a_reply(
+    feeding: Feeding, sent: int, received: bytes, replies: list[Reply]
+) -> None:
+    client = ClientProtocol()
+    for _ in range(sent):
+        assert client.send_payload(b"payload") == b"payload\n"
+    assert read(client, feeding(b"Connect\n" + received)) == replies
+    assert client.greeting == b"Connect"
+    assert client.unanswered == 0
+    assert client.unexpected == ""
+
+
+def read(client: ClientProtocol, chunks: Iterable[bytes]) -> list[Reply]:
+    return [reply for chunk in chunks for reply in client.receive_data(chunk)]
+
+
+@every_feeding
+def test_the_greeting_is_no_reply(feeding: Feeding) -> None:
+    client = ClientProtocol()
+    assert client.greeting is None
+    assert not client.turned_away
+    assert read(client, feeding(b"Connect\n")) == []
+    assert client.greeting == b"Connect"
+    assert not client.turned_away
+
+
+@every_feeding
+@pytest.mark.parametrize("greeting", [turn_away("too many connections"), b"I do not connect\n"])
+def test_not_connect_in_the_greeting_turns_the_client_away(
+    feeding: Feeding, greeting: bytes
+) -> None:
+    client = ClientProtocol()
+    assert read(client, feeding(greeting)) == []
+    assert client.greeting == greeting[:-1]
+    assert client.turned_away
+
+
+@every_feeding
+def test_a_server_that_does_not_greet_can_be_spoken_to(feeding: Feeding) -> None:
+    client = ClientProtocol(expect_greeting=False)
+    client.send_payload(b"payload")
+    assert read(client, feeding(OK)) == [ACKNOWLEDGED]
+    assert client.greeting == b""
+    assert not client.turned_away
+
+
+@every_feeding
+def test_replies_beyond_the_payloads_are_unexpected(feeding: Feeding) -> None:
+    client = ClientProtocol()
+    client.send_payload(b"payload")
+    assert read(client, feeding(b"Connect\n" + OK + OK)) == [ACKNOWLEDGED]
+    assert client.unexpected == "the server sent more replies than it was sent payloads"
+
+
+@every_feeding
+def test_a_second_line_of_greeting_is_unexpected(feeding: Feeding) -> None:
+    client = ClientProtocol()
+    read(client, feeding(b"SSH-2.0-OpenSSH_9.2p1\nand more\n"))
+    assert client.unexpected == "the server sent more replies than it was sent payloads"
+
+
+def test_a_line_without_end_is_unexpected() -> None:
+    client = ClientProtocol()
+    client.send_payload(b"payload")
+    assert read(client, [b"Connect\n", b"x" * MAX_REPLY]) == []
+    assert client.unexpected == ""
+    assert read(client, [b"x"]) == []
+    assert client.unexpected == f"the server sent a line of over {MAX_REPLY} bytes"
+
+
+def test_good_replies_before_a_line_without_end_are_kept() -> None:
+    client = ClientProtocol()
+    client.send_payload(b"payload")
+    client.send_payload(b"payload")
+    assert read(client, [b"Connect\n" + OK + b"x" * 2 * MAX_REPLY]) == [ACKNOWLEDGED]
+    assert client.unanswered == 1
+    assert client.unexpected == f"the server sent a line of over {MAX_REPLY} bytes"
+
+
+def test_a_payload_is_one_line() -> None:
+    client = ClientProtocol()
+    with pytest.raises(ValueError, match="a payload is one line: it can't hold a newline"):
+        client.send_payload(b"two\nlines")
+    assert client.unanswered == 0
+
+
+# From here on both sides are joined in memory.
+
+
+@pytest.mark.parametrize("payload", [b"a\r", b"\r", b"a\r\r", b"", b"\ra", b"a\r\rb", b"\xff\0"])
+def test_a_payload_survives_the_way(payload: bytes) -> None:
+    client, server = ClientProtocol(), Server()
+    server.feed([client.send_payload(payload)])
+    assert server.recorded == [payload]
+    assert read(client, [b"Connect\n", server.replies]) == [ACKNOWLEDGED]
+
+
+def test_both_sides_agree_on_what_was_refused() -> None:
+    client, server = ClientProtocol(), Server()
+    for payload in (b"a", ELEVEN, b"b"):
+        server.feed([client.send_payload(payload)])
+    verdicts = [reply.verdict for reply in read(client, [b"Connect\n", server.replies])]
+    assert verdicts == [Verdict.ACKNOWLEDGED, Verdict.REFUSED, Verdict.ACKNOWLEDGED]
+    assert (server.acknowledged, server.refused) == (2, 1)
+
+
+def test_a_client_that_is_turned_away_knows_why() -> None:
+    client = ClientProtocol()
+    client.receive_data(turn_away("too many connections"))
+    assert client.turned_away
+    assert client.greeting == b"not connect: too many connections"
+
+
+# Bytes that matter, and so few others that they meet each other often.
+BYTES = st.lists(st.sampled_from([b"\n", b"\r", b"a", b"\xff", TEN])).map(b"".join)
+PAYLOADS = st.lists(BYTES.map(lambda data: data.replace(b"\n", b"\r")))
+SIZES = st.lists(st.integers(1, 25), min_size=1)
+COUNTS = st.lists(st.integers(0, 3), min_size=1)
+
+
+def cut(data: bytes, sizes: list[int]) -> Iterator[bytes]:
+    """Return data in chunks of these sizes, over and over again."""
+    while data:
+        for size in sizes:
+            yield data[:size]
+            data = data[size:]
+
+
+def as_it_should_be(sent: bytes) -> tuple[list[bytes], bytes]:
+    """Return what a server records and replies, the other way round: with all at hand at once."""
+    *lines, rest = sent.split(b"\n")
+    payloads = [line.removesuffix(b"\r") for line in lines] + ([rest] if rest else [])
+    recorded = [payload for payload in payloads if len(payload) <= 10]
+    return recorded, b"".join(OK if len(payload) <= 10 else LONG for payload in payloads)
+
+
+@settings(deadline=None)
+@given(sent=BYTES, sizes=SIZES, counts=COUNTS)
+def test_any_bytes_in_any_chunks_are_answered_in_order(
+    sent: bytes, sizes: list[int], counts: list[int]
+) -> None:
+    server = Server()
+    for number, chunk in enumerate(cut(sent, sizes)):
+        server.receive_data(chunk)
+        server.record(min(counts[number % len(counts)], len(server.payloads)))
+    server.end()
+    assert (server.recorded, server.replies) == as_it_should_be(sent)
+    assert server.received == len(sent)
+    assert server.sequence == len(server.recorded) + 1
+
+
+@settings(deadline=None)
+@given(sent=BYTES, sizes=SIZES, counts=COUNTS)
+def test_any_number_of_successors_answer_as_one_server_would(
+    sent: bytes, sizes: list[int], counts: list[int]
+) -> None:
+    server = Server()
+    for number, chunk in enumerate(cut(sent, sizes)):
+        server.receive_data(chunk)
+        server.record(min(counts[number % len(counts)], len(server.payloads)))
+        server = server.successor()
+    server.end()
+    assert (server.recorded, server.replies) == as_it_should_be(sent)
+    assert server.received == len(sent)
+    assert (server.acknowledged, server.refused) == (
+        server.replies.count(OK),
+        server.replies.count(LONG),
+    )
+
+
+@settings(deadline=None)
+@given(sent=BYTES, sizes=SIZES, counts=COUNTS)
+def test_a_refusal_of_all_that_waits_leaves_the_order_as_it_is(
+    sent: bytes, sizes: list[int], counts: list[int]
+) -> None:
+    server = ServerProtocol(10, b"ok")
+    replies = b""
+    for number, chunk in enumerate(cut(sent, sizes)):
+        waiting = len(server.receive_data(chunk))
+        count = min(counts[number % len(counts)], waiting)
+        replies += server.acknowledge(count) + server.refuse("no journal")
+    server.receive_eof()
+    replies += server.refuse("no journal")
+    assert [line.startswith(LONG[:-1]) for line in replies.splitlines()] == [
+        line == LONG[:-1] for line in as_it_should_be(sent)[1].splitlines()
+    ]
+    assert replies.count(OK) == server.acknowledged
+
+
+@settings(deadline=None)
+@given(payloads=PAYLOADS, there=SIZES, back=SIZES, counts=COUNTS)
+def test_any_payloads_come_through_unaltered_and_each_has_its_reply(
+    payloads: list[bytes], there: list[int], back: list[int], counts: list[int]
+) -> None:
+    client, server = ClientProtocol(), Server(max_payload=10)
+    sent = b"".join(map(client.send_payload, payloads))
+    for number, chunk in enumerate(cut(sent, there)):
+        server.receive_data(chunk)
+        server.record(min(counts[number % len(counts)], len(server.payloads)))
+    server.end()
+    replies = read(client, cut(greeting_line(b"Connect") + server.replies, back))
+    good = [len(payload) <= 10 for payload in payloads]
+    assert server.recorded == [payload for payload in payloads if len(payload) <= 10]
+    assert [reply.verdict is Verdict.ACKNOWLEDGED for reply in replies] == good
+    assert (client.unanswered, client.unexpected) == (0, "")
+
+
+@settings(deadline=None)
+@given(received=st.lists(BYTES), sizes=SIZES, payloads=st.integers(0, 5))
+def test_whatever_a_server_sends_no_payload_has_two_replies(
+    received: list[bytes], sizes: list[int], payloads: int
+) -> None:
+    client = ClientProtocol()
+    for _ in range(payloads):
+        client.send_payload(b"payload")
+    lines = b"".join(received).count(b"\n")
+    replies = read(client, cut(b"".join(received), sizes))
+    assert len(replies) == min(payloads, max(0, lines - 1))
+    assert client.unanswered == payloads - len(replies)
+    assert bool(client.unexpected) == (lines > payloads + 1)
