@@ -326,6 +326,35 @@ def test_an_address_that_comes_late_is_served_when_it_is_there(served: Machine) 
         peer.expect(GREETING)
 
 
+@pytest.fixture
+def without_ipv6(served: Machine) -> Iterator[Machine]:
+    """A machine on which ackd gets the answer of a kernel that has no IPv6."""
+    dropin = "/run/systemd/system/ackd.service.d/ipv4.conf"
+    families = "RestrictAddressFamilies=\nRestrictAddressFamilies=AF_INET AF_UNIX\n"
+    served.put(dropin, f"[Service]\n{families}")
+    served.run("systemctl", "daemon-reload")
+    yield served
+    served.run("rm", dropin)
+    served.run("systemctl", "daemon-reload")
+
+
+def test_a_host_without_ipv6_serves_the_default_address_that_it_has(without_ipv6: Machine) -> None:
+    without_ipv6.put("/etc/ackd.yaml", "")
+    without_ipv6.run("systemctl", "restart", "ackd")
+    assert "received" in without_ipv6.run("ackctl", "send", "hello").stdout.lower()
+    told = without_ipv6.journal("-u", "ackd", f"MESSAGE_ID={Kind.LISTENING.value}")[-1]["MESSAGE"]
+    assert told == b"listening on 127.0.0.1:10008"
+
+
+def test_a_host_without_ipv6_can_not_serve_what_was_asked_for(without_ipv6: Machine) -> None:
+    without_ipv6.put("/etc/ackd.yaml", "")
+    without_ipv6.run("systemctl", "restart", "ackd")
+    without_ipv6.put("/etc/ackd.yaml", 'bind: ["127.0.0.1", "::"]\n')
+    assert without_ipv6.run("systemctl", "reload", "ackd", check=False).returncode == 1
+    told = without_ipv6.journal(f"MESSAGE_ID={Kind.NOT_RELOADED.value}")[-1]["MESSAGE"]
+    assert b"this host has no IPv6" in told
+
+
 # Exposure, and the sealed variant
 
 
