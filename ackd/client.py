@@ -6,7 +6,6 @@ import socket
 from collections.abc import Iterable, Iterator
 from time import monotonic
 from types import TracebackType
-from typing import Any
 
 from ackd.printable import printable
 from ackd.protocol import ClientProtocol, Reply
@@ -14,9 +13,11 @@ from ackd.protocol import ClientProtocol, Reply
 DEFAULT_PORT = 10008
 # Seconds. Longer than ackd's default `journal_wait`: its refusal is a better answer than none.
 DEFAULT_TIMEOUT = 15.0
-# Bytes of payloads not sent yet from which on a client takes no further ones.
-_FULL = 262144
+# Bytes not sent yet, and payloads not replied to, from which on a client takes no further ones.
+# The second is for a server that reads for ever and never replies.
+_FULL, _WINDOW = 262144, 65536
 _CHUNK = 65536
+_CLOSED = "the server closed the connection"
 
 
 class ClientError(Exception):
@@ -58,8 +59,8 @@ class Client:
         self._protocol = ClientProtocol()
         self._output = bytearray()
         self._broken = ""
-        self._due_since = monotonic()
         self._socket = _connect(host, port, timeout)
+        self._patience = timeout  # seconds left to wait for what is due
         try:
             self._await_greeting()
         except BaseException:
@@ -90,19 +91,23 @@ class Client:
     @property
     def full(self) -> bool:
         """Whether to pump before the next payload is offered."""
-        return len(self._output) >= _FULL
+        return len(self._output) >= _FULL or self.unanswered >= _WINDOW
 
     def send(self, payload: bytes) -> Reply:
         """Send one payload and return the reply to it; raises NoAckError."""
-        return next(self.exchange([payload]))
+        *_, reply = self.exchange([payload])
+        return reply
 
     def exchange(self, payloads: Iterable[bytes]) -> Iterator[Reply]:
         """Send payloads without waiting for each reply; yield the replies, in order.
 
-        Raises NoAckError; those that have been yielded stay true.
+        Each is sent as soon as it comes out of `payloads`, which may take its time. Replies that
+        an earlier exchange did not wait for come first. Raises NoAckError; replies that have been
+        yielded stay true.
         """
         for payload in payloads:
             self.offer(payload)
+            yield from self.pump()
             while self.full:
                 yield from self._step()
         while self.unanswered:
@@ -111,7 +116,7 @@ class Client:
     def offer(self, payload: bytes) -> None:
         """Take a payload to be sent by `pump`; one that holds a newline is a ValueError."""
         if not self.unanswered:
-            self._due_since = monotonic()
+            self._patience = self._timeout
         self._output += self._protocol.send_payload(payload)
 
     def wait(self, source: int = -1) -> bool:
@@ -119,15 +124,18 @@ class Client:
 
         Return whether `source` is. Raises NoAckError when a reply is overdue.
         """
-        due = self.unanswered or self._protocol.greeting is None
-        left = self._due_since + self._timeout - monotonic() if due else None
+        self._check()
         poll = select.poll()
         poll.register(self._socket, select.POLLIN | (select.POLLOUT if self._output else 0))
         if source >= 0:
             poll.register(source, select.POLLIN)
-        ready = dict(poll.poll(None if left is None else max(0.0, left) * 1000))
+        began = monotonic()
+        due = self.unanswered or self._protocol.greeting is None
+        ready = dict(poll.poll(self._patience * 1000 if due else None))
         if not ready:
             raise NoAckError(f"no answer within {self._timeout:g} s")
+        # Only the time spent in here counts: not that of a caller who is busy between two waits.
+        self._patience = max(0.0, self._patience - (monotonic() - began))
         return source in ready
 
     def pump(self) -> list[Reply]:
@@ -135,6 +143,7 @@ class Client:
 
         Raises NoAckError when the connection has ended, or what came is not from an ackd.
         """
+        self._check()
         self._flush()
         return self._receive()
 
@@ -155,6 +164,11 @@ class Client:
         self.wait()
         return self.pump()
 
+    def _check(self) -> None:
+        """Stop where replies came that belong to no payload: no later one could be trusted."""
+        if self._protocol.unexpected:
+            raise NoAckError(f"{self._protocol.unexpected}: it is no ackd")
+
     def _flush(self) -> None:
         try:
             # ackctl lets SIGPIPE end it, as a program at the front of a pipe should.
@@ -163,56 +177,81 @@ class Client:
             return
         except OSError as error:
             # What it has replied before is still there to be read.
-            self._broken, sent = f"{error.strerror}", len(self._output)
+            self._broken, sent = self._broken or _explained_end(error), len(self._output)
         del self._output[:sent]
 
     def _receive(self) -> list[Reply]:
         try:
             data = self._socket.recv(_CHUNK)
         except BlockingIOError:
+            if self._broken:
+                raise NoAckError(self._broken) from None
             return []
         except OSError as error:
-            raise NoAckError(f"the connection broke: {error.strerror}") from error
+            raise NoAckError(_explained_end(error)) from error
         if not data:
-            raise NoAckError(f"the server closed the connection {self._broken}".rstrip())
+            raise NoAckError(self._broken or _CLOSED)
         replies = self._protocol.receive_data(data)
         if replies:
-            self._due_since = monotonic()
-        elif self._protocol.unexpected:
-            raise NoAckError(f"{self._protocol.unexpected}: it is no ackd")
+            self._patience = self._timeout
+        else:
+            self._check()
         return replies
+
+
+def _explained_end(error: OSError) -> str:
+    if isinstance(error, BrokenPipeError):
+        return _CLOSED
+    if isinstance(error, ConnectionResetError):
+        return "the server reset the connection"
+    return f"the connection broke: {error.strerror}"
 
 
 def _connect(host: str, port: int, timeout: float) -> socket.socket:
     """Return a non-blocking connected socket; each address of a name has its share of the time."""
+    addresses = _resolve(host, port)
     deadline = monotonic() + timeout
     failure: OSError = TimeoutError(errno.ETIMEDOUT, "timed out")
-    for family, kind, proto, _, address in _resolve(host, port):
-        sock = socket.socket(family, kind, proto)
-        sock.settimeout(max(0.001, deadline - monotonic()))
+    for number, (family, address) in enumerate(addresses):
+        share = (deadline - monotonic()) / (len(addresses) - number)
         try:
-            sock.connect(address)
+            return _connected(family, address, max(0.001, share))
         except OSError as error:
-            sock.close()
             failure = error
-        else:
-            sock.setblocking(False)
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            return sock
     raise NotReachedError(f"{host} port {port}: {_explained(failure, timeout)}") from failure
 
 
-def _resolve(host: str, port: int) -> list[Any]:
+def _resolve(host: str, port: int) -> list[tuple[int, tuple[object, ...]]]:
+    """Return the family and the address, as connect() takes it, of all that the name stands for."""
     try:
-        return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise NotReachedError(f"{host}: the name can't be resolved: {reason}") from error
+    return [(family, address) for family, *_, address in found]
+
+
+def _connected(family: int, address: tuple[object, ...], timeout: float) -> socket.socket:
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.settimeout(timeout)
+        sock.connect(address)
+        sock.setblocking(False)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
 
 
 def _explained(error: OSError, timeout: float) -> str:
     if isinstance(error, TimeoutError):
         return f"no answer within {timeout:g} s: the host is down, or a firewall drops packets"
-    if isinstance(error, ConnectionRefusedError):
-        return "connection refused: the host is there, but nothing listens on that port"
-    return f"{error.strerror}"
+    return _EXPLAINED.get(error.errno or 0, f"{error.strerror}")
+
+
+_EXPLAINED = {
+    errno.ECONNREFUSED: "connection refused: the host is there, but nothing listens on that port",
+    errno.EHOSTUNREACH: "no route to host: it is down, or a firewall turns packets back",
+    errno.ENETUNREACH: "network is unreachable: this host has no route there; `ip route` shows all",
+}

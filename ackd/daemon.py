@@ -27,7 +27,7 @@ class StartError(Exception):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run ackd; return its exit status: 0 stopped, 1 could not start, 2 usage or configuration."""
-    options = _parser().parse_args(arguments)
+    options = parser().parse_args(arguments)
     try:
         if options.check_config:
             return _check(options)
@@ -50,7 +50,8 @@ def _check(options: argparse.Namespace) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> argparse.ArgumentParser:
+    """Return what parses ackd's arguments."""
     parser = argparse.ArgumentParser(
         prog="ackd", description="Record each line that arrives over TCP, then acknowledge it."
     )
@@ -131,8 +132,12 @@ def _recorder(options: argparse.Namespace) -> Recorder:
 
 
 def _on_terminal() -> Recorder:
+    try:
+        stream = Stream(1)
+    except OSError as error:
+        raise StartError(f"standard output: {error.strerror}; records go there") from error
     colour = os.isatty(1) and "NO_COLOR" not in os.environ
-    return Recorder(Stream(1), TerminalFormat(colour))
+    return Recorder(stream, TerminalFormat(colour))
 
 
 def _detach(options: argparse.Namespace, service: Service) -> int:

@@ -1,22 +1,42 @@
 """ackctl: the client's commands, one module a verb."""
 
 import argparse
+import io
+import os
 import signal
+import sys
 from collections.abc import Sequence
 
 from ackd import __version__
 from ackd.ctl import send
+from ackd.ctl.status import Status
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run ackctl; return its exit status, `status.Status`."""
     # As any program in a pipe: `ackctl send - | head -1` ends in silence.
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-    options = _parser().parse_args(arguments)
-    return int(options.run(options))
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A reply can hold what the user's encoding does not have.
+        sys.stdout.reconfigure(errors="backslashreplace")
+    try:
+        options = parser().parse_args(arguments)
+        return int(options.run(options))
+    except KeyboardInterrupt:
+        return Status.INTERRUPTED
+    except OSError as error:  # of the standard output; what can go wrong elsewhere has its sentence
+        return _mute(error)
 
 
-def _parser() -> argparse.ArgumentParser:
+def _mute(error: OSError) -> int:
+    """Tell that the output can't be written: whoever reads it does not know what was delivered."""
+    print(f"ackctl: standard output: {error.strerror}", file=sys.stderr)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python tries, and complains, once more
+    return Status.UNKNOWN
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return what parses ackctl's arguments."""
     parser = argparse.ArgumentParser(
         prog="ackctl", description="Find out whether data gets through to an ackd, and send it."
     )

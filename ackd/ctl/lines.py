@@ -9,18 +9,16 @@ _CHUNK = 65536
 _LONGEST = 262144
 
 
-class TooLongError(Exception):
-    """A line that no server takes; the text says which."""
-
-
 class Lines:
     """Payloads that are there (`pending`), and the descriptor that more may come from.
 
-    Lines end in LF or CR LF, as on the wire; a last one without its end counts as well.
+    Lines end in LF or CR LF, as on the wire; a last one without its end counts as well. `problem`
+    tells what kept the rest from being read.
     """
 
     def __init__(self, payloads: Iterable[bytes] = (), descriptor: int = -1) -> None:
         self.pending = deque(payloads)
+        self.problem = ""
         self._descriptor = descriptor
         self._rest = b""
         self._count = 0
@@ -36,13 +34,24 @@ class Lines:
         return not self.pending and self._descriptor < 0
 
     def read(self) -> None:
-        """Read once; raises TooLongError."""
-        data = os.read(self._descriptor, _CHUNK)
+        """Read once; an error is the end, and `problem` tells it."""
+        try:
+            self._take(os.read(self._descriptor, _CHUNK))
+        except BlockingIOError:
+            pass  # somebody else reads there as well, and was faster
+        except OSError as error:
+            self._end(f"the input can't be read: {error.strerror}")
+
+    def _take(self, data: bytes) -> None:
         if not data:
-            self._descriptor = -1
+            self._end()
             data = b"\n" if self._rest else b""
         *lines, self._rest = (self._rest + data).split(b"\n")
         self._count += len(lines)
-        if len(self._rest) > _LONGEST:
-            raise TooLongError(f"line {self._count + 1} is longer than {_LONGEST} bytes")
         self.pending += (line[:-1] if line.endswith(b"\r") else line for line in lines)
+        if len(self._rest) > _LONGEST:
+            self._end(f"line {self._count + 1} is longer than {_LONGEST} bytes: no ackd takes it")
+
+    def _end(self, problem: str = "") -> None:
+        self._descriptor = -1
+        self.problem = problem

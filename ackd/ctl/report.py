@@ -1,9 +1,6 @@
 """What `ackctl send` tells: each reply, the whole story with times, or JSON."""
 
-import json
-import sys
 from collections import deque
-from datetime import datetime
 from time import monotonic
 
 from ackd.printable import printable
@@ -16,7 +13,7 @@ class Report:
     def __init__(self) -> None:
         self.acknowledged = 0
         self.refused = 0
-        self._sent: deque[tuple[bytes, float]] = deque()  # unanswered, when sent
+        self._sent: deque[tuple[int, float]] = deque()  # unanswered: bytes, when sent
 
     @property
     def unknown(self) -> int:
@@ -31,24 +28,28 @@ class Report:
 
     def sent(self, payload: bytes) -> None:
         """Tell that a payload is on its way."""
-        self._sent.append((payload, monotonic()))
+        self._sent.append((len(payload), monotonic()))
 
     def replied(self, reply: Reply) -> None:
         """Tell what the server said of the oldest payload without reply."""
-        payload, since = self._sent.popleft()
+        size, since = self._sent.popleft()
         if reply.verdict is Verdict.ACKNOWLEDGED:
             self.acknowledged += 1
         else:
             self.refused += 1
-        self.show(reply, payload, monotonic() - since)
+        self.show(reply, size, monotonic() - since)
 
-    def show(self, reply: Reply, payload: bytes, seconds: float) -> None:
-        """Print one reply; `seconds` after its payload was sent."""
+    def show(self, reply: Reply, size: int, seconds: float) -> None:
+        """Print one reply, to a payload of `size` bytes, `seconds` after that was sent."""
         print(printable(reply.text))
+
+    def flush(self) -> None:
+        """Let everything be seen; in a pipe it would wait for more."""
+        print(end="", flush=True)  # there may be no sys.stdout: `ackctl send hello >&-`
 
     def end(self, status: int) -> None:
         """Tell how it came out."""
-        sys.stdout.flush()
+        self.flush()
 
 
 class Story(Report):
@@ -68,7 +69,7 @@ class Story(Report):
         super().sent(payload)
         self._say(f"Sent to server: {printable(payload)}")
 
-    def show(self, reply: Reply, payload: bytes, seconds: float) -> None:
+    def show(self, reply: Reply, size: int, seconds: float) -> None:
         """Print one reply."""
         took = f"({seconds * 1000:.3f} ms)"
         self._say(f"Response from server was: {printable(reply.text)} {took}")
@@ -80,19 +81,21 @@ class Story(Report):
         super().end(status)
 
     def _say(self, text: str) -> None:
+        from datetime import datetime  # not before it is needed, as with json below
+
         print(datetime.now().strftime("%H:%M:%S.%f"), text)
 
 
 class Json(Report):
     """Prints one object a reply, then one for all."""
 
-    def show(self, reply: Reply, payload: bytes, seconds: float) -> None:
+    def show(self, reply: Reply, size: int, seconds: float) -> None:
         """Print one reply."""
         self._say(
             number=self.acknowledged + self.refused,
             verdict=reply.verdict.value,
             reply=printable(reply.text),
-            bytes=len(payload),
+            bytes=size,
             seconds=round(seconds, 6),
         )
 
@@ -107,4 +110,6 @@ class Json(Report):
         super().end(status)
 
     def _say(self, **members: str | int | float) -> None:
+        import json  # in a script that sends one line, the start is what takes time
+
         print(json.dumps(members))

@@ -3,7 +3,7 @@
 import argparse
 import os
 import sys
-from typing import TYPE_CHECKING
+from math import nan
 
 from ackd.client import (
     DEFAULT_PORT,
@@ -15,12 +15,9 @@ from ackd.client import (
     NotReachedError,
     TurnedAwayError,
 )
-from ackd.ctl.lines import Lines, TooLongError
+from ackd.ctl.lines import Lines
 from ackd.ctl.report import Json, Report, Story
 from ackd.ctl.status import Status
-
-if TYPE_CHECKING:
-    Verbs = argparse._SubParsersAction[argparse.ArgumentParser]
 
 _EXAMPLES = """\
 examples:
@@ -30,12 +27,13 @@ examples:
   tail -f /var/log/app.log | ackctl send --host 192.168.150.1 -
 
 exit status:
-  0  every payload was acknowledged: its record is in the server's journal
-  1  the server turned us or a payload away
-  2  usage
-  3  the server was not reached
-  4  connected, but not greeted
-  5  sent, but the ack did not come: whether it is recorded is unknown
+    0  every payload was acknowledged: its record is in the server's journal
+    1  the server turned us or a payload away
+    2  usage, or input that can't be sent
+    3  the server was not reached
+    4  connected, but not greeted
+    5  sent, but the ack did not come: whether it is recorded is unknown
+  130  interrupted
 """
 _FAILURES = {
     NotReachedError: (Status.NOT_REACHED, "not reached"),
@@ -44,7 +42,7 @@ _FAILURES = {
 }
 
 
-def add_parser(verbs: "Verbs") -> None:
+def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the verb to ackctl's arguments."""
     parser = verbs.add_parser(
         "send",
@@ -61,7 +59,7 @@ def add_parser(verbs: "Verbs") -> None:
         metavar="S",
         type=_seconds,
         default=DEFAULT_TIMEOUT,
-        help=f"seconds to wait for the connection, the greeting, each ack ({DEFAULT_TIMEOUT:g})",
+        help=f"seconds for each wait: connection, greeting, ack ({DEFAULT_TIMEOUT:g})",
     )
     how = parser.add_mutually_exclusive_group()
     how.add_argument("-v", "--verbose", action="store_true", help="tell every step with its time")
@@ -84,28 +82,35 @@ def run(options: argparse.Namespace) -> Status:
 
 def _lines(options: argparse.Namespace) -> Lines:
     """Return what is to be sent; what can't be sent ends the program with a usage error."""
+    parser: argparse.ArgumentParser = options.parser
     if bool(options.payloads) == bool(options.file):
-        options.parser.error("give payloads, or - for the standard input, or --file")
-    if options.payloads == ["-"]:
-        return Lines(descriptor=sys.stdin.fileno())
+        parser.error("give payloads, or - for the standard input, or --file")
     if options.file:
-        try:
-            with open(options.file, "rb") as file:
-                return Lines(descriptor=os.dup(file.fileno()))
-        except OSError as error:
-            options.parser.error(f"--file: {options.file}: {error.strerror}")
+        return Lines(descriptor=_opened(options.file, parser))
+    if options.payloads == ["-"]:
+        if sys.stdin is None:
+            parser.error("the standard input is closed")
+        return Lines(descriptor=sys.stdin.fileno())
     payloads = [os.fsencode(payload) for payload in options.payloads]
+    if b"-" in payloads:
+        parser.error("- is the standard input, and can't be among other payloads")
     if any(b"\n" in payload for payload in payloads):
-        options.parser.error("a payload is one line; for several lines use - or --file")
+        parser.error("a payload is one line; for several lines use - or --file")
     return Lines(payloads)
+
+
+def _opened(path: str, parser: argparse.ArgumentParser) -> int:
+    try:
+        with open(path, "rb") as file:  # unlike os.open() it refuses a directory
+            return os.dup(file.fileno())
+    except OSError as error:
+        parser.error(f"--file: {path}: {error.strerror}")
 
 
 def _attempt(options: argparse.Namespace, lines: Lines, report: Report) -> tuple[Status, str]:
     """Send; return the exit status and, unless all was acknowledged, what went wrong."""
     try:
         _send(options, lines, report)
-    except TooLongError as error:
-        return Status.USAGE, f"{error}: no ackd takes it"
     except KeyboardInterrupt:
         return Status.INTERRUPTED, "interrupted"
     except NoAckError as error:
@@ -115,6 +120,8 @@ def _attempt(options: argparse.Namespace, lines: Lines, report: Report) -> tuple
     except ClientError as error:
         status, what = _FAILURES[type(error)]
         return status, f"{what}: {error}"
+    if lines.problem:
+        return Status.USAGE, lines.problem
     if report.refused:
         return Status.REFUSED, "refused by the server"
     return Status.DELIVERED, ""
@@ -122,12 +129,14 @@ def _attempt(options: argparse.Namespace, lines: Lines, report: Report) -> tuple
 
 def _send(options: argparse.Namespace, lines: Lines, report: Report) -> None:
     report.connecting(options.host, options.port)
+    report.flush()
     with Client(options.host, options.port, options.timeout) as client:
         report.greeted(client.greeting)
         while not lines.ended or client.unanswered:
             while lines.pending and not client.full:
                 client.offer(lines.pending[0])
                 report.sent(lines.pending.popleft())
+            report.flush()
             if client.wait(lines.source):
                 lines.read()
             for reply in client.pump():
@@ -147,14 +156,16 @@ def _counts(report: Report, lines: Lines) -> str:
 
 
 def _port(text: str) -> int:
-    port = int(text)
-    if not 1 <= port <= 65535:
-        raise argparse.ArgumentTypeError(f"{port} is not between 1 and 65535")
-    return port
+    if not (text.isdecimal() and len(text) <= 5 and 1 <= int(text) <= 65535):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number between 1 and 65535")
+    return int(text)
 
 
 def _seconds(text: str) -> float:
-    seconds = float(text)
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = nan
     if not 0 < seconds <= 86400:
-        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 86400")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds up to 86400")
     return seconds
