@@ -30,10 +30,10 @@ class Admission:
         """Return why a client can't come in, in words meant for it; empty if it can."""
         if self.inside >= self._limit:
             self._tell_limit()
-            return f"too many connections, {self._limit} are allowed"
+            return f"too many connections, the limit is {self._limit}"
         limit = self._limit_per_peer
         if limit is not None and self._by_peer[peer] >= limit:
-            return f"too many connections from {peer}, {limit} are allowed"
+            return f"too many connections from {peer}, the limit is {limit}"
         return ""
 
     def enter(self, peer: str) -> None:

@@ -27,7 +27,8 @@ class StartError(Exception):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run ackd; return its exit status: 0 stopped, 1 could not start, 2 usage or configuration."""
-    options = parser().parse_args(arguments)
+    _open_standard_streams()
+    options = _options(arguments)
     try:
         if options.check_config:
             return _check(options)
@@ -42,6 +43,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (StartError, ControlError) as error:
         print(f"ackd: {error}", file=sys.stderr)
         return 1
+
+
+def _open_standard_streams() -> None:
+    """Give 0, 1 and 2 back their meaning where a caller has closed them.
+
+    A socket would take such a number, and whatever writes to the standard error goes to a client.
+    """
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(descriptor)
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Return the options; those that contradict each other end the program with a usage error."""
+    usage = parser()
+    options = usage.parse_args(arguments)
+    if options.pidfile and not options.detach:
+        usage.error("--pidfile is for --detach only")
+    if options.detach and options.terminal:
+        usage.error("--detach leaves the terminal: it can't go with --terminal")
+    return options
 
 
 def _check(options: argparse.Namespace) -> int:
@@ -72,7 +94,10 @@ def parser() -> argparse.ArgumentParser:
     option("--debug", action="store_true", help="record every step of every connection")
     where = parser.add_mutually_exclusive_group()
     where.add_argument(
-        "--journal", metavar="SOCKET", help=f"record in this journal, not {journal.SOCKET}"
+        "--journal",
+        metavar="SOCKET",
+        type=os.path.abspath,
+        help=f"record in this journal, not {journal.SOCKET}",
     )
     where.add_argument("--terminal", action="store_true", help="record on the standard output")
     option("--detach", action="store_true", help="go into the background (without systemd)")
@@ -142,12 +167,12 @@ def _on_terminal() -> Recorder:
 
 def _detach(options: argparse.Namespace, service: Service) -> int:
     # Imported only where it is needed: python-daemon takes a third of the time to start.
-    from ackd.detach import Pidfile, RunningError, detach
+    from ackd.detach import Pidfile, PidfileError, detach
 
     if systemd.started_us(os.environ, os.getpid()):
         raise StartError("--detach is for hosts without systemd; leave it out of ExecStart=")
     try:
         pidfile = Pidfile(options.pidfile) if options.pidfile else None
-    except (RunningError, OSError) as error:
+    except (PidfileError, OSError) as error:
         raise StartError(f"--pidfile: {error}") from error
     return detach(service.run, service.descriptors, pidfile)

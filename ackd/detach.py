@@ -18,7 +18,7 @@ _READY = b"ready"
 _MOST_DESCRIPTORS = 65536
 
 
-class RunningError(Exception):
+class PidfileError(Exception):
     """The pidfile can't be taken, mostly by another process's; the text says what to do."""
 
 
@@ -30,12 +30,12 @@ class Pidfile:
     """
 
     def __init__(self, path: str) -> None:
-        """Take the lock; raises RunningError."""
+        """Take the lock; raises PidfileError."""
         self._path = os.path.abspath(path)  # the detached process works in another directory
         try:
             self._descriptor = _locked(self._path)
         except OSError as error:
-            raise RunningError(f"{path}: {error.strerror}") from error
+            raise PidfileError(f"{path}: {error.strerror}") from error
 
     def fileno(self) -> int:
         """Return the descriptor that holds the lock."""
@@ -46,7 +46,7 @@ class Pidfile:
             os.ftruncate(self._descriptor, 0)
             os.pwrite(self._descriptor, b"%d\n" % os.getpid(), 0)
         except OSError as error:
-            raise RunningError(f"{self._path}: {error.strerror}") from error
+            raise PidfileError(f"{self._path}: {error.strerror}") from error
 
     def __exit__(
         self,
@@ -79,13 +79,13 @@ def _locked(path: str) -> int:
 
 def _lock(descriptor: int, path: str) -> None:
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):  # it will be removed in the end
-        raise RunningError(f"{path}: is not a regular file; name another")
+        raise PidfileError(f"{path}: is not a regular file; name another")
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         pid = os.read(descriptor, 20).decode(errors="replace").strip()
         text = f"{path}: ackd runs already as process {pid}; stop it first, or name another file"
-        raise RunningError(text) from None
+        raise PidfileError(text) from None
 
 
 def _is_at(descriptor: int, path: str) -> bool:

@@ -175,7 +175,7 @@ def test_a_full_server_turns_us_away_in_its_own_words(start: StartDaemon) -> Non
     ackd = start("max_connections: 1")
     with ackd.peer(), pytest.raises(TurnedAwayError) as caught:
         Client(port=ackd.port)
-    assert str(caught.value) == "not connect: too many connections, 1 are allowed"
+    assert str(caught.value) == "not connect: too many connections, the limit is 1"
 
 
 def test_what_turns_us_away_is_escaped() -> None:

@@ -95,7 +95,7 @@ def test_a_full_server_turns_us_away(start: StartDaemon) -> None:
         assert send(ackd.port, "hello") == (
             1,
             "",
-            "ackctl: turned away: not connect: too many connections, 1 are allowed (1 not sent)\n",
+            "ackctl: turned away: not connect: too many connections, the limit is 1 (1 not sent)\n",
         )
 
 

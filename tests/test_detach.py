@@ -46,9 +46,15 @@ class Background:
         assert select.select([self._descriptor], [], [], DEADLINE)[0], "it does not end"
 
     def close(self) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            self.signal(signal.SIGKILL)
         os.close(self._descriptor)
+
+
+def with_mark(mark: bytes) -> Iterator[int]:
+    """Yield the processes that have this in their environment."""
+    for environment in Path("/proc").glob("[0-9]*/environ"):
+        with contextlib.suppress(OSError):  # it has gone, or is not ours
+            if mark in environment.read_bytes().split(b"\0"):
+                yield int(environment.parent.name)
 
 
 class Host:
@@ -73,6 +79,9 @@ class Host:
     ) -> None:
         for process in self._started:
             process.close()
+        for pid in with_mark(b"STARTED_IN=%b" % os.fsencode(self.directory)):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         self.journal.close()
 
     def configure(self, settings: str) -> None:
@@ -85,10 +94,11 @@ class Host:
 
     def run(self, *options: str, before: tuple[str, ...] = ()) -> Ended:
         """Start it by the command `before`, if there is one; it is ended after the test."""
+        package = str(Path(ackd.__file__).parents[1])
         done = subprocess.run(
             [*before, *COMMAND, *options],
             cwd=self.directory,
-            env={**os.environ, "PYTHONPATH": str(Path(ackd.__file__).parents[1])},
+            env={**os.environ, "PYTHONPATH": package, "STARTED_IN": str(self.directory)},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             timeout=DEADLINE,
