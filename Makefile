@@ -5,10 +5,14 @@ PYTHON := /usr/bin/python3
 
 # What the programs run on, from Debian itself; the venv sees it and adds the tools of the tests.
 RUN_PACKAGES  := python3-venv python3-systemd python3-daemon python3-yaml
-# Booted Debian systems, two hosts in network namespaces, and the foreign clients of the tests.
-TEST_PACKAGES := mmdebstrap systemd-container iproute2 netcat-openbsd php-cli
+# Booted Debian systems, two hosts in network namespaces, the foreign clients of the tests, and what
+# the man pages and completions are for.
+TEST_PACKAGES := mmdebstrap systemd-container iproute2 netcat-openbsd php-cli scdoc man-db zsh
 
-.PHONY: run test style unit system clean
+# What makes the Debian package; what it needs for that itself, debian/control says.
+DEB_PACKAGES  := dpkg-dev build-essential debhelper
+
+.PHONY: run test style unit system deb man completions clean
 
 run: $(VENV)/.run
 	@echo
@@ -20,17 +24,39 @@ run: $(VENV)/.run
 test: style unit system
 
 style: $(VENV)/.test
-	$(VENV)/bin/ruff check .
-	$(VENV)/bin/ruff format --check .
-	$(VENV)/bin/mypy
+	$(VENV)/bin/python -m ruff check .
+	$(VENV)/bin/python -m ruff format --check .
+	$(VENV)/bin/python -m mypy
 
 unit: $(VENV)/.test
-	$(VENV)/bin/coverage run --branch --include=ackd/protocol.py -m pytest tests/test_protocol.py
-	$(VENV)/bin/coverage report --fail-under=100 --show-missing
-	$(VENV)/bin/pytest --ignore=tests/system
+	$(VENV)/bin/python -m coverage run --branch --include=ackd/protocol.py -m pytest tests/test_protocol.py
+	$(VENV)/bin/python -m coverage report --fail-under=100 --show-missing
+	$(VENV)/bin/python -m pytest --ignore=tests/system
 
 system: $(VENV)/.test
-	$(VENV)/bin/pytest tests/system
+	$(VENV)/bin/python -m pytest tests/system
+
+# Made in a copy: of the files as they are here, committed or not, and of nothing else. The PATH is
+# that of Debian's builders, past any other Python on this machine.
+deb:
+	$(call install,$(DEB_PACKAGES))
+	dpkg-checkbuilddeps 2>/dev/null || \
+		{ $(SUDO) apt-get update -q && $(SUDO) apt-get build-dep -q -y --no-install-recommends .; }
+	copy=$$(mktemp -d) && trap 'rm -rf "$$copy"' EXIT && mkdir -p dist "$$copy/ackd" && \
+	git ls-files -z --cached --others --exclude-standard | \
+		xargs -0 cp --no-dereference --parents --target-directory="$$copy/ackd" && \
+	(cd "$$copy/ackd" && PATH=/usr/sbin:/usr/bin:/sbin:/bin dpkg-buildpackage -us -uc) && \
+	mv "$$copy"/ackd_* dist/
+
+# Read one with `man -l build/man/ackd.8`.
+man:
+	$(call install,scdoc man-db)
+	mkdir -p build/man
+	for page in packaging/man/*.scd; do \
+		scdoc <"$$page" >"build/man/$$(basename "$$page" .scd)" || exit; done
+
+completions: $(VENV)/.test
+	$(VENV)/bin/python packaging/completions.py build/completions
 
 $(VENV)/.run: pyproject.toml
 	$(call install,$(RUN_PACKAGES))
@@ -47,5 +73,6 @@ clean:
 	rm -rf $(VENV) build dist *.egg-info
 
 # Asks apt only where something is missing, so that a second run needs neither network nor root.
-install = dpkg-query -W $(1) >/dev/null 2>&1 || \
+installed = dpkg-query -W -f '$${db:Status-Status}\n' $(1) 2>/dev/null | grep -cx installed
+install = [ "$$($(call installed,$(1)))" = $(words $(1)) ] || \
 	{ $(SUDO) apt-get update -q && $(SUDO) apt-get install -q -y --no-install-recommends $(1); }

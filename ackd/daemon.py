@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import chain
 from typing import Any
 
 from ackd import __version__, journal, syslog, systemd
@@ -32,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if options.check_config:
             return _check(options)
-        if options.reload:
+        if options.reload is not None:
             request_reload(options.reload)
             return 0
         return _start(options)
@@ -123,7 +124,7 @@ def _configure(options: argparse.Namespace) -> Config:
     """Return the configuration with what the command line overrides."""
     config = load(options.config or DEFAULT_PATH, optional=options.config is None)
     if options.bind:
-        config = replace(config, bind=tuple(a for addresses in options.bind for a in addresses))
+        config = replace(config, bind=tuple(dict.fromkeys(chain.from_iterable(options.bind))))
     if options.port is not None:
         config = replace(config, port=options.port)
     return replace(config, debug=config.debug or options.debug)

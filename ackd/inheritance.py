@@ -1,7 +1,6 @@
 """What a process finds when it starts: descriptors of a socket unit, and of its predecessor."""
 
 import hashlib
-import logging
 import os
 import socket
 from collections.abc import Iterable
@@ -11,8 +10,6 @@ from ackd import systemd
 from ackd.handover import HandoverError, Snapshot, State, dump, load
 from ackd.listener import Listeners, adopt_listener, name
 
-log = logging.getLogger("ackd")
-
 # Names in the service manager's store; any other name is of a socket unit.
 _LISTENER, _CLIENT, _STATE = "listener-", "client", "state"
 
@@ -21,13 +18,15 @@ _LISTENER, _CLIENT, _STATE = "listener-", "client", "state"
 class Inheritance:
     """What was passed: listeners of a socket unit (`given`), and what a predecessor has left.
 
-    `to_claim` says whether connections, or a state, are still in the store.
+    `to_claim` says whether connections, or a state, are still in the store; `problem` why the
+    state is of no use, if it is not.
     """
 
     given: Listeners = field(default_factory=dict)
     listeners: Listeners = field(default_factory=dict)
     clients: tuple[socket.socket, ...] = ()
     state: State = field(default_factory=State)
+    problem: str = ""
     to_claim: bool = False
 
 
@@ -48,7 +47,8 @@ def inherit() -> Inheritance:
             listener = adopt_listener(descriptor)
             among = listeners if kind.startswith(_LISTENER) else given
             among[listener.getsockname()[:2]] = listener
-    return Inheritance(given, listeners, tuple(clients), _read(states), bool(clients or states))
+    state, problem = _read(states)
+    return Inheritance(given, listeners, tuple(clients), state, problem, bool(clients or states))
 
 
 def claim() -> None:
@@ -99,14 +99,14 @@ def _store_name(listener: socket.socket) -> str:
     return _LISTENER + hashlib.sha256(name(listener).encode()).hexdigest()[:16]
 
 
-def _read(descriptors: Iterable[int]) -> State:
-    """Return the state that a predecessor has left, an empty one if it can't be understood."""
-    state = State()
+def _read(descriptors: Iterable[int]) -> tuple[State, str]:
+    """Return the state that a predecessor has left; an empty one, and why, if it is of no use."""
+    state, problem = State(), ""
     for descriptor in descriptors:
         with open(descriptor, "rb") as file:
             file.seek(0)
             try:
                 state = load(file.read())
             except HandoverError as error:
-                log.error("the state of the process before is of no use, clients go: %s", error)
-    return state
+                problem = str(error)
+    return state, problem

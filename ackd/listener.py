@@ -2,8 +2,9 @@
 
 import errno
 import socket
-from collections.abc import Iterable
-from typing import TypeAlias
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeAlias
 
 # The kernel caps it at net.core.somaxconn, 4096 by default: clients that come in one burst wait.
 BACKLOG = 4096
@@ -36,24 +37,38 @@ def name(listener: socket.socket) -> str:
     return endpoint(address, port)
 
 
-def listen(address: str, port: int) -> socket.socket:
-    """Return a non-blocking listener on a numeric IPv4 or IPv6 address; raises ListenError."""
+def listen(address: str, port: int, ours: Iterable[socket.socket] = ()) -> socket.socket:
+    """Return a non-blocking listener on a numeric IPv4 or IPv6 address; raises ListenError.
+
+    It may overlap with other listeners of `ours`, as 0.0.0.0 does with 127.0.0.1.
+    """
     flags = socket.AI_NUMERICHOST | socket.AI_PASSIVE
+    beside = [listener for listener in ours if listener.getsockname()[1] == port]
     try:
         family, *_, where = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM, flags=flags)[
             0
         ]
-        listener = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        try:
+            return _opened(family, where, [])
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE or not beside:
+                raise
+            return _opened(family, where, beside)
     except OSError as error:
         raise _explained(address, port, error) from error
+
+
+def _opened(family: int, where: Any, beside: list[socket.socket]) -> socket.socket:
+    listener = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     try:
         _set_bind_options(listener)
         _set_client_options(listener)
-        listener.bind(where)
-        listener.listen(BACKLOG)
-    except OSError as error:
+        with _overlapping([listener, *beside] if beside else []):
+            listener.bind(where)
+            listener.listen(BACKLOG)
+    except OSError:
         listener.close()
-        raise _explained(address, port, error) from error
+        raise
     return listener
 
 
@@ -70,7 +85,7 @@ def open_listeners(
         for address in addresses:
             key = (address, port)
             try:
-                listeners[key] = existing.get(key) or listen(address, port)
+                listeners[key] = existing.get(key) or listen(address, port, existing.values())
             except NoFamilyError:
                 if need_all:
                     raise
@@ -98,6 +113,22 @@ def adopt_listener(descriptor: int) -> socket.socket:
     listener.setblocking(False)
     _set_client_options(listener)
     return listener
+
+
+@contextmanager
+def _overlapping(listeners: list[socket.socket]) -> Iterator[None]:
+    """Let these listeners overlap while one of them is opened.
+
+    Otherwise a change from one address to all would have to close before it opens. All must say so,
+    SO_REUSEPORT in socket(7). For good, or without need, it would let a second ackd in as well.
+    """
+    for listener in listeners:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    try:
+        yield
+    finally:
+        for listener in listeners:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 0)
 
 
 def _set_bind_options(listener: socket.socket) -> None:

@@ -203,6 +203,9 @@ class Service:
         snapshots = by_cookie(self._inheritance.state)
         if self._inheritance.to_claim:
             claim()
+        if self._inheritance.problem:
+            text = "the state of the process before is of no use, its clients go: %s"
+            log.error(text, self._inheritance.problem)
         self._recorder.restore_backlog(self._inheritance.state.notes)
         for client in clients:
             client.setblocking(False)

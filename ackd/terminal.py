@@ -1,5 +1,6 @@
 """Records on a terminal, for trying things out and for containers without a journal."""
 
+import contextlib
 import os
 import stat
 import sys
@@ -95,16 +96,17 @@ class Stream:
 
 
 def _opened_anew(descriptor: int) -> int:
-    """Open the same file once more, non-blocking.
+    """Open the same terminal or pipe once more, non-blocking.
 
     O_NONBLOCK belongs to the open file, not to the descriptor (open(2)): set on the one that we
-    were given it would change the shell's as well. A socket can't be opened so, and is set. What
-    else can't, another user's terminal say, stays as it is.
+    were given it would change the shell's as well. A socket can't be opened so, and is set. A file
+    never blocks; and what else can't be opened, another user's terminal say, stays as it is.
     """
-    flags = os.O_WRONLY | os.O_APPEND | os.O_NONBLOCK | os.O_NOCTTY
-    try:
-        return os.open(f"/proc/self/fd/{descriptor}", flags)
-    except OSError:
-        own = os.dup(descriptor)
-        os.set_blocking(own, not stat.S_ISSOCK(os.fstat(own).st_mode))
-        return own
+    kind = os.fstat(descriptor).st_mode
+    if stat.S_ISFIFO(kind) or stat.S_ISCHR(kind):
+        with contextlib.suppress(OSError):
+            flags = os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY
+            return os.open(f"/proc/self/fd/{descriptor}", flags)
+    own = os.dup(descriptor)
+    os.set_blocking(own, not stat.S_ISSOCK(kind))
+    return own

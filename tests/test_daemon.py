@@ -454,6 +454,28 @@ def test_a_reload_moves_to_another_address_and_keeps_everybody(start: StartDaemo
         old.expect(ACK)
 
 
+@pytest.mark.parametrize(("before", "after"), [("127.0.0.1", "0.0.0.0"), ("0.0.0.0", "127.0.0.1")])
+def test_a_reload_can_go_from_one_address_to_all_and_back(
+    start: StartDaemon, before: str, after: str
+) -> None:
+    free = start()
+    port = free.port
+    free.signal(signal.SIGTERM)
+    free.wait()
+    ackd = start(f"bind: {before}\nport: {port}\n")
+    with ackd.peer() as old:
+        ackd.configure(f"bind: {after}\nport: {port}\n")
+        assert ackd_says("--reload", str(ackd.process.pid)) == (0, "", "")
+        with ackd.peer() as new:
+            new.send(b"hello\n")
+            new.expect(ACK)
+        assert ackd.journal.next(Kind.PAYLOAD)["ACKD_LISTENER"] == f"{after}:{port}".encode()
+        old.send(b"hello\n")
+        old.expect(ACK)
+    status, _, error = ackd_says("--bind", "127.0.0.1", "--port", str(port))
+    assert (status, "Address already in use" in error) == (1, True)
+
+
 def test_a_bad_reload_changes_nothing_and_says_why(start: StartDaemon) -> None:
     ackd = start()
     taken = start()

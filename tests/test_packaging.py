@@ -1,12 +1,15 @@
 """The files beside the code say what the code says."""
 
+import re
 from pathlib import Path
 
 import pytest
 
+import ackd
 from ackd.records import Kind
 
 PACKAGING = Path(__file__).parents[1] / "packaging"
+CHANGELOG = Path(__file__).parents[1] / "debian" / "changelog"
 
 
 @pytest.mark.parametrize("kind", list(Kind), ids=lambda kind: str(kind.name))
@@ -29,3 +32,10 @@ def test_the_second_instance_differs_by_its_configuration_only() -> None:
             "ExecStart=/usr/sbin/ackd --config /etc/ackd/%i.yaml",
         ),
     ]
+
+
+def test_debians_changelog_is_of_this_version() -> None:
+    # A rebuild of Debian's may add to it: +nmu1, ~bpo13+1.
+    newest = re.match(r"ackd \(([0-9.]+)[^)]*\) ", CHANGELOG.read_text())
+    assert newest
+    assert newest[1] == ackd.__version__

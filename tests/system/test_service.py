@@ -248,6 +248,17 @@ def test_a_bad_configuration_at_a_restart_loses_nobody(served: Machine) -> None:
         peer.expect(ACK)
 
 
+def test_a_restart_can_go_from_one_address_to_all(served: Machine) -> None:
+    with greeted(served) as peer:
+        served.put("/etc/ackd.yaml", "bind: 0.0.0.0\n")
+        served.run("systemctl", "restart", "ackd")
+        peer.send(b"hello\n")
+        peer.expect(ACK)
+    assert send(served, "hello") == 0
+    entry = served.journal(f"MESSAGE_ID={Kind.PAYLOAD.value}")[-1]
+    assert entry["ACKD_LISTENER"] == b"0.0.0.0:10008"
+
+
 # Crashes
 
 
