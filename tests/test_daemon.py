@@ -2,6 +2,7 @@
 
 import os
 import resource
+import shutil
 import signal
 import socket
 import subprocess
@@ -100,6 +101,31 @@ def test_ipv6_is_served_as_well(start: StartDaemon) -> None:
     entry = ackd.journal.next(Kind.PAYLOAD)
     assert entry["ACKD_PEER"] == b"::1"
     assert entry["ACKD_LISTENER"] == b"[::1]:%d" % ackd.port
+
+
+_PHP = """
+$socket = socket_create(AF_INET, SOCK_STREAM, 0);
+socket_connect($socket, "127.0.0.1", (int) $argv[1]);
+echo "buffer data: " . socket_read($socket, 2048, PHP_NORMAL_READ);
+socket_write($socket, "this data will send to server!\\n");
+echo "Response from server was: " . socket_read($socket, 2048, PHP_NORMAL_READ);
+"""
+
+
+@pytest.mark.skipif(shutil.which("php") is None, reason="needs php: apt-get install php-cli")
+def test_a_php_client_of_2008_is_served(start: StartDaemon) -> None:
+    ackd = start()
+    said = subprocess.check_output(["php", "-r", _PHP, str(ackd.port)], timeout=DEADLINE)
+    assert said == b"buffer data: " + GREETING + b"Response from server was: " + ACK
+    assert ackd.journal.payloads(1) == [b"this data will send to server!"]
+
+
+@pytest.mark.skipif(shutil.which("nc") is None, reason="needs nc: apt-get install netcat-openbsd")
+def test_netcat_is_served(start: StartDaemon) -> None:
+    ackd = start()
+    command = ["nc", "-N", "127.0.0.1", str(ackd.port)]
+    said = subprocess.check_output(command, input=b"one\ntwo\n", timeout=DEADLINE)
+    assert said == GREETING + ACK * 2
 
 
 # What is recorded beside the payloads
