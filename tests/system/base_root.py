@@ -7,6 +7,7 @@ import enum
 import fcntl
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Iterable, Iterator
@@ -24,7 +25,10 @@ PACKAGES = (
     "python3-yaml",
     "python3-pytest",
     "python3-hypothesis",
+    "python3-shtab",
 )
+
+_CONTROL = Path(__file__).parents[2] / "debian" / "control"
 
 # A build that is killed takes all that it has started with it, and its mounts are its own.
 _ALONE = ("unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc")
@@ -41,34 +45,42 @@ class BuildError(Exception):
     """mmdebstrap could not build a base system; the text ends with its last output."""
 
 
+def build_packages() -> tuple[str, ...]:
+    """Return the packages that make the Debian package, as debian/control names them."""
+    field = re.search(r"^Build-Depends:(.*(?:\n .*)*)", _CONTROL.read_text(), re.M)
+    assert field
+    return ("build-essential", *re.findall(r"^ ([^\s,]+)", field[1], re.M))
+
+
 @contextlib.contextmanager
-def base_root(release: Release) -> Iterator[Path]:
+def base_root(release: Release, tools: tuple[str, ...] = ()) -> Iterator[Path]:
     """Yield the directory of a release's base system, to be read only.
 
-    The first call builds it, which needs root and a Debian mirror; later ones need neither. A new
-    recipe makes a new one, and removes older ones that no other run of the tests has in use.
-    Raises `BuildError`.
+    `tools` are packages that it has besides. The first call builds it, which needs root and a
+    Debian mirror; later ones need neither. A new recipe makes a new one, and removes older ones
+    that no other run of the tests has in use. Raises `BuildError`.
     """
-    recipe = _recipe(release)
+    recipe = _recipe(release, tools)
+    family = f"{release.value}+tools" if tools else release.value
     digest = hashlib.sha256("\0".join(recipe).encode()).hexdigest()[:12]
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ackd-tests"
     cache.mkdir(parents=True, exist_ok=True)
-    root = cache / f"{release.value}-{digest}"
+    root = cache / f"{family}-{digest}"
     with contextlib.ExitStack() as in_use:
-        with _locked(cache / f".{release.value}.lock", fcntl.LOCK_EX):
+        with _locked(cache / f".{family}.lock", fcntl.LOCK_EX):
             if not root.exists():
-                _remove_unused(cache.glob(f"{release.value}-*"))
+                _remove_unused(cache.glob(f"{family}-*"))
                 _build(recipe, root)
             in_use.enter_context(_locked(root, fcntl.LOCK_SH))
         yield root
 
 
-def _recipe(release: Release) -> tuple[str, ...]:
+def _recipe(release: Release, tools: tuple[str, ...]) -> tuple[str, ...]:
     # mmdebstrap copies this host's name into the system; tests that read _HOSTNAME want one name.
     return (
         "mmdebstrap",
         "--variant=minbase",
-        f"--include={','.join(PACKAGES)}",
+        f"--include={','.join((*PACKAGES, *tools))}",
         '--customize-hook=echo machine >"$1/etc/hostname"',
         release.value,
     )

@@ -9,6 +9,7 @@ import pytest
 
 from .base_root import Release
 from .machine import DeadlineError, Machine, boot
+from .workshop import Workshop, open_workshop
 
 LONGEST_TEST = 300  # seconds
 
@@ -27,6 +28,16 @@ def machine(release: Release) -> Iterator[Machine]:
     """A booted system of each release, fresh for every module: what one installs, none inherits."""
     with boot(release) as machine:
         yield machine
+
+
+@pytest.fixture(scope="session")
+def workshop() -> Iterator[Workshop]:
+    """Where the package is made, once for all tests."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root: boots a Debian system")
+    with open_workshop() as workshop:
+        workshop.package  # noqa: B018 - made here, and not within the time of one test
+        yield workshop
 
 
 @pytest.fixture(autouse=True)

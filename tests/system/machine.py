@@ -256,16 +256,17 @@ class Machine(Host):
 
 
 @contextlib.contextmanager
-def boot(release: Release, timeout: float = 60.0) -> Iterator[Machine]:
+def boot(release: Release, timeout: float = 60.0, tools: tuple[str, ...] = ()) -> Iterator[Machine]:
     """Yield a booted system, and end it with all that was started in it on leaving.
 
+    `tools` are packages that it has besides those of every base system.
     Raises `BootError` where it is not up, with every unit of its, after `timeout` seconds,
     `BuildError` where there is no base system to boot, and `MachineError` where a tool is missing.
     """
     for tool in _TOOLS:
         if shutil.which(tool) is None:
             raise MachineError(f"{tool} is not installed; `make test` installs it")
-    with base_root(release) as base, tempfile.TemporaryFile() as console:
+    with base_root(release, tools) as base, tempfile.TemporaryFile() as console:
         name = f"ackd-{release.value}-{secrets.token_hex(4)}"
         with _supervisor(base, name, console) as supervisor:
             try:

@@ -63,7 +63,7 @@ def test_without_any_log_daemon_it_refuses_to_detach(installed: Machine) -> None
 
 
 def test_the_unit_tests_pass_with_its_own_python_and_libraries(machine: Machine) -> None:
-    for part in ("ackd", "tests", "etc", "packaging"):
+    for part in ("ackd", "tests", "etc", "packaging", "debian"):
         machine.copy_tree(SOURCE / part, f"/root/ackd/{part}")
     machine.put("/root/ackd/pyproject.toml", (SOURCE / "pyproject.toml").read_bytes())
     done = machine.run(

@@ -1,0 +1,254 @@
+"""The package: made by `make deb`, installed, upgraded, removed and purged on each release."""
+
+import re
+from collections.abc import Iterator
+from email import message_from_string
+from email.message import Message
+
+import pytest
+
+from ackd.records import Kind
+from tests.peer import ACK
+
+from .accounts import assert_true, load
+from .machine import MACHINE_ADDRESS, CommandError, Machine
+from .network import greeted
+from .workshop import PROJECT, Workshop, source_archive
+
+EDITED = f"# The administrator was here.\nbind: {MACHINE_ADDRESS}\n"
+UNITS = ("ackd.service", "ackd@.service", "ackd.socket")
+MAN_PAGES = ("man1/ackctl.1", "man5/ackd.yaml.5", "man8/ackd.8")
+COMPLETIONS = (
+    *("bash-completion/completions/ackctl", "bash-completion/completions/ackd"),
+    *("zsh/vendor-completions/_ackctl", "zsh/vendor-completions/_ackd"),
+)
+TESTS = [
+    message_from_string(stanza)
+    for stanza in (PROJECT / "debian/tests/control").read_text().split("\n\n")
+]
+# Logs, what dpkg and apt keep of their work, journald's index of catalogs, and what is no disk.
+LEFT_OUT = (
+    *("/proc", "/sys", "/dev", "/run", "/tmp", "/root", "/var/log", "/var/lib/systemd/catalog"),
+    *("/var/lib/dpkg", "/var/lib/apt", "/var/cache/apt", "/var/cache/debconf"),
+)
+
+
+def state(machine: Machine) -> set[str]:
+    """Return all files, units, what systemd has loaded of ours, and who listens."""
+    left_out = " -o ".join(f"-path {path}" for path in LEFT_OUT)
+    list_files = f"find / '(' {left_out} ')' -prune -o -printf '%p %M %u %l\\n'"
+    asked = (
+        ("sh", "-c", list_files),
+        ("systemctl", "list-unit-files", "--no-legend"),
+        ("systemctl", "list-units", "--all", "--no-legend", "--plain", "*ackd*"),
+        ("ss", "-tlnH"),
+    )
+    return {line for command in asked for line in machine.run(*command).stdout.splitlines()}
+
+
+@pytest.fixture(scope="module")
+def bare_state(machine: Machine) -> set[str]:
+    """Return the state of the machine before ackd ever was on it."""
+    return state(machine)
+
+
+def put_package(machine: Machine, deb: bytes) -> None:
+    """Install or upgrade as an administrator does, but without a network."""
+    machine.put("/root/ackd_all.deb", deb)
+    apt = ("apt-get", "install", "--yes", "--no-install-recommends", "/root/ackd_all.deb")
+    machine.run(*apt, env={"DEBIAN_FRONTEND": "noninteractive"})
+    machine.run("apt-get", "check")
+
+
+@pytest.fixture
+def installed(machine: Machine, workshop: Workshop, bare_state: set[str]) -> Iterator[Machine]:
+    """A machine on which the package has just been installed."""
+    put_package(machine, workshop.package.deb)
+    yield machine
+    machine.run("dpkg", "--purge", "ackd")
+
+
+@pytest.fixture
+def reached(installed: Machine) -> Machine:
+    """One whose administrator lets ackd serve the network."""
+    installed.put("/etc/ackd.yaml", EDITED)
+    installed.run("systemctl", "reload", "ackd")
+    return installed
+
+
+def is_so(machine: Machine, question: str, unit: str) -> bool:
+    return machine.run("systemctl", "--quiet", question, unit, check=False).returncode == 0
+
+
+def seal(machine: Machine) -> None:
+    """Let systemd listen on the network for a service that has none."""
+    machine.put(
+        "/etc/systemd/system/ackd.socket.d/address.conf",
+        f"[Socket]\nListenStream=\nListenStream={MACHINE_ADDRESS}:10008\n",
+    )
+    machine.run("/usr/share/ackd/seal")
+
+
+def unseal(machine: Machine) -> None:
+    machine.run("rm", "-rf", "/etc/systemd/system/ackd.socket.d")
+    machine.run("rm", "-rf", "/etc/systemd/system/ackd.service.d")
+
+
+# Made
+
+
+def test_lintian_has_nothing_to_say(workshop: Workshop) -> None:
+    lint = "lintian --pedantic --display-info --display-experimental ackd_*.changes"
+    assert workshop.by_nobody(workshop.package.dist, "sh", "-c", lint) == ""
+    overrides = workshop.machine.run(
+        "sh", "-c", f"cat {workshop.package.dist}/../debian/*overrides"
+    )
+    assert len(re.findall("^ackd", overrides.stdout, re.M)) <= 2
+
+
+def test_made_again_elsewhere_and_otherwise_it_is_the_same_bits(workshop: Workshop) -> None:
+    workshop.machine.run("localedef", "--inputfile=tr_TR", "--charmap=UTF-8", "tr_TR.UTF-8")
+    otherwise = {
+        "DEB_BUILD_OPTIONS": "nocheck",
+        "LC_ALL": "tr_TR.UTF-8",
+        "TMPDIR": "/var/tmp",
+        "TZ": "KTM-5:45",
+    }
+    again = workshop.make("quite/elsewhere", umask="077", env=otherwise)
+    assert again.deb == workshop.package.deb
+
+
+def test_nothing_that_a_build_or_its_tests_leave_is_in_it(installed: Machine) -> None:
+    packed = installed.run("dpkg", "--listfiles", "ackd").stdout
+    assert not re.search("pycache|pytest|hypothesis|coverage|/tests|LICENSE", packed)
+
+
+# Installed
+
+
+def test_it_is_running_and_enabled_and_ackctl_reaches_it(installed: Machine) -> None:
+    assert is_so(installed, "is-active", "ackd.service")
+    assert is_so(installed, "is-enabled", "ackd.service")
+    assert installed.run("ackctl", "send", "hello").returncode == 0
+    assert installed.run("dpkg", "--verify", "ackd").stdout == ""
+
+
+def test_its_socket_and_further_instances_wait_for_the_administrator(installed: Machine) -> None:
+    assert not is_so(installed, "is-active", "ackd.socket")
+    assert not is_so(installed, "is-enabled", "ackd.socket")
+    assert not is_so(installed, "is-enabled", "ackd@north.service")
+    installed.run("systemd-analyze", "verify", "--man=no", *UNITS[::2], "ackd@north.service")
+
+
+def test_the_journal_explains_its_records_at_once(installed: Machine) -> None:
+    explained = installed.run("journalctl", "--catalog", f"MESSAGE_ID={Kind.LISTENING.value}")
+    assert "Subject: ackd listens" in explained.stdout
+
+
+def test_its_man_pages_and_completions_are_where_they_are_looked_for(installed: Machine) -> None:
+    for page in MAN_PAGES:
+        text = installed.run("zcat", f"/usr/share/man/{page}.gz").stdout
+        assert ".TH" in text
+    for completion in COMPLETIONS:
+        assert installed.run("cat", f"/usr/share/{completion}").stdout
+
+
+def test_it_is_of_one_version(installed: Machine) -> None:
+    version = installed.run("dpkg-query", "--show", "--showformat=${Version}", "ackd").stdout
+    assert installed.run("ackd", "--version").stdout.split()[-1] == version
+    assert installed.run("ackctl", "--version").stdout.split()[-1] == version
+
+
+@pytest.mark.parametrize("test", TESTS, ids=lambda test: str(test["Tests"]))
+def test_debians_own_tests_of_it_pass(installed: Machine, test: Message) -> None:
+    """As autopkgtest runs and judges them."""
+    installed.run("install", "-d", "--owner=nobody", "/srv/source", "/srv/tests")
+    installed.run("tar", "-xC", "/srv/source", "--no-same-owner", input=source_archive())
+    by_nobody = ("setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups")
+    by = () if "needs-root" in test["Restrictions"] else by_nobody
+    run = ("env", "--chdir=/srv/source", *by, f"debian/tests/{test['Tests']}")
+    done = installed.run(*run, env={"AUTOPKGTEST_TMP": "/srv/tests"}, timeout=280)
+    print(done.stdout[-2000:])
+    assert "allow-stderr" in test["Restrictions"] or done.stderr == ""
+    installed.run("rm", "-r", "/srv/source", "/srv/tests")
+
+
+# Upgraded
+
+
+def test_an_upgrade_under_load_loses_no_connection_and_no_ack(
+    reached: Machine, workshop: Workshop
+) -> None:
+    before = reached.pid_of("ackd")
+    with load(reached, "upgrade", clients=40, depth=16) as clients:
+        put_package(reached, workshop.next_package.deb)
+        assert reached.pid_of("ackd") != before
+        account = clients.stop()
+    assert_true(reached, "upgrade", account)
+    print(f"{sum(account.sent)} payloads, longest pause {account.longest_pause:.3f} s")
+    version = reached.run("dpkg-query", "--show", "--showformat=${Version}", "ackd").stdout
+    assert version.endswith("+next")
+
+
+def test_an_upgrade_under_load_loses_nothing_where_it_is_sealed(
+    installed: Machine, workshop: Workshop
+) -> None:
+    seal(installed)
+    since = ("systemctl", "show", "--property=ActiveEnterTimestampMonotonic", "ackd.socket")
+    before = installed.run(*since).stdout
+    with load(installed, "sealed", clients=40, depth=16) as clients:
+        put_package(installed, workshop.next_package.deb)
+        account = clients.stop()
+    assert_true(installed, "sealed", account)
+    assert installed.run(*since).stdout == before
+    unseal(installed)
+
+
+def test_an_upgrade_keeps_the_edited_configuration(reached: Machine, workshop: Workshop) -> None:
+    put_package(reached, workshop.next_package.deb)
+    assert reached.run("cat", "/etc/ackd.yaml").stdout == EDITED
+    assert reached.run("sh", "-c", "echo /etc/ackd.yaml*").stdout == "/etc/ackd.yaml\n"
+    with greeted(reached) as peer:
+        peer.send(b"hello\n")
+        peer.expect(ACK)
+
+
+def test_an_upgrade_does_not_start_what_was_disabled(
+    installed: Machine, workshop: Workshop
+) -> None:
+    installed.run("systemctl", "disable", "--now", "ackd")
+    put_package(installed, workshop.next_package.deb)
+    assert not is_so(installed, "is-active", "ackd.service")
+    assert not is_so(installed, "is-enabled", "ackd.service")
+
+
+# Removed and purged
+
+
+def test_removing_stops_it_and_keeps_its_configuration(reached: Machine) -> None:
+    with greeted(reached) as peer:
+        reached.run("apt-get", "remove", "--yes", "ackd")
+        peer.expect_end()
+    assert not is_so(reached, "is-active", "ackd.service")
+    assert "10008" not in reached.run("ss", "-tlnH").stdout
+    assert reached.run("cat", "/etc/ackd.yaml").stdout == EDITED
+
+
+def test_removing_closes_the_socket_of_the_sealed_service(installed: Machine) -> None:
+    seal(installed)
+    installed.run("apt-get", "remove", "--yes", "ackd")
+    assert "10008" not in installed.run("ss", "-tlnH").stdout
+    assert not is_so(installed, "is-active", "ackd.socket")
+    unseal(installed)
+
+
+def test_purging_leaves_nothing_behind(
+    reached: Machine, workshop: Workshop, bare_state: set[str]
+) -> None:
+    reached.run("ackctl", "send", "--host", MACHINE_ADDRESS, "hello")
+    put_package(reached, workshop.next_package.deb)
+    assert state(reached) != bare_state
+    reached.run("apt-get", "purge", "--yes", "ackd")
+    assert state(reached) == bare_state
+    with pytest.raises(CommandError):
+        reached.run("journalctl", "--list-catalog", Kind.PAYLOAD.value)
