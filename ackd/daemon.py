@@ -69,7 +69,9 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def _check(options: argparse.Namespace) -> int:
     _configure(options)
-    print(f"ackd: {options.config or DEFAULT_PATH}: good")
+    path = options.config or DEFAULT_PATH
+    verdict = "good" if os.path.exists(path) else "there is no such file; the defaults are in force"
+    print(f"ackd: {path}: {verdict}")
     return 0
 
 
