@@ -279,8 +279,8 @@ class Connection:
         protocol = self.protocol
         seconds = round(monotonic() - self._started, 3)
         message = (
-            f"closed the socket: {protocol.acknowledged} payloads acknowledged,"
-            f" {protocol.refused} refused, {protocol.received} bytes, {seconds} s, {why}"
+            f"closed the socket: payloads: {protocol.acknowledged} acknowledged,"
+            f" {protocol.refused} refused; {protocol.received} bytes, {seconds} s, {why}"
         )
         fields = (
             ("ACKD_PAYLOADS", protocol.acknowledged),

@@ -109,8 +109,8 @@ class Service:
     def _describe(self) -> str:
         counters = self._server.counters
         counts = (
-            f"{self._server.connected} clients, {counters.acknowledged} payloads acknowledged,"
-            f" {counters.refused} refused"
+            f"clients: {self._server.connected};"
+            f" payloads: {counters.acknowledged} acknowledged, {counters.refused} refused"
         )
         return f"{self._server.trouble}; {counts}" if self._server.trouble else counts
 
@@ -211,12 +211,12 @@ class Service:
             client.setblocking(False)
             self._server.adopt(client, snapshots.get(cookie(client)))
         if clients:
-            log.info("took over %d clients", len(clients), extra={"kind": Kind.TAKEN_OVER})
+            log.info("took over clients: %d", len(clients), extra={"kind": Kind.TAKEN_OVER})
 
     def _end(self) -> None:
         """Say goodbye, and leave to the next process what is left."""
         clients = list(self._server.snapshots())
-        text = f"stopped, {len(clients)} clients are handed over" if clients else "stopped"
+        text = f"stopped, clients handed over: {len(clients)}" if clients else "stopped"
         log.info(text, extra={"kind": Kind.STOPPED})
         self._recorder.resume()
         if clients:

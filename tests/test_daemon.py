@@ -139,7 +139,7 @@ def test_a_connection_is_recorded_from_its_first_bytes_to_its_end(start: StartDa
     connected, closed = ackd.journal.next(Kind.CONNECTED), ackd.journal.next(Kind.CLOSED)
     assert connected["MESSAGE"] == b"socket connected"
     assert closed["MESSAGE"].startswith(
-        b"closed the socket: 1 payloads acknowledged, 1 refused, 15 bytes, "
+        b"closed the socket: payloads: 1 acknowledged, 1 refused; 15 bytes, "
     )
     assert closed["ACKD_PAYLOADS"] == b"1"
     assert closed["ACKD_BYTES"] == b"15"
@@ -525,11 +525,11 @@ def test_the_manager_is_told_when_clients_are_served_and_how_things_stand(
 ) -> None:
     ackd = start(managed=True)
     ackd.manager.wait_for("READY=1")
-    ackd.manager.wait_for("STATUS=0 clients, 0 payloads acknowledged, 0 refused")
+    ackd.manager.wait_for("STATUS=clients: 0; payloads: 0 acknowledged, 0 refused")
     with ackd.peer() as peer:
         peer.send(b"hello\n")
         peer.expect(ACK)
-        ackd.manager.wait_for("STATUS=1 clients, 1 payloads acknowledged, 0 refused")
+        ackd.manager.wait_for("STATUS=clients: 1; payloads: 1 acknowledged, 0 refused")
         ackd.manager.wait_for("WATCHDOG=1")
     ackd.signal(signal.SIGHUP)
     ackd.manager.wait_for("RELOADING=1")
@@ -667,4 +667,4 @@ def test_without_a_journal_records_are_readable_on_the_terminal(tmp_path: Path) 
         f"{here}: socket connected\n",
         f"{here} #1: Buffer: hello \\x1b[31m\\u202e\n",
     ]
-    assert lines[2].startswith(f"{here}: closed the socket: 1 payloads acknowledged, 0 refused")
+    assert lines[2].startswith(f"{here}: closed the socket: payloads: 1 acknowledged, 0 refused")

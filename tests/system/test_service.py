@@ -65,7 +65,7 @@ def test_it_starts_serves_and_stops(served: Machine) -> None:
     assert entry["SYSLOG_IDENTIFIER"] == b"ackd"
     wait_until(
         "the status is told",
-        lambda: status_text(served) == "0 clients, 1 payloads acknowledged, 0 refused",
+        lambda: status_text(served) == "clients: 0; payloads: 1 acknowledged, 0 refused",
     )
     served.run("systemctl", "stop", "ackd")
     assert property_of(served, "Result") == "success"
@@ -213,11 +213,11 @@ def test_a_restart_hands_over_4000_clients_and_closes_those_beyond_well(served: 
     served.put("/etc/ackd.yaml", f"{HERE}max_connections: 5000\n")
     served.run("systemctl", "reload", "ackd")
     with load(served, "many", clients=4100, depth=1) as clients:
-        wait_until("all are inside", lambda: status_text(served).startswith("4100 clients"))
+        wait_until("all are inside", lambda: status_text(served).startswith("clients: 4100;"))
         served.run("systemctl", "restart", "ackd")
         account = clients.stop()
     told = served.journal("-u", "ackd", f"MESSAGE_ID={Kind.TAKEN_OVER.value}")[-1]["MESSAGE"]
-    assert told == b"took over 4000 clients"
+    assert told == b"took over clients: 4000"
     assert len(account.trouble) == 100
     assert all(re.search("closed with [01] unanswered", line) for line in account.trouble)
     recorded = payloads_in_journal(served, "many")
