@@ -14,10 +14,8 @@ from ackd.protocol import ServerProtocol
 from ackd.recorder import Recorder
 from ackd.records import Kind, Origin, Priority, Reason, Record
 
-# One read. Larger ones did not make a difference; it bounds what a connection holds unrecorded.
+# Bytes of one read, and so of what a connection holds unrecorded.
 CHUNK = 65536
-
-
 # linux/socket.h; the socket module does not name it.
 _SO_COOKIE = 57
 

@@ -62,8 +62,8 @@ def claim() -> None:
     systemd.barrier()
 
 
-def bequeath(clients: Iterable[tuple[int, Snapshot]], notes: tuple[bytes, ...]) -> int:
-    """Leave connections to the next process; return how many. They must not be touched again."""
+def bequeath(clients: Iterable[tuple[int, Snapshot]], notes: tuple[bytes, ...]) -> None:
+    """Leave connections to the next process. They must not be touched again."""
     descriptors, snapshots = [], []
     for descriptor, snapshot in clients:
         descriptors.append(descriptor)
@@ -74,7 +74,6 @@ def bequeath(clients: Iterable[tuple[int, Snapshot]], notes: tuple[bytes, ...]) 
     systemd.store(_STATE, [memory])
     systemd.store(_CLIENT, descriptors)
     systemd.barrier()
-    return len(descriptors)
 
 
 def keep(listeners: Iterable[socket.socket]) -> None:

@@ -45,9 +45,8 @@ def listen(address: str, port: int, ours: Iterable[socket.socket] = ()) -> socke
     flags = socket.AI_NUMERICHOST | socket.AI_PASSIVE
     beside = [listener for listener in ours if listener.getsockname()[1] == port]
     try:
-        family, *_, where = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM, flags=flags)[
-            0
-        ]
+        found = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM, flags=flags)
+        family, *_, where = found[0]
         try:
             return _opened(family, where, [])
         except OSError as error:
@@ -92,16 +91,10 @@ def open_listeners(
         if not listeners:
             raise ListenError(f"can't listen on any of {', '.join(addresses)}")
     except ListenError:
-        close_listeners(listeners, but=existing)
+        for key in listeners.keys() - existing.keys():
+            listeners[key].close()
         raise
     return listeners
-
-
-def close_listeners(listeners: Listeners, but: Listeners) -> None:
-    """Close those that are not among `but`."""
-    for key, listener in listeners.items():
-        if key not in but:
-            listener.close()
 
 
 def adopt_listener(descriptor: int) -> socket.socket:

@@ -7,8 +7,8 @@ from typing import Protocol
 
 from ackd.records import Kind, Origin, Priority, Record
 
-# How many payloads one connection may have recorded before the others have their turn. At 5 µs
-# each it bounds how long the loop is away: 65,536 empty lines fit in one read.
+# How many payloads one connection may have recorded before the others have their turn: one read
+# can hold 65,536 empty ones.
 TURN = 256
 # Notes that may wait for a journal that takes none; about 300 bytes each.
 BACKLOG = 4096

@@ -173,9 +173,7 @@ class Server:
         """
         self._keep = HAND_OVER
         self._acceptor.stop()
-        for connection in list(self._connections.values())[HAND_OVER:]:
-            if connection.wait is not Wait.LINGER:
-                attempt(connection, partial(connection.finish, Reason.STOP))
+        self._finish(list(self._connections.values())[HAND_OVER:])
 
     def snapshots(self) -> Iterator[tuple[int, Snapshot]]:
         """Yield the descriptor and the state of each connection that `hand_over` has left."""
@@ -215,11 +213,11 @@ class Server:
             attempt(connection, connection.on_deadline)
             self._deadlines.watch(connection)
         if now >= self._drain_until:
-            self._finish_all()
+            self._drain_until = inf
+            self._finish(list(self._connections.values()))
 
-    def _finish_all(self) -> None:
-        self._drain_until = inf
-        for connection in list(self._connections.values()):
+    def _finish(self, connections: list[Connection]) -> None:
+        for connection in connections:
             if connection.wait is not Wait.LINGER:
                 attempt(connection, partial(connection.finish, Reason.STOP))
 
