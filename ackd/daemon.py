@@ -14,7 +14,7 @@ from ackd.config import DEFAULT_PATH, BadValueError, Config, ConfigError, check,
 from ackd.control import ControlError, request_reload
 from ackd.datagram import DatagramSocket
 from ackd.inheritance import inherit
-from ackd.journal import JournalFormat
+from ackd.journal import JournalFormat, JournalSocket
 from ackd.listener import ListenError
 from ackd.recorder import Recorder
 from ackd.service import CapacityError, Service
@@ -149,7 +149,7 @@ def _recorder(options: argparse.Namespace) -> Recorder:
         return _on_terminal()
     expected = options.journal or systemd.started_us(os.environ, os.getpid())
     if expected or os.path.exists(journal.SOCKET):
-        return Recorder(DatagramSocket(options.journal or journal.SOCKET), JournalFormat())
+        return Recorder(JournalSocket(options.journal or journal.SOCKET), JournalFormat())
     if not options.detach:
         return _on_terminal()
     if os.path.exists(syslog.SOCKET):

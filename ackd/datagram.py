@@ -1,6 +1,10 @@
 """A connected, non-blocking datagram socket to a log daemon on this host, unix(7)."""
 
+import fcntl
 import socket
+import sys
+import termios
+from functools import lru_cache
 
 # As much as libsystemd asks for; the kernel gives at most net.core.wmem_max.
 _SEND_BUFFER = 8 * 1024 * 1024
@@ -41,9 +45,13 @@ class DatagramSocket:
             self._socket.send(datagram)
         except BlockingIOError:
             return False
-        except OSError:
-            return self._put_anew(datagram)
+        except OSError as error:
+            return self._lost(error)
         return True
+
+    def doubtful(self) -> list[bytes]:
+        """Return what has been taken and may be lost: nobody can tell, of a log daemon."""
+        return []
 
     def fileno(self) -> int:
         """Return the descriptor to be watched for writability."""
@@ -59,19 +67,28 @@ class DatagramSocket:
         """Give the descriptor back."""
         self._socket.close()
 
-    def _put_anew(self, datagram: bytes) -> bool:
-        """Try once more, connected anew: the other end may have been closed and opened again."""
-        try:
-            if self.connect():
-                self._socket.send(datagram)
-                return True
-        except BlockingIOError:
-            pass
-        except OSError as error:
-            self._lost(error)
-        return False
-
     def _lost(self, error: OSError) -> bool:
         self.reachable = False
         self.why = f"{self.path}: {error.strerror or error}"
         return False
+
+
+def unread(sock: socket.socket) -> int:
+    """Return the bytes that the other end has not read yet, as the kernel charges for them.
+
+    SIOCOUTQ in linux/sockios.h, which has the number of TIOCOUTQ.
+    """
+    return int.from_bytes(fcntl.ioctl(sock, termios.TIOCOUTQ, bytes(4)), sys.byteorder)
+
+
+@lru_cache(maxsize=4096)
+def charge(size: int) -> int:
+    """Return what the kernel charges for one unread datagram of `size` bytes: far more than that.
+
+    Measured, since it differs between kernels.
+    """
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    with ours, theirs:
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
+        ours.send(bytes(size))
+        return unread(ours)

@@ -4,9 +4,13 @@ Not through libsystemd: its sd_journal_send blocks while journald is frozen, and
 were well where there is no journald. One datagram is one entry.
 """
 
+from ackd.datagram import DatagramSocket, unread
 from ackd.records import Kind, Origin, Priority, Record
+from ackd.tail import Tail
 
 SOCKET = "/run/systemd/journal/socket"
+# Before all other fields, where no payload can be.
+_REPEATED = b"ACKD_REPEATED=1\n"
 
 
 def field(name: str, value: bytes) -> bytes:
@@ -65,3 +69,31 @@ class JournalFormat:
                 field("MESSAGE", record.text),
             )
         )
+
+
+class JournalSocket(DatagramSocket):
+    """journald's socket; it knows which records are lost, or may be, when journald has gone."""
+
+    def __init__(self, path: str) -> None:
+        self.tail = Tail()
+        super().__init__(path)
+
+    def put(self, datagram: bytes) -> bool:
+        """Say whether the queue has taken the datagram. Never blocks."""
+        try:
+            self._socket.send(datagram)
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            return self._lost(error)
+        self.tail.append(datagram)
+        return True
+
+    def look(self) -> None:
+        """Note how much journald has read; it must have been alive since the last call."""
+        self.tail.look(unread(self._socket))
+
+    def doubtful(self) -> list[bytes]:
+        """Return what may be lost now that journald has gone, marked as being there repeatedly."""
+        records = self.tail.doubtful(unread(self._socket))
+        return [r if r.startswith(_REPEATED) else _REPEATED + r for r in records]

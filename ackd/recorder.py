@@ -32,6 +32,9 @@ class Sink(Protocol):
     def put(self, record: bytes, /) -> bool:
         """Say whether the record was taken."""
 
+    def doubtful(self) -> list[bytes]:
+        """Return records that were taken and may be lost, once, for them to be repeated."""
+
     def fileno(self) -> int:
         """Return what to watch for room, as long as `reachable`."""
 
@@ -96,8 +99,10 @@ class Recorder:
 
     def resume(self) -> bool:
         """Try again what was not taken; say whether payloads may follow."""
-        if not self.sink.reachable and not self.sink.connect():
-            return False
+        if not self.sink.reachable:
+            self._repeat()
+            if not self.sink.connect():
+                return False
         while self._backlog:
             if not self.sink.put(self._backlog[0]):
                 return False
@@ -105,6 +110,16 @@ class Recorder:
         self.blocked = False
         self._tell_left_out()
         return not self.blocked
+
+    def repeat(self) -> None:
+        """Record once more, before anything else, what the sink may have lost."""
+        self._repeat()
+        self.resume()
+
+    def mark(self) -> None:
+        """Put an empty datagram behind all others: who reads it has dealt with those."""
+        if not self.blocked:
+            self.blocked = not self.sink.put(b"")
 
     def take_backlog(self) -> tuple[bytes, ...]:
         """Return the notes that were not taken, for a successor, and forget them."""
@@ -121,6 +136,14 @@ class Recorder:
         """Try the backlog one last time and give the sink's descriptor back."""
         self.resume()
         self.sink.close()
+
+    def _repeat(self) -> None:
+        records = self.sink.doubtful()
+        if records:
+            self.blocked = True
+            self._backlog.extendleft(reversed(records))
+            message = f"journald has ended; records repeated that may be lost: {len(records)}"
+            self.note(Record(Kind.REPEATED, Priority.WARNING, message))
 
     def _put_note(self, data: bytes) -> None:
         if self.blocked or not self.sink.put(data):

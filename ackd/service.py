@@ -13,10 +13,12 @@ from ackd.config import DEFAULT_BIND, Config, ConfigError
 from ackd.connection import cookie
 from ackd.control import Control
 from ackd.inheritance import Inheritance, bequeath, by_cookie, claim, drop, keep
+from ackd.journal import JournalSocket
 from ackd.listener import ListenError, Listeners, name, open_listeners
 from ackd.recorder import Recorder, RecordHandler
 from ackd.records import Kind, Priority, Record
 from ackd.server import Server
+from ackd.vigil import Vigil
 
 log = logging.getLogger("ackd")
 
@@ -58,6 +60,7 @@ class Service:
         self._watch_signals()
         self._open_control()
         self._enforce(self._config, self._listeners)
+        self._watch_journald()
         self._take_over()
         if systemd.listens(os.environ):
             self._server.add_chore(
@@ -146,6 +149,12 @@ class Service:
             log.warning("--reload is not possible: %s", error.strerror)
         else:
             self._server.watch(control, control.on_readable)
+
+    def _watch_journald(self) -> None:
+        if isinstance(self._recorder.sink, JournalSocket):
+            vigil = Vigil(self._recorder, self._recorder.sink)
+            self._server.watch(vigil, vigil.on_end)
+            self._server.add_chore(vigil)
 
     def _stop(self) -> None:
         if not self._ending:

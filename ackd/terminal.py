@@ -76,6 +76,10 @@ class Stream:
             return False
         return not self._rest and self._write(line)
 
+    def doubtful(self) -> list[bytes]:
+        """Return what has been taken and may be lost: nothing."""
+        return []
+
     def fileno(self) -> int:
         """Return the descriptor to be watched for writability."""
         return self._descriptor

@@ -64,14 +64,18 @@ class Turns:
 
     def attend(self, now: float) -> None:
         """Give those who wait their turn, then look after the journal as that has left it."""
-        if now >= self._retry_at:
-            self._recorder.resume()
         self._give_turns()
         self._follow_reachable(now)
         self._watch(self._recorder.blocked and not self._lost)
 
+    @property
+    def _unreachable(self) -> bool:
+        return self._recorder.blocked and not self._recorder.sink.reachable
+
     def _follow_reachable(self, now: float) -> None:
-        lost = self._recorder.blocked and not self._recorder.sink.reachable
+        if self._unreachable and (now >= self._retry_at or not self._lost):
+            self._recorder.resume()
+        lost = self._unreachable
         if not lost:
             self._retry_at = inf
         elif now >= self._retry_at or not self._lost:

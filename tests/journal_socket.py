@@ -97,7 +97,10 @@ class JournalSocket:
             self._gate.wait()
             if self._ended in ready:
                 return
-            entry = parse(self._socket.recv(1 << 20))
+            datagram = self._socket.recv(1 << 20)
+            if not datagram:  # of which journald takes no notice
+                continue
+            entry = parse(datagram)
             with self._news:
                 self._entries.append(entry)
                 self._news.notify_all()

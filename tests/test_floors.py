@@ -13,8 +13,9 @@ ROOT = Path(ackd.__file__).parent
 FLOORS = (
     "protocol config printable records counters datagram deadlines listener systemd control detach"
     " ctl.lines ctl.status",
+    "tail",
     "journal syslog terminal recorder handover client acceptor admission ctl.report",
-    "connection inheritance ctl.send",
+    "connection inheritance vigil ctl.send",
     "turns ctl",
     "server ctl.__main__",
     "service",
