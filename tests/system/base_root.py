@@ -26,6 +26,7 @@ PACKAGES = (
     "python3-pytest",
     "python3-hypothesis",
     "python3-shtab",
+    "libfaketime",
 )
 
 _CONTROL = Path(__file__).parents[2] / "debian" / "control"

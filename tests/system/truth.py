@@ -1,17 +1,21 @@
 """A client that keeps account of what it was acknowledged: run beside a machine, as a program.
 
-    python3 truth.py RUN HOST PORT CLIENTS DEPTH
+    python3 truth.py RUN HOST PORT CLIENTS DEPTH PAYLOADS [--reconnect]
 
 Each client keeps DEPTH unique payloads `RUN-CLIENT-NUMBER` on their way over one connection. When
-the standard input closes it sends no more, waits for the acks that are due, closes its sending
-side, and expects the server's end. Then an account is printed, as JSON.
+the standard input closes, or each has sent its share of PAYLOADS (0 is no limit), it sends no more,
+waits for the acks that are due, closes its sending side, and expects the server's end. Then an
+account is printed, as JSON. With --reconnect a client whose connection is lost opens another one,
+and never sends again what is unknown: each payload is sent once.
 """
 
+import contextlib
 import json
 import resource
 import selectors
 import socket
 import sys
+from collections import deque
 from dataclasses import asdict, dataclass, field
 from time import monotonic
 
@@ -19,131 +23,198 @@ from tests.peer import ACK, GREETING
 
 # Seconds without any ack for anybody after which the account is closed.
 _PATIENCE = 60.0
+_REFUSAL = b"not received: "
+_TURNED_AWAY = b"not connect: "
 
 
 @dataclass
 class Account:
-    """What all clients have seen. `sent` and `acknowledged` count payloads, a client each."""
+    """What all clients have seen. Lists have a member for each client.
+
+    `acknowledged` and `refused` are ranges of payloads' numbers, first and last. `latencies` counts
+    acks by how long they took, in tenths of a millisecond; pauses are seconds between two acks.
+    """
 
     sent: list[int] = field(default_factory=list)
-    acknowledged: list[int] = field(default_factory=list)
+    acknowledged: list[list[list[int]]] = field(default_factory=list)
+    refused: list[list[list[int]]] = field(default_factory=list)
     trouble: list[str] = field(default_factory=list)
-    longest_pause: float = 0.0  # seconds between two acks on one connection
+    connections: int = 0
+    reset: int = 0
+    turned_away: int = 0
+    longest_pause: float = 0.0
+    latencies: dict[int, int] = field(default_factory=dict)
 
 
 class TruthClient:
-    """One connection."""
+    """One client, and the connection that it has at the moment."""
 
-    def __init__(self, name: str, host: str, port: int, depth: int, account: Account) -> None:
-        self._name = name
-        self._depth = depth
-        self._account = account
-        self._number = len(account.sent)
-        self._input = b""
-        self._expected = GREETING
+    def __init__(self, crowd: "Crowd", number: int) -> None:
+        self._crowd = crowd
+        self._account = crowd.account
+        self._number = number
         self._last_ack = monotonic()
-        account.sent.append(0)
-        account.acknowledged.append(0)
-        self.stopping = False
-        self.ended = False
-        self.socket = socket.create_connection((host, port), 20)
+        self._unanswered: deque[tuple[int, float]] = deque()
+        self._account.sent.append(0)
+        self._account.acknowledged.append([])
+        self._account.refused.append([])
+        self.connect()
 
-    @property
-    def greeted(self) -> bool:
-        return self._expected == ACK
-
-    @property
-    def unanswered(self) -> int:
-        return self._account.sent[self._number] - self._account.acknowledged[self._number]
-
-    def send(self) -> None:
-        """Bring the payloads on their way up to the depth."""
-        first = self._account.sent[self._number] + 1
-        count = self._depth - self.unanswered
-        lines = (f"{self._name}-{number}\n" for number in range(first, first + count))
-        self.socket.sendall("".join(lines).encode())
-        self._account.sent[self._number] += count
+    def connect(self) -> None:
+        """Open a connection; whoever listens has a queue for it, also while nobody serves."""
+        self._input = b""
+        self._greeted = self._shut = False
+        self._account.connections += 1
+        self.socket = socket.create_connection(self._crowd.server, 20)
+        self.socket.setblocking(False)
+        self._crowd.selector.register(self.socket, selectors.EVENT_READ, self.on_readable)
 
     def on_readable(self) -> None:
-        """Read acks; anything else is trouble."""
+        """Read what the server says; anything but the greeting, acks and refusals is trouble."""
         try:
             data = self.socket.recv(65536)
         except OSError as error:
-            self._end(f"{error.strerror} with {self.unanswered} unanswered")
+            self._account.reset += 1
+            self._end(f"{error.strerror}")
             return
         if not data:
-            self._end(f"closed with {self.unanswered} unanswered" if self.unanswered else "")
+            self._end("" if self._shut else "closed")
             return
-        self._input += data
-        while len(self._input) >= len(self._expected):
-            if not self._input.startswith(self._expected):
-                self._end(f"said {self._input[:80]!r}")
+        *lines, self._input = (self._input + data).split(b"\n")
+        for line in lines:
+            if not self._take(line + b"\n"):
+                self._end(f"said {line[:80]!r}")
                 return
-            self._count()
         self.go_on()
 
     def go_on(self) -> None:
         """Send more, or close the sending side once all is answered."""
-        if not self.stopping:
-            self.send()
-        elif not self.unanswered:
-            self.socket.shutdown(socket.SHUT_WR)
+        if not self._greeted:
+            return
+        if self._crowd.stopping or self._share_is_sent():
+            if not self._unanswered and not self._shut:
+                self._shut = True
+                self.socket.shutdown(socket.SHUT_WR)
+        else:
+            self._send()
 
-    def _count(self) -> None:
-        self._input = self._input[len(self._expected) :]
-        if self._expected == ACK:
-            self._account.acknowledged[self._number] += 1
-            now = monotonic()
-            self._account.longest_pause = max(self._account.longest_pause, now - self._last_ack)
-            self._last_ack = now
-        self._expected = ACK
+    def _share_is_sent(self) -> bool:
+        share = self._crowd.share
+        return bool(share) and self._account.sent[self._number] >= share
+
+    def _send(self) -> None:
+        """Bring payloads on their way, up to the depth."""
+        first = self._account.sent[self._number] + 1
+        last = first + self._crowd.depth - len(self._unanswered) - 1
+        if self._crowd.share:
+            last = min(last, self._crowd.share)
+        numbers = range(first, last + 1)
+        prefix = f"{self._crowd.run}-{self._number}"
+        lines = "".join(f"{prefix}-{number}\n" for number in numbers).encode()
+        # The kernel has room for DEPTH lines of this length; on a lost one that is told later.
+        with contextlib.suppress(OSError):
+            assert self.socket.send(lines) == len(lines)
+        now = monotonic()
+        self._unanswered += ((number, now) for number in numbers)
+        self._account.sent[self._number] = last
+
+    def _take(self, line: bytes) -> bool:
+        if not self._greeted:
+            self._greeted = line == GREETING
+            self._account.turned_away += line.startswith(_TURNED_AWAY)
+            return self._greeted
+        if not self._unanswered:
+            return False
+        if line == ACK:
+            self._acknowledge(*self._unanswered.popleft())
+        elif line.startswith(_REFUSAL):
+            _note(self._account.refused[self._number], self._unanswered.popleft()[0])
+        else:
+            return False
+        return True
+
+    def _acknowledge(self, number: int, since: float) -> None:
+        _note(self._account.acknowledged[self._number], number)
+        now = monotonic()
+        self._account.longest_pause = max(self._account.longest_pause, now - self._last_ack)
+        tenths = int((now - since) * 10_000)
+        self._account.latencies[tenths] = self._account.latencies.get(tenths, 0) + 1
+        self._last_ack = now
 
     def _end(self, trouble: str) -> None:
-        self.ended = True
-        if trouble:
-            self._account.trouble.append(f"{self._name}: {trouble}")
+        """The connection has ended: what has no reply by now is unknown, and stays so."""
+        self._crowd.selector.unregister(self.socket)
+        self.socket.close()
+        finished = self._shut or self._crowd.stopping
+        if trouble and not self._crowd.reconnect:
+            name = f"{self._crowd.run}-{self._number}"
+            self._account.trouble.append(
+                f"{name}: {trouble} with {len(self._unanswered)} unanswered"
+            )
+        self._unanswered.clear()
+        if self._crowd.reconnect and not finished:
+            self.connect()
+        else:
+            self._crowd.inside.remove(self)
+
+
+def _note(ranges: list[list[int]], number: int) -> None:
+    """Add a number, larger than all before, to ranges of numbers."""
+    if ranges and ranges[-1][1] == number - 1:
+        ranges[-1][1] = number
+    else:
+        ranges.append([number, number])
 
 
 class Crowd:
     """All clients, and the input that ends their sending."""
 
-    def __init__(self, run: str, host: str, port: int, clients: int, depth: int) -> None:
+    def __init__(
+        self,
+        run: str,
+        host: str,
+        port: int,
+        clients: int,
+        depth: int,
+        payloads: int,
+        reconnect: bool,
+    ) -> None:
+        self.run = run
+        self.server = host, port
+        self.depth = depth
+        self.share = payloads // clients
+        self.reconnect = reconnect
+        self.stopping = False
         self.account = Account()
-        self._selector = selectors.DefaultSelector()
-        self._inside: set[TruthClient] = set()
+        self.selector = selectors.DefaultSelector()
+        self.inside: set[TruthClient] = set()
         for number in range(clients):
-            client = TruthClient(f"{run}-{number}", host, port, depth, self.account)
-            self._selector.register(client.socket, selectors.EVENT_READ, client.on_readable)
-            self._inside.add(client)
-        self._selector.register(sys.stdin, selectors.EVENT_READ, self._stop)
+            self.inside.add(TruthClient(self, number))
+        self.selector.register(sys.stdin, selectors.EVENT_READ, self._stop)
 
     def go(self) -> None:
         """Send and count until all have ended."""
-        while self._inside:
-            ready = self._selector.select(_PATIENCE)
+        while self.inside:
+            ready = self.selector.select(_PATIENCE)
             if not ready:
                 self.account.trouble.append(f"nothing for {_PATIENCE:g} s")
                 return
             for key, _ in ready:
                 key.data()
-            for client in [client for client in self._inside if client.ended]:
-                self._selector.unregister(client.socket)
-                client.socket.close()
-                self._inside.remove(client)
 
     def _stop(self) -> None:
-        self._selector.unregister(sys.stdin)
-        for client in self._inside:
-            client.stopping = True
-            if client.greeted and not client.unanswered:
-                client.go_on()
+        self.selector.unregister(sys.stdin)
+        self.stopping = True
+        for client in self.inside:
+            client.go_on()
 
 
-def main(run: str, host: str, port: str, clients: str, depth: str) -> None:
+def main(run: str, host: str, port: str, clients: str, depth: str, *limits: str) -> None:
     """Keep account until the standard input closes, and print it."""
+    payloads, *reconnect = limits
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    crowd = Crowd(run, host, int(port), int(clients), int(depth))
+    crowd = Crowd(run, host, int(port), int(clients), int(depth), int(payloads), bool(reconnect))
     print("ready", flush=True)
     crowd.go()
     print(json.dumps(asdict(crowd.account)))

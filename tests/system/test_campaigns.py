@@ -1,0 +1,454 @@
+"""Campaigns against the promise: faults, floods and hostile clients on real Debian systems.
+
+A truth client keeps account of its acks meanwhile; then the journal is read back and compared.
+"""
+
+import random
+import secrets
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+
+from ackd.records import Kind
+from tests.peer import ACK
+
+from .accounts import Load, assert_no_lie, assert_true, compare, load
+from .campaign import LONG, Results, far
+from .installed import install
+from .machine import MACHINE_ADDRESS, Machine, Process, wait_until
+from .network import greeted
+
+PROJECT = Path(__file__).parents[2]
+HERE = f"bind: {MACHINE_ADDRESS}\n"
+DROPIN = "/run/systemd/system/{}.d/campaign.conf"
+# Room for all that a campaign records: what journald deletes for want of it would seem lost.
+ROOM = "[Journal]\nSystemMaxUse=6G\nSystemKeepFree=1M\nSystemMaxFileSize=1G\nRuntimeMaxUse=2G\n"
+MIB = 1024 * 1024
+
+
+@pytest.fixture(scope="module")
+def results() -> Iterator[Results]:
+    """The table; written at the end where the campaigns went the whole way."""
+    table = Results()
+    yield table
+    if LONG:
+        table.write()
+
+
+@pytest.fixture(scope="module")
+def installed(machine: Machine) -> Machine:
+    install(machine)
+    machine.put("/etc/systemd/journald.conf.d/room.conf", ROOM)
+    # By default five ends within ten seconds are journald's last; one campaign is about that.
+    machine.put(DROPIN.format("systemd-journald.service"), "[Unit]\nStartLimitIntervalSec=0\n")
+    machine.run("systemctl", "daemon-reload")
+    machine.run("systemctl", "restart", "systemd-journald")
+    return machine
+
+
+@pytest.fixture
+def served(installed: Machine) -> Iterator[Machine]:
+    """A machine on which ackd has just been started, with a quick watchdog."""
+    with setting(installed, "ackd.service", "[Service]\nWatchdogSec=5s\n"):
+        installed.put("/etc/ackd.yaml", HERE)
+        installed.run("systemctl", "start", "ackd")
+        yield installed
+        installed.run("systemctl", "stop", "ackd")
+
+
+@pytest.fixture
+def run() -> str:
+    """A name that no other run's payloads have."""
+    return f"R{secrets.token_hex(4)}"
+
+
+@contextmanager
+def setting(machine: Machine, unit: str, text: str) -> Iterator[None]:
+    """Give a unit other settings."""
+    path = DROPIN.format(unit)
+    machine.put(path, text)
+    machine.run("systemctl", "daemon-reload")
+    yield
+    machine.run("rm", path)
+    machine.run("systemctl", "daemon-reload")
+
+
+@contextmanager
+def crowd(machine: Machine, run: str, clients: int = 40, depth: int = 16) -> Iterator[Load]:
+    """Have clients send that connect again whenever they are thrown out."""
+    with load(machine, run, clients, depth, reconnect=True) as clients_at_work:
+        yield clients_at_work
+
+
+def await_acks(machine: Machine, more: int) -> None:
+    """Wait until so many more payloads have been acknowledged, as the status tells."""
+    before = told_acks(machine)
+    wait_until("there are more acks", lambda: not 0 <= told_acks(machine) - before < more, 60)
+
+
+def told_acks(machine: Machine) -> int:
+    """Return how many acks this process tells of; -1 if it tells nothing."""
+    text = machine.run("systemctl", "show", "--value", "--property=StatusText", "ackd").stdout
+    _, found, rest = text.partition("payloads: ")
+    return int(rest.split()[0]) if found else -1
+
+
+def kill(machine: Machine, unit: str, signal: str = "KILL") -> None:
+    machine.run("systemctl", "kill", f"--signal={signal}", "--kill-whom=main", unit)
+
+
+def restarts(machine: Machine) -> int:
+    shown = machine.run("systemctl", "show", "--value", "--property=NRestarts", "ackd").stdout
+    return int(shown)
+
+
+def resident(machine: Machine, field: str = "VmRSS") -> int:
+    """Return bytes of resident memory, now or (VmHWM) at most."""
+    status = machine.run("cat", f"/proc/{machine.pid_of('ackd')}/status").stdout
+    (line,) = (line for line in status.splitlines() if line.startswith(f"{field}:"))
+    return int(line.split()[1]) * 1024
+
+
+@contextmanager
+def beside(machine: Machine, program: str, *arguments: str) -> Iterator[Process]:
+    """Have a program of ours run on the client host, until its standard input is closed."""
+    command = (
+        sys.executable,
+        "-m",
+        f"tests.system.{program}",
+        MACHINE_ADDRESS,
+        "10008",
+        *arguments,
+    )
+    with machine.client.popen(*command, stdin=-1, env={"PYTHONPATH": str(PROJECT)}) as process:
+        assert process.stdout
+        assert process.stdout.readline() == b"ready\n"
+        yield process
+
+
+def await_greetings(prober: Process, count: int) -> float:
+    """Wait until so many more new clients have been greeted; return the longest time, in s."""
+    assert prober.stdout
+    return max(float(prober.stdout.readline()) for _ in range(count))
+
+
+def probed(prober: Process, longest: float = 0.0) -> str:
+    """End a prober; return what it has found, for the table."""
+    output, _ = prober.communicate(timeout=90)
+    longest = max(longest, *map(float, output.split()))
+    return f"new clients greeted within {longest * 1000:.0f} ms"
+
+
+# Floods, and ends of ackd itself
+
+
+def test_flood(served: Machine, run: str, results: Results) -> None:
+    payloads = far(2_000_000, 100_000)
+    with load(served, run, clients=200, depth=64, payloads=payloads) as clients:
+        account = clients.finish(timeout=10)
+    figures = compare(served, run, account)
+    results.add(served, "flood of 200 clients", figures)
+    assert figures.acknowledged == payloads
+    assert_true(served, run, account)
+
+
+def test_ackd_killed(served: Machine, run: str, results: Results) -> None:
+    kills, before = far(50, 5), restarts(served)
+    with crowd(served, run) as clients:
+        for _ in range(kills):
+            await_acks(served, 500)
+            kill(served, "ackd")
+        await_acks(served, 500)
+        account = clients.stop()
+    assert restarts(served) == before + kills
+    figures = compare(served, run, account)
+    results.add(served, f"ackd killed {kills} times", figures)
+    assert_no_lie(figures)
+    assert figures.unknown > 0
+
+
+def test_ackd_killed_restarted_and_reloaded_at_random(
+    served: Machine, run: str, results: Results
+) -> None:
+    faults, seed = far(100, 10), secrets.randbits(32)
+    print(f"seed {seed}")
+    chance = random.Random(seed)
+    with crowd(served, run) as clients:
+        for _ in range(faults):
+            await_acks(served, chance.choice((1, 100, 1000)))
+            match chance.choice(("kill", "restart", "reload", "restart")):
+                case "kill":
+                    kill(served, "ackd")
+                case how:
+                    served.run("systemctl", how, "ackd", check=False)
+        await_acks(served, 500)
+        account = clients.stop()
+    figures = compare(served, run, account)
+    results.add(served, f"{faults} kills, restarts and reloads, seed {seed}", figures)
+    assert_no_lie(figures)
+
+
+# Ends of journald
+
+
+@pytest.mark.parametrize(
+    ("campaign", "times", "fault"),
+    [
+        ("journald killed", far(50, 8), ("kill", "--signal=KILL", "systemd-journald.service")),
+        ("journald restarted", far(20, 2), ("restart", "systemd-journald.service")),
+        ("journald's sockets restarted", far(10, 2), ("restart", "systemd-journald.socket")),
+    ],
+)
+def test_journald_ends(
+    served: Machine,
+    run: str,
+    results: Results,
+    campaign: str,
+    times: int,
+    fault: tuple[str, ...],
+) -> None:
+    before = restarts(served)
+    with beside(served, "prober") as prober:
+        with load(served, run, clients=40, depth=16) as clients:
+            for _ in range(times):
+                await_acks(served, 1000)
+                served.run("systemctl", *fault, timeout=120)
+            await_acks(served, 1000)
+            account = clients.stop()
+        besides = probed(prober)
+    figures = compare(served, run, account)
+    results.add(served, f"{campaign} {times} times", figures, besides)
+    assert_no_lie(figures)
+    assert account.trouble == []
+    assert figures.unknown == figures.refused == 0
+    assert restarts(served) == before
+    told = served.journal("-u", "ackd", f"MESSAGE_ID={Kind.REPEATED.value}")
+    assert told
+
+
+def test_journald_reaches_its_start_limit(served: Machine, run: str, results: Results) -> None:
+    limit = "[Unit]\nStartLimitIntervalSec=60\nStartLimitBurst=3\n"
+    with (
+        setting(served, "systemd-journald.service", limit),
+        load(served, run, clients=40, depth=16) as clients,
+    ):
+        while await_settled(served, "systemd-journald.service") != "failed":
+            kill(served, "systemd-journald.service")
+        served.run("systemctl", "reset-failed", "systemd-journald.service")
+        served.run("systemctl", "restart", "systemd-journald.socket", "systemd-journald.service")
+        await_acks(served, 1000)
+        account = clients.stop()
+    figures = compare(served, run, account)
+    results.add(served, "journald killed until it stays away", figures)
+    assert_no_lie(figures)
+
+
+def await_settled(machine: Machine, unit: str) -> str:
+    """Wait until a unit has started again, or has failed for good; return which."""
+    settled = ("active", "failed")
+
+    def state() -> str:
+        return machine.run("systemctl", "is-active", unit, check=False).stdout.strip()
+
+    wait_until(f"{unit} is there or has failed", lambda: state() in settled)
+    return state()
+
+
+def test_journald_frozen(served: Machine, run: str, results: Results) -> None:
+    """New clients are greeted, and ackd restarts on command, while journald does nothing."""
+    before, greetings = restarts(served), far(1200, 400)  # 50 a second at most
+    with load(served, run, clients=40, depth=16) as clients:
+        await_acks(served, 1000)
+        kill(served, "systemd-journald.service", "STOP")
+        with beside(served, "prober") as prober:
+            longest = await_greetings(prober, greetings // 2)
+            served.run("systemctl", "restart", "ackd")
+            longest = max(longest, await_greetings(prober, greetings // 2))
+            kill(served, "systemd-journald.service", "CONT")
+            besides = probed(prober, longest)
+        await_acks(served, 1000)
+        account = clients.stop()
+    figures = compare(served, run, account)
+    campaign = f"journald frozen while {greetings} clients come, and ackd restarts"
+    results.add(served, campaign, figures, besides)
+    assert_no_lie(figures)
+    assert account.trouble == []
+    assert figures.unknown == figures.refused == figures.repeated == 0
+    assert restarts(served) == before  # the watchdog has been fed
+
+
+def test_a_stop_does_not_wait_for_a_journald_that_is_frozen(served: Machine, run: str) -> None:
+    with crowd(served, run) as clients:
+        await_acks(served, 1000)
+        kill(served, "systemd-journald.service", "STOP")
+        served.run("systemctl", "stop", "ackd", timeout=30)
+        kill(served, "systemd-journald.service", "CONT")
+        served.run("systemctl", "start", "ackd")
+        await_acks(served, 1000)
+        account = clients.stop()
+    assert_no_lie(compare(served, run, account))
+
+
+def test_the_journals_disk_is_full(served: Machine, run: str, results: Results) -> None:
+    """journald goes on in memory then, under /run."""
+    disk = "/var/log/journal"
+    served.run("mount", "-t", "tmpfs", "-o", "size=64M", "tmpfs", disk)
+    served.run("systemctl", "restart", "systemd-journald")
+    served.run("journalctl", "--flush")
+    with beside(served, "prober") as prober:
+        with load(served, run, clients=4, depth=4) as clients:
+            await_acks(served, 100)
+            served.run("dd", "if=/dev/zero", f"of={disk}/full", "bs=64K", check=False)
+            await_acks(served, 1000)
+            account = clients.stop()
+        besides = probed(prober)
+    figures = compare(served, run, account)
+    results.add(served, "the journal's disk full", figures, besides)
+    assert_no_lie(figures)
+    served.run("umount", "--lazy", disk)
+    served.run("systemctl", "restart", "systemd-journald")
+
+
+# Scarcity
+
+
+def test_descriptors_run_out(served: Machine, run: str, results: Results) -> None:
+    """Clients beyond wait outside, and come in one after the other."""
+    with setting(served, "ackd.service", "[Service]\nLimitNOFILE=64\n"):
+        served.run("systemctl", "restart", "ackd")
+        payloads = far(100_000, 10_000)
+        with load(served, run, clients=200, depth=4, payloads=payloads) as clients:
+            account = clients.finish(timeout=60)
+        told = served.journal("-u", "ackd", f"MESSAGE_ID={Kind.NO_DESCRIPTORS.value}")
+        figures = compare(served, run, account)
+        assert_true(served, run, account)
+    served.run("systemctl", "restart", "ackd")
+    assert told
+    assert len(told) < 200
+    results.add(served, "64 descriptors for 200 clients", figures, f"told {len(told)} times")
+
+
+def test_memory_runs_out(served: Machine, run: str, results: Results) -> None:
+    limit = 64 * MIB
+    with setting(served, "ackd.service", f"[Service]\nLimitAS={limit}\n"):
+        served.run("systemctl", "restart", "ackd")
+        with (
+            beside(served, "hostile", "never_reading") as unread,
+            beside(served, "hostile", "random_bytes") as noise,
+            crowd(served, run, clients=200, depth=64) as clients,
+        ):
+            await_acks(served, far(50_000, 5_000))
+            account = clients.stop()
+            for process in (unread, noise):
+                process.communicate(timeout=60)
+        figures = compare(served, run, account)
+        most = resident(served, "VmPeak")
+    served.run("systemctl", "restart", "ackd")
+    results.add(served, "64 MiB of address space", figures, f"at most {most / MIB:.1f} MiB")
+    assert_no_lie(figures)
+
+
+def test_the_clock_is_stepped(served: Machine, run: str, results: Results) -> None:
+    """To and fro by a day, for ackd; the machine's own clock is its host's."""
+    (library,) = served.run("sh", "-c", "ls /usr/lib/*/faketime/libfaketime.so.1").stdout.split()
+    served.put("/etc/faketimerc", "+0")
+    environment = (
+        f"LD_PRELOAD={library} FAKETIME_TIMESTAMP_FILE=/etc/faketimerc FAKETIME_NO_CACHE=1"
+        " FAKETIME_DONT_FAKE_MONOTONIC=1"
+    )
+    with setting(served, "ackd.service", f"[Service]\nEnvironment={environment}\n"):
+        served.run("systemctl", "restart", "ackd")
+        before = restarts(served)
+        assert library in served.run("cat", f"/proc/{served.pid_of('ackd')}/maps").stdout
+        with load(served, run, clients=40, depth=16) as clients:
+            for step in ("+1d", "-1d", "+365d", "+0"):
+                served.put("/etc/faketimerc", step)
+                await_acks(served, 1000)
+            account = clients.stop()
+        assert restarts(served) == before
+    served.run("systemctl", "restart", "ackd")
+    figures = compare(served, run, account)
+    results.add(served, "the clock stepped by a day, to and fro", figures)
+    assert_true(served, run, account)
+
+
+@pytest.mark.parametrize(
+    "limit", [pytest.param("idle_timeout: 2\n", id="idle"), pytest.param("", id="keepalive")]
+)
+def test_a_host_goes_without_a_word(served: Machine, limit: str) -> None:
+    """Its connection is given up by the idle limit, or by keepalive in two minutes."""
+    if not limit and not LONG:
+        pytest.skip("keepalive takes two minutes: a part of `make campaign`")
+    served.put("/etc/ackd.yaml", HERE + limit)
+    served.run("systemctl", "reload", "ackd")
+    with greeted(served) as peer:
+        peer.send(b"hello\n")
+        peer.expect(ACK)
+        served.link_down()
+        told = wait_until("it is given up", lambda: closed_reason(served), 200)
+        served.link_up()
+    assert told == ("silent for too long" if limit else "lost: Connection timed out")
+
+
+def closed_reason(machine: Machine) -> str:
+    """Return why the last connection was closed, if it was since the last one was opened."""
+    kinds = (f"MESSAGE_ID={kind.value}" for kind in (Kind.CONNECTED, Kind.CLOSED))
+    last = machine.journal("-u", "ackd", *kinds, "-n", "1")[-1]
+    return last["ACKD_REASON"].decode() if "ACKD_REASON" in last else ""
+
+
+# Hostile clients
+
+HOSTILE_PAYLOADS = (
+    b"NUL \0 ESC \x1b[2J BEL \a",
+    "bidi \u202e\u2066 drawkcab".encode(),
+    b"MESSAGE=forged",
+    b"x\rPRIORITY=0\rMESSAGE=forged",
+    b"_UID=0",
+    b"<0>emergency",
+    b"\r\r\r",
+    b"\xff\xfe not UTF-8 \xc0\x80",
+    b"ACKD_PEER=10.0.0.1\0ACKD_PEER=10.0.0.1",
+    "line\u2028separator\u2029paragraph\x85next".encode(),
+)
+
+
+def test_no_payload_forges_anything(served: Machine) -> None:
+    with greeted(served) as peer:
+        for payload in (b"harmless", *HOSTILE_PAYLOADS):
+            peer.send(payload + b"\n")
+            peer.expect(ACK)
+    query = ("-u", "ackd", f"MESSAGE_ID={Kind.PAYLOAD.value}", "-n", str(1 + len(HOSTILE_PAYLOADS)))
+    harmless, *entries = served.journal(*query)
+    own = {"MESSAGE", "ACKD_BYTES", "ACKD_SEQUENCE", "__CURSOR", "__REALTIME_TIMESTAMP"}
+    own |= {"__MONOTONIC_TIMESTAMP", "_SOURCE_REALTIME_TIMESTAMP", "__SEQNUM"}
+    expected = {name: harmless[name] for name in harmless.fields.keys() - own}
+    for payload, entry in zip(HOSTILE_PAYLOADS, entries, strict=True):
+        assert entry["MESSAGE"] == b"Buffer: " + payload
+        assert {name: entry[name] for name in entry.fields.keys() - own} == expected
+
+
+@pytest.mark.parametrize(
+    "attack",
+    ["random_bytes", "endless_line", "never_reading", "byte_by_byte", "idle_crowd", "resets"],
+)
+def test_hostile_clients_cost_only_themselves(
+    served: Machine, run: str, results: Results, attack: str
+) -> None:
+    before, idle = restarts(served), resident(served)
+    with ExitStack() as at_work:
+        attacker = at_work.enter_context(beside(served, "hostile", attack))
+        clients = at_work.enter_context(load(served, run, clients=4, depth=1))
+        await_acks(served, far(20_000, 2_000))
+        account = clients.stop()
+        output, _ = attacker.communicate(timeout=120)
+        assert (attacker.returncode, output) == (0, b"gone\n")
+    more = resident(served, "VmHWM") - idle
+    figures = compare(served, run, account)
+    results.add(served, f"hostile: {attack}", figures, f"{more / MIB:.1f} MiB above idle")
+    assert_true(served, run, account)
+    assert restarts(served) == before
+    assert more <= 24 * MIB
