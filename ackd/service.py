@@ -215,6 +215,7 @@ class Service:
 
     def _end(self) -> None:
         """Say goodbye, and leave to the next process what is left."""
+        self._server.tell_left_out()
         clients = list(self._server.snapshots())
         text = f"stopped, clients handed over: {len(clients)}" if clients else "stopped"
         log.info(text, extra={"kind": Kind.STOPPED})

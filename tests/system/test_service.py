@@ -210,7 +210,8 @@ def test_a_stored_listener_that_is_not_configured_any_more_is_dropped(served: Ma
 
 
 def test_a_restart_hands_over_4000_clients_and_closes_those_beyond_well(served: Machine) -> None:
-    served.put("/etc/ackd.yaml", f"{HERE}max_connections: 5000\n")
+    many = "max_connections: 5000\nmax_connections_per_client: null\n"
+    served.put("/etc/ackd.yaml", HERE + many)
     served.run("systemctl", "reload", "ackd")
     with load(served, "many", clients=4100, depth=1) as clients:
         wait_until("all are inside", lambda: status_text(served).startswith("clients: 4100;"))
