@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from ackd import systemd
 from ackd.handover import HandoverError, Snapshot, State, dump, load
-from ackd.listener import Listeners, adopt_listener, name
+from ackd.listener import Listeners, adopt_listener, endpoint
 
 # Names in the service manager's store; any other name is of a socket unit.
 _LISTENER, _CLIENT, _STATE = "listener-", "client", "state"
@@ -46,7 +46,7 @@ def inherit() -> Inheritance:
         else:
             listener = adopt_listener(descriptor)
             among = listeners if kind.startswith(_LISTENER) else given
-            among[listener.getsockname()[:2]] = listener
+            among[_configured(listener, kind)] = listener
     state, problem = _read(states)
     return Inheritance(given, listeners, tuple(clients), state, problem, bool(clients or states))
 
@@ -76,16 +76,16 @@ def bequeath(clients: Iterable[tuple[int, Snapshot]], notes: tuple[bytes, ...]) 
     systemd.barrier()
 
 
-def keep(listeners: Iterable[socket.socket]) -> None:
+def keep(listeners: Listeners) -> None:
     """Have listeners kept over restarts and crashes, so that nobody is refused meanwhile."""
-    for listener in listeners:
-        systemd.store(_store_name(listener), [listener.fileno()])
+    for key, listener in listeners.items():
+        systemd.store(_store_name(key), [listener.fileno()])
 
 
-def drop(listeners: Iterable[socket.socket]) -> None:
+def drop(keys: Iterable[tuple[str, int]]) -> None:
     """Have listeners kept no longer; to be called while they are open."""
-    for listener in listeners:
-        systemd.remove(_store_name(listener))
+    for key in keys:
+        systemd.remove(_store_name(key))
 
 
 def by_cookie(state: State) -> dict[int, Snapshot]:
@@ -93,9 +93,15 @@ def by_cookie(state: State) -> dict[int, Snapshot]:
     return {snapshot.cookie: snapshot for snapshot in state.connections}
 
 
-def _store_name(listener: socket.socket) -> str:
+def _store_name(key: tuple[str, int]) -> str:
     # An IPv6 address has colons, which a name in the store can't have: sd_notify(3), FDNAME=.
-    return _LISTENER + hashlib.sha256(name(listener).encode()).hexdigest()[:16]
+    return _LISTENER + hashlib.sha256(endpoint(*key).encode()).hexdigest()[:16]
+
+
+def _configured(listener: socket.socket, stored_as: str) -> tuple[str, int]:
+    """Return the address and port that a listener was opened for; only its name tells port 0."""
+    address, port = listener.getsockname()[:2]
+    return (address, 0) if stored_as == _store_name((address, 0)) else (address, port)
 
 
 def _read(descriptors: Iterable[int]) -> tuple[State, str]:

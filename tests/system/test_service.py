@@ -209,6 +209,40 @@ def test_a_stored_listener_that_is_not_configured_any_more_is_dropped(served: Ma
     assert property_of(served, "NFileDescriptorStore") == "1"
 
 
+def listening_on(machine: Machine) -> bytes:
+    return machine.journal("-u", "ackd", f"MESSAGE_ID={Kind.LISTENING.value}")[-1]["MESSAGE"]
+
+
+def test_a_port_that_the_system_has_chosen_stays_over_restarts_and_crashes(served: Machine) -> None:
+    served.put("/etc/ackd.yaml", f"{HERE}port: 0\n")
+    served.run("systemctl", "restart", "ackd")
+    before = listening_on(served)
+    served.run("systemctl", "restart", "ackd")
+    assert listening_on(served) == before
+    served.run("systemctl", "reload", "ackd")
+    assert listening_on(served) == before
+    send_signal(served, "KILL")
+    with connect(served, port=int(before.rpartition(b":")[2])) as peer:
+        peer.expect(GREETING)
+    assert listening_on(served) == before
+    assert property_of(served, "NFileDescriptorStore") == "1"
+
+
+def test_what_was_left_out_is_told_before_a_restart(served: Machine) -> None:
+    served.put("/etc/ackd.yaml", f"{HERE}allow: 127.0.0.1\n")
+    served.run("systemctl", "reload", "ackd")
+    for _ in range(3):
+        with connect(served) as peer:
+            peer.expect(f"not connect: {CLIENT_ADDRESS} is not allowed here\n".encode())
+    served.run("systemctl", "restart", "ackd")
+    with connect(served) as peer:
+        peer.expect(f"not connect: {CLIENT_ADDRESS} is not allowed here\n".encode())
+    told = [entry["MESSAGE"] for entry in served.journal("-u", "ackd", "-p", "4", "-n", "3")]
+    refused = f"turned away: {CLIENT_ADDRESS} is not allowed here".encode()
+    left_out = f"left out about {CLIENT_ADDRESS}: turned away: 2, beyond 1 a minute".encode()
+    assert told == [refused, left_out, refused]
+
+
 def test_a_restart_hands_over_4000_clients_and_closes_those_beyond_well(served: Machine) -> None:
     many = "max_connections: 5000\nmax_connections_per_client: null\n"
     served.put("/etc/ackd.yaml", HERE + many)
