@@ -63,11 +63,13 @@ def claim() -> None:
 
 
 def bequeath(clients: Iterable[tuple[int, Snapshot]], notes: tuple[bytes, ...]) -> None:
-    """Leave connections to the next process. They must not be touched again."""
+    """Leave connections and notes to the next process. They must not be touched again."""
     descriptors, snapshots = [], []
     for descriptor, snapshot in clients:
         descriptors.append(descriptor)
         snapshots.append(snapshot)
+    if not (descriptors or notes):
+        return
     memory = os.memfd_create("ackd-state")
     with open(memory, "wb", closefd=False) as file:
         file.write(dump(State(tuple(snapshots), notes)))

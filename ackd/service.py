@@ -220,7 +220,7 @@ class Service:
         text = f"stopped, clients handed over: {len(clients)}" if clients else "stopped"
         log.info(text, extra={"kind": Kind.STOPPED})
         self._recorder.resume()
-        if clients:
+        if systemd.listens(os.environ):
             bequeath(clients, self._recorder.take_backlog())
         self._recorder.close()
 

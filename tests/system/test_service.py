@@ -228,6 +228,35 @@ def test_a_port_that_the_system_has_chosen_stays_over_restarts_and_crashes(serve
     assert property_of(served, "NFileDescriptorStore") == "1"
 
 
+# One signal after the other: those of the same number don't queue, signal(7).
+_ASK_A_THOUSAND_TIMES = """
+import os, re, signal, sys
+pid = int(sys.argv[1])
+for _ in range(1000):
+    os.kill(pid, signal.SIGUSR1)
+    while not re.search("ShdPnd:\\t0{16}", open(f"/proc/{pid}/status").read()):
+        pass
+"""
+
+
+def freeze_journal(machine: Machine) -> None:
+    """Have journald take nothing more, and fill its queue by what ackd says."""
+    machine.run("sh", "-c", f"kill -STOP {machine.pid_of('systemd-journald')}")
+    machine.python(_ASK_A_THOUSAND_TIMES, str(machine.pid_of("ackd")))
+
+
+def test_what_a_frozen_journal_has_not_taken_is_handed_over_also_without_clients(
+    served: Machine,
+) -> None:
+    stopped = ("-u", "ackd", f"MESSAGE_ID={Kind.STOPPED.value}")
+    before = len(served.journal(*stopped))
+    freeze_journal(served)
+    served.run("systemctl", "restart", "ackd")
+    served.run("sh", "-c", f"kill -CONT {served.pid_of('systemd-journald')}")
+    assert send(served, "hello") == 0
+    assert len(served.journal(*stopped)) == before + 1
+
+
 def test_what_was_left_out_is_told_before_a_restart(served: Machine) -> None:
     served.put("/etc/ackd.yaml", f"{HERE}allow: 127.0.0.1\n")
     served.run("systemctl", "reload", "ackd")
