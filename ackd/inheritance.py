@@ -1,6 +1,5 @@
 """What a process finds when it starts: descriptors of a socket unit, and of its predecessor."""
 
-import hashlib
 import os
 import socket
 from collections.abc import Iterable
@@ -8,7 +7,7 @@ from dataclasses import dataclass, field
 
 from ackd import systemd
 from ackd.handover import HandoverError, Snapshot, State, dump, load
-from ackd.listener import Listeners, adopt_listener, endpoint
+from ackd.listener import Listeners, adopt_listener
 
 # Names in the service manager's store; any other name is of a socket unit.
 _LISTENER, _CLIENT, _STATE = "listener-", "client", "state"
@@ -45,8 +44,10 @@ def inherit() -> Inheritance:
             states.append(descriptor)
         else:
             listener = adopt_listener(descriptor)
-            among = listeners if kind.startswith(_LISTENER) else given
-            among[_configured(listener, kind)] = listener
+            if kind.startswith(_LISTENER):
+                listeners[_key(kind, listener)] = listener
+            else:
+                given[_bound_to(listener)] = listener
     state, problem = _read(states)
     return Inheritance(given, listeners, tuple(clients), state, problem, bool(clients or states))
 
@@ -97,13 +98,21 @@ def by_cookie(state: State) -> dict[int, Snapshot]:
 
 def _store_name(key: tuple[str, int]) -> str:
     # An IPv6 address has colons, which a name in the store can't have: sd_notify(3), FDNAME=.
-    return _LISTENER + hashlib.sha256(endpoint(*key).encode()).hexdigest()[:16]
+    return _LISTENER + f"{key[0]} {key[1]}".encode().hex()
 
 
-def _configured(listener: socket.socket, stored_as: str) -> tuple[str, int]:
-    """Return the address and port that a listener was opened for; only its name tells port 0."""
+def _key(stored_as: str, listener: socket.socket) -> tuple[str, int]:
+    """Return what a listener was opened for; it can't tell itself port 0, or fe80::1%eth0."""
+    try:
+        address, _, port = bytes.fromhex(stored_as.removeprefix(_LISTENER)).decode().rpartition(" ")
+        return address, int(port)
+    except ValueError:  # a name that another version has given
+        return _bound_to(listener)
+
+
+def _bound_to(listener: socket.socket) -> tuple[str, int]:
     address, port = listener.getsockname()[:2]
-    return (address, 0) if stored_as == _store_name((address, 0)) else (address, port)
+    return address, port
 
 
 def _read(descriptors: Iterable[int]) -> tuple[State, str]:

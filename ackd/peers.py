@@ -10,12 +10,11 @@ _NETWORK_BITS = 64
 
 
 def address_of(peer: str) -> Address:
-    """Return the address that accept(2) gives as `peer`. Raises ValueError.
+    """Return the address that socket.accept() gives as `peer`. Raises ValueError.
 
-    Without its interface, which fe80::1%eth0 has behind it; and an IPv4 one as such, which a socket
-    for both families has as ::ffff:192.0.2.7.
+    An IPv4 one as such, which a socket for both families has as ::ffff:192.0.2.7.
     """
-    address = ipaddress.ip_address(peer.partition("%")[0])
+    address = ipaddress.ip_address(peer)
     mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
     return mapped or address
 

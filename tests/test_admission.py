@@ -20,7 +20,7 @@ def test_without_networks_everybody_is_allowed() -> None:
     assert allowing().refusal("2001:db8::1") == ""
 
 
-@pytest.mark.parametrize("peer", ["192.0.2.7", "::ffff:192.0.2.7", "fe80::1%eth0", "::1"])
+@pytest.mark.parametrize("peer", ["192.0.2.7", "::ffff:192.0.2.7", "fe80::1", "::1"])
 def test_who_is_in_one_of_the_networks_is_allowed(peer: str) -> None:
     assert allowing("192.0.2.0/24", "fe80::/64", "::1/128").refusal(peer) == ""
 
@@ -30,7 +30,7 @@ def test_who_is_in_one_of_the_networks_is_allowed(peer: str) -> None:
     [
         ("192.0.3.7", "192.0.3.7"),
         ("::ffff:192.0.3.7", "192.0.3.7"),
-        ("fe80:0:0:1::1%eth0", "fe80:0:0:1::1"),
+        ("fe80:0:0:1::1", "fe80:0:0:1::1"),
         ("2001:db8::1", "2001:db8::1"),
     ],
 )

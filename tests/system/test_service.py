@@ -13,7 +13,7 @@ from tests.peer import ACK, GREETING
 
 from .accounts import assert_true, load, payloads_in_journal
 from .installed import install
-from .machine import CLIENT_ADDRESS, MACHINE_ADDRESS, Machine, wait_until
+from .machine import CLIENT_ADDRESS, INTERFACE, MACHINE_ADDRESS, Machine, wait_until
 from .network import connect, greeted
 
 PROJECT = Path(__file__).parents[2]
@@ -225,6 +225,21 @@ def test_a_port_that_the_system_has_chosen_stays_over_restarts_and_crashes(serve
     with connect(served, port=int(before.rpartition(b":")[2])) as peer:
         peer.expect(GREETING)
     assert listening_on(served) == before
+    assert property_of(served, "NFileDescriptorStore") == "1"
+
+
+def test_a_listener_on_one_interface_is_kept_over_a_restart(served: Machine) -> None:
+    served.run("ip", "address", "add", "fe80::1/64", "dev", INTERFACE, "nodad")
+    served.put("/etc/ackd.yaml", f'bind: "fe80::1%{INTERFACE}"\n')
+    served.run("systemctl", "restart", "ackd")
+    listening = ("ss", "--listening", "--tcp", "--extended", "--no-header", "sport = :10008")
+    before = served.run(*listening).stdout
+    served.run("systemctl", "restart", "ackd")
+    assert re.findall(r"ino:(\d+)", served.run(*listening).stdout) == re.findall(
+        r"ino:(\d+)", before
+    )
+    served.put("/etc/ackd.yaml", HERE)
+    served.run("systemctl", "restart", "ackd")
     assert property_of(served, "NFileDescriptorStore") == "1"
 
 
