@@ -305,7 +305,7 @@ def _network(value: object) -> Network:
     if interface.ip != network.network_address:
         text = f"{value} is an address in {network}: write {network} or {interface.ip}"
         raise BadValueError(text)
-    _check_mapping(network)
+    _check_mapping(value, network)
     return network
 
 
@@ -313,11 +313,11 @@ def _network(value: object) -> Network:
 _MAPPED = ipaddress.IPv6Network("::ffff:0:0/96")
 
 
-def _check_mapping(network: Network) -> None:
+def _check_mapping(value: object, network: Network) -> None:
     """Refuse a network in which nobody would be found: such a peer counts as an IPv4 one."""
     if isinstance(network, ipaddress.IPv6Network) and network.subnet_of(_MAPPED):
         first, length = network.network_address.ipv4_mapped, network.prefixlen - _MAPPED.prefixlen
-        raise BadValueError(f"{network} stands for IPv4: write {first}/{length}")
+        raise BadValueError(f"{value} stands for IPv4: write {first}/{length}")
 
 
 _CHECKS: dict[str, Callable[[object], Any]] = {

@@ -174,7 +174,7 @@ BAD = {
         "1:8: allow: 'fe80::1%eth0' names an interface; only addresses count here"
     ),
     "allow: '::ffff:192.0.2.0/120'": (
-        "1:8: allow: ::ffff:c000:200/120 stands for IPv4: write 192.0.2.0/24"
+        "1:8: allow: ::ffff:192.0.2.0/120 stands for IPv4: write 192.0.2.0/24"
     ),
     "greeting: yes": "1:11: greeting: True is not text; put it in quotes",
     "greeting: NO": "1:11: greeting: False is not text; put it in quotes",
