@@ -17,7 +17,7 @@ _FURTHER = "further clients"
 class Quota:
     """Admits up to `limit` records about each client a minute, and tells what it has left out.
 
-    `what` is counted, in the plural. The minute begins with the first record of anybody, for all.
+    `what` names what is counted. The minute begins with the first record of anybody, for all.
     The memory is that of `room` clients, whoever comes: those beyond have one limit together.
     """
 
