@@ -1,9 +1,10 @@
-"""Who is let in, as far as numbers decide it."""
+"""Who is let in, as addresses and numbers decide it."""
 
 import logging
 from collections import Counter
 
 from ackd.config import Config
+from ackd.peers import address_of, client_of
 from ackd.records import Kind
 
 log = logging.getLogger("ackd")
@@ -17,36 +18,42 @@ class Admission:
 
     def __init__(self, config: Config) -> None:
         self.inside = 0
-        self._by_peer: Counter[str] = Counter()
+        self._by_client: Counter[str] = Counter()
         self._limit_told = False
         self.configure(config)
 
     def configure(self, config: Config) -> None:
         """Set the limits from now on; nobody who is inside is sent away."""
+        self._allow = config.allow
         self._limit = config.max_connections
-        self._limit_per_peer = config.max_connections_per_client
+        self._limit_per_client = config.max_connections_per_client
 
     def refusal(self, peer: str) -> str:
         """Return why a client can't come in, in words meant for it; empty if it can."""
+        if self._allow:
+            address = address_of(peer)
+            if not any(address in network for network in self._allow):
+                return f"{address} is not allowed here"
         if self.inside >= self._limit:
             self._tell_limit()
             return f"too many connections, the limit is {self._limit}"
-        limit = self._limit_per_peer
-        if limit is not None and self._by_peer[peer] >= limit:
-            return f"too many connections from {peer}, the limit is {limit}"
+        client, limit = client_of(peer), self._limit_per_client
+        if limit is not None and self._by_client[client] >= limit:
+            return f"too many connections from {client}, the limit is {limit}"
         return ""
 
     def enter(self, peer: str) -> None:
         """Count a client in."""
         self.inside += 1
-        self._by_peer[peer] += 1
+        self._by_client[client_of(peer)] += 1
 
     def leave(self, peer: str) -> None:
         """Count a client out."""
+        client = client_of(peer)
         self.inside -= 1
-        self._by_peer[peer] -= 1
-        if not self._by_peer[peer]:
-            del self._by_peer[peer]
+        self._by_client[client] -= 1
+        if not self._by_client[client]:
+            del self._by_client[client]
         if self.inside < self._limit * _QUIET_SHARE:
             self._limit_told = False
 

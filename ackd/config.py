@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from reprlib import Repr
-from typing import Any
+from typing import Any, TypeAlias, TypeVar
 
 import yaml
 
@@ -16,6 +16,9 @@ DEFAULT_BIND = ("127.0.0.1", "::1")
 _LONGEST_LINE = 4096
 _LONGEST_TIME = 1_000_000  # the kernel can't wait longer than 2,147,483 s at once, epoll_wait(2)
 
+Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
+T = TypeVar("T")
+
 
 @dataclass(frozen=True, slots=True)
 class Config:
@@ -23,11 +26,12 @@ class Config:
 
     bind: tuple[str, ...] = DEFAULT_BIND
     port: int = DEFAULT_PORT
+    allow: tuple[Network, ...] = ()
     greeting: str = "Connect"
     ack: str = "thank you client, you data is Received success"
     max_payload: int = 65536
     max_connections: int = 4096
-    max_connections_per_client: int | None = None
+    max_connections_per_client: int | None = 1024
     idle_timeout: float = 600
     journal_wait: float = 10
     debug: bool = False
@@ -254,31 +258,72 @@ def _ack(value: object) -> str:
     return text
 
 
-def _addresses(value: object) -> tuple[str, ...]:
-    if not isinstance(value, list):
-        return (_address(value, None),)
-    if not value:
-        raise BadValueError("needs one address at least")
-    addresses: list[str] = []
-    for number, item in enumerate(value):
-        address = _address(item, number)
-        if address in addresses:
-            raise BadValueError(f"{address} is there twice", number)
-        addresses.append(address)
-    return tuple(addresses)
+def _one_or_list(check_item: Callable[[object], T]) -> Callable[[object], tuple[T, ...]]:
+    def check_list(value: object) -> tuple[T, ...]:
+        if not isinstance(value, list):
+            return (check_item(value),)
+        items: list[T] = []
+        for number, item in enumerate(value):
+            try:
+                checked = check_item(item)
+            except BadValueError as error:
+                raise BadValueError(str(error), number) from None
+            if checked in items:
+                raise BadValueError(f"{checked} is there twice", number)
+            items.append(checked)
+        return tuple(items)
+
+    return check_list
 
 
-def _address(value: object, item: int | None) -> str:
+def _not_empty(check_list: Callable[[object], tuple[T, ...]]) -> Callable[[object], tuple[T, ...]]:
+    def check_length(value: object) -> tuple[T, ...]:
+        if value == []:
+            raise BadValueError("needs one address at least")
+        return check_list(value)
+
+    return check_length
+
+
+def _address(value: object) -> str:
     try:
         return str(ipaddress.ip_address(value if isinstance(value, str) else ""))
     except ValueError:
         text = f"{_shown(value)} is not an IPv4 or IPv6 address, such as 192.168.150.1 or ::1"
-        raise BadValueError(text, item) from None
+        raise BadValueError(text) from None
+
+
+def _network(value: object) -> Network:
+    if isinstance(value, str) and "%" in value:
+        raise BadValueError(f"{_shown(value)} names an interface; only addresses count here")
+    try:
+        interface = ipaddress.ip_interface(value if isinstance(value, str) else "")
+    except ValueError:
+        text = f"{_shown(value)} is not a network or an address, such as 192.168.150.0/24 or ::1"
+        raise BadValueError(text) from None
+    network = interface.network
+    if interface.ip != network.network_address:
+        text = f"{value} is an address in {network}: write {network} or {interface.ip}"
+        raise BadValueError(text)
+    _check_mapping(value, network)
+    return network
+
+
+# How a socket for both families shows IPv4 addresses, RFC 4291, 2.5.5.2.
+_MAPPED = ipaddress.IPv6Network("::ffff:0:0/96")
+
+
+def _check_mapping(value: object, network: Network) -> None:
+    """Refuse a network in which nobody would be found: such a peer counts as an IPv4 one."""
+    if isinstance(network, ipaddress.IPv6Network) and network.subnet_of(_MAPPED):
+        first, length = network.network_address.ipv4_mapped, network.prefixlen - _MAPPED.prefixlen
+        raise BadValueError(f"{value} stands for IPv4: write {first}/{length}")
 
 
 _CHECKS: dict[str, Callable[[object], Any]] = {
-    "bind": _addresses,
+    "bind": _not_empty(_one_or_list(_address)),
     "port": _whole_number(0, 65535),
+    "allow": _one_or_list(_network),
     "greeting": _one_line,
     "ack": _ack,
     "max_payload": _whole_number(1, 131072),

@@ -10,7 +10,8 @@ from time import monotonic
 
 from ackd.counters import Counters
 from ackd.handover import Snapshot
-from ackd.protocol import ServerProtocol
+from ackd.protocol import ServerProtocol, turn_away
+from ackd.quota import Quota
 from ackd.recorder import Recorder
 from ackd.records import Kind, Origin, Priority, Reason, Record
 
@@ -50,11 +51,16 @@ class Timeouts:
 
 @dataclass(slots=True)
 class Surroundings:
-    """What all connections of one server share; `changed` is told of each change of `wait`."""
+    """What all connections of one server share; `changed` is told of each change of `wait`.
+
+    `introductions` and `refusals` bound what is recorded about clients beside their payloads.
+    """
 
     recorder: Recorder
     timeouts: Timeouts
     counters: Counters
+    introductions: Quota
+    refusals: Quota
     changed: Callable[["Connection"], None]
     debug: bool = False
     draining: bool = False
@@ -71,6 +77,7 @@ class Connection:
         "_around",
         "_eof",
         "_head",
+        "_introduced",
         "_origin",
         "_output",
         "_socket",
@@ -100,6 +107,7 @@ class Connection:
         self._around = around
         self._started = monotonic()
         self._head = b""  # made with the first payload: most idle clients need none
+        self._introduced = False
         self._output = b""
         self._eof = False
 
@@ -120,9 +128,11 @@ class Connection:
         self._send(greeting)
         self._settle()
 
-    def turn_away(self, line: bytes) -> None:
-        """Send `line` in the place of the greeting, then close."""
-        self._send(line)
+    def turn_away(self, reason: str) -> None:
+        """Say why in the place of the greeting, then close."""
+        if self._around.refusals.admits(self.peer):
+            self._note(Kind.TURNED_AWAY, Priority.WARNING, f"turned away: {reason}")
+        self._send(turn_away(reason))
         self.finish(Reason.TURNED_AWAY)
 
     def snapshot(self) -> Snapshot:
@@ -136,6 +146,7 @@ class Connection:
             origin.connection,
             self._started,
             bool(self._head),
+            self._introduced,
             self._eof,
             self._output,
             self.reason if self.wait is Wait.LINGER else None,
@@ -149,7 +160,8 @@ class Connection:
         self._started = snapshot.started
         self._output = snapshot.output
         self._eof = snapshot.eof
-        if snapshot.introduced:
+        self._introduced = snapshot.introduced
+        if snapshot.heard:
             self._head = self._around.recorder.origin(self._origin)
         if snapshot.leaving:
             self.finish(snapshot.leaving)
@@ -218,7 +230,7 @@ class Connection:
         """Close at once; `why` is the system's own word for it, where there is one."""
         self._await(Wait.NOTHING)
         self._socket.close()
-        if self._head:
+        if self._introduced:
             self._take_leave(why or reason.value)
 
     def _receive(self) -> None:
@@ -268,10 +280,13 @@ class Connection:
     def _introduce(self) -> None:
         """Make the head of this connection's records, and record that it is there.
 
-        Not before it has sent something: a health check would leave two records each time.
+        Not before it has sent something: a health check would leave two records each time. Nor if
+        its client has had too many already; then its end is not recorded either.
         """
         self._head = self._around.recorder.origin(self._origin)
-        self._note(Kind.CONNECTED, Priority.INFO, "socket connected")
+        self._introduced = self._around.debug or self._around.introductions.admits(self.peer)
+        if self._introduced:
+            self._note(Kind.CONNECTED, Priority.INFO, "socket connected")
 
     def _take_leave(self, why: str) -> None:
         protocol = self.protocol

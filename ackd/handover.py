@@ -27,7 +27,8 @@ class Snapshot:
 
     `cookie` is the kernel's number for the socket, SO_COOKIE in socket(7): it says which
     descriptor this belongs to. `started` is a time of time.monotonic(), which goes on over the
-    restart. `leaving` is why a connection has ended that only waits for its client to close.
+    restart. `heard` says whether it has sent anything, `introduced` whether that was recorded and
+    its end will be. `leaving` is why it has ended, if it only waits for its client to close.
     """
 
     cookie: int
@@ -36,6 +37,7 @@ class Snapshot:
     listener: str
     connection: str
     started: float
+    heard: bool
     introduced: bool
     eof: bool
     output: bytes

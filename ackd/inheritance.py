@@ -1,6 +1,5 @@
 """What a process finds when it starts: descriptors of a socket unit, and of its predecessor."""
 
-import hashlib
 import os
 import socket
 from collections.abc import Iterable
@@ -8,7 +7,7 @@ from dataclasses import dataclass, field
 
 from ackd import systemd
 from ackd.handover import HandoverError, Snapshot, State, dump, load
-from ackd.listener import Listeners, adopt_listener, name
+from ackd.listener import Listeners, adopt_listener
 
 # Names in the service manager's store; any other name is of a socket unit.
 _LISTENER, _CLIENT, _STATE = "listener-", "client", "state"
@@ -45,8 +44,10 @@ def inherit() -> Inheritance:
             states.append(descriptor)
         else:
             listener = adopt_listener(descriptor)
-            among = listeners if kind.startswith(_LISTENER) else given
-            among[listener.getsockname()[:2]] = listener
+            if kind.startswith(_LISTENER):
+                listeners[_key(kind, listener)] = listener
+            else:
+                given[_bound_to(listener)] = listener
     state, problem = _read(states)
     return Inheritance(given, listeners, tuple(clients), state, problem, bool(clients or states))
 
@@ -63,11 +64,13 @@ def claim() -> None:
 
 
 def bequeath(clients: Iterable[tuple[int, Snapshot]], notes: tuple[bytes, ...]) -> None:
-    """Leave connections to the next process. They must not be touched again."""
+    """Leave connections and notes to the next process. They must not be touched again."""
     descriptors, snapshots = [], []
     for descriptor, snapshot in clients:
         descriptors.append(descriptor)
         snapshots.append(snapshot)
+    if not (descriptors or notes):
+        return
     memory = os.memfd_create("ackd-state")
     with open(memory, "wb", closefd=False) as file:
         file.write(dump(State(tuple(snapshots), notes)))
@@ -76,16 +79,16 @@ def bequeath(clients: Iterable[tuple[int, Snapshot]], notes: tuple[bytes, ...]) 
     systemd.barrier()
 
 
-def keep(listeners: Iterable[socket.socket]) -> None:
+def keep(listeners: Listeners) -> None:
     """Have listeners kept over restarts and crashes, so that nobody is refused meanwhile."""
-    for listener in listeners:
-        systemd.store(_store_name(listener), [listener.fileno()])
+    for key, listener in listeners.items():
+        systemd.store(_store_name(key), [listener.fileno()])
 
 
-def drop(listeners: Iterable[socket.socket]) -> None:
+def drop(keys: Iterable[tuple[str, int]]) -> None:
     """Have listeners kept no longer; to be called while they are open."""
-    for listener in listeners:
-        systemd.remove(_store_name(listener))
+    for key in keys:
+        systemd.remove(_store_name(key))
 
 
 def by_cookie(state: State) -> dict[int, Snapshot]:
@@ -93,9 +96,23 @@ def by_cookie(state: State) -> dict[int, Snapshot]:
     return {snapshot.cookie: snapshot for snapshot in state.connections}
 
 
-def _store_name(listener: socket.socket) -> str:
+def _store_name(key: tuple[str, int]) -> str:
     # An IPv6 address has colons, which a name in the store can't have: sd_notify(3), FDNAME=.
-    return _LISTENER + hashlib.sha256(name(listener).encode()).hexdigest()[:16]
+    return _LISTENER + f"{key[0]} {key[1]}".encode().hex()
+
+
+def _key(stored_as: str, listener: socket.socket) -> tuple[str, int]:
+    """Return what a listener was opened for; it can't tell itself port 0, or fe80::1%eth0."""
+    try:
+        address, _, port = bytes.fromhex(stored_as.removeprefix(_LISTENER)).decode().rpartition(" ")
+        return address, int(port)
+    except ValueError:  # a name that another version has given
+        return _bound_to(listener)
+
+
+def _bound_to(listener: socket.socket) -> tuple[str, int]:
+    address, port = listener.getsockname()[:2]
+    return address, port
 
 
 def _read(descriptors: Iterable[int]) -> tuple[State, str]:

@@ -21,7 +21,8 @@ from ackd.counters import Counters
 from ackd.deadlines import Deadlines
 from ackd.handover import Snapshot
 from ackd.listener import Listeners
-from ackd.protocol import ServerProtocol, greeting_line, turn_away
+from ackd.protocol import ServerProtocol, greeting_line
+from ackd.quota import Quota
 from ackd.recorder import Recorder
 from ackd.records import Origin, Reason
 from ackd.turns import Turns
@@ -30,6 +31,11 @@ from ackd.turns import Turns
 HAND_OVER = 4000
 # Those told `not connect` who may take their time to close; what is beyond is closed at once.
 TURNED_AWAY = 256
+# Connections of one client that are recorded within a minute, with two records each: a check each
+# second stays below. And those of one that are turned away.
+INTRODUCTIONS, REFUSALS = 100, 1
+# Clients whose connections, or refusals, are counted one by one: some 3 MB, if there are so many.
+CLIENTS, REFUSED_CLIENTS = 16384, 1024
 # Seconds of silence after which a client has been heard to the end in a drain, and for all of it.
 DRAIN_SILENCE, DRAIN = 0.1, 2.0
 
@@ -66,13 +72,21 @@ class Server:
     def __init__(self, config: Config, listeners: Listeners, recorder: Recorder) -> None:
         self._selector = selectors.DefaultSelector()
         self._timeouts = Timeouts(idle=inf)
-        self._around = Surroundings(recorder, self._timeouts, Counters(), changed=self._changed)
+        self._around = Surroundings(
+            recorder,
+            self._timeouts,
+            Counters(),
+            Quota("connections", INTRODUCTIONS, CLIENTS, recorder.note),
+            Quota("turned away", REFUSALS, REFUSED_CLIENTS, recorder.note),
+            self._changed,
+        )
         self._deadlines: Deadlines[Connection] = Deadlines()
         self._turns = Turns(self._selector, recorder, self._timeouts, self._deadlines)
         self._acceptor = Acceptor(self._selector, self._welcome)
         self._admission = Admission(config)
         self._connections: dict[int, Connection] = {}
-        self._chores: list[Chore] = [self._turns, self._acceptor]
+        self._quotas = (self._around.introductions, self._around.refusals)
+        self._chores: list[Chore] = [self._turns, self._acceptor, *self._quotas]
         self._requests: deque[Callable[[], object]] = deque()
         self._keep = -1  # `run` ends when there are no more connections than this
         self._drain_until = inf
@@ -175,6 +189,11 @@ class Server:
         self._acceptor.stop()
         self._finish(list(self._connections.values())[HAND_OVER:])
 
+    def tell_left_out(self) -> None:
+        """Record what was left out about clients since it was told last."""
+        for quota in self._quotas:
+            quota.tell()
+
     def snapshots(self) -> Iterator[tuple[int, Snapshot]]:
         """Yield the descriptor and the state of each connection that `hand_over` has left."""
         for descriptor, connection in self._connections.items():
@@ -242,7 +261,7 @@ class Server:
 
     def _turn_away(self, connection: Connection, refusal: str) -> None:
         self.counters.turned_away += 1
-        attempt(connection, partial(connection.turn_away, turn_away(refusal)))
+        attempt(connection, partial(connection.turn_away, refusal))
         crowd = len(self._connections) - self._admission.inside
         if crowd > TURNED_AWAY and connection.wait is Wait.LINGER:
             connection.close(Reason.TURNED_AWAY)

@@ -96,8 +96,8 @@ class Service:
         _allow_descriptors(config.max_connections)
         before = self._server.listeners
         if not self._inheritance.given:
-            keep(listener for key, listener in listeners.items() if key not in before)
-        drop(listener for key, listener in before.items() if key not in listeners)
+            keep({key: listeners[key] for key in listeners if key not in before})
+        drop(key for key in before if key not in listeners)
         self._server.configure(config, listeners)
         self._tell_listening()
 
@@ -161,7 +161,7 @@ class Service:
             self._ending = True
             systemd.tell("STOPPING=1")
             # Or clients would be let in by the kernel, with nobody to serve them.
-            drop(self._server.listeners.values())
+            drop(self._server.listeners)
             self._server.drain()
 
     def _interrupt(self) -> None:
@@ -224,11 +224,12 @@ class Service:
 
     def _end(self) -> None:
         """Say goodbye, and leave to the next process what is left."""
+        self._server.tell_left_out()
         clients = list(self._server.snapshots())
         text = f"stopped, clients handed over: {len(clients)}" if clients else "stopped"
         log.info(text, extra={"kind": Kind.STOPPED})
         self._recorder.resume()
-        if clients:
+        if systemd.listens(os.environ):
             bequeath(clients, self._recorder.take_backlog())
         self._recorder.close()
 

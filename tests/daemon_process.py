@@ -28,6 +28,7 @@ class Daemon:
         options: tuple[str, ...] = (),
         prepare: Callable[[], None] | None = None,
         managed: bool = False,
+        command: tuple[str, ...] = COMMAND,
     ) -> None:
         self.config = directory / "ackd.yaml"
         self.journal = JournalSocket(directory / "journal")
@@ -36,7 +37,7 @@ class Daemon:
         self.configure(settings)
         where = ("--config", str(self.config), "--journal", str(self.journal.path))
         self.process = subprocess.Popen(
-            [*COMMAND, *where, *options],
+            [*command, *where, *options],
             stderr=subprocess.PIPE,
             preexec_fn=prepare,
             env={**os.environ, **(manager if managed else {})},

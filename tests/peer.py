@@ -15,8 +15,9 @@ ACK = b"thank you client, you data is Received success\n"
 class Peer:
     """One connection; what is expected must come to the byte, within the deadline."""
 
-    def __init__(self, port: int, host: str = "127.0.0.1") -> None:
-        self.socket = socket.create_connection((host, port), DEADLINE)
+    def __init__(self, port: int, host: str = "127.0.0.1", source: str = "") -> None:
+        own = (source, 0) if source else None
+        self.socket = socket.create_connection((host, port), DEADLINE, own)
 
     @classmethod
     def over(cls, connected: socket.socket) -> "Peer":

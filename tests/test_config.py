@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,16 @@ GOOD = {
     "port: 0": ("port", 0),
     "port: 65535": ("port", 65535),
     "'port': 1": ("port", 1),
+    "allow: []": ("allow", ()),
+    "allow: 192.0.2.7": ("allow", (IPv4Network("192.0.2.7/32"),)),
+    "allow: 192.0.2.0/24": ("allow", (IPv4Network("192.0.2.0/24"),)),
+    "allow: 10.0.0.0/255.0.0.0": ("allow", (IPv4Network("10.0.0.0/8"),)),
+    "allow: 0.0.0.0/0": ("allow", (IPv4Network("0.0.0.0/0"),)),
+    "allow: ::/0": ("allow", (IPv6Network("::/0"),)),
+    "allow: [192.0.2.7, 'FE80::/64']": (
+        "allow",
+        (IPv4Network("192.0.2.7/32"), IPv6Network("fe80::/64")),
+    ),
     "greeting: hello there": ("greeting", "hello there"),
     "greeting: ''": ("greeting", ""),
     "greeting: 'yes'": ("greeting", "yes"),
@@ -109,6 +120,7 @@ idle_timeout: 1.5
 
 NO_ADDRESS = "is not an IPv4 or IPv6 address, such as 192.168.150.1 or ::1"
 CLIENTS_LIMIT = "is not between 1 and 1000000"
+NO_NETWORK = "is not a network or an address, such as 192.168.150.0/24 or ::1"
 TIME_LIMIT = "is not between 0 and 1000000"
 BAD = {
     "bind: localhost": f"1:7: bind: 'localhost' {NO_ADDRESS}",
@@ -140,6 +152,30 @@ BAD = {
     "port: 0b11": "1:7: port: 0b11 stands for 3; write it as a decimal number",
     "port: 1:30": "1:7: port: 1:30 stands for 90; write it as a decimal number",
     "port: 010008": "1:7: port: '010008' is not a whole number",
+    "allow: example.com": f"1:8: allow: 'example.com' {NO_NETWORK}",
+    "allow: 10": f"1:8: allow: 10 {NO_NETWORK}",
+    "allow: 10.0": f"1:8: allow: 10.0 {NO_NETWORK}",
+    "allow: 192.0.2.0/33": f"1:8: allow: '192.0.2.0/33' {NO_NETWORK}",
+    "allow: 192.0.2.": f"1:8: allow: '192.0.2.' {NO_NETWORK}",
+    "allow: ''": f"1:8: allow: '' {NO_NETWORK}",
+    "allow:": f"1:7: allow: None {NO_NETWORK}",
+    "allow: {a: b}": f"1:8: allow: {{'a': 'b'}} {NO_NETWORK}",
+    "allow: [[192.0.2.7]]": f"1:9: allow: ['192.0.2.7'] {NO_NETWORK}",
+    "allow:\n- ::1\n- x": f"3:3: allow: 'x' {NO_NETWORK}",
+    "allow: 192.0.2.7/24": (
+        "1:8: allow: 192.0.2.7/24 is an address in 192.0.2.0/24: write 192.0.2.0/24 or 192.0.2.7"
+    ),
+    "allow: ['::1', '2001:db8::1/32']": (
+        "1:16: allow: 2001:db8::1/32 is an address in 2001:db8::/32:"
+        " write 2001:db8::/32 or 2001:db8::1"
+    ),
+    "allow: [192.0.2.7, 192.0.2.7/32]": "1:20: allow: 192.0.2.7/32 is there twice",
+    "allow: fe80::1%eth0": (
+        "1:8: allow: 'fe80::1%eth0' names an interface; only addresses count here"
+    ),
+    "allow: '::ffff:192.0.2.0/120'": (
+        "1:8: allow: ::ffff:192.0.2.0/120 stands for IPv4: write 192.0.2.0/24"
+    ),
     "greeting: yes": "1:11: greeting: True is not text; put it in quotes",
     "greeting: NO": "1:11: greeting: False is not text; put it in quotes",
     "greeting: 220": "1:11: greeting: 220 is not text; put it in quotes",
@@ -415,7 +451,7 @@ PIECES = [
     *("&a ", "*a", "<<: ", "!!int ", "!!float ", "!!bool ", "!!timestamp ", "!!binary ", "!!str "),
     *("!!set ", "!!omap ", "!!pairs ", "!x ", "%YAML 1.1\n", "%TAG ! !!\n", "\\x", "\\U", "ffff"),
     *("1", "022", "0x", "_", "1:30", ".", "e+9", "-", ".inf", "2008-01-01", "yes", "~", "=", "::"),
-    *("127.0.0.1", "\0", "\x85", "\u2028", "\ufeff"),
+    *("127.0.0.1", "/24", "\0", "\x85", "\u2028", "\ufeff"),
 ]
 
 
@@ -426,7 +462,8 @@ PIECES = [
 def test_any_bytes_are_a_configuration_or_an_error_that_says_why(text: bytes) -> None:
     outcome = read(text)
     if isinstance(outcome, Config):
-        settings = dataclasses.asdict(outcome) | {"bind": list(outcome.bind)}
+        lists = {"bind": list(outcome.bind), "allow": list(map(str, outcome.allow))}
+        settings = dataclasses.asdict(outcome) | lists
         assert read(yaml.safe_dump(settings).encode()) == outcome
     else:
         assert outcome.problems

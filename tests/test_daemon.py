@@ -6,14 +6,16 @@ import shutil
 import signal
 import socket
 import subprocess
-from contextlib import ExitStack
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
 
 from ackd.records import Kind
 from tests.conftest import StartDaemon
-from tests.daemon_process import COMMAND
+from tests.daemon_process import COMMAND, Daemon
 from tests.journal_socket import DEADLINE
 from tests.peer import ACK, GREETING, Peer
 
@@ -368,22 +370,140 @@ def test_one_address_can_be_limited(start: StartDaemon) -> None:
     with ackd.peer():
         with Peer(ackd.port) as second:
             second.expect(b"not connect: too many connections from 127.0.0.1, the limit is 1\n")
-        with Peer(ackd.port, "127.0.0.2"):
-            pass
+        told = ackd.journal.next(Kind.TURNED_AWAY)
+        with Peer(ackd.port, "127.0.0.2", "127.0.0.2") as other:
+            other.expect(GREETING)
+    assert told["PRIORITY"] == b"4"
+    assert told["ACKD_PEER"] == b"127.0.0.1"
+    assert told["MESSAGE"] == (b"turned away: too many connections from 127.0.0.1, the limit is 1")
+
+
+@contextmanager
+def many_descriptors() -> Iterator[None]:
+    """Let this process have thousands of connections."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 20_000), hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_one_client_leaves_room_for_others_by_default(start: StartDaemon) -> None:
+    ackd = start("bind: 0.0.0.0\n")
+    with many_descriptors(), ExitStack() as stay:
+        for _ in range(1024):
+            stay.enter_context(ackd.peer())
+        with Peer(ackd.port) as beyond:
+            no = b"not connect: too many connections from 127.0.0.1, the limit is 1024\n"
+            beyond.expect(no)
+        with Peer(ackd.port, "127.0.0.2", "127.0.0.2") as other:
+            other.expect(GREETING)
+
+
+def test_only_those_who_are_allowed_are_let_in(start: StartDaemon) -> None:
+    ackd = start("bind: 0.0.0.0\nallow: [192.0.2.0/24, 127.0.0.2]\n")
+    with Peer(ackd.port) as stranger:
+        stranger.send(b"x" * 100_000)  # unread input must not reset the refusal away
+        stranger.expect(b"not connect: 127.0.0.1 is not allowed here\n")
+        stranger.expect_end()
+    told = ackd.journal.next(Kind.TURNED_AWAY)
+    assert told["MESSAGE"] == b"turned away: 127.0.0.1 is not allowed here"
+    assert told["ACKD_PEER"] == b"127.0.0.1"
+    with Peer(ackd.port, "127.0.0.2", "127.0.0.2") as peer:
+        peer.expect(GREETING)
+
+
+def test_a_reload_of_allow_is_for_those_who_come_then(start: StartDaemon) -> None:
+    ackd = start()
+    with ackd.peer() as inside:
+        ackd.configure("allow: 192.0.2.0/24\n")
+        assert ackd_says("--reload", str(ackd.process.pid)) == (0, "", "")
+        with Peer(ackd.port) as stranger:
+            stranger.expect(b"not connect: 127.0.0.1 is not allowed here\n")
+        inside.send(b"hello\n")
+        inside.expect(ACK)
+
+
+def test_those_who_are_turned_away_can_not_fill_the_journal(start: StartDaemon) -> None:
+    ackd = start("allow: 192.0.2.0/24\n")
+    for _ in range(50):
+        with Peer(ackd.port) as stranger:
+            stranger.expect(b"not connect: 127.0.0.1 is not allowed here\n")
+    ackd.signal(signal.SIGTERM)
+    assert ackd.wait() == 0
+    left_out, stopped = ackd.journal.next(Kind.LIMITED), ackd.journal.next(Kind.STOPPED)
+    assert left_out["MESSAGE"] == b"left out about 127.0.0.1: turned away: 49, beyond 1 a minute"
+    assert left_out["PRIORITY"] == b"4"
+    assert left_out["ACKD_PEER"] == b"127.0.0.1"
+    assert left_out["ACKD_LEFT_OUT"] == b"49"
+    assert stopped
+    assert [entry["MESSAGE_ID"] for entry in ackd.journal.waiting()] == [
+        Kind.TURNED_AWAY.value.encode()
+    ]
+
+
+def come_and_go(ackd: Daemon, count: int) -> None:
+    """Send one payload over each of so many connections."""
+    for _ in range(count):
+        with ackd.peer() as peer:
+            peer.send(b"hello\n")
+            peer.expect(ACK)
+            peer.half_close()
+            peer.expect_end()
+
+
+def test_comings_and_goings_beyond_a_hundred_a_minute_are_counted_only(start: StartDaemon) -> None:
+    ackd = start()
+    come_and_go(ackd, 150)
+    ackd.signal(signal.SIGTERM)
+    assert ackd.wait() == 0
+    assert ackd.journal.payloads(150) == [b"hello"] * 150
+    left_out = ackd.journal.next(Kind.LIMITED)["MESSAGE"]
+    assert left_out == b"left out about 127.0.0.1: connections: 50, beyond 100 a minute"
+    ackd.journal.next(Kind.STOPPED)
+    connections: dict[bytes, list[bytes]] = {}
+    for entry in ackd.journal.waiting():
+        connections.setdefault(entry["ACKD_CONNECTION"], []).append(entry["MESSAGE_ID"])
+    both = [Kind.CONNECTED.value.encode(), Kind.CLOSED.value.encode()]
+    assert list(connections.values()) == [both] * 100
+
+
+def test_whoever_asks_for_every_step_gets_every_step(start: StartDaemon) -> None:
+    ackd = start("debug: true\n")
+    come_and_go(ackd, 150)
+    for kind in (Kind.CONNECTED, Kind.CLOSED):
+        for _ in range(150):
+            ackd.journal.next(kind)
+    ackd.signal(signal.SIGTERM)
+    assert ackd.wait() == 0
+    ackd.journal.next(Kind.STOPPED)
+    assert all(e["MESSAGE_ID"] != Kind.LIMITED.value.encode() for e in ackd.journal.waiting())
+
+
+_QUICK = """
+import sys
+from ackd import daemon, quota
+quota.MINUTE = 1
+sys.exit(daemon.main())
+"""
+
+
+def test_what_was_left_out_is_told_when_the_minute_is_over(start: StartDaemon) -> None:
+    ackd = start("allow: 192.0.2.0/24\n", command=(sys.executable, "-c", _QUICK))
+    for _ in range(20):
+        with Peer(ackd.port) as stranger:
+            stranger.expect(b"not connect: 127.0.0.1 is not allowed here\n")
+    assert ackd.journal.next(Kind.LIMITED)  # and nobody has come any more
 
 
 def test_five_thousand_clients_are_served(start: StartDaemon) -> None:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 20_000), hard))
-    ackd = start("max_connections: 5000\n")
-    with ExitStack() as stay:
+    ackd = start("max_connections: 5000\nmax_connections_per_client: null\n")
+    with many_descriptors(), ExitStack() as stay:
         peers = [stay.enter_context(ackd.peer()) for _ in range(5_000)]
         for number, peer in enumerate(peers):
             peer.send(b"payload %d\n" % number)
         for peer in peers:
             peer.expect(ACK)
     assert sorted(ackd.journal.payloads(5_000)) == sorted(b"payload %d" % n for n in range(5_000))
-    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_without_descriptors_clients_wait_until_others_leave(start: StartDaemon) -> None:

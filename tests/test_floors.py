@@ -11,10 +11,10 @@ import ackd
 ROOT = Path(ackd.__file__).parent
 # `ackd` itself, below all, is the version.
 FLOORS = (
-    "protocol config printable records counters datagram deadlines listener systemd control detach"
-    " ctl.lines ctl.status",
+    "protocol config printable records counters datagram deadlines listener peers systemd control"
+    " detach ctl.lines ctl.status",
     "tail",
-    "journal syslog terminal recorder handover client acceptor admission ctl.report",
+    "journal syslog terminal recorder handover client acceptor admission quota ctl.report",
     "connection inheritance vigil ctl.send",
     "turns ctl",
     "server ctl.__main__",

@@ -30,6 +30,7 @@ snapshots = st.builds(
     listener=st.text(),
     connection=st.text(),
     started=st.floats(allow_nan=False, allow_infinity=False),
+    heard=st.booleans(),
     introduced=st.booleans(),
     eof=st.booleans(),
     output=st.binary(),
@@ -66,7 +67,7 @@ def test_a_state_of_another_version_is_refused() -> None:
 def spoilt(member: str, value: object) -> bytes:
     """Return a state of two connections, in the first of which one member is not right."""
     protocol = ProtocolState(b"half", False, (b"one",), ((0, b"no\n"),), 9, 3, 1)
-    good = Snapshot(1, "::1", 9, "[::1]:8", "x-1", 0.5, True, False, b"ack\n", None, protocol)
+    good = Snapshot(1, "::1", 9, "[::1]:8", "x-1", 0.5, True, True, False, b"ack\n", None, protocol)
     state = json.loads(dump(State((good, replace(good, cookie=2)))))
     first = state["connections"][0]
     if member in first["protocol"]:
@@ -84,6 +85,7 @@ def spoilt(member: str, value: object) -> bytes:
         ("peer", 7),
         ("peer_port", "80"),
         ("started", "now"),
+        ("heard", None),
         ("introduced", 1),
         ("eof", None),
         ("output", "\u20ac"),

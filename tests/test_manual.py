@@ -209,7 +209,8 @@ def test_each_variable_of_the_environment_is_explained(variable: str) -> None:
 @pytest.mark.parametrize(
     "reason",
     re.findall(
-        r'"(too many connections|ackd is stopping|longer than|the journal can\'t be reached)',
+        r'"(?:\{address\} )?(is not allowed here|too many connections|ackd is stopping|longer than'
+        r"|the journal can't be reached)",
         SOURCE,
     ),
 )

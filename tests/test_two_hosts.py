@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -99,6 +100,25 @@ def test_an_address_that_comes_up_later_is_served(hosts: Hosts, start: StartDaem
     hosts.server.ip("address", "add", "192.168.150.1/24", "dev", "eth0")
     assert hosts.send("hello") == (0, THANKS, "")
     assert ackd.journal.next(Kind.PAYLOAD)["ACKD_LISTENER"] == b"192.168.150.1:10008"
+
+
+def test_a_link_local_client_is_judged_by_its_address_alone(
+    hosts: Hosts, start: StartDaemon
+) -> None:
+    # nodad: usable at once, without asking whether somebody else has it, RFC 4862, 5.4.
+    hosts.server.ip("address", "add", "fe80::1/64", "dev", "eth0", "nodad")
+    hosts.client.ip("address", "add", "fe80::2/64", "dev", "eth0", "nodad")
+    settings = 'bind: "::"\nport: 10008\n'
+    ackd = start(f"{settings}allow: fe80::2\n", prepare=hosts.server.move_in)
+    send = ("send", "--host", "fe80::1%eth0", "hello")
+    assert ackctl(*send, before=hosts.client.shell) == (0, THANKS, "")
+    assert ackd.journal.next(Kind.PAYLOAD)["ACKD_PEER"] == b"fe80::2"
+    ackd.configure(f"{settings}allow: fe80::3\n")
+    ackd.signal(signal.SIGHUP)
+    ackd.journal.next(Kind.RELOADED)
+    status, _, complaint = ackctl(*send, before=hosts.client.shell)
+    assert status == 1
+    assert "not connect: fe80::2 is not allowed here" in complaint
 
 
 def test_dropped_packets_are_not_reached(hosts: Hosts, start: StartDaemon) -> None:

@@ -13,7 +13,7 @@ from tests.peer import ACK, GREETING
 
 from .accounts import assert_no_lie, assert_true, compare, load, payloads_in_journal
 from .installed import install
-from .machine import CLIENT_ADDRESS, MACHINE_ADDRESS, Machine, wait_until
+from .machine import CLIENT_ADDRESS, INTERFACE, MACHINE_ADDRESS, Machine, wait_until
 from .network import connect, greeted
 
 PROJECT = Path(__file__).parents[2]
@@ -209,8 +209,87 @@ def test_a_stored_listener_that_is_not_configured_any_more_is_dropped(served: Ma
     assert property_of(served, "NFileDescriptorStore") == "1"
 
 
+def listening_on(machine: Machine) -> bytes:
+    return machine.journal("-u", "ackd", f"MESSAGE_ID={Kind.LISTENING.value}")[-1]["MESSAGE"]
+
+
+def test_a_port_that_the_system_has_chosen_stays_over_restarts_and_crashes(served: Machine) -> None:
+    served.put("/etc/ackd.yaml", f"{HERE}port: 0\n")
+    served.run("systemctl", "restart", "ackd")
+    before = listening_on(served)
+    served.run("systemctl", "restart", "ackd")
+    assert listening_on(served) == before
+    served.run("systemctl", "reload", "ackd")
+    assert listening_on(served) == before
+    send_signal(served, "KILL")
+    with connect(served, port=int(before.rpartition(b":")[2])) as peer:
+        peer.expect(GREETING)
+    assert listening_on(served) == before
+    assert property_of(served, "NFileDescriptorStore") == "1"
+
+
+def test_a_listener_on_one_interface_is_kept_over_a_restart(served: Machine) -> None:
+    served.run("ip", "address", "add", "fe80::1/64", "dev", INTERFACE, "nodad")
+    served.put("/etc/ackd.yaml", f'bind: "fe80::1%{INTERFACE}"\n')
+    served.run("systemctl", "restart", "ackd")
+    listening = ("ss", "--listening", "--tcp", "--extended", "--no-header", "sport = :10008")
+    before = served.run(*listening).stdout
+    served.run("systemctl", "restart", "ackd")
+    assert re.findall(r"ino:(\d+)", served.run(*listening).stdout) == re.findall(
+        r"ino:(\d+)", before
+    )
+    served.put("/etc/ackd.yaml", HERE)
+    served.run("systemctl", "restart", "ackd")
+    assert property_of(served, "NFileDescriptorStore") == "1"
+
+
+# One signal after the other: those of the same number don't queue, signal(7).
+_ASK_A_THOUSAND_TIMES = """
+import os, re, signal, sys
+pid = int(sys.argv[1])
+for _ in range(1000):
+    os.kill(pid, signal.SIGUSR1)
+    while not re.search("ShdPnd:\\t0{16}", open(f"/proc/{pid}/status").read()):
+        pass
+"""
+
+
+def freeze_journal(machine: Machine) -> None:
+    """Have journald take nothing more, and fill its queue by what ackd says."""
+    machine.run("sh", "-c", f"kill -STOP {machine.pid_of('systemd-journald')}")
+    machine.python(_ASK_A_THOUSAND_TIMES, str(machine.pid_of("ackd")))
+
+
+def test_what_a_frozen_journal_has_not_taken_is_handed_over_also_without_clients(
+    served: Machine,
+) -> None:
+    stopped = ("-u", "ackd", f"MESSAGE_ID={Kind.STOPPED.value}")
+    before = len(served.journal(*stopped))
+    freeze_journal(served)
+    served.run("systemctl", "restart", "ackd")
+    served.run("sh", "-c", f"kill -CONT {served.pid_of('systemd-journald')}")
+    assert send(served, "hello") == 0
+    assert len(served.journal(*stopped)) == before + 1
+
+
+def test_what_was_left_out_is_told_before_a_restart(served: Machine) -> None:
+    served.put("/etc/ackd.yaml", f"{HERE}allow: 127.0.0.1\n")
+    served.run("systemctl", "reload", "ackd")
+    for _ in range(3):
+        with connect(served) as peer:
+            peer.expect(f"not connect: {CLIENT_ADDRESS} is not allowed here\n".encode())
+    served.run("systemctl", "restart", "ackd")
+    with connect(served) as peer:
+        peer.expect(f"not connect: {CLIENT_ADDRESS} is not allowed here\n".encode())
+    told = [entry["MESSAGE"] for entry in served.journal("-u", "ackd", "-p", "4", "-n", "3")]
+    refused = f"turned away: {CLIENT_ADDRESS} is not allowed here".encode()
+    left_out = f"left out about {CLIENT_ADDRESS}: turned away: 2, beyond 1 a minute".encode()
+    assert told == [refused, left_out, refused]
+
+
 def test_a_restart_hands_over_4000_clients_and_closes_those_beyond_well(served: Machine) -> None:
-    served.put("/etc/ackd.yaml", f"{HERE}max_connections: 5000\n")
+    many = "max_connections: 5000\nmax_connections_per_client: null\n"
+    served.put("/etc/ackd.yaml", HERE + many)
     served.run("systemctl", "reload", "ackd")
     with load(served, "many", clients=4100, depth=1) as clients:
         wait_until("all are inside", lambda: status_text(served).startswith("clients: 4100;"))
