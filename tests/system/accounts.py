@@ -45,19 +45,22 @@ def load(machine: Machine, run: str, clients: int, depth: int) -> Iterator[Load]
         yield Load(run, process)
 
 
-def payloads_in_journal(machine: Machine, run: str) -> Counter[str]:
-    """Return how often each payload of a run is in the journal."""
+def payloads_in_journal(machine: Machine, run: str, *, namespace: str = "") -> Counter[str]:
+    """Return how often each payload of a run is in the journal: a namespace's, or the system's."""
+    journalctl = ("journalctl", f"--namespace={namespace}")
     prefix = f"Buffer: {run}-"
     match = f"MESSAGE_ID={Kind.PAYLOAD.value}"
-    machine.run("journalctl", "--sync")
-    output = machine.run("journalctl", "-q", "-o", "cat", match, timeout=300).stdout
+    machine.run(*journalctl, "--sync")
+    output = machine.run(*journalctl, "-q", "-o", "cat", match, timeout=300).stdout
     return Counter(
         line.removeprefix("Buffer: ") for line in output.split("\n") if line.startswith(prefix)
     )
 
 
-def assert_true(machine: Machine, run: str, account: Account) -> None:
-    """Check that all went well, and each acknowledged payload is in the journal exactly once."""
+def assert_true(
+    machine: Machine, run: str, account: Account, *, namespaces: tuple[str, ...] = ("",)
+) -> None:
+    """Check that all went well, and each acknowledged payload is in a journal exactly once."""
     assert account.trouble == []
     assert account.sent == account.acknowledged
     expected = {
@@ -65,4 +68,5 @@ def assert_true(machine: Machine, run: str, account: Account) -> None:
         for client, count in enumerate(account.acknowledged)
         for number in range(1, count + 1)
     }
-    assert payloads_in_journal(machine, run) == expected
+    recorded = (payloads_in_journal(machine, run, namespace=name) for name in namespaces)
+    assert sum(recorded, Counter()) == expected
