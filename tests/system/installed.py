@@ -23,7 +23,7 @@ _TREES = (
     ("packaging/journald@ackd.conf.d", "/usr/lib/systemd/journald@ackd.conf.d"),
     *(
         (f"packaging/systemd-journald{unit}.d", f"{UNITS}/systemd-journald{unit}.d")
-        for unit in ("@ackd.service", "@ackd.socket", "-sync@ackd.service")
+        for unit in ("@ackd.service", "-sync@ackd.service")
     ),
     ("ackd", "/usr/share/ackd/ackd"),
 )
