@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from ackd.records import Kind
@@ -66,16 +67,13 @@ class Recorded:
     repeated: bool
 
 
-def recorded(machine: Machine, run: str, *journal: str) -> Iterator[Recorded]:
-    """Yield the records of a run's payloads, oldest first.
-
-    `journal` are arguments of journalctl that say which one.
-    """
-    machine.run("journalctl", "--sync", *journal)
+def recorded(machine: Machine, run: str, namespace: str = "") -> Iterator[Recorded]:
+    """Yield the records of a run's payloads, oldest first: a namespace's, or the system's."""
+    journalctl = ("journalctl", f"--namespace={namespace}")
+    machine.run(*journalctl, "--sync")
     prefix = f"Buffer: {run}-"
-    which = ("--quiet", "--all", f"MESSAGE_ID={Kind.PAYLOAD.value}", *journal)
-    command = ("journalctl", "--output=json", f"--output-fields={_FIELDS}", *which)
-    with machine.popen(*command) as process:
+    form = ("--output=json", f"--output-fields={_FIELDS}", "--quiet", "--all")
+    with machine.popen(*journalctl, *form, f"MESSAGE_ID={Kind.PAYLOAD.value}") as process:
         assert process.stdout
         for line in process.stdout:
             entry = json.loads(line)
@@ -89,9 +87,9 @@ def recorded(machine: Machine, run: str, *journal: str) -> Iterator[Recorded]:
         assert process.wait() == 0
 
 
-def payloads_in_journal(machine: Machine, run: str, *journal: str) -> Counter[str]:
-    """Return how often each payload of a run is in the journal."""
-    return Counter(record.payload for record in recorded(machine, run, *journal))
+def payloads_in_journal(machine: Machine, run: str, *, namespace: str = "") -> Counter[str]:
+    """Return how often each payload of a run is in the journal: a namespace's, or the system's."""
+    return Counter(record.payload for record in recorded(machine, run, namespace))
 
 
 @dataclass(frozen=True)
@@ -116,12 +114,14 @@ class Figures:
     p99: float
 
 
-def compare(machine: Machine, run: str, account: Account, *journal: str) -> Figures:
-    """Compare an account with what the journal has of its run."""
+def compare(
+    machine: Machine, run: str, account: Account, *, namespaces: tuple[str, ...] = ("",)
+) -> Figures:
+    """Compare an account with what one or more journals have of its run."""
     first, repeated = Counter[str](), Counter[str]()
     last: dict[str, int] = {}
     out_of_order = 0
-    for record in recorded(machine, run, *journal):
+    for record in chain.from_iterable(recorded(machine, run, name) for name in namespaces):
         (repeated if record.repeated else first)[record.payload] += 1
         if not record.repeated:
             out_of_order += record.sequence <= last.get(record.connection, 0)
@@ -176,10 +176,12 @@ def assert_no_lie(figures: Figures) -> None:
     assert figures.alien == 0
 
 
-def assert_true(machine: Machine, run: str, account: Account, *journal: str) -> None:
-    """Check that nobody has noticed anything, and each payload is in the journal exactly once."""
+def assert_true(
+    machine: Machine, run: str, account: Account, *, namespaces: tuple[str, ...] = ("",)
+) -> None:
+    """Check that nobody has noticed anything, and each payload is in a journal exactly once."""
     assert account.trouble == []
-    figures = compare(machine, run, account, *journal)
+    figures = compare(machine, run, account, namespaces=namespaces)
     assert_no_lie(figures)
     assert (figures.sent, figures.unknown, figures.refused) == (figures.acknowledged, 0, 0)
     assert figures.repeated == 0

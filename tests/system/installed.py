@@ -5,22 +5,34 @@ from pathlib import Path
 from .machine import Machine
 
 SOURCE = Path(__file__).parents[2]
+UNITS = "/usr/lib/systemd/system"
 _FILES = (
     ("packaging/run-ackd", "/usr/share/ackd/run-ackd", 0o755),
     ("packaging/run-ackctl", "/usr/share/ackd/run-ackctl", 0o755),
     ("packaging/seal", "/usr/share/ackd/seal", 0o755),
     ("packaging/sealed.conf", "/usr/share/ackd/sealed.conf", 0o644),
-    ("packaging/ackd.service", "/usr/lib/systemd/system/ackd.service", 0o644),
-    ("packaging/ackd@.service", "/usr/lib/systemd/system/ackd@.service", 0o644),
-    ("packaging/ackd.socket", "/usr/lib/systemd/system/ackd.socket", 0o644),
+    ("packaging/own-journal", "/usr/share/ackd/own-journal", 0o755),
+    ("packaging/own-journal.conf", "/usr/share/ackd/own-journal.conf", 0o644),
+    ("packaging/ackd.service", f"{UNITS}/ackd.service", 0o644),
+    ("packaging/ackd@.service", f"{UNITS}/ackd@.service", 0o644),
+    ("packaging/ackd.socket", f"{UNITS}/ackd.socket", 0o644),
     ("packaging/ackd.catalog", "/usr/lib/systemd/catalog/ackd.catalog", 0o644),
     ("etc/ackd.yaml", "/etc/ackd.yaml", 0o644),
+)
+_TREES = (
+    ("packaging/journald@ackd.conf.d", "/usr/lib/systemd/journald@ackd.conf.d"),
+    *(
+        (f"packaging/systemd-journald{unit}.d", f"{UNITS}/systemd-journald{unit}.d")
+        for unit in ("@ackd.service", "-sync@ackd.service")
+    ),
+    ("ackd", "/usr/share/ackd/ackd"),
 )
 
 
 def install(machine: Machine) -> None:
     """Install this checkout's ackd; nothing is started."""
-    machine.copy_tree(SOURCE / "ackd", "/usr/share/ackd/ackd")
+    for source, target in _TREES:
+        machine.copy_tree(SOURCE / source, target)
     for source, target, mode in _FILES:
         machine.put(target, (SOURCE / source).read_bytes(), mode)
     machine.run("ln", "-sf", "../share/ackd/run-ackd", "/usr/sbin/ackd")

@@ -94,6 +94,12 @@ def unseal(machine: Machine) -> None:
     machine.run("rm", "-rf", "/etc/systemd/system/ackd.service.d")
 
 
+def join_again(machine: Machine) -> None:
+    """Go back to the system's journal, and don't wait the half a minute until the own one ends."""
+    machine.run("/usr/share/ackd/own-journal", "--undo")
+    machine.run("systemctl", "stop", "systemd-journald@ackd.service")
+
+
 # Made
 
 
@@ -204,6 +210,19 @@ def test_an_upgrade_under_load_loses_nothing_where_it_is_sealed(
     unseal(installed)
 
 
+def test_an_upgrade_under_load_loses_nothing_where_it_has_its_own_journal(
+    reached: Machine, workshop: Workshop
+) -> None:
+    reached.run("/usr/share/ackd/own-journal")
+    before = reached.pid_of("ackd")
+    with load(reached, "apart", clients=40, depth=16) as clients:
+        put_package(reached, workshop.next_package.deb)
+        account = clients.stop()
+    assert reached.pid_of("ackd") != before
+    assert_true(reached, "apart", account, namespaces=("ackd",))
+    join_again(reached)
+
+
 def test_an_upgrade_keeps_the_edited_configuration(reached: Machine, workshop: Workshop) -> None:
     put_package(reached, workshop.next_package.deb)
     assert reached.run("cat", "/etc/ackd.yaml").stdout == EDITED
@@ -252,3 +271,15 @@ def test_purging_leaves_nothing_behind(
     assert state(reached) == bare_state
     with pytest.raises(CommandError):
         reached.run("journalctl", "--list-catalog", Kind.PAYLOAD.value)
+
+
+def test_purging_after_the_way_back_leaves_the_own_journal_and_nothing_else(
+    reached: Machine, bare_state: set[str]
+) -> None:
+    reached.run("/usr/share/ackd/own-journal")
+    reached.run("ackctl", "send", "--host", MACHINE_ADDRESS, "to be kept")
+    join_again(reached)
+    reached.run("apt-get", "purge", "--yes", "ackd")
+    kept = ("journalctl", "--namespace=ackd", "--output=cat", "MESSAGE=Buffer: to be kept")
+    assert state(reached) == bare_state
+    assert reached.run(*kept).stdout == "Buffer: to be kept\n"
