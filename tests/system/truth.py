@@ -23,6 +23,8 @@ from tests.peer import ACK, GREETING
 
 # Seconds without any ack for anybody after which the account is closed.
 _PATIENCE = 60.0
+# Seconds after which a client that was refused tries again.
+_AGAIN = 0.05
 _REFUSAL = b"not received: "
 _TURNED_AWAY = b"not connect: "
 
@@ -61,11 +63,17 @@ class TruthClient:
         self.connect()
 
     def connect(self) -> None:
-        """Open a connection; whoever listens has a queue for it, also while nobody serves."""
+        """Open a connection; where nobody listens, later."""
         self._input = b""
         self._greeted = self._shut = False
+        try:
+            self.socket = socket.create_connection(self._crowd.server, 20)
+        except ConnectionRefusedError:
+            if not self._crowd.reconnect:
+                raise
+            self._crowd.outside.append(self)
+            return
         self._account.connections += 1
-        self.socket = socket.create_connection(self._crowd.server, 20)
         self.socket.setblocking(False)
         self._crowd.selector.register(self.socket, selectors.EVENT_READ, self.on_readable)
 
@@ -188,6 +196,7 @@ class Crowd:
         self.account = Account()
         self.selector = selectors.DefaultSelector()
         self.inside: set[TruthClient] = set()
+        self.outside: list[TruthClient] = []  # those who were refused
         for number in range(clients):
             self.inside.add(TruthClient(self, number))
         self.selector.register(sys.stdin, selectors.EVENT_READ, self._stop)
@@ -195,8 +204,11 @@ class Crowd:
     def go(self) -> None:
         """Send and count until all have ended."""
         while self.inside:
-            ready = self.selector.select(_PATIENCE)
-            if not ready:
+            ready = self.selector.select(_AGAIN if self.outside else _PATIENCE)
+            outside, self.outside = self.outside, []
+            for client in outside:
+                client.connect()
+            if not ready and not outside:
                 self.account.trouble.append(f"nothing for {_PATIENCE:g} s")
                 return
             for key, _ in ready:
