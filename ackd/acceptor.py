@@ -2,6 +2,8 @@
 
 import errno
 import logging
+import os
+import resource
 import selectors
 import socket
 from collections.abc import Callable
@@ -19,6 +21,9 @@ log = logging.getLogger("ackd")
 TURN = 64
 # Seconds after which accepting is tried again where descriptors had run out.
 PAUSE = 0.25
+# Descriptors that are not for clients: the service manager is told things and left connections by
+# way of new ones, and so is found out what journald has read.
+RESERVE = 16
 
 _NO_DESCRIPTORS = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
@@ -40,6 +45,7 @@ class Acceptor:
         self._selector = selector
         self._welcome = welcome
         self._told = False
+        self._highest = 0  # the descriptor from which on they are not for clients
 
     @property
     def trouble(self) -> str:
@@ -58,6 +64,7 @@ class Acceptor:
     def change(self, listeners: Listeners) -> None:
         """Accept on these from now on; who waits before another one is still let in."""
         self.resume()
+        self._highest = resource.getrlimit(resource.RLIMIT_NOFILE)[0] - RESERVE
         before, self.listeners = self.listeners, listeners
         for listener in before.values():
             if listener not in listeners.values():
@@ -86,7 +93,10 @@ class Acceptor:
         self._selector.register(listener, selectors.EVENT_READ, on_readable)
 
     def _on_readable(self, listener: socket.socket, listener_name: str) -> None:
-        shortage = self._accept(listener, listener_name, TURN)
+        try:
+            shortage = self._accept(listener, listener_name, TURN)
+        except MemoryError:
+            shortage = OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
         if shortage and self._paused_until == inf:
             self._pause(shortage)
 
@@ -94,6 +104,7 @@ class Acceptor:
         """Let up to `turn` clients in; return the error if there was no descriptor for one."""
         for _ in range(turn):
             try:
+                self._check_descriptors()
                 client, address = listener.accept()
             except BlockingIOError:
                 self._told = False
@@ -106,11 +117,19 @@ class Acceptor:
             self._welcome(client, address, listener_name)
         return None
 
+    def _check_descriptors(self) -> None:
+        """Raise OSError where the next client would have one of those that are reserved."""
+        lowest = os.dup(0)  # the lowest that is free: dup(2)
+        os.close(lowest)
+        if lowest >= self._highest:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
     def _pause(self, shortage: OSError) -> None:
         self._paused_until = monotonic() + PAUSE
         for listener in self.listeners.values():
             self._selector.unregister(listener)
         if not self._told:
             self._told = True
-            text = "can't accept further clients, they wait: %s; LimitNOFILE= sets how many can"
-            log.error(text, shortage.strerror, extra={"kind": Kind.NO_DESCRIPTORS})
+            advice = "; LimitNOFILE= sets how many can" if shortage.errno == errno.EMFILE else ""
+            text = "can't accept further clients, they wait: %s%s"
+            log.error(text, shortage.strerror, advice, extra={"kind": Kind.NO_DESCRIPTORS})

@@ -320,10 +320,18 @@ def cookie(sock: socket.socket) -> int:
 
 
 def attempt(connection: Connection, action: Callable[[], None]) -> None:
-    """Do something for a connection; an error of its socket is its end and nobody else's."""
+    """Do something for a connection; an error of its socket is its end and nobody else's.
+
+    So is a want of memory: whatever it was about to record has no ack yet.
+    """
     try:
         action()
+        return
     except BlockingIOError:
-        pass  # readiness can be spurious, select(2)
+        return  # readiness can be spurious, select(2)
     except OSError as error:
-        connection.close(Reason.LOST, f"{Reason.LOST.value}: {error.strerror}")
+        why = error.strerror
+    except MemoryError:
+        why = "ackd is out of memory"
+    # Not before what a MemoryError refers to is free again.
+    connection.close(Reason.LOST, f"{Reason.LOST.value}: {why}")

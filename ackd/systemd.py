@@ -33,8 +33,14 @@ def listens(environ: Mapping[str, str]) -> bool:
 
 
 def tell(*assignments: str, descriptors: Sequence[int] = ()) -> bool:
-    """Send assignments as in sd_notify(3); say whether there was anybody to send them to."""
-    return bool(daemon.notify("\n".join(assignments), False, 0, list(descriptors)))
+    """Send assignments as in sd_notify(3); say whether they could be sent to anybody.
+
+    Where they can't, clients are served all the same; the watchdog is there for the worst.
+    """
+    try:
+        return bool(daemon.notify("\n".join(assignments), False, 0, list(descriptors)))
+    except OSError:
+        return False
 
 
 def tell_reloading() -> None:

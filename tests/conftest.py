@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
-from tests.daemon_process import Daemon
+pytest.register_assert_rewrite("tests.system.accounts")
+
+from tests.daemon_process import Daemon  # noqa: E402
 
 StartDaemon = Callable[..., Daemon]
 

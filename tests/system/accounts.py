@@ -12,7 +12,7 @@ from pathlib import Path
 from ackd.records import Kind
 
 from .machine import MACHINE_ADDRESS, Machine, Process
-from .truth import Account
+from .truth import PROGRESS, Account
 
 _PROJECT = Path(__file__).parents[2]
 _FIELDS = "MESSAGE,ACKD_CONNECTION,ACKD_SEQUENCE,ACKD_REPEATED"
@@ -26,17 +26,25 @@ class Load:
         assert process.stdout
         assert process.stdout.readline() == b"ready\n"
 
+    def await_acks(self, count: int) -> None:
+        """Wait until there are so many more acks, in hundreds."""
+        assert self._process.stdout
+        for _ in range(0, count, PROGRESS):
+            assert self._process.stdout.readline().strip().isdigit()
+
     def stop(self) -> Account:
         """Let the clients finish; return what they have seen."""
         output, _ = self._process.communicate(timeout=120)
-        return Account(**json.loads(output))
+        return _account(output)
 
-    def finish(self, timeout: float) -> Account:
+    def finish(self) -> Account:
         """Wait until the clients have sent all that they were to; return what they have seen."""
         assert self._process.stdout
-        output = self._process.stdout.read()
-        self._process.wait(timeout)
-        return Account(**json.loads(output))
+        return _account(self._process.stdout.read())
+
+
+def _account(output: bytes) -> Account:
+    return Account(**json.loads(output.splitlines()[-1]))
 
 
 @contextmanager

@@ -5,8 +5,9 @@
 Each client keeps DEPTH unique payloads `RUN-CLIENT-NUMBER` on their way over one connection. When
 the standard input closes, or each has sent its share of PAYLOADS (0 is no limit), it sends no more,
 waits for the acks that are due, closes its sending side, and expects the server's end. Then an
-account is printed, as JSON. With --reconnect a client whose connection is lost opens another one,
-and never sends again what is unknown: each payload is sent once.
+account is printed, as JSON; before that a line for every 100 acks. With --reconnect a client whose
+connection is lost opens another one, and never sends again what is unknown: each payload is sent
+once.
 """
 
 import contextlib
@@ -21,6 +22,8 @@ from time import monotonic
 
 from tests.peer import ACK, GREETING
 
+# Acks for which a line is printed.
+PROGRESS = 100
 # Seconds without any ack for anybody after which the account is closed.
 _PATIENCE = 60.0
 # Seconds after which a client that was refused tries again.
@@ -142,6 +145,7 @@ class TruthClient:
         return True
 
     def _acknowledge(self, number: int, since: float) -> None:
+        self._crowd.count()
         _note(self._account.acknowledged[self._number], number)
         now = monotonic()
         self._account.longest_pause = max(self._account.longest_pause, now - self._last_ack)
@@ -193,6 +197,7 @@ class Crowd:
         self.share = payloads // clients
         self.reconnect = reconnect
         self.stopping = False
+        self._acks = 0
         self.account = Account()
         self.selector = selectors.DefaultSelector()
         self.inside: set[TruthClient] = set()
@@ -213,6 +218,12 @@ class Crowd:
                 return
             for key, _ in ready:
                 key.data()
+
+    def count(self) -> None:
+        """Count an ack."""
+        self._acks += 1
+        if self._acks % PROGRESS == 0:
+            print(self._acks, flush=True)
 
     def _stop(self) -> None:
         self.selector.unregister(sys.stdin)
