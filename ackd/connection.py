@@ -186,13 +186,16 @@ class Connection:
 
     def on_deadline(self) -> None:
         """Give up what the connection has waited for."""
+        silence = Reason.STOP if self._around.draining else Reason.IDLE
         match self.wait:
             case Wait.READ:
-                self.finish(Reason.STOP if self._around.draining else Reason.IDLE)
+                self.finish(silence)
+            case Wait.WRITE:
+                self.close(silence)
             case Wait.JOURNAL:
                 self._refuse("the journal can't be reached")
             case _:
-                self.close(Reason.IDLE if self.wait is Wait.WRITE else self.reason)
+                self.close(self.reason)
 
     def wait_anew(self) -> None:
         """Count the deadline from now, as after a change of the timeouts."""

@@ -7,7 +7,7 @@ in which every byte is a character.
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
-from functools import partial
+from math import isfinite
 from typing import Any, TypeVar
 
 from ackd.protocol import ProtocolState
@@ -96,8 +96,8 @@ def _read(kind: type[T], values: Any) -> T:
     return kind(**members)
 
 
-def _exactly(kind: type) -> Callable[[object], Any]:
-    def read(value: object) -> object:
+def _exactly(kind: type[T]) -> Callable[[object], T]:
+    def read(value: object) -> T:
         if type(value) is not kind:
             raise ValueError(f"{value!r} is not of type {kind}")
         return value
@@ -105,9 +105,25 @@ def _exactly(kind: type) -> Callable[[object], Any]:
     return read
 
 
+_list = _exactly(list)
+
+
 def _count(value: object) -> int:
-    if type(value) is not int or value < 0:
+    if type(value) is not int or not 0 <= value < 2**64:
         raise ValueError(f"{value!r} is not a count")
+    return value
+
+
+def _time(value: object) -> float:
+    if type(value) is not float or not isfinite(value):
+        raise ValueError(f"{value!r} is not a time")
+    return value
+
+
+def _string(value: object) -> str:
+    if type(value) is not str:
+        raise ValueError(f"{value!r} is not a text")
+    value.encode()  # JSON can have half a character, \ud800, that no record can
     return value
 
 
@@ -116,12 +132,23 @@ def _bytes(value: Any) -> bytes:
     return encoded
 
 
-def _payloads(values: Any) -> tuple[bytes, ...]:
-    return tuple(map(_bytes, values))
+def _payloads(values: object) -> tuple[bytes, ...]:
+    return tuple(map(_bytes, _list(values)))
 
 
-def _refusals(values: Any) -> tuple[tuple[int, bytes], ...]:
-    return tuple((_count(position), _bytes(reply)) for position, reply in values)
+def _refusals(values: object) -> tuple[tuple[int, bytes], ...]:
+    return tuple((_count(position), _bytes(reply)) for position, reply in _list(values))
+
+
+def _protocol(values: object) -> ProtocolState:
+    """Return a state whose replies come out in order, and never more acks than payloads."""
+    state = _read(ProtocolState, values)
+    positions = [position for position, _ in state.refusals]
+    if positions != sorted(positions) or max(positions, default=0) > len(state.payloads):
+        raise ValueError("a refusal has no place between the payloads")
+    if state.skipping and state.partial:
+        raise ValueError("a line can't be skipped and kept")
+    return state
 
 
 def _reason(value: Any) -> Reason | None:
@@ -130,12 +157,12 @@ def _reason(value: Any) -> Reason | None:
 
 _READERS: dict[Any, Callable[[Any], Any]] = {
     int: _count,
-    float: _exactly(float),
+    float: _time,
     bool: _exactly(bool),
-    str: _exactly(str),
+    str: _string,
     bytes: _bytes,
     Reason | None: _reason,
     tuple[bytes, ...]: _payloads,
     tuple[tuple[int, bytes], ...]: _refusals,
-    ProtocolState: partial(_read, ProtocolState),
+    ProtocolState: _protocol,
 }

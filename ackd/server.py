@@ -88,7 +88,7 @@ class Server:
         self._quotas = (self._around.introductions, self._around.refusals)
         self._chores: list[Chore] = [self._turns, self._acceptor, *self._quotas]
         self._requests: deque[Callable[[], object]] = deque()
-        self._keep = -1  # `run` ends when there are no more connections than this
+        self._keep = -1  # the end has come when there are no more connections than this
         self._drain_until = inf
         # Numbers alone would begin anew with each start.
         self._run = secrets.token_hex(8)
@@ -148,15 +148,31 @@ class Server:
 
     def run(self) -> None:
         """Serve until drained, and everything is closed then; or until handed over."""
-        while len(self._connections) > self._keep:
-            self._dispatch()
-            now = monotonic()
-            self._meet_deadlines(now)
-            for chore in self._chores:
-                chore.attend(now)
-            while self._requests:
-                self._requests.popleft()()
+        while not self.ended:
+            self.turn(self.timeout())
         self._selector.close()
+
+    @property
+    def ended(self) -> bool:
+        """Whether all has been done that was left to do."""
+        return len(self._connections) <= self._keep
+
+    def turn(self, timeout: float | None) -> None:
+        """Go round once: wait `timeout` seconds at most for an event, then do all that is due."""
+        self._dispatch(timeout)
+        now = monotonic()
+        self._meet_deadlines(now)
+        for chore in self._chores:
+            chore.attend(now)
+        while self._requests:
+            self._requests.popleft()()
+
+    def timeout(self) -> float | None:
+        """Return the seconds until something must be done although nothing happens."""
+        until = min(self._deadlines.next(), self._drain_until)
+        for chore in self._chores:
+            until = min(until, chore.next())
+        return None if until == inf else max(0.0, until - monotonic())
 
     def drain(self) -> None:
         """Let nobody in any more, finish with those who are inside, and end `run`.
@@ -212,20 +228,13 @@ class Server:
             connection = self._connection(client, Origin("", 0, "", ""))
             attempt(connection, partial(connection.finish, Reason.NOT_TAKEN_OVER))
 
-    def _dispatch(self) -> None:
-        for key, _ in self._selector.select(self._timeout()):
+    def _dispatch(self, timeout: float | None) -> None:
+        for key, _ in self._selector.select(timeout):
             connection = self._connections.get(key.fd)
             if connection is None:
                 key.data()
             else:
                 attempt(connection, key.data)
-
-    def _timeout(self) -> float | None:
-        """Return the seconds until something must be done although nothing happens."""
-        until = min(self._deadlines.next(), self._drain_until)
-        for chore in self._chores:
-            until = min(until, chore.next())
-        return None if until == inf else max(0.0, until - monotonic())
 
     def _meet_deadlines(self, now: float) -> None:
         for connection in self._deadlines.expired(now):

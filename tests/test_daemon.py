@@ -559,6 +559,15 @@ def test_a_stop_ends_whatever_clients_and_the_journal_do(start: StartDaemon, hol
         assert ackd.wait() == 0
 
 
+def test_a_client_that_does_not_read_is_not_called_silent_in_a_stop(start: StartDaemon) -> None:
+    ackd = start(f"ack: {'ok' * 2000}\n")
+    with ackd.peer() as mute:
+        mute.send_until_stuck(b"hello\n" * 10_000)
+        ackd.signal(signal.SIGTERM)
+        assert ackd.wait() == 0
+    assert ackd.journal.next(Kind.CLOSED)["ACKD_REASON"] == b"ackd stopped"
+
+
 def test_a_second_interrupt_ends_it_at_once(start: StartDaemon) -> None:
     ackd = start()
     with ackd.peer() as peer:

@@ -12,16 +12,24 @@ from ackd.protocol import ProtocolState, ServerProtocol
 from ackd.records import Reason
 
 counts = st.integers(0, 2**63)
-protocols = st.builds(
-    ProtocolState,
-    partial=st.binary(),
-    skipping=st.booleans(),
-    payloads=st.lists(st.binary()).map(tuple),
-    refusals=st.lists(st.tuples(counts, st.binary())).map(tuple),
-    received=counts,
-    acknowledged=counts,
-    refused=counts,
-)
+
+
+def protocols_with(payloads: list[bytes]) -> st.SearchStrategy[ProtocolState]:
+    """Return states in which each refusal has its place between these payloads."""
+    refusals = st.lists(st.tuples(st.integers(0, len(payloads)), st.binary()))
+    return st.builds(
+        ProtocolState,
+        partial=st.binary(),
+        skipping=st.just(False),
+        payloads=st.just(tuple(payloads)),
+        refusals=refusals.map(sorted).map(tuple),
+        received=counts,
+        acknowledged=counts,
+        refused=counts,
+    )
+
+
+protocols = st.lists(st.binary()).flatmap(protocols_with)
 snapshots = st.builds(
     Snapshot,
     cookie=counts,
@@ -82,20 +90,28 @@ def spoilt(member: str, value: object) -> bytes:
     [
         ("cookie", -1),
         ("cookie", True),
+        ("cookie", 2**64),
         ("peer", 7),
+        ("peer", "\ud800"),
         ("peer_port", "80"),
         ("started", "now"),
         ("heard", None),
+        ("started", float("nan")),
+        ("started", float("inf")),
         ("introduced", 1),
         ("eof", None),
         ("output", "\u20ac"),
         ("leaving", "FOR GOOD"),
         ("protocol", []),
         ("partial", None),
+        ("skipping", True),
         ("payloads", 3),
+        ("payloads", "one"),
         ("payloads", ["\u20ac"]),
         ("refusals", [[1]]),
         ("refusals", [[-1, "no"]]),
+        ("refusals", [[1, "no"], [0, "no"]]),
+        ("refusals", [[2, "no"]]),
         ("acknowledged", 1.5),
     ],
 )

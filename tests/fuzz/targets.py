@@ -1,0 +1,213 @@
+"""What holds for any bytes: each target raises for those for which it does not."""
+
+from collections.abc import Callable, Iterator
+from itertools import cycle
+
+from ackd.handover import HandoverError, Snapshot, State, dump, load
+from ackd.journal import JournalFormat
+from ackd.protocol import NOT_RECEIVED, ClientProtocol, ProtocolState, Reply, ServerProtocol
+from ackd.records import Kind, Origin, Priority, Record
+
+OK, REFUSED = b"ok", b"not received: no"
+
+
+def chunks(data: bytes, size: int) -> Iterator[bytes]:
+    return (data[start : start + size] for start in range(0, len(data), size))
+
+
+def options(data: bytes, count: int) -> tuple[list[int], bytes]:
+    """Return the first `count` bytes as numbers, 0 where there is none, and the rest."""
+    return [*data[:count].ljust(count, b"\0")], data[count:]
+
+
+# The server's side
+
+
+class Exchange:
+    """A client's lines and the replies to them; `recorded` is what was acknowledged."""
+
+    def __init__(self, limit: int) -> None:
+        self.recorded: list[bytes] = []
+        self.replies = b""
+        self._limit = limit
+        self._protocol = ServerProtocol(limit, OK)
+
+    def feed(self, data: bytes) -> None:
+        self._protocol.receive_data(data)
+
+    def record(self, count: int) -> None:
+        """Have up to `count` payloads recorded, as a journal that takes no more."""
+        taken = self._protocol.payloads[:count]
+        assert self._protocol.sequence == len(self.recorded) + 1
+        self.recorded += taken
+        self.replies += self._protocol.acknowledge(len(taken))
+
+    def refuse(self) -> None:
+        self.replies += self._protocol.refuse("no")
+
+    def hand_over(self) -> None:
+        """Go on with another one that has only the state of this one."""
+        successor = ServerProtocol(self._limit, OK)
+        successor.restore(self._protocol.state())
+        self._protocol = successor
+
+    def end(self) -> None:
+        self._protocol.receive_eof()
+        self.record(len(self._protocol.payloads))
+        assert self.replies.count(b"\n") == self._protocol.acknowledged + self._protocol.refused
+
+
+def server_protocol(data: bytes) -> None:
+    """Any chunks, turns and hand-overs give the replies that the whole stream is due."""
+    (limit, size, turn, refusal, handover), stream = options(data, 5)
+    whole = Exchange(limit % 20)
+    whole.feed(stream)
+    whole.end()
+    lines = list(lines_of(stream))
+    assert whole.recorded == [line for line in lines if len(line) <= limit % 20]
+    assert whole.replies.splitlines() == [due(line, limit % 20) for line in lines]
+
+    pieces = Exchange(limit % 20)
+    for number, chunk in enumerate(chunks(stream, size % 8 + 1), 1):
+        pieces.feed(chunk)
+        pieces.record(turn % 4)
+        if handover and number % handover == 0:
+            pieces.hand_over()
+        if refusal and number % refusal == 0:
+            pieces.refuse()
+        seen = stream[: number * (size % 8 + 1)]
+        assert pieces.replies.count(b"\n") <= len(list(lines_of(seen)))
+    pieces.end()
+    compare(pieces, lines, limit % 20)
+
+
+def compare(exchange: Exchange, lines: list[bytes], limit: int) -> None:
+    """Each line must have its reply, in order, and be recorded if that is an ack."""
+    replies = exchange.replies.splitlines()
+    assert len(replies) == len(lines)
+    acknowledged = []
+    for line, reply in zip(lines, replies, strict=True):
+        assert reply in (due(line, limit), REFUSED if len(line) <= limit else None)
+        if reply == OK:
+            acknowledged.append(line)
+    assert acknowledged == exchange.recorded
+
+
+def lines_of(stream: bytes) -> Iterator[bytes]:
+    """Yield the payloads of a stream as README has them, byte by byte."""
+    line = b""
+    for byte in stream:
+        if byte == 0x0A:
+            yield line[:-1] if line[-1:] == b"\r" else line
+            line = b""
+        else:
+            line += bytes([byte])
+    if line:
+        yield line
+
+
+def due(line: bytes, limit: int) -> bytes:
+    return OK if len(line) <= limit else b"not received: longer than %d bytes" % limit
+
+
+# The client's side
+
+
+def client_protocol(data: bytes) -> None:
+    """Whatever a server sends, there is at most one reply for each payload, in any chunks."""
+    (payloads, size, greeting), stream = options(data, 3)
+    count, greets = payloads % 8, bool(greeting % 2)
+    whole = told(stream, len(stream) or 1, count, greets)
+    assert told(stream, size % 8 + 1, count, greets) == whole
+
+    lines = stream.split(b"\n")[:-1]
+    expected = lines[greets:][:count]
+    assert [reply.text for reply in whole[0]] == expected
+    assert whole[1] == (len(lines) > greets + count)
+
+
+def told(stream: bytes, size: int, payloads: int, greets: bool) -> tuple[list[Reply], bool]:
+    """Return all replies, and whether there was what no ackd would send."""
+    protocol = ClientProtocol(greets)
+    for number in range(payloads):
+        protocol.send_payload(b"%d" % number)
+    replies: list[Reply] = []
+    for chunk in chunks(stream, size):
+        replies += protocol.receive_data(chunk)
+        assert protocol.unanswered == payloads - len(replies)
+        if protocol.unexpected:
+            break
+    for reply in replies:
+        assert (reply.verdict.name == "REFUSED") == reply.text.startswith(NOT_RECEIVED)
+    return replies, bool(protocol.unexpected)
+
+
+# The state of a process that is gone
+
+_PROTOCOL = ProtocolState(b"half", False, (b"one", b"two"), ((1, b"no\n"),), 9, 3, 1)
+_SNAPSHOT = Snapshot(1, "::1", 9, "[::1]:8", "x-1", 0.5, True, False, b"ok\n", None, _PROTOCOL)
+_TEXT = dump(State((_SNAPSHOT,), (b"note",)))
+_VALUES = (
+    *(b"1, ", b'"::1"', b'"[::1]:8"', b'"x-1"', b"0.5", b"true", b"false", b'"ok\\n"', b"null"),
+    *(b'"half"', b'["one", "two"]', b'"two"', b'[[1, "no\\n"]]', b"9, ", b"3, ", b'["note"]'),
+)
+
+
+def handover(data: bytes) -> None:
+    """A state is refused, or it can be gone on from, and acknowledges what is in it."""
+    try:
+        state = load(spoilt(data))
+    except HandoverError:
+        return
+    assert load(dump(state)) == state
+    for snapshot in state.connections:
+        go_on(snapshot)
+
+
+def spoilt(data: bytes) -> bytes:
+    """Return a text by itself, or a good one in which some values are others.
+
+    A part of `data` between NULs is the number of a value, as one character, and what takes its
+    place.
+    """
+    if data.startswith(b"{"):
+        return data
+    text = _TEXT
+    for part in data.split(b"\0"):
+        text = text.replace(_VALUES[part[0] % len(_VALUES)], part[1:], 1) if part else text
+    return text
+
+
+def go_on(snapshot: Snapshot) -> None:
+    protocol = ServerProtocol(10, OK)
+    protocol.restore(snapshot.protocol)
+    record(snapshot, protocol)
+    state = snapshot.protocol
+    replies = b""
+    for position in range(len(state.payloads) + 1):
+        replies += b"".join(reply for before, reply in state.refusals if before == position)
+        replies += OK + b"\n" if position < len(state.payloads) else b""
+    turns = cycle((1, 0, 2))
+    said = protocol.acknowledge(0)
+    while protocol.payloads:
+        said += protocol.acknowledge(min(next(turns), len(protocol.payloads)))
+    assert said == replies
+    lines = [b"y"] if state.skipping else [state.partial + b"x", b"y"]
+    assert protocol.receive_data(b"x\ny\n") == [line for line in lines if len(line) <= 10]
+
+
+def record(snapshot: Snapshot, protocol: ServerProtocol) -> None:
+    """Make each record that could follow."""
+    form = JournalFormat()
+    origin = Origin(snapshot.peer, snapshot.peer_port, snapshot.listener, snapshot.connection)
+    for number, payload in enumerate(protocol.payloads):
+        form.payload(form.origin(origin), protocol.sequence + number, payload)
+    counts = (("ACKD_PAYLOADS", protocol.acknowledged), ("ACKD_BYTES", protocol.received))
+    form.record(Record(Kind.CLOSED, Priority.INFO, f"{snapshot.started}", origin, counts))
+
+
+TARGETS: dict[str, Callable[[bytes], None]] = {
+    "server_protocol": server_protocol,
+    "client_protocol": client_protocol,
+    "handover": handover,
+}
