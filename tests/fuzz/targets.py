@@ -145,7 +145,8 @@ def told(stream: bytes, size: int, payloads: int, greets: bool) -> tuple[list[Re
 # The state of a process that is gone
 
 _PROTOCOL = ProtocolState(b"half", False, (b"one", b"two"), ((1, b"no\n"),), 9, 3, 1)
-_SNAPSHOT = Snapshot(1, "::1", 9, "[::1]:8", "x-1", 0.5, True, False, b"ok\n", None, _PROTOCOL)
+_FLAGS = (True, True, False)  # heard, introduced, eof
+_SNAPSHOT = Snapshot(1, "::1", 9, "[::1]:8", "x-1", 0.5, *_FLAGS, b"ok\n", None, _PROTOCOL)
 _TEXT = dump(State((_SNAPSHOT,), (b"note",)))
 _VALUES = (
     *(b"1, ", b'"::1"', b'"[::1]:8"', b'"x-1"', b"0.5", b"true", b"false", b'"ok\\n"', b"null"),
