@@ -12,7 +12,7 @@ TEST_PACKAGES := mmdebstrap systemd-container iproute2 netcat-openbsd php-cli sc
 # What makes the Debian package; what it needs for that itself, debian/control says.
 DEB_PACKAGES  := dpkg-dev build-essential debhelper
 
-.PHONY: run test style unit system deb man completions clean
+.PHONY: run test style unit system campaign deb man completions clean
 
 run: $(VENV)/.run
 	@echo
@@ -35,6 +35,11 @@ unit: $(VENV)/.test
 
 system: $(VENV)/.test
 	$(VENV)/bin/python -m pytest tests/system
+
+# The long form of what `make test` has in short: about an hour; writes tests/system/RESULTS.md.
+campaign: $(VENV)/.test
+	ACKD_CAMPAIGN=1 $(VENV)/bin/python -m pytest -rP \
+		tests/system/test_campaigns.py tests/test_simulation.py tests/test_fuzz.py
 
 # Made in a copy: of the files as they are here, committed or not, and of nothing else. The PATH is
 # that of Debian's builders, past any other Python on this machine.

@@ -530,6 +530,17 @@ def test_without_descriptors_clients_wait_until_others_leave(start: StartDaemon)
     assert not told
 
 
+def test_without_descriptors_the_service_manager_is_told_all_the_same(start: StartDaemon) -> None:
+    """sd_notify(3) needs one for each message."""
+    ackd = start(prepare=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40)), managed=True)
+    with ExitStack() as stay:
+        for _ in range(60):
+            stay.enter_context(Peer(ackd.port))
+        assert ackd.manager.wait_for("STATUS=out of descriptors")
+        assert ackd.manager.wait_for("WATCHDOG=1")
+    assert ackd.manager.wait_for("STATUS=clients: 0")
+
+
 # Signals
 
 

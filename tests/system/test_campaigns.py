@@ -16,10 +16,12 @@ from ackd.records import Kind
 from tests.peer import ACK
 
 from .accounts import Load, assert_no_lie, assert_true, compare, load
+from .base_root import Release
 from .campaign import LONG, Results, far
-from .installed import install
-from .machine import MACHINE_ADDRESS, Machine, Process, wait_until
+from .installed import install, put_package
+from .machine import MACHINE_ADDRESS, Machine, Process, boot, wait_until
 from .network import greeted
+from .workshop import Workshop
 
 PROJECT = Path(__file__).parents[2]
 HERE = f"bind: {MACHINE_ADDRESS}\n"
@@ -38,16 +40,31 @@ def results() -> Iterator[Results]:
         table.write()
 
 
-@pytest.fixture(scope="module")
-def installed(machine: Machine) -> Machine:
-    install(machine)
+def make_room(machine: Machine) -> None:
     machine.put("/etc/systemd/journald.conf.d/room.conf", ROOM)
     # By default five ends within ten seconds are journald's last; one campaign is about that.
     limit = "[Unit]\nStartLimitIntervalSec=0\n"
     machine.put(DROPIN.format("systemd-journald.service", "limit"), limit)
     machine.run("systemctl", "daemon-reload")
     machine.run("systemctl", "restart", "systemd-journald")
+
+
+@pytest.fixture(scope="module")
+def installed(machine: Machine) -> Machine:
+    install(machine)
+    make_room(machine)
     return machine
+
+
+@pytest.fixture
+def packaged(release: Release, workshop: Workshop) -> Iterator[Machine]:
+    """A machine on which the package is installed, and lets ackd serve the network."""
+    with boot(release) as machine:
+        make_room(machine)
+        put_package(machine, workshop.package.deb)
+        machine.put("/etc/ackd.yaml", HERE)
+        machine.run("systemctl", "reload", "ackd")
+        yield machine
 
 
 @pytest.fixture
@@ -158,24 +175,27 @@ def test_ackd_killed(served: Machine, run: str, results: Results) -> None:
     assert figures.unknown > 0
 
 
-def test_ackd_killed_restarted_and_reloaded_at_random(
-    served: Machine, run: str, results: Results
+def test_ackd_killed_restarted_reloaded_and_upgraded_at_random(
+    packaged: Machine, workshop: Workshop, run: str, results: Results
 ) -> None:
-    faults, seed = far(100, 10), secrets.randbits(32)
+    faults, seed = far(50, 10), secrets.randbits(32)
     print(f"seed {seed}")
     chance = random.Random(seed)
-    with crowd(served, run) as clients:
+    with crowd(packaged, run) as clients:
         for _ in range(faults):
             clients.await_acks(chance.choice((100, 1000)))
-            match chance.choice(("kill", "restart", "reload", "restart")):
+            match chance.choice(("kill", "restart", "reload", "upgrade")):
                 case "kill":
-                    kill(served, "ackd")
+                    kill(packaged, "ackd")
+                case "upgrade":
+                    put_package(packaged, workshop.next_package.deb)
                 case how:
-                    served.run("systemctl", how, "ackd", check=False)
+                    packaged.run("systemctl", how, "ackd", check=False)
         clients.await_acks(500)
         account = clients.stop()
-    figures = compare(served, run, account)
-    results.add(served, f"{faults} kills, restarts and reloads, seed {seed}", figures)
+    figures = compare(packaged, run, account)
+    campaign = f"{faults} kills, restarts, reloads and upgrades at random, seed {seed}"
+    results.add(packaged, campaign, figures)
     assert_no_lie(figures)
 
 

@@ -11,6 +11,7 @@ from ackd.records import Kind
 from tests.peer import ACK
 
 from .accounts import assert_true, load
+from .installed import put_package
 from .machine import MACHINE_ADDRESS, CommandError, Machine
 from .network import greeted
 from .workshop import PROJECT, Workshop, source_archive
@@ -50,14 +51,6 @@ def state(machine: Machine) -> set[str]:
 def bare_state(machine: Machine) -> set[str]:
     """Return the state of the machine before ackd ever was on it."""
     return state(machine)
-
-
-def put_package(machine: Machine, deb: bytes) -> None:
-    """Install or upgrade as an administrator does, but without a network."""
-    machine.put("/root/ackd_all.deb", deb)
-    apt = ("apt-get", "install", "--yes", "--no-install-recommends", "/root/ackd_all.deb")
-    machine.run(*apt, env={"DEBIAN_FRONTEND": "noninteractive"})
-    machine.run("apt-get", "check")
 
 
 @pytest.fixture
