@@ -15,8 +15,9 @@ from ackd.quota import Quota
 from ackd.recorder import Recorder
 from ackd.records import Kind, Origin, Priority, Reason, Record
 
-# Bytes of one read, and so of what a connection holds unrecorded.
-CHUNK = 65536
+# Bytes of one read, and so of what a connection holds unrecorded; and payloads that are recorded
+# before other connections have their turn.
+CHUNK, TURN = 65536, 256
 # linux/socket.h; the socket module does not name it.
 _SO_COOKIE = 57
 
@@ -64,6 +65,8 @@ class Surroundings:
     changed: Callable[["Connection"], None]
     debug: bool = False
     draining: bool = False
+    chunk: int = CHUNK
+    turn: int = TURN
 
 
 class Connection:
@@ -179,7 +182,10 @@ class Connection:
     def record(self) -> None:
         """Have waiting payloads recorded, acknowledge those that were, see what comes next."""
         protocol, around = self.protocol, self._around
-        taken = around.recorder.write(self._head, protocol.sequence, protocol.payloads)
+        refused = protocol.refused
+        payloads = protocol.split(around.turn)
+        around.counters.refused += protocol.refused - refused
+        taken = around.recorder.write(self._head, protocol.sequence, payloads)
         around.counters.acknowledged += taken
         self._send(protocol.acknowledge(taken))
         self._settle()
@@ -203,10 +209,12 @@ class Connection:
 
     def _refuse(self, reason: str) -> None:
         """Answer what waits, or what has arrived meanwhile, that it was not received."""
-        if not self.protocol.payloads:
+        if not self.protocol.waiting:
             self._receive()
-        self._around.counters.refused += len(self.protocol.payloads)
-        self._send(self.protocol.refuse(reason))
+        refused = self.protocol.refused
+        replies = self.protocol.refuse(reason)
+        self._around.counters.refused += self.protocol.refused - refused
+        self._send(replies)
         self._settle()
 
     def on_writable(self) -> None:
@@ -237,7 +245,7 @@ class Connection:
             self._take_leave(why or reason.value)
 
     def _receive(self) -> None:
-        data = self._socket.recv(CHUNK)
+        data = self._socket.recv(self._around.chunk)
         if not data:
             self.protocol.receive_eof()
             self._eof = True
@@ -245,7 +253,7 @@ class Connection:
         if not self._head:
             self._introduce()
         refused = self.protocol.refused
-        self.protocol.receive_data(data)
+        self.protocol.receive_data(data, self._around.turn)
         self._around.counters.received += len(data)
         self._around.counters.refused += self.protocol.refused - refused
 
@@ -267,7 +275,7 @@ class Connection:
         """Wait for the one thing that must come next."""
         if self._output:
             self._await(Wait.WRITE)
-        elif self.protocol.payloads:
+        elif self.protocol.waiting:
             self._await(Wait.JOURNAL)
         elif self._eof:
             self.close(Reason.CLIENT)

@@ -50,6 +50,9 @@ class ServerProtocol:
     `payloads` are those that wait for their record, oldest first. A line that is too long is never
     among them: its refusal is kept and comes out in its place between the acks. Only acknowledged
     payloads are numbered, so the records of a connection count 1, 2, 3 without a gap.
+
+    What was received is split only as far as it is wanted: 64 KiB can hold 65,536 payloads, and as
+    objects they take twenty times as much.
     """
 
     __slots__ = (
@@ -58,6 +61,7 @@ class ServerProtocol:
         "_partial",
         "_refusals",
         "_skipping",
+        "_unsplit",
         "acknowledged",
         "max_payload",
         "payloads",
@@ -71,6 +75,7 @@ class ServerProtocol:
         self.acknowledged = 0
         self.refused = 0
         self._answered = 0  # payloads that have left the list, one way or the other
+        self._unsplit = b""
         self._partial = bytearray()
         self._skipping = False
         self._refusals: list[tuple[int, bytes]] = []  # (payloads that come before it, reply)
@@ -83,6 +88,7 @@ class ServerProtocol:
 
     def state(self) -> ProtocolState:
         """Return what another one needs to go on from here."""
+        self._split_all()
         return ProtocolState(
             bytes(self._partial),
             self._skipping,
@@ -109,20 +115,31 @@ class ServerProtocol:
         """The number that the first of `payloads` will have, from 1."""
         return self.acknowledged + 1
 
-    def receive_data(self, data: bytes) -> list[bytes]:
-        """Take what the client sent; return all payloads that wait for their record."""
+    @property
+    def waiting(self) -> bool:
+        """Whether there is anything that must be recorded before more is received."""
+        return bool(self.payloads or self._unsplit)
+
+    def receive_data(self, data: bytes, most: int = -1) -> list[bytes]:
+        """Take what the client sent; return the payloads that wait for their record.
+
+        Up to `most` lines are split off at first, all by default; see `split`.
+        """
+        if self._unsplit:
+            self._split_all()
         self.received += len(data)
-        lines = data.split(b"\n")
-        rest = lines.pop()
-        if lines:
-            self._end_partial(lines)
-            for line in lines:
-                self._take(line[:-1] if line.endswith(b"\r") else line)
-        self._hold(rest)
+        self._split(data, most)
+        return self.payloads
+
+    def split(self, most: int) -> list[bytes]:
+        """Return the payloads that wait; where there are none, those in up to `most` more lines."""
+        if self._unsplit and not self.payloads:
+            self._split(self._unsplit, most)
         return self.payloads
 
     def receive_eof(self) -> list[bytes]:
         """Take the end of the client's sending; an unterminated rest is a payload too."""
+        self._split_all()
         if self._partial:
             self._take(bytes(self._partial))
             self._partial.clear()
@@ -135,9 +152,27 @@ class ServerProtocol:
 
     def refuse(self, reason: str) -> bytes:
         """Return the replies to all that waits when none of it can be recorded."""
+        self._split_all()
         count = len(self.payloads)
         self.refused += count
         return self._answer(count, _refusal(reason))
+
+    def _split_all(self) -> None:
+        self._split(self._unsplit, -1)
+
+    def _split(self, data: bytes, most: int) -> None:
+        lines = data.split(b"\n", most)
+        rest = lines.pop()
+        if lines:
+            cut = len(lines) == most
+            self._end_partial(lines)
+            for line in lines:
+                self._take(line[:-1] if line.endswith(b"\r") else line)
+            if cut:
+                self._unsplit = rest
+                return
+        self._unsplit = b""
+        self._hold(rest)
 
     def _end_partial(self, lines: list[bytes]) -> None:
         """Put the first of `lines` behind what had come of it before, or end a refused line."""

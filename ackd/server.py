@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from ackd.acceptor import Acceptor
 from ackd.admission import Admission
 from ackd.config import Config
-from ackd.connection import Connection, Surroundings, Timeouts, Wait, attempt
+from ackd.connection import CHUNK, TURN, Connection, Surroundings, Timeouts, Wait, attempt
 from ackd.counters import Counters
 from ackd.deadlines import Deadlines
 from ackd.handover import Snapshot
@@ -36,6 +36,9 @@ TURNED_AWAY = 256
 INTRODUCTIONS, REFUSALS = 100, 1
 # Clients whose connections, or refusals, are counted one by one: some 3 MB, if there are so many.
 CLIENTS, REFUSED_CLIENTS = 16384, 1024
+# Payloads that are recorded in one round of all that wait, some 30 ms, and what one of them may read
+# at least: 4,096 hold 8 MiB then.
+ROUND, LEAST_CHUNK = 1024, 2048
 # Seconds of silence after which a client has been heard to the end in a drain, and for all of it.
 DRAIN_SILENCE, DRAIN = 0.1, 2.0
 
@@ -289,10 +292,17 @@ class Server:
             self._unregister(connection)
         if connection.wait is Wait.JOURNAL:
             self._turns.join(connection)
+        self._share()
         if connection.wait is Wait.NOTHING:
             self._forget(connection)
         else:
             self._deadlines.watch(connection)
+
+    def _share(self) -> None:
+        """Let each have less at a time the more there are, in time as in memory."""
+        waiting = len(self._turns) or 1
+        self._around.turn = max(1, min(TURN, ROUND // waiting))
+        self._around.chunk = max(LEAST_CHUNK, CHUNK // waiting)
 
     def _register(self, connection: Connection, events: int, handler: Callable[[], None]) -> None:
         try:

@@ -48,6 +48,9 @@ class Turns:
         why = self._recorder.sink.why
         return f"the journal can't be reached, payloads wait: {why}" if self._lost else ""
 
+    def __len__(self) -> int:
+        return len(self._waiting)
+
     def join(self, connection: Connection) -> None:
         """Let a connection wait until it has its turn."""
         self._waiting[connection] = None

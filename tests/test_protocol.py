@@ -527,6 +527,22 @@ def test_any_bytes_in_any_chunks_are_answered_in_order(
 
 
 @settings(deadline=None)
+@given(sent=BYTES, sizes=SIZES, counts=COUNTS, most=st.integers(1, 4))
+def test_split_as_far_as_wanted_it_is_answered_all_the_same(
+    sent: bytes, sizes: list[int], counts: list[int], most: int
+) -> None:
+    server = Server()
+    for number, chunk in enumerate(cut(sent, sizes)):
+        server.receive_data(chunk, most)
+        for count in counts[: number % 3]:
+            server.record(min(count, len(server.payloads)))
+            server.split(most)
+    server.end()
+    assert (server.recorded, server.replies) == as_it_should_be(sent)
+    assert not server.waiting
+
+
+@settings(deadline=None)
 @given(sent=BYTES, sizes=SIZES, counts=COUNTS)
 def test_any_number_of_successors_answer_as_one_server_would(
     sent: bytes, sizes: list[int], counts: list[int]

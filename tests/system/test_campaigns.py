@@ -18,8 +18,9 @@ from tests.peer import ACK
 from .accounts import Load, assert_no_lie, assert_true, compare, load
 from .base_root import Release
 from .campaign import LONG, Results, far
+from .hostile import ATTACKS
 from .installed import install, put_package
-from .machine import MACHINE_ADDRESS, Machine, Process, boot, wait_until
+from .machine import INTERFACE, MACHINE_ADDRESS, Machine, Process, boot, wait_until
 from .network import greeted
 from .workshop import Workshop
 
@@ -29,6 +30,7 @@ DROPIN = "/run/systemd/system/{}.d/{}.conf"
 # Room for all that a campaign records: what journald deletes for want of it would seem lost.
 ROOM = "[Journal]\nSystemMaxUse=6G\nSystemKeepFree=1M\nSystemMaxFileSize=1G\nRuntimeMaxUse=2G\n"
 MIB = 1024 * 1024
+HOSTILE_ADDRESS = "192.168.150.3"
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +55,7 @@ def make_room(machine: Machine) -> None:
 def installed(machine: Machine) -> Machine:
     install(machine)
     make_room(machine)
+    machine.client.run("ip", "address", "add", f"{HOSTILE_ADDRESS}/24", "dev", INTERFACE)
     return machine
 
 
@@ -102,7 +105,9 @@ def crowd(machine: Machine, run: str, clients: int = 40, depth: int = 16) -> Ite
 
 
 def kill(machine: Machine, unit: str, signal: str = "KILL") -> None:
-    machine.run("systemctl", "kill", f"--signal={signal}", "--kill-whom=main", unit)
+    """Send a unit's main process a signal, as soon as it has one."""
+    command = ("systemctl", "kill", f"--signal={signal}", "--kill-whom=main", unit)
+    wait_until(f"{unit} runs", lambda: machine.run(*command, check=False).returncode == 0)
 
 
 def restarts(machine: Machine) -> int:
@@ -143,7 +148,7 @@ def await_greetings(prober: Process, count: int) -> float:
 def probed(prober: Process, longest: float = 0.0) -> str:
     """End a prober; return what it has found, for the table."""
     output, _ = prober.communicate(timeout=90)
-    longest = max(longest, *map(float, output.split()))
+    longest = max([longest, *map(float, output.split())])
     return f"new clients greeted within {longest * 1000:.0f} ms"
 
 
@@ -206,7 +211,7 @@ def test_ackd_killed_restarted_reloaded_and_upgraded_at_random(
     ("campaign", "times", "fault"),
     [
         ("journald killed", far(50, 8), ("kill", "--signal=KILL", "systemd-journald.service")),
-        ("journald restarted", far(20, 2), ("restart", "systemd-journald.service")),
+        ("journald restarted", far(5, 2), ("restart", "systemd-journald.service")),
         ("journald's sockets restarted", far(10, 2), ("restart", "systemd-journald.socket")),
     ],
 )
@@ -347,8 +352,8 @@ def test_memory_runs_out(served: Machine, run: str, results: Results) -> None:
         before = restarts(served)
         with (
             crowd(served, run, clients=200, depth=64) as clients,
-            beside(served, "hostile", "never_reading") as unread,
-            beside(served, "hostile", "random_bytes") as noise,
+            beside(served, "hostile", HOSTILE_ADDRESS, "never_reading") as unread,
+            beside(served, "hostile", HOSTILE_ADDRESS, "random_bytes") as noise,
         ):
             clients.await_acks(far(200_000, 20_000))
             account = clients.stop()
@@ -442,16 +447,13 @@ def test_no_payload_forges_anything(served: Machine) -> None:
         assert {name: entry[name] for name in entry.fields.keys() - own} == expected
 
 
-@pytest.mark.parametrize(
-    "attack",
-    ["random_bytes", "endless_line", "never_reading", "byte_by_byte", "idle_crowd", "resets"],
-)
+@pytest.mark.parametrize("attack", ATTACKS)
 def test_hostile_clients_cost_only_themselves(
     served: Machine, run: str, results: Results, attack: str
 ) -> None:
     before, idle = restarts(served), resident(served)
     with ExitStack() as at_work:
-        attacker = at_work.enter_context(beside(served, "hostile", attack))
+        attacker = at_work.enter_context(beside(served, "hostile", HOSTILE_ADDRESS, attack))
         clients = at_work.enter_context(load(served, run, clients=4, depth=1))
         clients.await_acks(far(20_000, 2_000))
         account = clients.stop()
