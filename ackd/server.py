@@ -36,8 +36,8 @@ TURNED_AWAY = 256
 INTRODUCTIONS, REFUSALS = 100, 1
 # Clients whose connections, or refusals, are counted one by one: some 3 MB, if there are so many.
 CLIENTS, REFUSED_CLIENTS = 16384, 1024
-# Payloads that are recorded in one round of all that wait, some 30 ms, and what one of them may read
-# at least: 4,096 hold 8 MiB then.
+# Payloads that are recorded in one round of all that wait, some 30 ms; and bytes that each of them
+# may read at least: 4,096 hold 8 MiB then.
 ROUND, LEAST_CHUNK = 1024, 2048
 # Seconds of silence after which a client has been heard to the end in a drain, and for all of it.
 DRAIN_SILENCE, DRAIN = 0.1, 2.0
