@@ -38,13 +38,16 @@ class Timeouts:
     """Seconds for each kind of waiting; inf is for ever."""
 
     idle: float
+    unread: float
     journal: float = inf
     linger: float = 2.0
 
     def of(self, wait: Wait) -> float:
         """Return how long a connection may wait so."""
-        if wait is Wait.READ or wait is Wait.WRITE:
+        if wait is Wait.READ:
             return self.idle
+        if wait is Wait.WRITE:
+            return self.unread
         if wait is Wait.JOURNAL:
             return self.journal
         return self.linger if wait is Wait.LINGER else inf

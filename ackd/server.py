@@ -74,7 +74,7 @@ class Server:
 
     def __init__(self, config: Config, listeners: Listeners, recorder: Recorder) -> None:
         self._selector = selectors.DefaultSelector()
-        self._timeouts = Timeouts(idle=inf)
+        self._timeouts = Timeouts(idle=inf, unread=inf)
         self._around = Surroundings(
             recorder,
             self._timeouts,
@@ -131,7 +131,7 @@ class Server:
         self._around.debug = config.debug
         self._admission.configure(config)
         self._turns.journal_wait = config.journal_wait
-        self._timeouts.idle = config.idle_timeout or inf
+        self._timeouts.idle = self._timeouts.unread = config.idle_timeout or inf
         for connection in self._connections.values():
             connection.protocol.configure(config.max_payload, self._ack)
             self._wait_anew(connection)
@@ -181,12 +181,13 @@ class Server:
         """Let nobody in any more, finish with those who are inside, and end `run`.
 
         What has arrived is recorded and acknowledged; a client has been heard to the end when it
-        is silent for a moment. Takes a few seconds at most, whatever clients do.
+        is silent for a moment, and has longer to read its replies. Takes a few seconds at most,
+        whatever clients do.
         """
         self._keep = 0
         self._drain_until = monotonic() + DRAIN
         self._around.draining = True
-        self._timeouts.idle = DRAIN_SILENCE
+        self._timeouts.idle, self._timeouts.unread = DRAIN_SILENCE, DRAIN
         self._acceptor.change({})
         for connection in self._connections.values():
             self._wait_anew(connection)

@@ -559,6 +559,23 @@ def test_a_stop_finishes_what_was_received_and_ends_well(start: StartDaemon) -> 
     assert all(e["MESSAGE_ID"] != Kind.PAYLOAD.value.encode() for e in ackd.journal.waiting())
 
 
+def test_a_stop_leaves_a_client_time_to_read_its_replies(start: StartDaemon) -> None:
+    ack = b"x" * 4000
+    ackd = start(f"ack: {ack.decode()}\n")
+    connection = socket.socket()
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+    connection.connect(("127.0.0.1", ackd.port))
+    with Peer.over(connection) as slow, ackd.peer() as idle:
+        slow.expect(GREETING)
+        slow.send(b"hello\n" * 2000)
+        ackd.journal.payloads(200)  # whose acks are more than the kernel keeps for a client
+        ackd.signal(signal.SIGTERM)
+        idle.expect_end()  # a silent one has been heard to the end by now
+        slow.expect((ack + b"\n") * 2000)
+        slow.expect_end()
+    assert ackd.wait() == 0
+
+
 @pytest.mark.parametrize("hold", [False, True])
 def test_a_stop_ends_whatever_clients_and_the_journal_do(start: StartDaemon, hold: bool) -> None:
     ackd = start()
