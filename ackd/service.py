@@ -153,7 +153,7 @@ class Service:
     def _watch_journald(self) -> None:
         if isinstance(self._recorder.sink, JournalSocket):
             vigil = Vigil(self._recorder, self._recorder.sink)
-            self._server.watch(vigil, vigil.on_end)
+            self._server.watch(vigil, vigil.on_event)
             self._server.add_chore(vigil)
 
     def _stop(self) -> None:

@@ -23,8 +23,8 @@ class Tail:
 
     def __init__(self) -> None:
         self.sent = 0  # records, from the start
+        self.size = 0  # bytes of those that are kept
         self._records: deque[bytes] = deque()
-        self._bytes = 0
         self._look_at = _LOOK_AT
         # (records sent, bytes unread) at a time after which journald was alive still, and now.
         self._proven = self._latest = (0, 0)
@@ -42,7 +42,7 @@ class Tail:
     def append(self, record: bytes) -> None:
         """Keep a record that the queue has taken."""
         self._records.append(record)
-        self._bytes += len(record)
+        self.size += len(record)
         self.sent += 1
 
     def look(self, unread: int) -> None:
@@ -50,9 +50,9 @@ class Tail:
         self._proven, self._latest = self._latest, (self.sent, unread)
         if self._proven == (self.sent, 0) and self.marked:
             self._drop(self.sent)
-        elif self._bytes > self._look_at:
+        elif self.size > self._look_at:
             self._drop(self._read(self._proven) - 1)
-            self._look_at = max(_LOOK_AT, 2 * self._bytes)
+            self._look_at = max(_LOOK_AT, 2 * self.size)
 
     def doubtful(self, unread: int) -> list[bytes]:
         """Return the records that are lost or may be, now that journald has gone, and forget them.
@@ -81,4 +81,4 @@ class Tail:
     def _drop(self, end: int) -> None:
         """Forget the records before number `end`, counted from 0."""
         for _ in range(end - (self.sent - len(self._records))):
-            self._bytes -= len(self._records.popleft())
+            self.size -= len(self._records.popleft())

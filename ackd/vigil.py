@@ -10,6 +10,10 @@ from ackd.recorder import Recorder
 
 # Seconds without a record after which the last one is made sure of, at least.
 QUIET = 0.25
+# Seconds between attempts to meet a successor: what it reads before is recorded again.
+_AGAIN = 0.01
+# Bytes of records from which on nothing is expected of a successor any more.
+_TOO_MUCH = 8 * 1024 * 1024
 
 
 class Vigil:
@@ -17,8 +21,9 @@ class Vigil:
 
     journald keeps streams over its restarts only once they have said who they are, so this one,
     on which nothing is said, breaks when journald ends, for whatever reason. As long as it has not
-    broken, all that has been read has been read by one journald. journald shuts its writing side,
-    so the stream is readable all the time; only its breaking is watched, in an epoll of its own.
+    broken, all that has been read has been read by one journald. When that has ended, another
+    connection waits for the next one, who shuts its own direction of it when it accepts: what is
+    read before that can have been read by one that was gone again at once.
     """
 
     def __init__(self, recorder: Recorder, sink: JournalSocket) -> None:
@@ -26,18 +31,19 @@ class Vigil:
         self._sink = sink
         self._path = os.path.join(os.path.dirname(sink.path), "stdout")
         self._stream: socket.socket | None = None
-        self._breaking = select.epoll()
+        self._events = select.epoll()
+        self._awaited = False  # whether a successor has not accepted yet
         self._sent = 0
         self._check_at = inf
         self._open()
 
     def fileno(self) -> int:
-        """Return the descriptor that is readable when journald has ended."""
-        return self._breaking.fileno()
+        """Return the descriptor that is readable when journald has accepted, or ended."""
+        return self._events.fileno()
 
     def close(self) -> None:
         """Give the descriptors back."""
-        self._breaking.close()
+        self._events.close()
         self._hang_up()
 
     def next(self) -> float:
@@ -46,21 +52,44 @@ class Vigil:
 
     def attend(self, now: float) -> None:
         """Note what journald has read; to be called each time that the loop has gone round."""
-        if not self._sink.tail.settled:
+        tail = self._sink.tail
+        if not tail.settled and (not self._awaited or tail.size > _TOO_MUCH):
             self._sink.look()
-        if self._sink.tail.settled:
+        if tail.settled:
             self._check_at = inf
         elif self._check_at == inf:
-            self._check_at = now + QUIET
+            self._check_at = now + self._interval
         elif now >= self._check_at:
-            self._check_at = now + QUIET
+            self._check_at = now + self._interval
             self._check()
 
-    def on_end(self) -> None:
-        """Record again what a journald that has ended may have lost."""
+    @property
+    def _interval(self) -> float:
+        return _AGAIN if self._awaited and not self._stream else QUIET
+
+    def on_event(self) -> None:
+        """Record again what a journald that has ended may have lost; then wait for the next one."""
+        for _, events in self._events.poll(0):
+            if events & (select.EPOLLHUP | select.EPOLLERR):
+                self._on_end()
+            else:
+                self._on_accepted()
+
+    def _on_end(self) -> None:
         self._hang_up()
         self._recorder.repeat()
-        self._open()
+        if not self._awaited:
+            self._awaited = True
+            self._open()
+        # Otherwise it takes no streams, or its sockets have gone: a moment later.
+        self._check_at = inf
+
+    def _on_accepted(self) -> None:
+        if self._stream:
+            self._events.modify(self._stream, 0)  # EPOLLHUP comes unasked
+        if self._awaited:
+            self._awaited = False
+            self._recorder.repeat()
 
     def _check(self) -> None:
         tail = self._sink.tail
@@ -78,7 +107,7 @@ class Vigil:
             stream.close()
         else:
             self._stream = stream
-            self._breaking.register(stream, 0)  # EPOLLHUP comes unasked
+            self._events.register(stream, select.EPOLLIN)
 
     def _hang_up(self) -> None:
         if self._stream:

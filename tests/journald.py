@@ -24,6 +24,15 @@ class Journald(LogDaemon):
                 stream.shutdown(socket.SHUT_WR)
                 self._streams.append(stream)
 
+    def refuse(self) -> int:
+        """Take no stream, as when there are too many; return how many there would have been."""
+        count = len(self._streams)
+        self.begin()
+        refused, self._streams = self._streams[count:], self._streams[:count]
+        for stream in refused:
+            stream.close()
+        return len(refused)
+
     def end(self) -> None:
         """End, killed or not; what is in the queue is there for the next one."""
         for stream in self._streams:
