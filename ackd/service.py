@@ -7,6 +7,7 @@ import signal
 import socket
 from collections.abc import Callable
 from dataclasses import asdict
+from time import monotonic
 
 from ackd import systemd
 from ackd.config import DEFAULT_BIND, Config, ConfigError
@@ -63,9 +64,10 @@ class Service:
         self._watch_journald()
         self._take_over()
         if systemd.listens(os.environ):
-            self._server.add_chore(
-                systemd.Supervision(os.environ, self._describe, self._serves_well)
-            )
+            supervision = systemd.Supervision(os.environ, self._describe, self._serves_well)
+            # The first to be told, and not when the first client comes.
+            supervision.attend(monotonic())
+            self._server.add_chore(supervision)
         ready()
         self._server.run()
         self._end()

@@ -28,12 +28,14 @@ class Daemon:
         options: tuple[str, ...] = (),
         prepare: Callable[[], None] | None = None,
         managed: bool = False,
+        watchdog: bool = True,
         command: tuple[str, ...] = COMMAND,
     ) -> None:
         self.config = directory / "ackd.yaml"
         self.journal = JournalSocket(directory / "journal")
         self.manager = ManagerSocket(directory / "manager")
-        manager = {"NOTIFY_SOCKET": str(self.manager.path), "WATCHDOG_USEC": "2000000"}
+        manager = {"NOTIFY_SOCKET": str(self.manager.path)}
+        manager |= {"WATCHDOG_USEC": "2000000"} if watchdog else {}
         self.configure(settings)
         where = ("--config", str(self.config), "--journal", str(self.journal.path))
         self.process = subprocess.Popen(

@@ -682,6 +682,10 @@ def test_a_bad_reload_changes_nothing_and_says_why(start: StartDaemon) -> None:
 # The service manager
 
 
+def test_the_service_manager_is_told_without_a_watchdog_or_a_client(start: StartDaemon) -> None:
+    assert start(managed=True, watchdog=False).manager.wait_for("READY=1")
+
+
 def test_the_manager_is_told_when_clients_are_served_and_how_things_stand(
     start: StartDaemon,
 ) -> None:
