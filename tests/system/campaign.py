@@ -20,7 +20,9 @@ _HEAD = """\
 # What the campaigns found
 
 Written by `make campaign`; run it to see for yourself. Each line is one campaign on one booted
-Debian system: {versions}.
+Debian system:
+
+{versions}
 
 What clients have counted, beside what is in the journal afterwards. *Unknown* is what was sent and
 has no reply, since the connection was lost or ackd killed. *Missing* are acknowledged payloads that
@@ -64,7 +66,7 @@ class Results:
 
     def write(self) -> None:
         """Write the table."""
-        versions = "; ".join(self.versions.values())
+        versions = "\n".join(f"- {version}" for version in sorted(self.versions.values()))
         RESULTS.write_text(_HEAD.format(versions=versions) + "\n".join(sorted(self.rows)) + "\n")
 
 
@@ -74,6 +76,6 @@ def _versions(machine: Machine) -> str:
 
     systemd = ask("systemctl --version | awk 'NR == 1 { print $2 }'")
     return (
-        f"{machine.release.value} (systemd {systemd}, {ask('python3 --version')},"
-        f" Linux {ask('uname -r')})"
+        f"{machine.release.value}: systemd {systemd}, {ask('python3 --version')},"
+        f" Linux {ask('uname -r')}, {os.cpu_count()} processors"
     )
