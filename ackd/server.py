@@ -126,6 +126,7 @@ class Server:
         self._greeting = greeting_line(config.greeting.encode())
         self._ack = config.ack.encode()
         self._around.debug = config.debug
+        self._around.recorder.recording = config.record
         self._admission.configure(config)
         self._turns.journal_wait = config.journal_wait
         self._timeouts.idle = config.idle_timeout or inf
