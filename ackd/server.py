@@ -21,7 +21,7 @@ from ackd.counters import Counters
 from ackd.deadlines import Deadlines
 from ackd.handover import Snapshot
 from ackd.listener import Listeners
-from ackd.protocol import ServerProtocol, greeting_line
+from ackd.protocol import ServerProtocol, ack_line, greeting_line
 from ackd.quota import Quota
 from ackd.recorder import Recorder
 from ackd.records import Origin, Reason
@@ -124,7 +124,7 @@ class Server:
         """Go on with other settings and listeners; clients who are inside stay."""
         self._config = config
         self._greeting = greeting_line(config.greeting.encode())
-        self._ack = config.ack.encode()
+        self._ack = ack_line(config.ack.encode())
         self._around.debug = config.debug
         self._around.recorder.recording = config.record
         self._admission.configure(config)
