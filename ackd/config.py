@@ -5,6 +5,7 @@ import ipaddress
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from enum import Enum
 from reprlib import Repr
 from typing import Any, TypeAlias, TypeVar
 
@@ -20,6 +21,14 @@ Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 T = TypeVar("T")
 
 
+class Recording(Enum):
+    """Which payloads are recorded, and in how many records."""
+
+    EACH = "each"
+    BATCH = "batch"
+    NONE = "none"
+
+
 @dataclass(frozen=True, slots=True)
 class Config:
     """All settings, each as etc/ackd.yaml explains it. Times are in seconds, sizes in bytes."""
@@ -29,6 +38,7 @@ class Config:
     allow: tuple[Network, ...] = ()
     greeting: str = "Connect"
     ack: str = "thank you client, you data is Received success"
+    record: Recording = Recording.EACH
     max_payload: int = 65536
     max_connections: int = 4096
     max_connections_per_client: int | None = 1024
@@ -258,6 +268,14 @@ def _ack(value: object) -> str:
     return text
 
 
+def _recording(value: object) -> Recording:
+    try:
+        return Recording(value)
+    except ValueError:
+        known = ", ".join(recording.value for recording in Recording)
+        raise BadValueError(f"{_shown(value)} is none of these: {known}") from None
+
+
 def _one_or_list(check_item: Callable[[object], T]) -> Callable[[object], tuple[T, ...]]:
     def check_list(value: object) -> tuple[T, ...]:
         if not isinstance(value, list):
@@ -326,6 +344,7 @@ _CHECKS: dict[str, Callable[[object], Any]] = {
     "allow": _one_or_list(_network),
     "greeting": _one_line,
     "ack": _ack,
+    "record": _recording,
     "max_payload": _whole_number(1, 131072),
     "max_connections": _whole_number(1, 1_000_000),
     "max_connections_per_client": _or_none(_whole_number(1, 1_000_000)),

@@ -176,7 +176,7 @@ class Connection:
 
     def on_readable(self) -> None:
         """Read once: record the payloads, then acknowledge what was recorded."""
-        if self._around.recorder.blocked:
+        if self._around.recorder.holds_up:
             self._await(Wait.JOURNAL)
             return
         self._receive()

@@ -19,6 +19,11 @@ def greeting_line(greeting: bytes) -> bytes:
     return greeting + b"\n" if greeting else b""
 
 
+def ack_line(ack: bytes) -> bytes:
+    """Return what acknowledges one payload."""
+    return ack + b"\n"
+
+
 def turn_away(reason: str) -> bytes:
     """Return what a client that is not served gets in the place of the greeting."""
     return TURNED_AWAY + b": " + reason.encode() + b"\n"
@@ -42,6 +47,12 @@ class ProtocolState:
     received: int
     acknowledged: int
     refused: int
+
+
+# Shared by all clients for whom it is so, as for most it is most of the time: a list has 56 bytes.
+# Nothing is ever put into these.
+_NO_PAYLOADS: list[bytes] = []
+_NO_REFUSALS: list[tuple[int, bytes]] = []
 
 
 class ServerProtocol:
@@ -70,21 +81,22 @@ class ServerProtocol:
     )
 
     def __init__(self, max_payload: int, ack: bytes) -> None:
-        self.payloads: list[bytes] = []
+        self.payloads: list[bytes] = _NO_PAYLOADS
         self.received = 0  # bytes
         self.acknowledged = 0
         self.refused = 0
         self._answered = 0  # payloads that have left the list, one way or the other
         self._unsplit = b""
-        self._partial = bytearray()
+        self._partial: bytes | bytearray = b""
         self._skipping = False
-        self._refusals: list[tuple[int, bytes]] = []  # (payloads that come before it, reply)
+        # (payloads that come before it, reply)
+        self._refusals: list[tuple[int, bytes]] = _NO_REFUSALS
         self.configure(max_payload, ack)
 
     def configure(self, max_payload: int, ack: bytes) -> None:
-        """Set the longest payload (bytes) and the ack (without its LF) from now on."""
+        """Set the longest payload (bytes) and the ack (with its LF) from now on."""
         self.max_payload = max_payload
-        self._ack = ack + b"\n"
+        self._ack = ack
 
     def state(self) -> ProtocolState:
         """Return what another one needs to go on from here."""
@@ -101,11 +113,11 @@ class ServerProtocol:
 
     def restore(self, state: ProtocolState) -> None:
         """Go on from what another one has left."""
-        self._partial[:] = state.partial
+        self._partial = bytearray(state.partial)
         self._skipping = state.skipping
-        self.payloads[:] = state.payloads
+        self.payloads = list(state.payloads)
         self._answered = 0
-        self._refusals[:] = state.refusals
+        self._refusals = list(state.refusals)
         self.received = state.received
         self.acknowledged = state.acknowledged
         self.refused = state.refused
@@ -141,8 +153,8 @@ class ServerProtocol:
         """Take the end of the client's sending; an unterminated rest is a payload too."""
         self._split_all()
         if self._partial:
-            self._take(bytes(self._partial))
-            self._partial.clear()
+            self._append(bytes(self._partial))
+            self._partial = b""
         return self.payloads
 
     def acknowledge(self, count: int) -> bytes:
@@ -163,50 +175,73 @@ class ServerProtocol:
     def _split(self, data: bytes, most: int) -> None:
         lines = data.split(b"\n", most)
         rest = lines.pop()
+        cut = len(lines) == most
         if lines:
-            cut = len(lines) == most
+            self._take_all(lines, len(data) <= self.max_payload and b"\r" not in data)
+        self._unsplit = rest if cut else b""
+        if rest and not cut:
+            self._hold(rest)
+
+    def _take_all(self, lines: list[bytes], plain: bool) -> None:
+        """Take lines; `plain` says that none of them is too long, or ends in CR."""
+        if self._partial or self._skipping:
             self._end_partial(lines)
+        if plain:
+            # As a rule: all at once takes 0.1 us for 64 of them, one by one 9.
+            self.payloads = [*self.payloads, *lines] if self.payloads else lines
+        else:
             for line in lines:
-                self._take(line[:-1] if line.endswith(b"\r") else line)
-            if cut:
-                self._unsplit = rest
-                return
-        self._unsplit = b""
-        self._hold(rest)
+                self._take(line)
 
     def _end_partial(self, lines: list[bytes]) -> None:
         """Put the first of `lines` behind what had come of it before, or end a refused line."""
         if self._skipping:
             self._skipping = False
             del lines[0]
-        elif self._partial:
-            lines[0] = bytes(self._partial) + lines[0]
-            self._partial.clear()
+        else:
+            first = bytes(self._partial) + lines.pop(0)
+            self._partial = b""
+            self._take(first)
 
-    def _take(self, payload: bytes) -> None:
-        if len(payload) <= self.max_payload:
+    def _take(self, line: bytes) -> None:
+        self._append(line[:-1] if line.endswith(b"\r") else line)
+
+    def _append(self, payload: bytes) -> None:
+        if len(payload) > self.max_payload:
+            self._refuse_long()
+        elif self.payloads:
             self.payloads.append(payload)
         else:
-            self._refuse_long()
+            self.payloads = [payload]
 
     def _hold(self, rest: bytes) -> None:
         """Keep an unfinished line until its end comes, or until it is certainly too long."""
         if self._skipping:
             return
-        self._partial += rest
+        if self._partial:
+            self._partial += rest
+        else:
+            self._partial = bytearray(rest)
         if len(self._partial) > self.max_payload + 1:  # 1: a CR that would not count
             self._skipping = True
-            self._partial.clear()
+            self._partial = b""
             self._refuse_long()
 
     def _refuse_long(self) -> None:
         self.refused += 1
         reply = _refusal(f"longer than {self.max_payload} bytes")
-        self._refusals.append((self._answered + len(self.payloads), reply))
+        refusal = (self._answered + len(self.payloads), reply)
+        if self._refusals:
+            self._refusals.append(refusal)
+        else:
+            self._refusals = [refusal]
 
     def _answer(self, count: int, reply: bytes) -> bytes:
         """Take `count` payloads off the list; return their replies, refusals in their places."""
-        del self.payloads[:count]
+        if count < len(self.payloads):
+            del self.payloads[:count]
+        else:
+            self.payloads = _NO_PAYLOADS
         self._answered += count
         if not self._refusals:
             return reply * count
@@ -218,7 +253,7 @@ class ServerProtocol:
         for position, refusal in due:
             replies += [reply * (position - start), refusal]
             start = position
-        del self._refusals[: len(due)]
+        self._refusals = self._refusals[len(due) :] or _NO_REFUSALS
         return b"".join([*replies, reply * (self._answered - start)])
 
 

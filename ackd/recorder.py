@@ -2,14 +2,19 @@
 
 import logging
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from itertools import islice
 from typing import Protocol
 
+from ackd.config import Recording
 from ackd.records import Kind, Origin, Priority, Record
 
-# How many payloads one connection may have recorded before the others have their turn: one read
-# can hold 65,536 empty ones.
+# How many records one connection may have written before the others have their turn: one read can
+# hold 65,536 empty payloads.
 TURN = 256
+# How many payloads may be acknowledged in one turn if that takes fewer records than payloads: the
+# acks are held as long as the client does not read them. And the bytes that these share at most.
+BATCH, BATCH_BYTES = 1024, 128 * 1024
 # Notes that may wait for a journal that takes none; about 300 bytes each.
 BACKLOG = 4096
 # Characters of a log line: one that no datagram can hold would be first in the backlog for ever.
@@ -51,6 +56,14 @@ class Format(Protocol):
     def payload(self, origin: bytes, sequence: int, payload: bytes, /) -> bytes:
         """Return the record of one payload."""
 
+    def batches(
+        self, origin: bytes, sequence: int, payloads: list[bytes], room: int, /
+    ) -> Iterator[tuple[int, bytes]]:
+        """Yield records that share payloads out among them, and how many of them each has.
+
+        A record that has more than one payload has no more than `room` bytes.
+        """
+
     def record(self, record: Record, /) -> bytes:
         """Return any other record."""
 
@@ -68,10 +81,17 @@ class Recorder:
 
     def __init__(self, sink: Sink, form: Format) -> None:
         self.sink = sink
+        self.recording = Recording.EACH
         self.blocked = not sink.reachable
+        self._room = min(BATCH_BYTES, sink.capacity)
         self._format = form
         self._backlog: deque[bytes] = deque()
         self._left_out = 0
+
+    @property
+    def holds_up(self) -> bool:
+        """Whether payloads must wait."""
+        return self.blocked and self.recording is not Recording.NONE
 
     def origin(self, origin: Origin) -> bytes:
         """Return the connection's part of its payload records, made once."""
@@ -82,9 +102,13 @@ class Recorder:
         return self._format.longest(payload)
 
     def write(self, origin: bytes, sequence: int, payloads: list[bytes]) -> int:
-        """Record payloads, the first as number `sequence`; return how many were taken."""
+        """Record payloads, the first as number `sequence`; return how many may be acknowledged."""
+        if self.recording is Recording.NONE:
+            return min(len(payloads), BATCH)
         if self.blocked:
             return 0
+        if self.recording is Recording.BATCH and len(payloads) > 1:
+            return self._write_batches(origin, sequence, payloads[:BATCH])
         put, form = self.sink.put, self._format.payload
         turn = payloads[:TURN]
         for taken, payload in enumerate(turn):
@@ -92,6 +116,17 @@ class Recorder:
                 self.blocked = True
                 return taken
         return len(turn)
+
+    def _write_batches(self, origin: bytes, sequence: int, payloads: list[bytes]) -> int:
+        """Record payloads that came together in as few records as can be."""
+        batches = self._format.batches(origin, sequence, payloads, self._room)
+        taken = 0
+        for count, record in islice(batches, TURN):
+            if not self.sink.put(record):
+                self.blocked = True
+                break
+            taken += count
+        return taken
 
     def note(self, record: Record) -> None:
         """Record anything else, now or when the sink takes records again."""

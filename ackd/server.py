@@ -2,7 +2,7 @@
 
 import contextlib
 import itertools
-import secrets
+import os
 import selectors
 import socket
 from collections import deque
@@ -15,15 +15,15 @@ from typing import Any, Protocol
 
 from ackd.acceptor import Acceptor
 from ackd.admission import Admission
-from ackd.config import Config
+from ackd.config import Config, Recording
 from ackd.connection import CHUNK, TURN, Connection, Surroundings, Timeouts, Wait, attempt
 from ackd.counters import Counters
 from ackd.deadlines import Deadlines
 from ackd.handover import Snapshot
 from ackd.listener import Listeners
-from ackd.protocol import ServerProtocol, greeting_line
+from ackd.protocol import ServerProtocol, ack_line, greeting_line
 from ackd.quota import Quota
-from ackd.recorder import Recorder
+from ackd.recorder import BATCH, Recorder
 from ackd.records import Origin, Reason
 from ackd.turns import Turns
 
@@ -39,6 +39,8 @@ CLIENTS, REFUSED_CLIENTS = 16384, 1024
 # Payloads that are recorded in one round of all that wait, some 30 ms; and bytes that each of them
 # may read at least: 4,096 hold 8 MiB then.
 ROUND, LEAST_CHUNK = 1024, 2048
+# Where payloads share a record, or have none, so many are as cheap as one.
+LEAST_BATCH = 64
 # Seconds of silence after which a client has been heard to the end in a drain, and for all of it.
 DRAIN_SILENCE, DRAIN = 0.1, 2.0
 
@@ -94,7 +96,7 @@ class Server:
         self._keep = -1  # the end has come when there are no more connections than this
         self._drain_until = inf
         # Numbers alone would begin anew with each start.
-        self._run = secrets.token_hex(8)
+        self._run = os.urandom(8).hex()
         self._numbers = itertools.count(1)
         self.configure(config, listeners)
 
@@ -127,8 +129,10 @@ class Server:
         """Go on with other settings and listeners; clients who are inside stay."""
         self._config = config
         self._greeting = greeting_line(config.greeting.encode())
-        self._ack = config.ack.encode()
+        self._ack = ack_line(config.ack.encode())
         self._around.debug = config.debug
+        self._around.recorder.recording = config.record
+        self._share()
         self._admission.configure(config)
         self._turns.journal_wait = config.journal_wait
         self._timeouts.idle = self._timeouts.unread = config.idle_timeout or inf
@@ -302,7 +306,9 @@ class Server:
     def _share(self) -> None:
         """Let each have less at a time the more there are, in time as in memory."""
         waiting = len(self._turns) or 1
-        self._around.turn = max(1, min(TURN, ROUND // waiting))
+        each = self._around.recorder.recording is Recording.EACH
+        least, most = (1, TURN) if each else (LEAST_BATCH, BATCH)
+        self._around.turn = max(least, min(most, ROUND // waiting))
         self._around.chunk = max(LEAST_CHUNK, CHUNK // waiting)
 
     def _register(self, connection: Connection, events: int, handler: Callable[[], None]) -> None:

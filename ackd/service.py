@@ -10,7 +10,7 @@ from dataclasses import asdict
 from time import monotonic
 
 from ackd import systemd
-from ackd.config import DEFAULT_BIND, Config, ConfigError
+from ackd.config import DEFAULT_BIND, Config, ConfigError, Recording
 from ackd.connection import cookie
 from ackd.control import Control
 from ackd.inheritance import Inheritance, bequeath, by_cookie, claim, drop, keep
@@ -102,6 +102,8 @@ class Service:
         drop(key for key in before if key not in listeners)
         self._server.configure(config, listeners)
         self._tell_listening()
+        if config.record is Recording.NONE:
+            log.warning("record: none: payloads are acknowledged, but not recorded")
 
     def _tell_listening(self) -> None:
         where = " and ".join(map(name, self._server.listeners.values()))

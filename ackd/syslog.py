@@ -2,6 +2,7 @@
 
 import os
 import time
+from collections.abc import Iterator
 
 from ackd.printable import printable
 from ackd.records import Origin, Priority, Record
@@ -21,6 +22,13 @@ class SyslogFormat:
         """Return the line of one payload."""
         text = f"{origin.decode()} #{sequence} Buffer: {printable(payload)}"
         return _line(Priority.INFO, text)
+
+    def batches(
+        self, origin: bytes, sequence: int, payloads: list[bytes], _room: int
+    ) -> Iterator[tuple[int, bytes]]:
+        """Yield the line of each payload: a line has one."""
+        for number, payload in enumerate(payloads, sequence):
+            yield 1, self.payload(origin, number, payload)
 
     def longest(self, payload: int) -> int:
         """Return the bytes that the record of a payload of so many bytes has at most."""

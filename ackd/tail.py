@@ -22,12 +22,17 @@ class Tail:
     """
 
     def __init__(self) -> None:
-        self.sent = 0  # records, from the start
         self.size = 0  # bytes of those that are kept
         self._records: deque[bytes] = deque()
+        self._dropped = 0
         self._look_at = _LOOK_AT
         # (records sent, bytes unread) at a time after which journald was alive still, and now.
         self._proven = self._latest = (0, 0)
+
+    @property
+    def sent(self) -> int:
+        """How many records have been sent from the start."""
+        return self._dropped + len(self._records)
 
     @property
     def settled(self) -> bool:
@@ -43,7 +48,6 @@ class Tail:
         """Keep a record that the queue has taken."""
         self._records.append(record)
         self.size += len(record)
-        self.sent += 1
 
     def look(self, unread: int) -> None:
         """Note that so many bytes are unread; journald must have been alive since the last call."""
@@ -60,7 +64,7 @@ class Tail:
         Those are what it has read since it was certainly alive, or what was in its queue if that
         has gone as well, and the one that it may have had in hand before.
         """
-        start = self.sent - len(self._records)
+        start = self._dropped
         first, end = self._read(self._proven) - 1, self._read((self.sent, unread))
         records = list(islice(self._records, max(0, first - start), end - start))
         self._drop(end)
@@ -80,5 +84,6 @@ class Tail:
 
     def _drop(self, end: int) -> None:
         """Forget the records before number `end`, counted from 0."""
-        for _ in range(end - (self.sent - len(self._records))):
+        while self._dropped < end:
             self.size -= len(self._records.popleft())
+            self._dropped += 1

@@ -4,6 +4,7 @@ import contextlib
 import os
 import stat
 import sys
+from collections.abc import Iterator
 from datetime import datetime
 
 from ackd.printable import printable
@@ -33,6 +34,13 @@ class TerminalFormat:
         """Return the line of one payload."""
         text = f"Buffer: {self._painted(_BOLD, printable(payload))}"
         return self._line(f"{origin.decode()} #{sequence}", text)
+
+    def batches(
+        self, origin: bytes, sequence: int, payloads: list[bytes], _room: int
+    ) -> Iterator[tuple[int, bytes]]:
+        """Yield the line of each payload: a line has one."""
+        for number, payload in enumerate(payloads, sequence):
+            yield 1, self.payload(origin, number, payload)
 
     def longest(self, payload: int) -> int:
         """Return the bytes that the record of a payload of so many bytes has at most."""

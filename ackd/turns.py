@@ -46,7 +46,8 @@ class Turns:
     def trouble(self) -> str:
         """What is wrong with the journal, in words; empty if nothing is."""
         why = self._recorder.sink.why
-        return f"the journal can't be reached, payloads wait: {why}" if self._lost else ""
+        what = "payloads" if self._recorder.holds_up else "records"
+        return f"the journal can't be reached, {what} wait: {why}" if self._lost else ""
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -61,7 +62,7 @@ class Turns:
 
     def next(self) -> float:
         """Return when `attend` must be called at the latest, in seconds of time.monotonic()."""
-        if self._waiting and not self._recorder.blocked:
+        if self._waiting and not self._recorder.holds_up:
             return -inf
         return self._retry_at
 
@@ -112,7 +113,7 @@ class Turns:
 
     def _give_turns(self) -> None:
         for _ in range(min(len(self._waiting), ROUND)):
-            if self._recorder.blocked:
+            if self._recorder.holds_up:
                 return
             connection, _ = self._waiting.popitem(last=False)
             attempt(connection, connection.record)

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
+from ackd.journal import payloads_of
 from ackd.records import Kind
 
 Entry = dict[str, bytes]
@@ -80,9 +81,11 @@ class JournalSocket:
 
     def payloads(self, count: int) -> list[bytes]:
         """Wait for so many payloads and return them in the order of their records."""
-        messages = [self.next(Kind.PAYLOAD)["MESSAGE"] for _ in range(count)]
-        assert all(message.startswith(b"Buffer: ") for message in messages)
-        return [message.removeprefix(b"Buffer: ") for message in messages]
+        payloads: list[bytes] = []
+        while len(payloads) < count:
+            payloads += [payload for _, payload in payloads_of(self.next(Kind.PAYLOAD))]
+        assert len(payloads) == count
+        return payloads
 
     def waiting(self) -> list[Entry]:
         """Return what has come and was not asked for, without waiting."""

@@ -21,7 +21,7 @@ from ackd.config import Config
 from ackd.connection import cookie
 from ackd.handover import HandoverError, State, dump, load
 from ackd.inheritance import by_cookie
-from ackd.journal import JournalFormat
+from ackd.journal import JournalFormat, payloads_of
 from ackd.listener import Listeners, listen
 from ackd.recorder import Recorder, RecordHandler
 from ackd.records import Kind, Reason
@@ -324,13 +324,14 @@ class Client:
 
     def _on_payload(self, entry: Entry) -> None:
         assert entry["ACKD_CONNECTION"] == self._connection
-        payload = entry["MESSAGE"].removeprefix(b"Buffer: ")
-        assert int(entry["ACKD_BYTES"]) == len(payload)
-        assert int(entry["ACKD_SEQUENCE"]) == len(self.stored) + 1
-        assert payload in self.lines[self._searched :], "stored, but not sent so"
-        self._searched = self.lines.index(payload, self._searched) + 1
         assert self._visible_acks() <= len(self.stored), "acknowledged before it was stored"
-        self.stored.append(payload)
+        payloads = payloads_of(entry)
+        assert int(entry["ACKD_BYTES"]) == sum(len(payload) for _, payload in payloads)
+        for number, payload in payloads:
+            assert number == len(self.stored) + 1
+            assert payload in self.lines[self._searched :], "stored, but not sent so"
+            self._searched = self.lines.index(payload, self._searched) + 1
+            self.stored.append(payload)
 
     def _on_closed(self, entry: Entry) -> None:
         self.reason = entry["ACKD_REASON"].decode()

@@ -11,7 +11,7 @@ import yaml
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from ackd.config import BadValueError, Config, ConfigError, check, load, parse
+from ackd.config import BadValueError, Config, ConfigError, Recording, check, load, parse
 
 SHIPPED = Path(__file__).parent.parent / "etc" / "ackd.yaml"
 KEYS = [field.name for field in dataclasses.fields(Config)]
@@ -57,6 +57,9 @@ GOOD = {
     "ack: ok": ("ack", "ok"),
     "ack: ''": ("ack", ""),
     "ack: '2008-01-01'": ("ack", "2008-01-01"),
+    "record: each": ("record", Recording.EACH),
+    "record: batch": ("record", Recording.BATCH),
+    "record: none": ("record", Recording.NONE),
     "max_payload: 1": ("max_payload", 1),
     "max_payload: 131072": ("max_payload", 131072),
     "max_payload: 1_000": ("max_payload", 1000),
@@ -221,6 +224,11 @@ BAD = {
     "idle_timeout: false": "1:15: idle_timeout: False is not a number of seconds",
     "journal_wait: never": "1:15: journal_wait: 'never' is not a number of seconds",
     "journal_wait: -0.1": f"1:15: journal_wait: -0.1 {TIME_LIMIT}",
+    "record: all": "1:9: record: 'all' is none of these: each, batch, none",
+    "record: Each": "1:9: record: 'Each' is none of these: each, batch, none",
+    "record: true": "1:9: record: True is none of these: each, batch, none",
+    "record: [each]": "1:9: record: ['each'] is none of these: each, batch, none",
+    "record:": "1:8: record: None is none of these: each, batch, none",
     "debug: 1": "1:8: debug: 1 is neither true nor false",
     "debug: 'yes'": "1:8: debug: 'yes' is neither true nor false",
     "debug:": "1:7: debug: None is neither true nor false",
@@ -463,7 +471,7 @@ def test_any_bytes_are_a_configuration_or_an_error_that_says_why(text: bytes) ->
     outcome = read(text)
     if isinstance(outcome, Config):
         lists = {"bind": list(outcome.bind), "allow": list(map(str, outcome.allow))}
-        settings = dataclasses.asdict(outcome) | lists
+        settings = dataclasses.asdict(outcome) | lists | {"record": outcome.record.value}
         assert read(yaml.safe_dump(settings).encode()) == outcome
     else:
         assert outcome.problems

@@ -8,7 +8,7 @@ from ackd.connection import Connection, Surroundings, Timeouts, Wait, attempt
 from ackd.counters import Counters
 from ackd.datagram import DatagramSocket
 from ackd.journal import JournalFormat
-from ackd.protocol import ServerProtocol
+from ackd.protocol import ServerProtocol, ack_line
 from ackd.quota import Quota
 from ackd.recorder import Recorder
 from ackd.records import Origin
@@ -28,7 +28,7 @@ def test_a_want_of_memory_is_one_connections_end(tmp_path: Path) -> None:
     with ours, theirs:
         theirs.setblocking(False)
         origin = Origin("192.168.150.2", 40321, "192.168.150.1:10008", "00c0ffee-1")
-        connection = Connection(theirs, origin, ServerProtocol(100, b"ok"), around)
+        connection = Connection(theirs, origin, ServerProtocol(100, ack_line(b"ok")), around)
         ours.send(b"hello\n")
         attempt(connection, connection.on_readable)
         assert ours.recv(100) == b"ok\n"

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from ackd.journal import payloads_of
 from ackd.records import Kind
 from tests.conftest import StartDaemon
 from tests.daemon_process import COMMAND, Daemon
@@ -72,6 +73,63 @@ def test_payloads_sent_in_one_go_are_all_recorded_in_order(start: StartDaemon) -
         peer.send(b"\n".join(payloads) + b"\n")
         peer.expect(ACK * len(payloads))
     assert ackd.journal.payloads(len(payloads)) == payloads
+
+
+def test_payloads_that_arrive_together_can_share_a_record(start: StartDaemon) -> None:
+    ackd = start("record: batch\n")
+    with ackd.peer() as peer:
+        peer.send(b"one\r\n\ntwo\tthree\n")
+        peer.expect(ACK * 3)
+        entry = ackd.journal.next(Kind.PAYLOAD)
+        port = peer.socket.getsockname()[1]
+        peer.send(b"four\nfi\rve\nsix\nseven\n")
+        peer.expect(ACK * 4)
+        further = [payloads_of(ackd.journal.next(Kind.PAYLOAD)) for _ in range(3)]
+    assert entry.pop("ACKD_CONNECTION").endswith(b"-1")
+    assert entry == {
+        "MESSAGE": b"Buffer: one\nBuffer: \nBuffer: two\tthree",
+        "MESSAGE_ID": Kind.PAYLOAD.value.encode(),
+        "PRIORITY": b"6",
+        "SYSLOG_IDENTIFIER": b"ackd",
+        "ACKD_PEER": b"127.0.0.1",
+        "ACKD_PEER_PORT": b"%d" % port,
+        "ACKD_LISTENER": b"127.0.0.1:%d" % ackd.port,
+        "ACKD_SEQUENCE": b"1",
+        "ACKD_COUNT": b"3",
+        "ACKD_BYTES": b"12",
+    }
+    assert further == [[(4, b"four")], [(5, b"fi\rve")], [(6, b"six"), (7, b"seven")]]
+
+
+def test_all_of_many_payloads_that_share_records_are_recorded_in_order(start: StartDaemon) -> None:
+    ackd = start("record: batch\n")
+    payloads = [b"payload %d" % number for number in range(100_000)]
+    with ackd.peer() as peer:
+        peer.send(b"\n".join(payloads) + b"\n")
+        peer.expect(ACK * len(payloads))
+    assert ackd.journal.payloads(len(payloads)) == payloads
+
+
+def test_payloads_can_be_acknowledged_without_a_record(start: StartDaemon) -> None:
+    ackd = start("record: none\n")
+    warning = ackd.journal.wait_for(lambda entry: entry["PRIORITY"] == b"4")
+    assert warning["MESSAGE"] == b"record: none: payloads are acknowledged, but not recorded"
+    with ackd.peer() as peer:
+        peer.send(b"one\ntwo\n")
+        peer.expect(ACK * 2)
+    closed = ackd.journal.next(Kind.CLOSED)
+    assert closed["ACKD_PAYLOADS"] == b"2"
+    assert Kind.PAYLOAD.value.encode() not in [e["MESSAGE_ID"] for e in ackd.journal.waiting()]
+
+
+def test_payloads_without_a_record_do_not_wait_for_the_journal(start: StartDaemon) -> None:
+    ackd = start("record: none\n", managed=True)
+    with ackd.peer() as peer:
+        ackd.journal.close()
+        ackd.signal(signal.SIGUSR1)
+        ackd.manager.wait_for("STATUS=the journal can't be reached, records wait")
+        peer.send(b"".join(b"%d\n" % number for number in range(10_000)))
+        peer.expect(ACK * 10_000)
 
 
 def test_hostile_bytes_stay_inside_the_message(start: StartDaemon) -> None:
@@ -625,6 +683,32 @@ def test_a_reload_takes_the_new_settings_and_keeps_everybody(start: StartDaemon)
         old.expect(b"OK\n")
         with Peer(ackd.port) as new:
             new.expect(b"Welcome\n")
+
+
+def test_a_reload_changes_the_form_of_records_at_once(start: StartDaemon) -> None:
+    ackd = start()
+    with ackd.peer() as peer:
+        for record, shares in (("each", [1, 1]), ("batch", [2]), ("none", []), ("each", [1, 1])):
+            ackd.configure(f"record: {record}\n")
+            ackd.signal(signal.SIGHUP)
+            ackd.journal.next(Kind.RELOADED)
+            peer.send(b"one\ntwo\n")
+            peer.expect(ACK * 2)
+            entries = [ackd.journal.next(Kind.PAYLOAD) for _ in shares]
+            assert [len(payloads_of(entry)) for entry in entries] == shares
+
+
+def test_payloads_that_wait_are_acknowledged_when_they_need_no_record_any_more(
+    start: StartDaemon,
+) -> None:
+    ackd = start("journal_wait: 60\n", managed=True)
+    with ackd.peer() as peer:
+        ackd.journal.close()
+        peer.send(b"one\n")
+        ackd.manager.wait_for("STATUS=the journal can't be reached, payloads wait")
+        ackd.configure("record: none\n")
+        ackd.signal(signal.SIGHUP)
+        peer.expect(ACK)
 
 
 def test_a_reload_moves_to_another_address_and_keeps_everybody(start: StartDaemon) -> None:

@@ -123,7 +123,7 @@ def test_a_connection_that_can_not_be_understood_is_left_out(member: str, value:
 def test_a_protocol_goes_on_where_another_one_has_left_off(
     before: bytes, after: bytes, taken: int
 ) -> None:
-    alone, first, second = (ServerProtocol(8, b"ok") for _ in range(3))
+    alone, first, second = (ServerProtocol(8, b"ok\n") for _ in range(3))
     replies = []
     for protocol in (alone, first):
         protocol.receive_data(before)

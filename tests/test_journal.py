@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ackd.journal import JournalFormat, field
+from ackd.journal import JournalFormat, field, payloads_of
 from ackd.records import Kind, Origin, Priority, Record
-from tests.journal_socket import parse
+from tests.journal_socket import Entry, parse
 
 ORIGIN = Origin("192.168.150.2", 40321, "192.168.150.1:10008", "00c0ffee-1")
 LONGEST = Origin(
@@ -135,3 +135,106 @@ def test_any_payload_is_read_back_as_it_was_sent(payload: bytes, sequence: int) 
     assert parsed["MESSAGE"] == b"Buffer: " + payload
     assert parsed["ACKD_SEQUENCE"] == b"%d" % sequence
     assert parsed.keys() == entry(b"").keys()
+
+
+# Payloads that share an entry
+
+ROOM = 128 * 1024
+
+
+def batches(payloads: list[bytes], room: int = ROOM, sequence: int = 1) -> list[Entry]:
+    form = JournalFormat()
+    shared = list(form.batches(form.origin(ORIGIN), sequence, payloads, room))
+    entries = [parse(datagram) for _, datagram in shared]
+    assert [count for count, _ in shared] == [int(e.get("ACKD_COUNT", 1)) for e in entries]
+    return entries
+
+
+def shapes(payloads: list[bytes], room: int = ROOM) -> list[list[bytes]]:
+    """Return which payloads share an entry."""
+    return [[payload for _, payload in payloads_of(e)] for e in batches(payloads, room)]
+
+
+def test_payloads_that_share_an_entry_are_lines_of_its_message() -> None:
+    assert batches([b"one", b"", b"three"], sequence=7) == [
+        entry(b"one", sequence=7)
+        | {"MESSAGE": b"Buffer: one\nBuffer: \nBuffer: three"}
+        | {"ACKD_COUNT": b"3", "ACKD_BYTES": b"8"}
+    ]
+
+
+def test_a_payload_that_comes_alone_has_the_entry_that_it_always_has() -> None:
+    assert batches([b"one"], sequence=7) == [entry(b"one", sequence=7)]
+
+
+BLURRING = [
+    *(b"two\nlines", b"ends in CR\r", b"x\ry", b"x\x1b[31m", b"NUL\0", b"\x7f", b"\v", b"\f"),
+    *(b"\x1c", b"\xff\xfe", b"half a character \xc3", b"\xa9 the other half"),
+    *(text.encode() for text in ("\x85", "\x9b31m", "\u2028", "\u2029", "\u202e")),
+]
+
+
+@pytest.mark.parametrize("payload", BLURRING)
+def test_a_payload_that_would_blur_the_lines_has_an_entry_of_its_own(payload: bytes) -> None:
+    shared = batches([b"one", b"two", payload, payload, b"five", b"six"])
+    assert shared[1:3] == [entry(payload, sequence=3), entry(payload, sequence=4)]
+    assert [payloads_of(e) for e in (shared[0], shared[3])] == [
+        [(1, b"one"), (2, b"two")],
+        [(5, b"five"), (6, b"six")],
+    ]
+
+
+@pytest.mark.parametrize(
+    "payload", [b"a\tb", b" ", "Gr\u00fc\u00dfe, \u4f60\u597d".encode(), b"Buffer: "]
+)
+def test_other_text_shares_an_entry(payload: bytes) -> None:
+    assert shapes([payload, payload]) == [[payload, payload]]
+
+
+def test_an_entry_is_shared_by_as_many_as_there_is_room_for() -> None:
+    payloads = [b"x" * 991] * 10  # 1000 with what stands around them
+    assert list(map(len, shapes(payloads, 1024 + 3999))) == [3, 3, 3, 1]
+    assert list(map(len, shapes(payloads, 1024 + 4000))) == [4, 4, 2]
+
+
+def test_a_payload_for_which_there_is_no_room_beside_others_is_alone() -> None:
+    assert shapes([b"a", b"x" * 131072, b"b", b"c"]) == [[b"a"], [b"x" * 131072], [b"b", b"c"]]
+
+
+@pytest.mark.parametrize("size", [0, 1, 100, 65536])
+def test_no_entry_that_is_shared_is_longer_than_the_room(size: int) -> None:
+    form = JournalFormat()
+    payloads = [b"x" * size] * 20_000 if size < 1000 else [b"x" * size] * 4
+    for count, datagram in form.batches(form.origin(LONGEST), 2**64, payloads, ROOM):
+        assert len(datagram) <= ROOM or count == 1
+
+
+lines = st.lists(st.binary(max_size=40) | st.text(max_size=20).map(str.encode), min_size=1)
+
+
+@settings(deadline=None)
+@given(payloads=lines, room=st.integers(1024, 1200), sequence=st.integers(1))
+def test_any_payloads_that_share_entries_are_read_back_as_they_were_sent(
+    payloads: list[bytes], room: int, sequence: int
+) -> None:
+    entries = batches(payloads, room, sequence)
+    read = [one for shared in entries for one in payloads_of(shared)]
+    assert read == list(enumerate(payloads, sequence))
+    assert sum(int(shared["ACKD_BYTES"]) for shared in entries) == sum(map(len, payloads))
+
+
+NOT_OURS: list[Entry] = [
+    {"ACKD_SEQUENCE": b"1", "MESSAGE": b"hello"},
+    {"ACKD_SEQUENCE": b"one", "MESSAGE": b"Buffer: hello"},
+    {"ACKD_SEQUENCE": b"1", "MESSAGE": b"Buffer: one", "ACKD_COUNT": b"2"},
+    {"ACKD_SEQUENCE": b"1", "MESSAGE": b"Buffer: one\nBuffer: two", "ACKD_COUNT": b"1"},
+    {"ACKD_SEQUENCE": b"1", "MESSAGE": b"Buffer: one\ntwo", "ACKD_COUNT": b"2"},
+    {"ACKD_SEQUENCE": b"1"},
+    {"MESSAGE": b"Buffer: one"},
+]
+
+
+@pytest.mark.parametrize("foreign", NOT_OURS)
+def test_an_entry_that_is_none_of_ours_is_not_read_as_payloads(foreign: Entry) -> None:
+    with pytest.raises((ValueError, KeyError)):
+        payloads_of(foreign)

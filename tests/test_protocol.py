@@ -13,11 +13,12 @@ from ackd.protocol import (
     Reply,
     ServerProtocol,
     Verdict,
+    ack_line,
     greeting_line,
     turn_away,
 )
 
-OK = b"ok\n"
+OK = ack_line(b"ok")
 LONG = b"not received: longer than 10 bytes\n"
 TEN = b"0123456789"
 ELEVEN = b"0123456789a"
@@ -46,7 +47,7 @@ class Server(ServerProtocol):
     """With a journal that takes everything at once; `recorded` and `replies` are all so far."""
 
     def __init__(self, max_payload: int = 10) -> None:
-        super().__init__(max_payload, b"ok")
+        super().__init__(max_payload, OK)
         self.recorded: list[bytes] = []
         self.replies = b""
 
@@ -190,7 +191,7 @@ def test_a_line_may_come_in_many_chunks() -> None:
 
 
 def test_payloads_wait_until_they_are_acknowledged() -> None:
-    server = ServerProtocol(10, b"ok")
+    server = ServerProtocol(10, b"ok\n")
     assert server.receive_data(b"a\nb\nc\nd") == [b"a", b"b", b"c"]
     assert server.acknowledge(0) == b""
     assert server.acknowledge(2) == OK * 2
@@ -201,7 +202,7 @@ def test_payloads_wait_until_they_are_acknowledged() -> None:
 
 
 def test_a_refusal_waits_for_the_payloads_before_it() -> None:
-    server = ServerProtocol(10, b"ok")
+    server = ServerProtocol(10, b"ok\n")
     server.receive_data(b"a\nb\n" + ELEVEN + b"\nc\n")
     assert server.acknowledge(0) == b""
     assert server.acknowledge(1) == OK
@@ -210,14 +211,14 @@ def test_a_refusal_waits_for_the_payloads_before_it() -> None:
 
 
 def test_a_refusal_that_nothing_is_before_is_due_at_once() -> None:
-    server = ServerProtocol(10, b"ok")
+    server = ServerProtocol(10, b"ok\n")
     server.receive_data(ELEVEN + b"\na\n")
     assert server.acknowledge(0) == LONG
     assert server.acknowledge(1) == OK
 
 
 def test_a_line_refused_while_payloads_wait_keeps_its_place() -> None:
-    server = ServerProtocol(10, b"ok")
+    server = ServerProtocol(10, b"ok\n")
     server.receive_data(b"a\nb\n")
     server.receive_data(ELEVEN + b"\n")
     server.receive_data(b"c\n" + ELEVEN + b"\n")
@@ -225,7 +226,7 @@ def test_a_line_refused_while_payloads_wait_keeps_its_place() -> None:
 
 
 def test_sequence_numbers_have_no_gap() -> None:
-    server = ServerProtocol(10, b"ok")
+    server = ServerProtocol(10, b"ok\n")
     assert server.sequence == 1
     server.receive_data(b"a\n" + ELEVEN + b"\nb\nc\n")
     assert server.sequence == 1
@@ -239,7 +240,7 @@ def test_sequence_numbers_have_no_gap() -> None:
 
 
 def test_all_that_waits_can_be_refused_and_the_connection_goes_on() -> None:
-    server = ServerProtocol(10, b"ok")
+    server = ServerProtocol(10, b"ok\n")
     server.receive_data(b"a\n" + ELEVEN + b"\nb\nc")
     refused = b"not received: no journal\n"
     assert server.refuse("no journal") == refused + LONG + refused
@@ -249,21 +250,21 @@ def test_all_that_waits_can_be_refused_and_the_connection_goes_on() -> None:
 
 
 def test_refusing_nothing_says_nothing() -> None:
-    assert ServerProtocol(10, b"ok").refuse("no journal") == b""
+    assert ServerProtocol(10, b"ok\n").refuse("no journal") == b""
 
 
 def test_another_ack_counts_from_now_on() -> None:
-    server = ServerProtocol(10, b"ok")
+    server = ServerProtocol(10, b"ok\n")
     server.receive_data(b"a\nb\n")
     assert server.acknowledge(1) == OK
-    server.configure(10, b"thank you")
+    server.configure(10, b"thank you\n")
     assert server.acknowledge(1) == b"thank you\n"
 
 
 def test_a_lower_limit_counts_for_the_line_that_is_coming() -> None:
     server = Server()
     server.feed([b"a\n0123456"])
-    server.configure(5, b"ok")
+    server.configure(5, b"ok\n")
     server.feed([b"\nb\n"])
     assert server.recorded == [b"a", b"b"]
     assert server.replies == OK + b"not received: longer than 5 bytes\n" + OK
@@ -272,7 +273,7 @@ def test_a_lower_limit_counts_for_the_line_that_is_coming() -> None:
 def test_a_lower_limit_does_not_take_back_what_waits() -> None:
     server = Server()
     server.receive_data(b"0123456\n")
-    server.configure(5, b"ok")
+    server.configure(5, b"ok\n")
     server.record(1)
     assert server.recorded == [b"0123456"]
 
@@ -280,7 +281,7 @@ def test_a_lower_limit_does_not_take_back_what_waits() -> None:
 def test_a_higher_limit_counts_for_the_line_that_is_coming() -> None:
     server = Server()
     server.feed([TEN])
-    server.configure(20, b"ok")
+    server.configure(20, b"ok\n")
     server.feed([TEN + b"\n"])
     assert server.recorded == [TEN * 2]
 
@@ -288,7 +289,7 @@ def test_a_higher_limit_counts_for_the_line_that_is_coming() -> None:
 def test_a_line_refused_under_a_lower_limit_stays_so() -> None:
     server = Server()
     server.feed([TEN * 2])
-    server.configure(100, b"ok")
+    server.configure(100, b"ok\n")
     server.feed([b"the rest\na\n"])
     assert server.recorded == [b"a"]
     assert server.replies == LONG + OK
@@ -332,7 +333,7 @@ def test_what_a_successor_does_changes_nothing_for_its_predecessor() -> None:
 
 
 def test_the_ack_may_be_empty() -> None:
-    server = ServerProtocol(10, b"")
+    server = ServerProtocol(10, b"\n")
     server.receive_data(b"a\nb\n")
     assert server.acknowledge(2) == b"\n\n"
 
@@ -344,7 +345,7 @@ def test_what_a_new_client_is_sent() -> None:
 
 
 def test_a_line_without_end_takes_no_memory() -> None:
-    server = ServerProtocol(65536, b"ok")
+    server = ServerProtocol(65536, b"ok\n")
     chunk = b"x" * 65536
     tracemalloc.start()
     for _ in range(1000):
@@ -566,7 +567,7 @@ def test_any_number_of_successors_answer_as_one_server_would(
 def test_a_refusal_of_all_that_waits_leaves_the_order_as_it_is(
     sent: bytes, sizes: list[int], counts: list[int]
 ) -> None:
-    server = ServerProtocol(10, b"ok")
+    server = ServerProtocol(10, b"ok\n")
     replies = b""
     for number, chunk in enumerate(cut(sent, sizes)):
         waiting = len(server.receive_data(chunk))

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from ackd.config import Recording
 from ackd.datagram import DatagramSocket
-from ackd.journal import JournalFormat
-from ackd.recorder import BACKLOG, TURN, Recorder, RecordHandler
+from ackd.journal import JournalFormat, payloads_of
+from ackd.recorder import BACKLOG, BATCH, TURN, Recorder, RecordHandler
 from ackd.records import Kind, Origin, Priority, Record
 from ackd.terminal import Stream, TerminalFormat
 from tests.journal_socket import Entry, parse
@@ -278,6 +279,60 @@ def test_the_end_does_not_wait_for_a_journal_that_is_full(desk: Desk) -> None:
     desk.note("stopped")
     desk.recorder.close()
     assert desk.messages() == ["Buffer: filler"] * count
+
+
+# Other forms
+
+
+def test_payloads_that_come_together_share_an_entry(desk: Desk) -> None:
+    desk.recorder.recording = Recording.BATCH
+    assert desk.write(b"one", b"two") == 2
+    assert desk.write(b"three") == 1
+    assert [payloads_of(entry) for entry in desk.entries()] == [
+        [(1, b"one"), (2, b"two")],
+        [(3, b"three")],
+    ]
+
+
+def test_all_that_share_an_entry_are_taken_or_none(desk: Desk) -> None:
+    desk.recorder.recording = Recording.BATCH
+    count = 0
+    while taken := desk.write(b"one", b"two", b"\x1b", b"four"):
+        count += taken
+    assert desk.recorder.blocked
+    read = [one for entry in desk.entries() for one in payloads_of(entry)]
+    assert [number for number, _ in read] == [*range(1, count + 1)]
+    assert count % 4 in (0, 2, 3)
+    assert desk.recorder.resume()
+    assert desk.write(b"five", b"six") == 2
+
+
+def test_one_turn_of_those_that_share_entries_is_bounded(desk: Desk) -> None:
+    desk.recorder.recording = Recording.BATCH
+    assert desk.write(*[b""] * (BATCH + 1)) == BATCH
+    (entry,) = desk.entries()
+    assert entry["ACKD_COUNT"] == b"%d" % BATCH
+
+
+def test_one_turn_of_those_that_must_be_alone_is_as_long_as_ever() -> None:
+    with open(os.devnull, "wb") as nowhere:
+        recorder = Recorder(Stream(nowhere.fileno()), TerminalFormat(colour=False))
+    recorder.recording = Recording.BATCH
+    assert recorder.write(recorder.origin(ORIGIN), 1, [b""] * BATCH) == TURN
+    recorder.close()
+
+
+def test_payloads_that_are_not_to_be_recorded_wait_for_no_journal(early_desk: Desk) -> None:
+    desk = early_desk
+    desk.recorder.recording = Recording.NONE
+    assert desk.recorder.blocked
+    assert not desk.recorder.holds_up
+    assert desk.write(b"one", b"two") == 2
+    assert desk.write(*[b""] * (BATCH + 1)) == BATCH
+    desk.note("a note")
+    desk.open_journal()
+    assert desk.recorder.resume()
+    assert desk.messages() == ["a note"]
 
 
 # The program's own log lines.

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
-from ackd.config import Config
+from ackd.config import Config, Recording
 from tests.simulation import Client, Journal, World
 
 LONG_FORM = bool(os.environ.get("ACKD_CAMPAIGN"))
@@ -21,6 +21,7 @@ configs = st.builds(
     Config,
     greeting=st.sampled_from(["Connect", "hello"]),
     ack=st.sampled_from(["ok", "thank you " * 30]),
+    record=st.sampled_from([Recording.EACH, Recording.BATCH]),
     max_payload=st.sampled_from(MAX_PAYLOADS),
     idle_timeout=st.sampled_from([0, 0, 30]),
     journal_wait=st.sampled_from([0.5, 3]),

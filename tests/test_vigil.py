@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from ackd.journal import JournalFormat, JournalSocket
+from ackd.config import Recording
+from ackd.journal import JournalFormat, JournalSocket, payloads_of
 from ackd.recorder import Recorder
 from ackd.records import Origin
 from ackd.vigil import QUIET, Vigil
@@ -196,3 +197,13 @@ def test_one_that_takes_no_streams_is_asked_again_only_later(desk: Desk) -> None
 def test_a_payload_can_not_look_like_one_that_is_there_again(desk: Desk) -> None:
     desk.write(b"x\nACKD_REPEATED=1", b"\nACKD_REPEATED=1\n")
     assert desk.read_all() == ["x\nACKD_REPEATED=1", "\nACKD_REPEATED=1\n"]
+
+
+def test_payloads_that_share_a_record_are_recorded_again_together(desk: Desk) -> None:
+    desk.recorder.recording = Recording.BATCH
+    assert desk.write(b"one", b"two") == 2
+    assert desk.read(1) == ["one\nBuffer: two"]
+    desk.succeed()
+    (again, _) = map(parse, desk.journald.read_all())
+    assert again["ACKD_REPEATED"] == b"1"
+    assert payloads_of(again) == [(1, b"one"), (2, b"two")]

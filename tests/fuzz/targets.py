@@ -30,7 +30,7 @@ class Exchange:
         self.recorded: list[bytes] = []
         self.replies = b""
         self._limit = limit
-        self._protocol = ServerProtocol(limit, OK)
+        self._protocol = ServerProtocol(limit, OK + b"\n")
 
     def feed(self, data: bytes) -> None:
         self._protocol.receive_data(data)
@@ -47,7 +47,7 @@ class Exchange:
 
     def hand_over(self) -> None:
         """Go on with another one that has only the state of this one."""
-        successor = ServerProtocol(self._limit, OK)
+        successor = ServerProtocol(self._limit, OK + b"\n")
         successor.restore(self._protocol.state())
         self._protocol = successor
 
@@ -180,7 +180,7 @@ def spoilt(data: bytes) -> bytes:
 
 
 def go_on(snapshot: Snapshot) -> None:
-    protocol = ServerProtocol(10, OK)
+    protocol = ServerProtocol(10, OK + b"\n")
     protocol.restore(snapshot.protocol)
     record(snapshot, protocol)
     state = snapshot.protocol

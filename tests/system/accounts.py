@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
+from ackd.journal import payloads_of
 from ackd.records import Kind
 
 from .machine import MACHINE_ADDRESS, Machine, Process
 from .truth import PROGRESS, Account
 
 _PROJECT = Path(__file__).parents[2]
-_FIELDS = "MESSAGE,ACKD_CONNECTION,ACKD_SEQUENCE,ACKD_REPEATED"
+_FIELDS = "MESSAGE,ACKD_CONNECTION,ACKD_SEQUENCE,ACKD_COUNT,ACKD_REPEATED"
 
 
 class Load:
@@ -67,7 +68,7 @@ def load(
 
 @dataclass(frozen=True)
 class Recorded:
-    """One payload's record, as far as accounts go."""
+    """One payload as it is recorded, as far as accounts go."""
 
     payload: str
     connection: str
@@ -76,22 +77,22 @@ class Recorded:
 
 
 def recorded(machine: Machine, run: str, namespace: str = "") -> Iterator[Recorded]:
-    """Yield the records of a run's payloads, oldest first: a namespace's, or the system's."""
+    """Yield a run's payloads as they are recorded, oldest first: a namespace's, or the system's."""
     journalctl = ("journalctl", f"--namespace={namespace}")
     machine.run(*journalctl, "--sync")
-    prefix = f"Buffer: {run}-"
     form = ("--output=json", f"--output-fields={_FIELDS}", "--quiet", "--all")
     with machine.popen(*journalctl, *form, f"MESSAGE_ID={Kind.PAYLOAD.value}") as process:
         assert process.stdout
         for line in process.stdout:
-            entry = json.loads(line)
-            if isinstance(entry["MESSAGE"], str) and entry["MESSAGE"].startswith(prefix):
-                yield Recorded(
-                    entry["MESSAGE"].removeprefix("Buffer: "),
-                    entry["ACKD_CONNECTION"],
-                    int(entry["ACKD_SEQUENCE"]),
-                    "ACKD_REPEATED" in entry,
-                )
+            fields = json.loads(line)
+            # What is not text is there as a list of numbers.
+            entry = {
+                name: bytes(v) if isinstance(v, list) else v.encode() for name, v in fields.items()
+            }
+            for sequence, payload in payloads_of(entry):
+                if payload.startswith(b"%b-" % run.encode()):
+                    connection = fields["ACKD_CONNECTION"]
+                    yield Recorded(payload.decode(), connection, sequence, "ACKD_REPEATED" in entry)
         assert process.wait() == 0
 
 

@@ -388,6 +388,32 @@ def test_150_000_payloads_in_one_go_are_all_in_the_journal(served: Machine) -> N
     assert recorded == {f"flood-{number}": 1 for number in range(150_000)}
 
 
+def test_payloads_that_share_records_are_all_in_the_journal_once_and_in_order(
+    served: Machine,
+) -> None:
+    served.put("/etc/ackd.yaml", f"{HERE}record: batch\n")
+    served.run("systemctl", "reload", "ackd")
+    with load(served, "shared", clients=20, depth=64, payloads=100_000) as clients:
+        account = clients.finish()
+    assert_true(served, "shared", account)
+    counts = served.run("journalctl", "--field=ACKD_COUNT").stdout.split()
+    assert max(map(int, counts)) >= 64
+
+
+def test_lines_that_share_a_record_are_shown_as_lines(served: Machine) -> None:
+    served.put("/etc/ackd.yaml", f"{HERE}record: batch\n")
+    served.run("systemctl", "reload", "ackd")
+    with greeted(served) as peer:
+        peer.send(b"gr\xc3\xbcn\tis one\n\x1b[31m is red\ntwo\nthree\n")
+        peer.expect(ACK * 4)
+    shown = served.run("journalctl", "--output=cat", f"MESSAGE_ID={Kind.PAYLOAD.value}").stdout
+    assert (
+        "Buffer: gr\u00fcn\tis one\nBuffer: \x1b[31m is red\nBuffer: two\nBuffer: three\n" in shown
+    )
+    short = served.run("journalctl", "--boot", f"MESSAGE_ID={Kind.PAYLOAD.value}").stdout
+    assert re.search(r": Buffer: two\n +Buffer: three\n", short)
+
+
 def test_an_unreachable_journal_shows_in_the_status_and_does_not_stop_the_service(
     served: Machine,
 ) -> None:
