@@ -12,8 +12,10 @@ import pytest
 from ackd.records import Kind
 from tests.bench.load import Seen, clients
 from tests.bench.programs import Programs, build
+from tests.bench.results import Results, rate
 from tests.bench.servers import COMPETITORS, C, Server, Site
-from tests.bench.works import GROWTH, MAIN
+from tests.bench.targets import EACH, FIFTY, TARGETS
+from tests.bench.works import GROWTH, MAIN, Run
 from tests.conftest import StartDaemon
 from tests.journal_socket import DEADLINE
 from tests.peer import ACK, GREETING, Peer
@@ -152,3 +154,32 @@ def test_each_work_has_its_own_name_and_is_beside_c() -> None:
     works = [*MAIN, *GROWTH]
     assert len({(work.part, work.name, work.recording) for work in works}) == len(works)
     assert all(work.servers[0].name == "C" for work in works)
+
+
+def measured(*rates: float) -> list[Run]:
+    return [Run(rate, 1e-6, 0.0, 0.0, 0.0, 0.0) for rate in rates]
+
+
+def results(c: list[Run], ackd: list[Run]) -> Results:
+    return Results({(FIFTY, "C"): [*c], (FIFTY, EACH): [*ackd]})
+
+
+def test_ratios_are_those_within_a_turn_so_that_a_drift_is_none() -> None:
+    drifting = results(measured(100, 400, 200), measured(90, 360, 180))
+    assert drifting.ratio(FIFTY, EACH, rate) == 0.9
+    assert drifting.median(FIFTY, EACH, rate) == 180
+
+
+def test_one_run_that_failed_leaves_a_server_without_figures() -> None:
+    failed = results(measured(100, 100), measured(100))
+    failed.add(FIFTY, EACH, "failed: 1 wrong")
+    assert failed.failure(FIFTY, EACH) == "failed: 1 wrong"
+    assert failed.ratio(FIFTY, EACH, rate) is None
+    assert failed.median(FIFTY, EACH, rate) is None
+
+
+def test_a_target_is_met_or_missed_by_so_much() -> None:
+    target = next(target for target in TARGETS if FIFTY.name in target.work)
+    for value, verdict in ((95.0, "met"), (200.0, "met"), (76.0, "missed by 20.0%")):
+        assert target.verdict(target.measured(results(measured(100), measured(value)))) == verdict
+    assert target.verdict(target.measured(Results())) == "not measured"

@@ -23,6 +23,7 @@ _OTHERS = "#d9a066"
 # The same figures make the same file.
 _STYLE = {
     "svg.hashsalt": "ackd",
+    "svg.fonttype": "none",
     "font.size": 9,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -36,7 +37,13 @@ def draw(results: Results, path: Path) -> None:
         _bars(axes[0][0], results, MAIN[2], rate, "Recorded acks a second, 50 clients 64 deep")
         _bars(axes[0][1], results, MAIN[3], _microseconds, "CPU an ack, nothing recorded (µs)")
         _growth(axes[1][0], results, Part.CLIENTS, [f"{n:,}" for n in GROWN_CLIENTS], "clients")
-        _growth(axes[1][1], results, Part.SIZES, [size_name(n) for n in GROWN_SIZES], "a payload")
+        _growth(
+            axes[1][1],
+            results,
+            Part.SIZES,
+            [size_name(n) for n in GROWN_SIZES],
+            "bytes of a payload",
+        )
         figure.savefig(path, format="svg", metadata={"Date": None})
 
 
@@ -53,6 +60,7 @@ def _bars(
     bars = axes.barh(list(shown), list(shown.values()), color=colours)
     axes.bar_label(bars, fmt="{:,.4g}" if figure is _microseconds else "{:,.0f}", padding=3)
     axes.margins(x=0.2)
+    axes.xaxis.set_major_formatter("{x:,.0f}")
     axes.set_title(title)
 
 

@@ -31,7 +31,7 @@ class Target:
             return "not measured"
         if value <= self.bound if self.at_most else value >= self.bound:
             return "met"
-        return f"missed by {abs(value / self.bound - 1):.0%}"
+        return f"missed by {abs(value / self.bound - 1):.1%}"
 
 
 def _ratio(value: float) -> str:
