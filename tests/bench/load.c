@@ -8,7 +8,8 @@
 // has up to `depth` payloads on their way, and every reply is compared with the ack. With --churn a
 // client connects, sends one payload, reads its ack, closes, and begins anew. Ends after so many
 // seconds (0: they are idle) or payloads, when all replies have come, and prints what it has seen
-// in JSON; times are in seconds.
+// in JSON; p50, p99 and p999 are seconds from a payload's sending, or with --churn from the
+// connecting, to its ack.
 //
 // A payload is "NAME-NUMBER" and filling; a size too small for that leaves the end of it, and then
 // payloads repeat. A source is an address, of 127.0.0.1 and up: one has no ports for more than
@@ -44,7 +45,8 @@ struct client {
     bool greeted, differs; // the line that is being read is not the expected one
     size_t matched;        // bytes of that line
     unsigned waiting;      // payloads on their way
-    uint64_t *sent_at;     // their times, a ring of `depth`
+    uint64_t opened_at;
+    uint64_t *sent_at; // their times, a ring of `depth`
     unsigned oldest;
     char *unsent;
     size_t unsent_size;
@@ -68,7 +70,7 @@ static struct {
 
 static int poller;
 static struct client *clients;
-static unsigned greeted, opening, waiting;
+static unsigned opening, waiting;
 static bool stopping;
 static char input[INPUT];
 static char *batch; // `depth` lines
@@ -202,6 +204,7 @@ static void open_client(struct client *client)
 {
     client->greeted = client->differs = false;
     client->matched = client->waiting = client->oldest = 0;
+    client->opened_at = now();
     client->socket = connected();
     if (client->socket < 0)
         err(1, "connect");
@@ -264,16 +267,14 @@ static void send_payloads(struct client *client, uint64_t time)
         send_all(client, batch, count * line_size);
 }
 
-static void on_greeting(struct client *client, uint64_t time)
+static void on_greeting(struct client *client)
 {
     seen.wrong += client->differs;
     client->greeted = true;
-    greeted++;
-    if (options.churn) {
-        send_payloads(client, time);
-    } else {
+    if (options.churn)
+        send_payloads(client, client->opened_at);
+    else
         opening--;
-    }
 }
 
 static void on_ack(struct client *client, uint64_t time)
@@ -327,7 +328,7 @@ static void receive(struct client *client, const char *bytes, size_t size, uint6
         if (client->greeted)
             on_ack(client, time);
         else
-            on_greeting(client, time);
+            on_greeting(client);
         client->matched = 0;
         client->differs = false;
     }
@@ -385,6 +386,14 @@ static int dispatch(int timeout)
     return count;
 }
 
+static void await_greetings(unsigned but)
+{
+    while (opening > but && dispatch(10000) > 0)
+        ;
+    if (opening > but)
+        errx(1, "%u clients were not greeted", opening);
+}
+
 // A few at a time: more than the server's backlog would have to try again after a second.
 static void open_clients(void)
 {
@@ -393,13 +402,10 @@ static void open_clients(void)
         if (options.churn)
             continue;
         open_client(&clients[i]);
-        for (opening++; opening >= OPENING; dispatch(-1))
-            ;
+        opening++;
+        await_greetings(OPENING);
     }
-    while (opening && dispatch(10000) > 0)
-        ;
-    if (opening)
-        errx(1, "%u clients were not greeted", opening);
+    await_greetings(0);
 }
 
 static bool finished(uint64_t time)
