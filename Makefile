@@ -37,7 +37,7 @@ unit: $(VENV)/.test
 system: $(VENV)/.test
 	$(VENV)/bin/python -m pytest tests/system
 
-# How fast it is, beside the same in C and in other Python: half an hour, as root. Writes
+# How fast it is, beside the same in C and in other Python: twenty minutes, as root. Writes
 # tests/bench/RESULTS.md and its chart; the quick one takes a minute, and only prints.
 bench: $(VENV)/.test
 	$(VENV)/bin/python -m tests.bench
