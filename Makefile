@@ -6,13 +6,14 @@ PYTHON := /usr/bin/python3
 # What the programs run on, from Debian itself; the venv sees it and adds the tools of the tests.
 RUN_PACKAGES  := python3-venv python3-systemd python3-daemon python3-yaml
 # Booted Debian systems, two hosts in network namespaces, the foreign clients of the tests, and what
-# the man pages and completions are for.
-TEST_PACKAGES := mmdebstrap systemd-container iproute2 netcat-openbsd php-cli scdoc man-db zsh
+# the man pages and completions are for; gcc and what follows compile what ackd is measured with.
+TEST_PACKAGES := mmdebstrap systemd-container iproute2 netcat-openbsd php-cli scdoc man-db zsh \
+	gcc libc6-dev libsystemd-dev
 
 # What makes the Debian package; what it needs for that itself, debian/control says.
 DEB_PACKAGES  := dpkg-dev build-essential debhelper
 
-.PHONY: run test style unit system campaign deb man completions clean
+.PHONY: run test style unit system campaign bench bench-quick deb man completions clean
 
 run: $(VENV)/.run
 	@echo
@@ -40,6 +41,14 @@ system: $(VENV)/.test
 campaign: $(VENV)/.test
 	ACKD_CAMPAIGN=1 $(VENV)/bin/python -m pytest -rP \
 		tests/system/test_campaigns.py tests/test_simulation.py tests/test_fuzz.py
+
+# How fast it is, beside the same in C and in other Python: twenty minutes, as root. Writes
+# tests/bench/RESULTS.md and its chart; the quick one takes a minute, and only prints.
+bench: $(VENV)/.test
+	$(VENV)/bin/python -m tests.bench
+
+bench-quick: $(VENV)/.test
+	$(VENV)/bin/python -m tests.bench --quick
 
 # Made in a copy: of the files as they are here, committed or not, and of nothing else. The PATH is
 # that of Debian's builders, past any other Python on this machine.
@@ -71,7 +80,7 @@ $(VENV)/.run: pyproject.toml
 
 $(VENV)/.test: $(VENV)/.run
 	$(call install,$(TEST_PACKAGES))
-	$(VENV)/bin/pip install --quiet --editable '.[test,style]'
+	$(VENV)/bin/pip install --quiet --editable '.[test,style,bench]'
 	touch $@
 
 clean:

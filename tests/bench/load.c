@@ -1,0 +1,488 @@
+// The load: clients that send unique payloads as fast as they are acknowledged.
+//
+//     load [--clients N] [--depth N] [--size BYTES] [--seconds S] [--count N] [--run NAME]
+//          [--sources N] [--churn] PORT
+//
+// Connects to 127.0.0.1, trying again for ten seconds if nobody listens yet. Says "ready" when all
+// clients are greeted, and begins at the next line, or the end, of the standard input. Each client
+// has up to `depth` payloads on their way, and every reply is compared with the ack. With --churn a
+// client connects, sends one payload, reads its ack, closes, and begins anew. Ends after so many
+// seconds (0: they are idle) or payloads, when all replies have come, and prints what it has seen
+// in JSON; p50, p99 and p999 are seconds from a payload's sending, or with --churn from the
+// connecting, to its ack.
+//
+// A payload is "NAME-NUMBER" and filling; a size too small for that leaves the end of it, and then
+// payloads repeat. A source is an address, of 127.0.0.1 and up: one has no ports for more than
+// 28,000 connections within a minute, tcp(7).
+
+#define _GNU_SOURCE
+#include <arpa/inet.h>
+#include <err.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <netinet/tcp.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <time.h>
+#include <unistd.h>
+
+#define GREETING "Connect\n"
+#define ACK "thank you client, you data is Received success\n"
+#define LENGTH(text) (sizeof(text) - 1)
+#define SECOND UINT64_C(1000000000)
+
+enum { EVENTS = 256, INPUT = 262144, OPENING = 256, DIGITS = 12 };
+// A bucket of the histogram is at most 1/64 wider than its times.
+enum { STEPS = 64, BUCKETS = STEPS * 60 };
+
+struct client {
+    int socket;
+    bool greeted, differs; // the line that is being read is not the expected one
+    size_t matched;        // bytes of that line
+    unsigned waiting;      // payloads on their way
+    uint64_t opened_at;
+    uint64_t *sent_at; // their times, a ring of `depth`
+    unsigned oldest;
+    char *unsent;
+    size_t unsent_size;
+};
+
+static struct {
+    unsigned clients, depth, sources;
+    size_t size;
+    double seconds;
+    uint64_t count;
+    const char *run;
+    bool churn;
+    int port;
+} options = {.clients = 1, .depth = 1, .sources = 1, .size = 80, .seconds = 1, .run = "bench"};
+
+static struct {
+    uint64_t sent, answered, acks, wrong, lost;
+    uint64_t began, ended;
+    uint64_t latencies[BUCKETS];
+} seen;
+
+static int poller;
+static struct client *clients;
+static unsigned opening, waiting;
+static bool stopping;
+static char input[INPUT];
+static char *batch; // `depth` lines
+static char *line;  // the last one
+static size_t line_size, number_at, number_end;
+
+static uint64_t now(void)
+{
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return time.tv_sec * SECOND + time.tv_nsec;
+}
+
+static unsigned bucket(uint64_t time)
+{
+    if (time < STEPS)
+        return time;
+    unsigned shift = 57 - __builtin_clzll(time); // leaves 64 to 127
+    return shift * STEPS + (time >> shift);
+}
+
+static double bucket_end(unsigned bucket)
+{
+    unsigned shift = bucket < STEPS ? 0 : bucket / STEPS - 1;
+    return (double)(((uint64_t)bucket - shift * STEPS + 1) << shift) / SECOND;
+}
+
+static double quantile(double part)
+{
+    uint64_t before = 0, total = 0;
+    for (unsigned i = 0; i < BUCKETS; i++)
+        total += seen.latencies[i];
+    for (unsigned i = 0; i < BUCKETS; i++) {
+        before += seen.latencies[i];
+        if (total && before >= part * total)
+            return bucket_end(i);
+    }
+    return 0;
+}
+
+static void *allocate(size_t size)
+{
+    void *memory = calloc(1, size);
+    if (!memory)
+        err(1, "calloc");
+    return memory;
+}
+
+static void prepare_line(void)
+{
+    char *name;
+    int length = asprintf(&name, "%s-%0*d", options.run, DIGITS, 0);
+    size_t cut = options.size < (size_t)length ? length - options.size : 0;
+    line_size = options.size + 1;
+    line = allocate(line_size);
+    memset(line, 'x', options.size);
+    memcpy(line, name + cut, length - cut);
+    line[options.size] = '\n';
+    number_end = length - cut;
+    number_at = number_end > DIGITS ? number_end - DIGITS : 0;
+    batch = allocate(options.depth * line_size);
+    free(name);
+}
+
+// Counts in decimal, in place: printing each number anew would cost more than all else here.
+static void next_line(void)
+{
+    size_t digit = number_end;
+    while (digit-- > number_at) {
+        if (line[digit]++ != '9')
+            return;
+        line[digit] = '0';
+    }
+}
+
+static void await(struct client *client, int operation, uint32_t events)
+{
+    struct epoll_event event = {.events = events, .data.ptr = client};
+    if (epoll_ctl(poller, operation, client->socket, &event) < 0)
+        err(1, "epoll_ctl");
+}
+
+static void bind_source(int socket)
+{
+    static unsigned next;
+    struct sockaddr_in source = {.sin_family = AF_INET};
+    int one = 1;
+    source.sin_addr.s_addr = htonl(INADDR_LOOPBACK + next++ % options.sources);
+    // The port is chosen with the destination: only both together must be new, ip(7).
+    setsockopt(socket, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &one, sizeof one);
+    if (bind(socket, (struct sockaddr *)&source, sizeof source) < 0)
+        err(1, "bind");
+}
+
+static int connected(void)
+{
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(options.port)};
+    int one = 1, client = socket(AF_INET, SOCK_STREAM, 0);
+    if (client < 0)
+        err(1, "socket");
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    setsockopt(client, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+    bind_source(client);
+    if (connect(client, (struct sockaddr *)&address, sizeof address) < 0) {
+        close(client);
+        return -1;
+    }
+    fcntl(client, F_SETFL, O_NONBLOCK);
+    return client;
+}
+
+static void await_server(void)
+{
+    struct timespec pause = {.tv_nsec = 10 * 1000 * 1000};
+    uint64_t end = now() + 10 * SECOND;
+    int client;
+    while ((client = connected()) < 0) {
+        if (errno != ECONNREFUSED || now() > end)
+            err(1, "127.0.0.1 port %d", options.port);
+        nanosleep(&pause, NULL);
+    }
+    // Closing with the greeting unread would be a reset, which some servers make much of.
+    fcntl(client, F_SETFL, 0);
+    shutdown(client, SHUT_WR);
+    while (recv(client, input, INPUT, 0) > 0)
+        ;
+    close(client);
+}
+
+static void open_client(struct client *client)
+{
+    client->greeted = client->differs = false;
+    client->matched = client->waiting = client->oldest = 0;
+    client->opened_at = now();
+    client->socket = connected();
+    if (client->socket < 0)
+        err(1, "connect");
+    await(client, EPOLL_CTL_ADD, EPOLLIN);
+}
+
+static void close_client(struct client *client)
+{
+    close(client->socket);
+    free(client->unsent);
+    client->unsent = NULL;
+    client->socket = -1;
+}
+
+// What was on its way has no reply then, and is counted so at the end.
+static void lose(struct client *client)
+{
+    seen.lost++;
+    waiting -= client->waiting;
+    close_client(client);
+}
+
+static void send_all(struct client *client, const char *bytes, size_t size)
+{
+    ssize_t sent = send(client->socket, bytes, size, MSG_NOSIGNAL);
+    if (sent < 0 && errno != EAGAIN) {
+        lose(client);
+        return;
+    }
+    size_t rest = size - (sent < 0 ? 0 : sent);
+    char *unsent = rest ? memcpy(allocate(rest), bytes + size - rest, rest) : NULL;
+    if (!client->unsent != !unsent)
+        await(client, EPOLL_CTL_MOD, unsent ? EPOLLIN | EPOLLOUT : EPOLLIN);
+    free(client->unsent);
+    client->unsent = unsent;
+    client->unsent_size = rest;
+}
+
+static unsigned allowed(struct client *client)
+{
+    unsigned room = options.depth - client->waiting;
+    if (stopping || client->unsent)
+        return 0;
+    if (options.count && options.count - seen.sent < room)
+        room = options.count - seen.sent;
+    return room;
+}
+
+static void send_payloads(struct client *client, uint64_t time)
+{
+    unsigned count = allowed(client);
+    for (unsigned i = 0; i < count; i++) {
+        next_line();
+        memcpy(batch + i * line_size, line, line_size);
+        client->sent_at[(client->oldest + client->waiting++) % options.depth] = time;
+    }
+    seen.sent += count;
+    waiting += count;
+    if (count)
+        send_all(client, batch, count * line_size);
+}
+
+static void on_greeting(struct client *client)
+{
+    seen.wrong += client->differs;
+    client->greeted = true;
+    if (options.churn)
+        send_payloads(client, client->opened_at);
+    else
+        opening--;
+}
+
+static void on_ack(struct client *client, uint64_t time)
+{
+    if (client->differs || !client->waiting) {
+        seen.wrong++;
+    } else {
+        seen.acks++;
+        seen.latencies[bucket(time - client->sent_at[client->oldest])]++;
+    }
+    if (client->waiting) {
+        seen.answered++;
+        client->oldest = (client->oldest + 1) % options.depth;
+        client->waiting--;
+        waiting--;
+    }
+}
+
+// Compares what has come with the line that must come; returns the bytes of it.
+static size_t compare(struct client *client, const char *bytes, size_t size)
+{
+    const char *due = client->greeted ? ACK : GREETING;
+    size_t due_size = client->greeted ? LENGTH(ACK) : LENGTH(GREETING);
+    size_t rest = client->differs ? 0 : due_size - client->matched;
+    size_t part = size < rest ? size : rest;
+    if (part && !memcmp(bytes, due + client->matched, part)) {
+        client->matched += part;
+        return part;
+    }
+    client->differs = true;
+    const char *newline = memchr(bytes, '\n', size);
+    if (!newline)
+        return size;
+    client->matched = due_size;
+    return newline + 1 - bytes;
+}
+
+static bool line_is_whole(const struct client *client)
+{
+    return client->matched == (client->greeted ? LENGTH(ACK) : LENGTH(GREETING));
+}
+
+static void receive(struct client *client, const char *bytes, size_t size, uint64_t time)
+{
+    while (size) {
+        size_t part = compare(client, bytes, size);
+        bytes += part;
+        size -= part;
+        if (!line_is_whole(client))
+            continue;
+        if (client->greeted)
+            on_ack(client, time);
+        else
+            on_greeting(client);
+        client->matched = 0;
+        client->differs = false;
+    }
+}
+
+static void go_on(struct client *client, uint64_t time)
+{
+    if (!seen.began)
+        return;
+    if (!options.churn) {
+        send_payloads(client, time);
+    } else if (client->greeted && !client->waiting) {
+        close_client(client);
+        if (!stopping)
+            open_client(client);
+    }
+}
+
+static void on_readable(struct client *client)
+{
+    ssize_t size = recv(client->socket, input, INPUT, 0);
+    if (size < 0 && errno == EAGAIN)
+        return;
+    if (size <= 0) {
+        lose(client);
+        return;
+    }
+    uint64_t time = now();
+    receive(client, input, size, time);
+    go_on(client, time);
+}
+
+static void on_writable(struct client *client)
+{
+    char *unsent = client->unsent;
+    client->unsent = NULL;
+    send_all(client, unsent, client->unsent_size);
+    // It was watched for, and may still be.
+    if (client->socket >= 0 && !client->unsent)
+        await(client, EPOLL_CTL_MOD, EPOLLIN);
+    free(unsent);
+}
+
+static int dispatch(int timeout)
+{
+    struct epoll_event events[EVENTS];
+    int count = epoll_wait(poller, events, EVENTS, timeout);
+    for (int i = 0; i < count; i++) {
+        struct client *client = events[i].data.ptr;
+        if (events[i].events & EPOLLOUT)
+            on_writable(client);
+        if (client->socket >= 0 && events[i].events & ~EPOLLOUT)
+            on_readable(client);
+    }
+    return count;
+}
+
+static void await_greetings(unsigned but)
+{
+    while (opening > but && dispatch(10000) > 0)
+        ;
+    if (opening > but)
+        errx(1, "%u clients were not greeted", opening);
+}
+
+// A few at a time: more than the server's backlog would have to try again after a second.
+static void open_clients(void)
+{
+    for (unsigned i = 0; i < options.clients; i++) {
+        clients[i].sent_at = allocate(options.depth * sizeof(uint64_t));
+        if (options.churn)
+            continue;
+        open_client(&clients[i]);
+        opening++;
+        await_greetings(OPENING);
+    }
+    await_greetings(0);
+}
+
+static bool finished(uint64_t time)
+{
+    if (options.count)
+        return seen.sent >= options.count;
+    return time >= seen.began + options.seconds * SECOND;
+}
+
+static void run(void)
+{
+    seen.began = seen.ended = now();
+    stopping = options.seconds == 0;
+    for (unsigned i = 0; i < options.clients && !stopping; i++) {
+        if (options.churn)
+            open_client(&clients[i]);
+        else
+            send_payloads(&clients[i], now());
+    }
+    while (!stopping && seen.lost < options.clients) {
+        dispatch(10);
+        stopping = finished(now());
+    }
+    while (waiting && dispatch(10000) > 0)
+        ;
+    seen.ended = now();
+}
+
+static void parse(int argc, char **argv)
+{
+    enum { CLIENTS, DEPTH, SIZE, SECONDS, COUNT, RUN, SOURCES, CHURN };
+    static const struct option names[] = {
+        {"clients", 1, 0, CLIENTS}, {"depth", 1, 0, DEPTH}, {"size", 1, 0, SIZE},
+        {"seconds", 1, 0, SECONDS}, {"count", 1, 0, COUNT}, {"run", 1, 0, RUN},
+        {"sources", 1, 0, SOURCES}, {"churn", 0, 0, CHURN}, {0},
+    };
+    int name;
+    while ((name = getopt_long(argc, argv, "", names, NULL)) >= 0) {
+        switch (name) {
+        case CLIENTS: options.clients = atoi(optarg); break;
+        case DEPTH: options.depth = atoi(optarg); break;
+        case SIZE: options.size = atol(optarg); break;
+        case SECONDS: options.seconds = atof(optarg); break;
+        case COUNT: options.count = atoll(optarg); break;
+        case RUN: options.run = optarg; break;
+        case SOURCES: options.sources = atoi(optarg); break;
+        case CHURN: options.churn = true; break;
+        default: exit(2);
+        }
+    }
+    if (optind != argc - 1)
+        errx(2, "usage: load [OPTIONS] PORT");
+    options.port = atoi(argv[optind]);
+}
+
+static void report(void)
+{
+    printf("{\"sent\": %lu, \"acks\": %lu, \"wrong\": %lu, \"unanswered\": %lu, \"lost\": %lu,"
+           " \"seconds\": %.6f, \"p50\": %.9f, \"p99\": %.9f, \"p999\": %.9f}\n",
+           seen.sent, seen.acks, seen.wrong, seen.sent - seen.answered, seen.lost,
+           (double)(seen.ended - seen.began) / SECOND, quantile(.5), quantile(.99), quantile(.999));
+    fflush(stdout);
+}
+
+int main(int argc, char **argv)
+{
+    char go[2];
+    parse(argc, argv);
+    prepare_line();
+    poller = epoll_create1(0);
+    clients = allocate(options.clients * sizeof *clients);
+    await_server();
+    open_clients();
+    puts("ready");
+    fflush(stdout);
+    fgets(go, sizeof go, stdin);
+    run();
+    report();
+    fgets(go, sizeof go, stdin);
+}

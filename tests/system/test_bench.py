@@ -1,0 +1,41 @@
+"""What ackd is measured beside, on the system where it is measured."""
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from ackd.records import Kind
+from tests.bench.load import Load
+from tests.bench.places import Booted, booted
+from tests.bench.programs import build
+from tests.bench.servers import ACKD, C_RECORDING, Server
+from tests.bench.works import run_once
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Booted]:
+    if os.geteuid() != 0:
+        pytest.skip("needs root: boots a Debian system")
+    with booted(build(tmp_path_factory.mktemp("bench"))) as place:
+        yield place
+
+
+def own_fields(place: Booted, server: Server) -> dict[str, bytes]:
+    """Return what a server itself has said of the last payload of a run."""
+    assert run_once(place, server, Load(2, depth=4), 0.1).rate > 0
+    entry = place.machine.journal(f"MESSAGE_ID={Kind.PAYLOAD.value}")[-1]
+    return {name: entry[name] for name in entry.fields if not name.startswith("_")}
+
+
+def test_the_reference_records_what_ackd_records(place: Booted) -> None:
+    ackd, reference = own_fields(place, ACKD), own_fields(place, C_RECORDING)
+    assert ackd.keys() == reference.keys()
+    same = ("PRIORITY", "SYSLOG_IDENTIFIER", "ACKD_PEER", "ACKD_LISTENER", "ACKD_BYTES")
+    assert [ackd[name] for name in same] == [reference[name] for name in same]
+
+
+def test_a_start_is_measured(place: Booted) -> None:
+    for seconds, resident in place.starts(2):
+        assert seconds > 0
+        assert resident > 1024 * 1024
