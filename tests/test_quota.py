@@ -121,7 +121,7 @@ def test_the_memory_is_bounded_however_many_addresses_come() -> None:
     tracemalloc.start()
     for number in range(10 * CLIENTS):
         desk.quota.admits(str(IPv4Address(number)))
-        if number == CLIENTS:
+        if number == 2 * CLIENTS:
             full, _ = tracemalloc.get_traced_memory()
     more, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
