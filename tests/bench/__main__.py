@@ -39,7 +39,7 @@ class Extent:
 
 
 FULL = Extent(main=5, growth=3, seconds=2.0, starts=21)
-QUICK = Extent(main=2, growth=0, seconds=0.5, starts=5)
+QUICK = Extent(main=1, growth=0, seconds=0.8, starts=5)
 
 
 def main() -> int:
