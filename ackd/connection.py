@@ -12,12 +12,11 @@ from ackd.counters import Counters
 from ackd.handover import Snapshot
 from ackd.protocol import ServerProtocol, turn_away
 from ackd.quota import Quota
-from ackd.recorder import Recorder
+from ackd.recorder import TURN, Recorder
 from ackd.records import Kind, Origin, Priority, Reason, Record
 
-# Bytes of one read, and so of what a connection holds unrecorded; and payloads that are recorded
-# before other connections have their turn.
-CHUNK, TURN = 65536, 256
+# Bytes of one read, and so of what a connection holds unrecorded.
+CHUNK = 65536
 # linux/socket.h; the socket module does not name it.
 _SO_COOKIE = 57
 

@@ -16,14 +16,14 @@ from typing import Any, Protocol
 from ackd.acceptor import Acceptor
 from ackd.admission import Admission
 from ackd.config import Config, Recording
-from ackd.connection import CHUNK, TURN, Connection, Surroundings, Timeouts, Wait, attempt
+from ackd.connection import CHUNK, Connection, Surroundings, Timeouts, Wait, attempt
 from ackd.counters import Counters
 from ackd.deadlines import Deadlines
 from ackd.handover import Snapshot
 from ackd.listener import Listeners
 from ackd.protocol import ServerProtocol, ack_line, greeting_line
 from ackd.quota import Quota
-from ackd.recorder import BATCH, Recorder
+from ackd.recorder import BATCH, TURN, Recorder
 from ackd.records import Origin, Reason
 from ackd.turns import Turns
 
