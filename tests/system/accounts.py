@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 
 from ackd.journal import payloads_of
@@ -128,13 +127,14 @@ def compare(
 ) -> Figures:
     """Compare an account with what one or more journals have of its run."""
     first, repeated = Counter[str](), Counter[str]()
-    last: dict[str, int] = {}
     out_of_order = 0
-    for record in chain.from_iterable(recorded(machine, run, name) for name in namespaces):
-        (repeated if record.repeated else first)[record.payload] += 1
-        if not record.repeated:
-            out_of_order += record.sequence <= last.get(record.connection, 0)
-            last[record.connection] = record.sequence
+    for name in namespaces:
+        last: dict[str, int] = {}
+        for record in recorded(machine, run, name):
+            (repeated if record.repeated else first)[record.payload] += 1
+            if not record.repeated:
+                out_of_order += record.sequence <= last.get(record.connection, 0)
+                last[record.connection] = record.sequence
     sent = {
         f"{run}-{client}-{number}"
         for client, count in enumerate(account.sent)
