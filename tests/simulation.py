@@ -92,7 +92,9 @@ class Journal:
     def leave(self) -> None:
         if self.open:
             self.open = False
-            self._away_since = self._clock.now
+            # One that was back for less need not have been noticed.
+            if self._clock.now - self._back_since > RETRY:
+                self._away_since = self._clock.now
             self._set_readiness()
 
     def come_back(self) -> None:
