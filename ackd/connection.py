@@ -175,9 +175,10 @@ class Connection:
 
     def on_readable(self) -> None:
         """Read once: record the payloads, then acknowledge what was recorded."""
-        if self._around.recorder.holds_up:
+        if self._around.recorder.holds_up and self._socket.recv(1, socket.MSG_PEEK):
             self._await(Wait.JOURNAL)
             return
+        # Or a client has only closed, which needs no journal: it must not be in others' way.
         self._receive()
         self.record()
 

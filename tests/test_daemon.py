@@ -271,6 +271,20 @@ def test_acks_wait_for_a_full_journal_and_then_come_in_order(start: StartDaemon)
     assert sorted(taken) == sorted([*payloads, *payloads, b"me too"])
 
 
+def test_clients_that_only_come_and_go_leave_although_the_journal_is_full(
+    start: StartDaemon,
+) -> None:
+    ackd = start("max_connections: 2\n")
+    with ackd.peer() as busy:
+        ackd.journal.hold()
+        busy.send_until_stuck(b"hello\n" * 1000)
+        for _ in range(5):
+            with ackd.peer() as check:
+                check.half_close()
+                check.expect_end()
+        ackd.journal.go_on()
+
+
 def test_nothing_is_acknowledged_that_the_journal_has_not_taken(start: StartDaemon) -> None:
     ackd = start()
     with ackd.peer() as peer:
