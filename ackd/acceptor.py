@@ -31,8 +31,8 @@ _NO_DESCRIPTORS = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 class Acceptor:
     """Accepts on all listeners; `welcome` gets each socket, its address, and the listener's name.
 
-    Without descriptors the listeners are put aside, or they would be reported as readable over and
-    over again; the clients wait in their backlog.
+    Without descriptors the listeners are put aside until `due`, or they would be reported as
+    readable over and over again; the clients wait in their backlog.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class Acceptor:
         welcome: Callable[[socket.socket, Any, str], None],
     ) -> None:
         self.listeners: Listeners = {}
-        self._paused_until = inf
+        self.due = inf
         self._selector = selector
         self._welcome = welcome
         self._told = False
@@ -50,15 +50,11 @@ class Acceptor:
     @property
     def trouble(self) -> str:
         """What keeps clients outside, in words; empty if nothing does."""
-        return "out of descriptors, clients wait" if self._paused_until < inf else ""
-
-    def next(self) -> float:
-        """Return when `attend` must be called at the latest, in seconds of time.monotonic()."""
-        return self._paused_until
+        return "out of descriptors, clients wait" if self.due < inf else ""
 
     def attend(self, now: float) -> None:
-        """Try again whether there are descriptors."""
-        if now >= self._paused_until:
+        """Try again whether there are descriptors, if that is due."""
+        if now >= self.due:
             self.resume()
 
     def change(self, listeners: Listeners) -> None:
@@ -83,8 +79,8 @@ class Acceptor:
 
     def resume(self) -> None:
         """Accept again: descriptors have become free, or may have."""
-        if self._paused_until < inf:
-            self._paused_until = inf
+        if self.due < inf:
+            self.due = inf
             for listener in self.listeners.values():
                 self._register(listener)
 
@@ -97,7 +93,7 @@ class Acceptor:
             shortage = self._accept(listener, listener_name, TURN)
         except MemoryError:
             shortage = OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
-        if shortage and self._paused_until == inf:
+        if shortage and self.due == inf:
             self._pause(shortage)
 
     def _accept(self, listener: socket.socket, listener_name: str, turn: int) -> OSError | None:
@@ -125,7 +121,7 @@ class Acceptor:
             raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
     def _pause(self, shortage: OSError) -> None:
-        self._paused_until = monotonic() + PAUSE
+        self.due = monotonic() + PAUSE
         for listener in self.listeners.values():
             self._selector.unregister(listener)
         if not self._told:

@@ -198,12 +198,16 @@ class Connection:
     def _record(self) -> None:
         """Have waiting payloads recorded, acknowledge those that were."""
         protocol, around = self.protocol, self._around
-        refused = protocol.refused
-        payloads = protocol.split(around.turn)
-        around.counters.refused += protocol.refused - refused
+        payloads = protocol.payloads or self._split()
         taken = around.recorder.write(self._head, protocol.sequence, payloads)
         around.counters.acknowledged += taken
         self._send(protocol.acknowledge(taken))
+
+    def _split(self) -> list[bytes]:
+        refused = self.protocol.refused
+        payloads = self.protocol.split(self._around.turn)
+        self._around.counters.refused += self.protocol.refused - refused
+        return payloads
 
     def on_deadline(self) -> None:
         """Give up what the connection has waited for."""

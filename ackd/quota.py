@@ -28,12 +28,13 @@ class Quota:
         self._note = note
         self._counts: Counter[str] = Counter()
         self._ends_at = inf
-        self._tell_at = inf
+        self.due = inf
 
     def admits(self, peer: str) -> bool:
         """Count one more about a peer, and say whether it may be recorded."""
         now = monotonic()
-        self.attend(now)
+        if now >= self._ends_at:
+            self.tell()
         if not self._counts:
             self._ends_at = now + MINUTE
         client = client_of(peer)
@@ -41,23 +42,19 @@ class Quota:
             client = _FURTHER
         self._counts[client] += 1
         admitted = self._counts[client] <= self._limit
-        self._tell_at = self._tell_at if admitted else self._ends_at
+        self.due = self.due if admitted else self._ends_at
         return admitted
 
-    def next(self) -> float:
-        """Return when `attend` must be called at the latest, in seconds of time.monotonic()."""
-        return self._tell_at
-
     def attend(self, now: float) -> None:
-        """End the minute once it is over."""
-        if now >= self._ends_at:
+        """End the minute, if it is over and something was left out."""
+        if now >= self.due:
             self.tell()
 
     def tell(self) -> None:
         """End the minute, over or not: tell what was left out, and count anew."""
         beyond = {client: n - self._limit for client, n in self._counts.items() if n > self._limit}
         self._counts = Counter()
-        self._ends_at = self._tell_at = inf
+        self._ends_at = self.due = inf
         further = beyond.pop(_FURTHER, 0)
         most = Counter(beyond).most_common(NAMED)
         further += sum(beyond.values()) - sum(count for _, count in most)

@@ -52,10 +52,12 @@ _HANDLERS = {
 
 
 class Chore(Protocol):
-    """Something that the loop looks after each time that it has gone round."""
+    """Something that the loop looks after each time that it has gone round.
 
-    def next(self) -> float:
-        """Return when `attend` must be called at the latest, in seconds of time.monotonic()."""
+    `due` is when it must at the latest, in seconds of time.monotonic().
+    """
+
+    due: float
 
     def attend(self, now: float) -> None:
         """Do what is due."""
@@ -92,7 +94,7 @@ class Server:
         self._connections: dict[int, Connection] = {}
         self._ready = 0  # how many events this round has
         self._quotas = (self._around.introductions, self._around.refusals)
-        self._chores: list[Chore] = [self._turns, self._acceptor, *self._quotas]
+        self._chores: list[Chore] = [self._acceptor, *self._quotas]
         self._requests: deque[Callable[[], object]] = deque()
         self._keep = -1  # the end has come when there are no more connections than this
         self._drain_until = inf
@@ -168,18 +170,20 @@ class Server:
     def turn(self, timeout: float | None) -> None:
         """Go round once: wait `timeout` seconds at most for an event, then do all that is due."""
         self._dispatch(timeout)
+        while self._requests:
+            self._requests.popleft()()
         now = monotonic()
         self._meet_deadlines(now)
         for chore in self._chores:
             chore.attend(now)
-        while self._requests:
-            self._requests.popleft()()
+        self._turns.attend(now)  # the last: others may have had something recorded
 
     def timeout(self) -> float | None:
         """Return the seconds until something must be done although nothing happens."""
-        until = min(self._deadlines.next(), self._drain_until)
+        until = min(self._turns.due, self._deadlines.next(), self._drain_until)
         for chore in self._chores:
-            until = min(until, chore.next())
+            if chore.due < until:
+                until = chore.due
         return None if until == inf else max(0.0, until - monotonic())
 
     def drain(self) -> None:
@@ -239,8 +243,9 @@ class Server:
 
     def _dispatch(self, timeout: float | None) -> None:
         ready = self._selector.select(timeout)
-        self._ready = len(ready)
-        self._share()
+        if len(ready) != self._ready:
+            self._ready = len(ready)
+            self._share()
         for key, _ in ready:
             connection = self._connections.get(key.fd)
             if connection is None:

@@ -107,11 +107,7 @@ class Supervision:
         self._feed_at = 0.0 if self._interval < inf else inf
         self._status = ""
         self._status_at = 0.0
-        self._unreported = False
-
-    def next(self) -> float:
-        """Return when `attend` must be called at the latest, in seconds of time.monotonic()."""
-        return min(self._feed_at, self._status_at if self._unreported else inf)
+        self.due = 0.0
 
     def attend(self, now: float) -> None:
         """Send what is due; to be called each time that the loop has gone round."""
@@ -121,9 +117,10 @@ class Supervision:
         if not self._ready_told and self._ready():
             self._ready_told = True
             tell("READY=1")
-        self._unreported = now < self._status_at
-        if not self._unreported:
+        unreported = now < self._status_at
+        if not unreported:
             self._report(now)
+        self.due = min(self._feed_at, self._status_at if unreported else inf)
 
     def _report(self, now: float) -> None:
         status = self._describe()

@@ -52,7 +52,7 @@ class Tail:
     def look(self, unread: int) -> None:
         """Note that so many bytes are unread; journald must have been alive since the last call."""
         self._proven, self._latest = self._latest, (self.sent, unread)
-        if self._proven == (self.sent, 0) and self.marked:
+        if not unread and self._proven == self._latest and self.marked:
             self._drop(self.sent)
         elif self.size > self._look_at:
             self._drop(self._read(self._proven) - 1)

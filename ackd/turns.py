@@ -46,6 +46,7 @@ class Turns:
         self._watched = False
         self._lost = False
         self._retry_at = inf
+        self.due = -inf  # when `attend` must be called at the latest
 
     @property
     def trouble(self) -> str:
@@ -66,17 +67,15 @@ class Turns:
         self._new.pop(connection, None)
         self._old.pop(connection, None)
 
-    def next(self) -> float:
-        """Return when `attend` must be called at the latest, in seconds of time.monotonic()."""
-        if (self._new or self._old) and not self._recorder.holds_up:
-            return -inf
-        return self._retry_at
-
     def attend(self, now: float) -> None:
         """Give those who wait their turn, then look after the journal as that has left it."""
-        self._give_turns()
-        self._follow_reachable(now)
-        self._watch(self._recorder.blocked and not self._lost)
+        if self._new or self._old:
+            self._give_turns()
+        if self._recorder.blocked or self._watched or self._lost:
+            self._follow_reachable(now)
+            self._watch(self._recorder.blocked and not self._lost)
+        more = (self._new or self._old) and not self._recorder.holds_up
+        self.due = -inf if more else self._retry_at
 
     @property
     def _unreachable(self) -> bool:

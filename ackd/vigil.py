@@ -34,7 +34,7 @@ class Vigil:
         self._events = select.epoll()
         self._awaited = False  # whether a successor has not accepted yet
         self._sent = 0
-        self._check_at = inf
+        self.due = inf  # when `attend` must be called at the latest
         self._open()
 
     def fileno(self) -> int:
@@ -46,21 +46,17 @@ class Vigil:
         self._events.close()
         self._hang_up()
 
-    def next(self) -> float:
-        """Return when `attend` must be called at the latest, in seconds of time.monotonic()."""
-        return self._check_at
-
     def attend(self, now: float) -> None:
         """Note what journald has read; to be called each time that the loop has gone round."""
         tail = self._sink.tail
         if not tail.settled and (not self._awaited or tail.size > _TOO_MUCH):
             self._sink.look()
         if tail.settled:
-            self._check_at = inf
-        elif self._check_at == inf:
-            self._check_at = now + self._interval
-        elif now >= self._check_at:
-            self._check_at = now + self._interval
+            self.due = inf
+        elif self.due == inf:
+            self.due = now + self._interval
+        elif now >= self.due:
+            self.due = now + self._interval
             self._check()
 
     @property
@@ -82,7 +78,7 @@ class Vigil:
             self._awaited = True
             self._open()
         # Otherwise it takes no streams, or its sockets have gone: a moment later.
-        self._check_at = inf
+        self.due = inf
 
     def _on_accepted(self) -> None:
         if self._stream:

@@ -23,7 +23,7 @@ class Desk:
 
     def told(self) -> list[str]:
         """Let the minute be over; return what is said then."""
-        self.quota.attend(self.quota.next())
+        self.quota.attend(self.quota.due)
         messages = [record.message for record in self.records]
         self.records.clear()
         return messages
@@ -69,19 +69,19 @@ def test_it_is_told_once_and_then_counted_anew() -> None:
 
 def test_the_loop_is_woken_only_if_there_is_something_to_tell() -> None:
     desk = Desk()
-    assert desk.quota.next() == inf
+    assert desk.quota.due == inf
     desk.admitted("192.0.2.1", 3)
-    assert desk.quota.next() == inf
+    assert desk.quota.due == inf
     desk.admitted("192.0.2.1", 1)
-    assert desk.quota.next() < inf
+    assert desk.quota.due < inf
     desk.told()
-    assert desk.quota.next() == inf
+    assert desk.quota.due == inf
 
 
 def test_nothing_is_told_before_the_minute_is_over() -> None:
     desk = Desk()
     desk.admitted("192.0.2.1", 4)
-    desk.quota.attend(desk.quota.next() - 0.001)
+    desk.quota.attend(desk.quota.due - 0.001)
     assert desk.records == []
     assert desk.admitted("192.0.2.1", 1) == 0
     assert desk.told() == ["left out about 192.0.2.1: connections: 2, beyond 3 a minute"]
@@ -93,7 +93,7 @@ def test_the_minute_begins_with_the_first_that_is_counted() -> None:
     desk.admitted("192.0.2.1", 1)
     after = monotonic()
     desk.admitted("192.0.2.2", 4)
-    assert before + MINUTE <= desk.quota.next() <= after + MINUTE
+    assert before + MINUTE <= desk.quota.due <= after + MINUTE
 
 
 def test_those_beyond_the_room_have_one_limit_together() -> None:

@@ -141,7 +141,7 @@ def test_nothing_is_recorded_again_that_it_has_had_time_for(desk: Desk) -> None:
     desk.be_quiet()
     assert desk.read_all() == ["one"]
     desk.be_quiet()
-    assert desk.vigil.next() == inf
+    assert desk.vigil.due == inf
     desk.succeed()
     desk.write(b"two")
     assert desk.read_all() == ["two"]
