@@ -159,13 +159,17 @@ class Recorder:
     def take_backlog(self) -> tuple[bytes, ...]:
         """Return the notes that were not taken, for a successor, and forget them."""
         notes = tuple(self._backlog)
+        if self._left_out:
+            notes += (self._format.record(self._what_was_left_out()),)
         self._backlog.clear()
         return notes
 
     def restore_backlog(self, notes: Iterable[bytes]) -> None:
         """Record the notes that a predecessor could not."""
-        for note in notes:
-            self._put_note(note)
+        self._backlog.extend(notes)
+        if self._backlog:
+            self.blocked = True
+            self.resume()
 
     def close(self) -> None:
         """Try the backlog one last time and give the sink's descriptor back."""
@@ -193,9 +197,12 @@ class Recorder:
 
     def _tell_left_out(self) -> None:
         if self._left_out:
-            message = f"left out {self._left_out} records about connections: the journal was full"
-            self._left_out = 0
-            self.note(Record(Kind.LEFT_OUT, Priority.WARNING, message))
+            self.note(self._what_was_left_out())
+
+    def _what_was_left_out(self) -> Record:
+        message = f"left out {self._left_out} records about connections: the journal was full"
+        self._left_out = 0
+        return Record(Kind.LEFT_OUT, Priority.WARNING, message)
 
 
 _PRIORITIES = (

@@ -314,10 +314,10 @@ class Server:
 
     def _share(self) -> None:
         """Let each have less at a time the more there are, in time as in memory."""
-        waiting = max(len(self._turns), self._ready, 1)
+        waiting = len(self._turns) or 1
         each = self._around.recorder.recording is Recording.EACH
         least, most = (1, TURN) if each else (LEAST_BATCH, BATCH)
-        self._around.turn = max(least, min(most, ROUND // waiting))
+        self._around.turn = max(least, min(most, ROUND // max(waiting, self._ready)))
         self._around.chunk = max(LEAST_CHUNK, CHUNK // waiting)
 
     def _register(self, connection: Connection, events: int, handler: Callable[[], None]) -> None:

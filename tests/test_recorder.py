@@ -266,6 +266,18 @@ def test_notes_that_wait_can_be_handed_to_a_successor(desk: Desk, tmp_path: Path
     successor.close()
 
 
+def test_a_successor_tells_what_was_left_out(desk: Desk, tmp_path: Path) -> None:
+    desk.fill()
+    for number in range(BACKLOG + 5):
+        desk.note(f"note {number}")
+    predecessor = desk.recorder
+    desk.recorder = Recorder(DatagramSocket(str(tmp_path / "journal")), JournalFormat())
+    desk.recorder.restore_backlog(predecessor.take_backlog())
+    told = "left out 5 records about connections: the journal was full"
+    assert desk.all_messages()[-1] == told
+    predecessor.close()
+
+
 def test_the_end_tries_what_waits_one_last_time(desk: Desk) -> None:
     desk.fill()
     desk.note("stopped")
