@@ -7,7 +7,7 @@ from array import array
 from functools import lru_cache
 
 # Bytes that may be unread; the kernel doubles them, and gives at most net.core.wmem_max. It calls
-# the socket writable again when a quarter is unread (unix_writable in net/unix/af_unix.c), so a full
+# the socket writable again when a quarter is unread (unix_writable, net/unix/af_unix.c), so a full
 # queue wakes us once for hundreds of records: each takes 3.3 us of CPU if 50 clients send 64 at a
 # time. With libsystemd's 8 MiB, a quarter of which no queue reaches, it is one by one, and 9.5 us.
 _SEND_BUFFER = 512 * 1024
