@@ -17,10 +17,24 @@ from ackd.journal import payloads_of
 from ackd.records import Kind
 from tests.conftest import StartDaemon
 from tests.daemon_process import COMMAND, Daemon
-from tests.journal_socket import DEADLINE
+from tests.journal_socket import DEADLINE, Entry
 from tests.peer import ACK, GREETING, Peer
 
 # What a client sees
+
+
+def payload_entry(ackd: Daemon, port: int, **fields: bytes) -> Entry:
+    """Return what the first record of a connection's payloads has, but for the connection."""
+    return {
+        "MESSAGE_ID": Kind.PAYLOAD.value.encode(),
+        "PRIORITY": b"6",
+        "SYSLOG_IDENTIFIER": b"ackd",
+        "ACKD_PEER": b"127.0.0.1",
+        "ACKD_PEER_PORT": b"%d" % port,
+        "ACKD_LISTENER": b"127.0.0.1:%d" % ackd.port,
+        "ACKD_SEQUENCE": b"1",
+        **fields,
+    }
 
 
 def test_a_payload_is_recorded_then_acknowledged(start: StartDaemon) -> None:
@@ -31,17 +45,8 @@ def test_a_payload_is_recorded_then_acknowledged(start: StartDaemon) -> None:
         entry = ackd.journal.next(Kind.PAYLOAD)
         port = peer.socket.getsockname()[1]
     assert entry.pop("ACKD_CONNECTION").endswith(b"-1")
-    assert entry == {
-        "MESSAGE": b"Buffer: this data will send to server!",
-        "MESSAGE_ID": Kind.PAYLOAD.value.encode(),
-        "PRIORITY": b"6",
-        "SYSLOG_IDENTIFIER": b"ackd",
-        "ACKD_PEER": b"127.0.0.1",
-        "ACKD_PEER_PORT": b"%d" % port,
-        "ACKD_LISTENER": b"127.0.0.1:%d" % ackd.port,
-        "ACKD_SEQUENCE": b"1",
-        "ACKD_BYTES": b"30",
-    }
+    message = b"Buffer: this data will send to server!"
+    assert entry == payload_entry(ackd, port, MESSAGE=message, ACKD_BYTES=b"30")
 
 
 def test_each_line_is_a_payload_also_an_empty_one_and_an_unterminated_rest(
@@ -86,18 +91,9 @@ def test_payloads_that_arrive_together_can_share_a_record(start: StartDaemon) ->
         peer.expect(ACK * 4)
         further = [payloads_of(ackd.journal.next(Kind.PAYLOAD)) for _ in range(3)]
     assert entry.pop("ACKD_CONNECTION").endswith(b"-1")
-    assert entry == {
-        "MESSAGE": b"Buffer: one\nBuffer: \nBuffer: two\tthree",
-        "MESSAGE_ID": Kind.PAYLOAD.value.encode(),
-        "PRIORITY": b"6",
-        "SYSLOG_IDENTIFIER": b"ackd",
-        "ACKD_PEER": b"127.0.0.1",
-        "ACKD_PEER_PORT": b"%d" % port,
-        "ACKD_LISTENER": b"127.0.0.1:%d" % ackd.port,
-        "ACKD_SEQUENCE": b"1",
-        "ACKD_COUNT": b"3",
-        "ACKD_BYTES": b"12",
-    }
+    message = b"Buffer: one\nBuffer: \nBuffer: two\tthree"
+    shared = payload_entry(ackd, port, MESSAGE=message, ACKD_COUNT=b"3", ACKD_BYTES=b"12")
+    assert entry == shared
     assert further == [[(4, b"four")], [(5, b"fi\rve")], [(6, b"six"), (7, b"seven")]]
 
 

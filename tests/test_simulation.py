@@ -156,7 +156,7 @@ class Schedule(RuleBasedStateMachine):
 
 TestSchedule = Schedule.TestCase
 TestSchedule.settings = settings(
-    max_examples=5000 if LONG_FORM else 400,
+    max_examples=5000 if LONG_FORM else 200,
     stateful_step_count=100 if LONG_FORM else 50,
     derandomize=not LONG_FORM,  # the same for each change that is to be tried
     deadline=None,

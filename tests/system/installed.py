@@ -4,7 +4,7 @@ from pathlib import Path
 
 from .machine import Machine
 
-SOURCE = Path(__file__).parents[2]
+_SOURCE = Path(__file__).parents[2]
 UNITS = "/usr/lib/systemd/system"
 _FILES = (
     ("packaging/run-ackd", "/usr/share/ackd/run-ackd", 0o755),
@@ -32,9 +32,9 @@ _TREES = (
 def install(machine: Machine) -> None:
     """Install this checkout's ackd; nothing is started."""
     for source, target in _TREES:
-        machine.copy_tree(SOURCE / source, target)
+        machine.copy_tree(_SOURCE / source, target)
     for source, target, mode in _FILES:
-        machine.put(target, (SOURCE / source).read_bytes(), mode)
+        machine.put(target, (_SOURCE / source).read_bytes(), mode)
     machine.run("ln", "-sf", "../share/ackd/run-ackd", "/usr/sbin/ackd")
     machine.run("ln", "-sf", "../share/ackd/run-ackctl", "/usr/bin/ackctl")
     machine.run("python3", "-m", "compileall", "-q", "/usr/share/ackd")

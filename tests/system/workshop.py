@@ -72,7 +72,7 @@ class Workshop:
     ) -> str:
         """Run a command without any rights; return what it says, both ways."""
         run = ("sh", "-c", _BY_NOBODY, "sh", directory, umask, *command)
-        done = self.machine.run(*run, timeout=280, env=env)
+        done = self.machine.run(*run, timeout=600, env=env)
         return done.stdout + done.stderr
 
 
