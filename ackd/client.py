@@ -45,7 +45,8 @@ class Client:
 
     `timeout` bounds each wait, in seconds: for the connection, for the greeting, for the next
     reply while one is due. `send` is for one payload after another, `exchange` for many at once;
-    `offer`, `wait` and `pump` are what both are made of.
+    `offer`, `wait` and `pump` are what both are made of; who watches several clients selects each
+    by its `fileno`, for writing too as long as it is `writing`, instead of calling `wait`.
     """
 
     def __init__(
@@ -93,6 +94,15 @@ class Client:
         """Whether to pump before the next payload is offered."""
         return len(self._output) >= _FULL or self.unanswered >= _WINDOW
 
+    @property
+    def writing(self) -> bool:
+        """Whether `pump` waits for the connection to take more, not only for replies."""
+        return bool(self._output)
+
+    def fileno(self) -> int:
+        """Return the descriptor, for who watches several."""
+        return self._socket.fileno()
+
     def send(self, payload: bytes) -> Reply:
         """Send one payload and return the reply to it; raises NoAckError."""
         *_, reply = self.exchange([payload])
@@ -138,13 +148,25 @@ class Client:
         self._patience = max(0.0, self._patience - (monotonic() - began))
         return source in ready
 
+    def flush(self) -> None:
+        """Send what can be at once; that the connection has ended is told by `pump`."""
+        try:
+            # ackctl lets SIGPIPE end it, as a program at the front of a pipe should.
+            sent = self._socket.send(self._output, socket.MSG_NOSIGNAL) if self._output else 0
+        except BlockingIOError:
+            return
+        except OSError as error:
+            # What it has replied before is still there to be read.
+            self._broken, sent = self._broken or _explained_end(error), len(self._output)
+        del self._output[:sent]
+
     def pump(self) -> list[Reply]:
         """Send and receive what can be at once; return the replies that came.
 
         Raises NoAckError when the connection has ended, or what came is not from an ackd.
         """
         self._check()
-        self._flush()
+        self.flush()
         return self._receive()
 
     def close(self) -> None:
@@ -168,17 +190,6 @@ class Client:
         """Stop where replies came that belong to no payload: no later one could be trusted."""
         if self._protocol.unexpected:
             raise NoAckError(f"{self._protocol.unexpected}: it is no ackd")
-
-    def _flush(self) -> None:
-        try:
-            # ackctl lets SIGPIPE end it, as a program at the front of a pipe should.
-            sent = self._socket.send(self._output, socket.MSG_NOSIGNAL) if self._output else 0
-        except BlockingIOError:
-            return
-        except OSError as error:
-            # What it has replied before is still there to be read.
-            self._broken, sent = self._broken or _explained_end(error), len(self._output)
-        del self._output[:sent]
 
     def _receive(self) -> list[Reply]:
         try:
