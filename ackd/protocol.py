@@ -4,8 +4,8 @@ Payloads are lines that end in LF; one CR before the LF does not belong to the p
 has one reply line, in order: the ack, or `not received: REASON`.
 """
 
-from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
 
 TURNED_AWAY = b"not connect"
 NOT_RECEIVED = b"not received"
@@ -33,8 +33,9 @@ def _refusal(reason: str) -> bytes:
     return NOT_RECEIVED + b": " + reason.encode() + b"\n"
 
 
-@dataclass(frozen=True, slots=True)
-class ProtocolState:
+# No dataclass, here and below: the module of these takes 5 ms to read, and a client that sends one
+# line from a script takes 25 in all.
+class ProtocolState(NamedTuple):
     """All that a ServerProtocol knows of its client, for another one to go on from.
 
     Each refusal is (how many of `payloads` come before it, reply).
@@ -264,8 +265,7 @@ class Verdict(Enum):
     REFUSED = "refused"
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(NamedTuple):
     """One line from the server: what it says, and the line without its end."""
 
     verdict: Verdict
