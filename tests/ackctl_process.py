@@ -56,6 +56,12 @@ class Ackctl:
         assert select.select([self._process.stdout], [], [], DEADLINE)[0], "it says nothing"
         return self._process.stdout.readline().decode()
 
+    def read_error(self) -> str:
+        """Wait for a line of its standard error."""
+        assert self._process.stderr
+        assert select.select([self._process.stderr], [], [], DEADLINE)[0], "it complains of nothing"
+        return self._process.stderr.readline().decode()
+
     def signal(self, number: signal.Signals) -> None:
         self._process.send_signal(number)
 

@@ -12,16 +12,16 @@ ROOT = Path(ackd.__file__).parent
 # `ackd` itself, below all, is the version.
 FLOORS = (
     "protocol config printable records counters datagram deadlines listener peers systemd control"
-    " detach ctl.latency ctl.lines ctl.run ctl.status",
+    " detach ctl.interrupt ctl.latency ctl.lines ctl.run ctl.status",
     "tail",
     "journal syslog terminal recorder handover client acceptor admission quota ctl.figures"
     " ctl.report",
-    "connection inheritance vigil ctl.options",
-    "turns ctl.send",
-    "server ctl",
-    "service ctl.__main__",
-    "daemon",
-    "__main__",
+    "connection inheritance vigil ctl.link ctl.opening ctl.options ctl.tally",
+    "turns ctl.pinger ctl.run_options ctl.send",
+    "server ctl.ping_report",
+    "service ctl.ping",
+    "daemon ctl",
+    "__main__ ctl.__main__",
 )
 FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names.split()}
 MODULES = {

@@ -22,10 +22,21 @@ def milliseconds(seconds: float) -> str:
     return f"{seconds * 1000:,.3f} ms"
 
 
+def many(number: int, noun: str) -> str:
+    """Return so many of something, in words."""
+    return f"{number:,} {noun}{'s' * (number != 1)}"
+
+
 def aligned(rows: list[tuple[str, str]]) -> list[str]:
     """Return a line for each name and value, of which there must be one."""
     left, right = (max(map(len, column)) for column in zip(*rows, strict=True))
     return [f"{name:{left}}  {value:>{right}}" for name, value in rows]
+
+
+def verify(run: str, ended: bool) -> list[str]:
+    """Return how to know what became of a run; `ended` is whether its last payload arrived."""
+    what = f"on the server, `ackctl verify {run}` tells whether all is stored"
+    return [what] if ended else [what, "(it will miss the last payload, which holds their number)"]
 
 
 def histogram(latencies: Latencies) -> list[str]:
