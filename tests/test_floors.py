@@ -16,10 +16,10 @@ FLOORS = (
     "tail",
     "journal syslog terminal recorder handover client acceptor admission quota ctl.figures"
     " ctl.report",
-    "connection inheritance vigil ctl.link ctl.opening ctl.options ctl.tally",
-    "turns ctl.pinger ctl.run_options ctl.send",
-    "server ctl.ping_report",
-    "service ctl.ping",
+    "connection inheritance vigil ctl.link ctl.opening ctl.options ctl.plot ctl.tally",
+    "turns ctl.load ctl.pinger ctl.run_options ctl.send",
+    "server ctl.bench_report ctl.ping_report",
+    "service ctl.bench ctl.ping",
     "daemon ctl",
     "__main__ ctl.__main__",
 )
