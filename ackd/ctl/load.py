@@ -9,7 +9,7 @@ from time import monotonic
 
 from ackd.client import Client, ClientError, NoAckError
 from ackd.ctl.interrupt import Interrupt
-from ackd.ctl.opening import Connect, Opening
+from ackd.ctl.opening import Connect, Opening, watch
 from ackd.ctl.run import Run
 from ackd.ctl.tally import Tally, told
 from ackd.protocol import Reply, Verdict
@@ -47,6 +47,7 @@ class Load:
         self.run = run
         self._plan = plan
         self._flows: list[Flow] = []
+        self._until = self._last = 0.0
         self._opening = Opening(connect)
         self._selector = selectors.DefaultSelector()
 
@@ -61,7 +62,7 @@ class Load:
         with self._opening, self._selector:
             self._selector.register(interrupt, selectors.EVENT_READ, interrupt.read)
             self._connect()
-            began = self._last = monotonic()
+            self._last = began = monotonic()
             self._until = began + self._plan.seconds
             for flow in list(self._flows):
                 self._go_on(flow)
@@ -138,14 +139,7 @@ class Load:
             flow.sent.append(now)
             flow.client.offer(self.run.payload(self.tally.sent, self._plan.size))
         flow.client.flush()
-        self._select(flow)
-
-    def _select(self, flow: Flow) -> None:
-        """Have the connection watched for what it needs now."""
-        key = self._selector.get_key(flow.client)
-        writing = selectors.EVENT_WRITE if flow.client.writing else 0
-        if key.events != selectors.EVENT_READ | writing:
-            self._selector.modify(flow.client, selectors.EVENT_READ | writing, key.data)
+        watch(self._selector, flow.client)
 
     def _count(self, reply: Reply, seconds: float) -> None:
         if reply.verdict is Verdict.ACKNOWLEDGED:

@@ -1,10 +1,11 @@
-"""Connections that are made while others are in use."""
+"""Connections that are made, and watched, while others are in use."""
 
 import contextlib
 import socket
 from collections import deque
 from collections.abc import Callable
 from queue import SimpleQueue
+from selectors import EVENT_READ, EVENT_WRITE, BaseSelector
 from threading import Thread
 from types import TracebackType
 
@@ -15,6 +16,14 @@ _AT_ONCE = 64
 
 Connect = Callable[[], Client]
 Opened = tuple[int, Client | ClientError]
+
+
+def watch(selector: BaseSelector, client: Client) -> None:
+    """Have a registered connection selected for what it waits for now."""
+    key = selector.get_key(client)
+    events = EVENT_READ | EVENT_WRITE if client.writing else EVENT_READ
+    if key.events != events:
+        selector.modify(client, events, key.data)
 
 
 class Opening:

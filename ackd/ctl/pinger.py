@@ -12,7 +12,7 @@ from ackd.client import ClientError, NoAckError
 from ackd.ctl.interrupt import Interrupt
 from ackd.ctl.latency import Outages
 from ackd.ctl.link import Answer, Link, Sent
-from ackd.ctl.opening import Connect, Opening
+from ackd.ctl.opening import Connect, Opening, watch
 from ackd.ctl.run import Run
 from ackd.ctl.tally import Tally
 from ackd.deadlines import Deadlines
@@ -130,7 +130,7 @@ class Pinger:
             return  # it was given up in this very turn
         try:
             answers = link.receive()
-            self._select(link)
+            watch(self._selector, link.client)
         except NoAckError as error:
             self._lose(link, error)
         else:
@@ -160,23 +160,12 @@ class Pinger:
         if link.client and not link.client.full:
             self.tally.sent += 1
             number = self.tally.sent
-            self._send(link, number, self._run.payload(number, self._plan.size))
+            link.send(number, self._run.payload(number, self._plan.size))
+            watch(self._selector, link.client)
         else:
             self.tally.not_sent += 1
             self.tally.kept = link.failure
             self.tally.outages.begin(link.number, time())
-
-    def _send(self, link: Link, number: int, payload: bytes) -> None:
-        link.send(number, payload)
-        self._select(link)
-
-    def _select(self, link: Link) -> None:
-        """Have the connection watched for what it needs now."""
-        assert link.client
-        key = self._selector.get_key(link.client)
-        writing = selectors.EVENT_WRITE if link.client.writing else 0
-        if key.events != selectors.EVENT_READ | writing:
-            self._selector.modify(link.client, selectors.EVENT_READ | writing, key.data)
 
     def _take(self, link: Link, answer: Answer) -> None:
         acknowledged = answer.reply.verdict is Verdict.ACKNOWLEDGED
