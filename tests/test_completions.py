@@ -23,6 +23,14 @@ OPTIONS = {
         *("-h", "--help", "--host", "--port", "--timeout", "--source", "--no-greeting"),
         *("-v", "--verbose", "--json", "--file"),
     },
+    "ackctl ping": {
+        *("-h", "--help", "--host", "--port", "--timeout", "--source", "--no-greeting"),
+        *("--interval", "--count", "--parallel", "--size", "--name", "--json"),
+    },
+    "ackctl bench": {
+        *("-h", "--help", "--host", "--port", "--timeout", "--source", "--no-greeting"),
+        *("--clients", "--depth", "--size", "--seconds", "--plot", "--name", "--json"),
+    },
 }
 needs_zsh = pytest.mark.skipif(not shutil.which("zsh"), reason="zsh is not installed")
 
@@ -76,7 +84,13 @@ def test_bash_completes_the_options_of_the_daemon(made: Path) -> None:
 
 @pytest.mark.parametrize(
     "line",
-    ["ackctl send --file ", "ackd --config ", "ackd --journal ", "ackd --debug --pidfile "],
+    [
+        "ackctl send --file ",
+        "ackctl bench --plot ",
+        "ackd --config ",
+        "ackd --journal ",
+        "ackd --debug --pidfile ",
+    ],
 )
 def test_bash_completes_files_where_a_file_is_named(made: Path, tmp_path: Path, line: str) -> None:
     (tmp_path / "readings.txt").touch()

@@ -82,7 +82,7 @@ def test_each_payload_has_a_line_and_all_of_them_figures(start: StartDaemon) -> 
         "TIME     #2 TOOK",
         "TIME     #3 TOOK",
         "",
-        "run link-7: 3 sent, 3 acknowledged, 0 refused, 0 unknown, 0 not sent",
+        "3 sent, 3 acknowledged, 0 refused, 0 unknown, 0 not sent",
         "",
         *FIGURES,
         "",
@@ -140,7 +140,7 @@ def test_each_of_several_connections_has_its_payloads(start: StartDaemon) -> Non
     assert lines[0].endswith(", a payload every 0.001 s on each of 10 connections")
     for connection in range(1, 11):
         assert sum(text.startswith(f"TIME [{connection:2}] ") for text in lines) == 5
-    assert "run link-7: 50 sent, 50 acknowledged, 0 refused, 0 unknown, 0 not sent" in lines
+    assert "50 sent, 50 acknowledged, 0 refused, 0 unknown, 0 not sent" in lines
     assert (status, complaint) == (0, "")
     parts = [parse(payload) for payload in ackd.journal.payloads(51)]
     assert sorted(part.number for part in parts[:-1] if part) == list(range(1, 51))
@@ -153,7 +153,7 @@ def test_a_refusal_is_told_and_the_end_is_not_expected(start: StartDaemon) -> No
     assert steady(out)[1:] == [
         "TIME     #1 TOOK  refused: not received: longer than 50 bytes",
         "",
-        "run link-7: 1 sent, 0 acknowledged, 1 refused, 0 unknown, 0 not sent",
+        "1 sent, 0 acknowledged, 1 refused, 0 unknown, 0 not sent",
         "no ack from TIME to the end, SO LONG",
         "",
         VERIFY,
@@ -176,7 +176,7 @@ def test_a_full_server_turns_us_away(start: StartDaemon) -> None:
     assert steady(out)[1:] == [
         "TIME turned away: not connect: too many connections, the limit is 1",
         "",
-        "run link-7: 0 sent, 0 acknowledged, 0 refused, 0 unknown, 1 not sent",
+        "0 sent, 0 acknowledged, 0 refused, 0 unknown, 1 not sent",
         "no ack from TIME to the end, SO LONG",
     ]
     assert (status, complaint) == (1, "")
@@ -193,7 +193,7 @@ def test_nothing_listens_on_the_port() -> None:
         f"TIME not reached: 127.0.0.1 port {port}: connection refused: the host is there,"
         " but nothing listens on that port",
         "",
-        "run link-7: 0 sent, 0 acknowledged, 0 refused, 0 unknown, 1 not sent",
+        "0 sent, 0 acknowledged, 0 refused, 0 unknown, 1 not sent",
         "no ack from TIME to the end, SO LONG",
     ]
     assert (status, complaint) == (3, "")
@@ -214,7 +214,7 @@ def test_the_server_never_greets() -> None:
     assert steady(out)[1:4] == [
         "TIME connected, but not greeted: no answer within 0.2 s",
         "",
-        "run link-7: 0 sent, 0 acknowledged, 0 refused, 0 unknown, 1 not sent",
+        "0 sent, 0 acknowledged, 0 refused, 0 unknown, 1 not sent",
     ]
     assert (status, complaint) == (4, "")
 
@@ -233,7 +233,7 @@ def test_the_server_greets_and_never_acknowledges() -> None:
         "TIME     #1  unknown: no answer within 0.5 s",
         "TIME connection lost: no answer within 0.5 s",
         "",
-        "run link-7: 1 sent, 0 acknowledged, 0 refused, 1 unknown, 0 not sent",
+        "1 sent, 0 acknowledged, 0 refused, 1 unknown, 0 not sent",
         "no ack from TIME to the end, SO LONG",
         "",
         VERIFY,
@@ -356,7 +356,7 @@ def test_ctrl_c_brings_the_summary_and_is_no_failure(start: StartDaemon) -> None
         assert shown[1:] == ["TIME     #1 TOOK"]
         ackctl.signal(signal.SIGINT)
         status, out, complaint = ackctl.ended()
-    assert "run link-7: 1 sent, 1 acknowledged, 0 refused, 0 unknown, 0 not sent" in steady(out)
+    assert "1 sent, 1 acknowledged, 0 refused, 0 unknown, 0 not sent" in steady(out)
     assert (status, complaint) == (0, "")
     assert ackd.journal.payloads(2) == [RUN.payload(1), RUN.end(1)]
 
@@ -376,7 +376,7 @@ def test_ctrl_c_waits_for_what_is_unanswered_and_a_second_one_does_not() -> None
     assert steady(out)[1:5] == [
         "TIME     #1  unknown: interrupted",
         "",
-        "run link-7: 1 sent, 0 acknowledged, 0 refused, 1 unknown, 0 not sent",
+        "1 sent, 0 acknowledged, 0 refused, 1 unknown, 0 not sent",
         "no ack from TIME to the end, SO LONG",
     ]
     assert status == 5
@@ -389,7 +389,7 @@ def test_ctrl_c_before_anything_is_known() -> None:
         status, out, complaint = ackctl.ended()
     assert steady(out) == [
         "",
-        "run link-7: 0 sent, 0 acknowledged, 0 refused, 0 unknown, 0 not sent",
+        "0 sent, 0 acknowledged, 0 refused, 0 unknown, 0 not sent",
     ]
     assert (status, complaint) == (130, "")
 

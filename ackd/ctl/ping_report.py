@@ -59,7 +59,7 @@ class Report:
     def end(self, tally: PingTally) -> None:
         """Tell how it came out."""
         counts = (f"{count:,} {name.replace('_', ' ')}" for name, count in tally.counts().items())
-        lines = ["", f"run {self._run}: {', '.join(counts)}"]
+        lines = ["", ", ".join(counts)]
         now = time()
         lines += [self._outage(outage, now) for outage in tally.outages.finish(now)]
         if tally.latencies.count:

@@ -13,6 +13,7 @@ def add_run_options(parser: argparse.ArgumentParser, size: int, shown: str) -> N
     add_server_options(parser)
     option = parser.add_argument
     option("--size", metavar="N", type=count, default=size, help=f"bytes of a payload ({shown})")
+    option("--no-greeting", action="store_true", help="the server's greeting is empty")
     option("--name", metavar="RUN", type=_run, help="what to call the run (8 random digits)")
 
 
@@ -24,7 +25,8 @@ def run_of(options: argparse.Namespace) -> Run:
 
 def connected(options: argparse.Namespace) -> Client:
     """Return a connection; raises what Client() does."""
-    return Client(options.host, options.port, options.timeout)
+    server = (options.host, options.port, options.timeout, options.source)
+    return Client(*server, greeted=not options.no_greeting)
 
 
 def allow_connections() -> None:
