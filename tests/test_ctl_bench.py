@@ -221,8 +221,10 @@ def test_a_second_ctrl_c_waits_for_nothing() -> None:
         with server.accept() as caller:
             caller.send(GREETING)
             caller.socket.makefile("rb").readline()
-            while not caller.readable():  # several at once can be one, signal(7)
-                ackctl.signal(signal.SIGINT)
+            ackctl.signal(signal.SIGINT)
+            ackctl.await_delivery(signal.SIGINT)
+            ackctl.signal(signal.SIGINT)
+            caller.expect_end()
         status, out, _ = ackctl.ended()
     assert json.loads(out)["unknown"] == 1
     assert status == 5

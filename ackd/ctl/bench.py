@@ -65,8 +65,8 @@ def run(options: argparse.Namespace) -> Status:
         report.begin(_what(options))
         with progress(options.seconds) as tell:
             load.make(interrupt, lambda elapsed: tell(elapsed, load.tally.acknowledged))
-    load.end()
-    report.end()
+        load.end()
+        report.end()
     if options.plot and load.tally.latencies.count:
         return _draw(options, load)
     return load.tally.status

@@ -74,7 +74,7 @@ class Load:
         for flow in self._flows:
             self.tally.unknown += len(flow.sent)
         if self._flows and self.tally.sent and self._interrupt.pressed < 2:
-            self.tally.end(self._flows[0].client, self.run)
+            self.tally.end(self._flows[0].client, self.run, self._interrupt)
         for flow in self._flows:
             flow.client.close()
 

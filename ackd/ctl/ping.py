@@ -60,8 +60,8 @@ def run(options: argparse.Namespace) -> Status:
     with Interrupt() as interrupt:
         report.begin(_what(options))
         pinger.ping(interrupt)
-    pinger.end()
-    report.end(pinger.tally)
+        pinger.end()
+        report.end(pinger.tally)
     return pinger.tally.status
 
 

@@ -91,7 +91,7 @@ class Pinger:
         """Send how many payloads there were, if a connection is there, and close all."""
         client = next((link.client for link in self._links if link.client), None)
         if client and self.tally.sent and self._interrupt.pressed < 2:
-            self.tally.end(client, self._run)
+            self.tally.end(client, self._run, self._interrupt)
         for link in self._links:
             self._count_unknown(link, link.close(), "interrupted")
 

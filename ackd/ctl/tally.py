@@ -10,6 +10,7 @@ from ackd.client import (
     NotReachedError,
     TurnedAwayError,
 )
+from ackd.ctl.interrupt import Interrupt
 from ackd.ctl.latency import Latencies
 from ackd.ctl.run import Run
 from ackd.ctl.status import Status
@@ -56,11 +57,13 @@ class Tally:
             return Status.REFUSED
         return Status.DELIVERED if self.acknowledged else Status.INTERRUPTED
 
-    def end(self, client: Client, run: Run) -> None:
-        """Send how many there were."""
-        with contextlib.suppress(NoAckError, KeyboardInterrupt):
-            reply = client.send(run.end(self.sent))
-            self.ended = reply.verdict is Verdict.ACKNOWLEDGED
+    def end(self, client: Client, run: Run, interrupt: Interrupt) -> None:
+        """Send how many there were, and wait for the ack until Ctrl-C."""
+        client.offer(run.end(self.sent))
+        with contextlib.suppress(NoAckError):
+            while client.unanswered and not client.wait(interrupt.fileno()):
+                for reply in client.pump():
+                    self.ended = reply.verdict is Verdict.ACKNOWLEDGED
 
     def counts(self) -> dict[str, int]:
         """Return how many payloads ended how."""
