@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from ackd.ctl.run import Part, Run, parse
+from ackd.records import Kind
 from tests.ackctl_process import Ackctl, Ended, ackctl
 from tests.ackctl_terminal import Terminal
 from tests.conftest import StartDaemon
@@ -167,6 +168,19 @@ def test_payloads_have_the_size_that_is_asked_for(start: StartDaemon) -> None:
     payload, _ = ackd.journal.payloads(2)
     assert len(payload) == 1400
     assert parse(payload) == Part("link-7", 1)
+
+
+def test_an_empty_greeting_need_not_be_waited_for(start: StartDaemon) -> None:
+    ackd = start('greeting: ""')
+    status, out, complaint = ping(ackd.port, "--no-greeting", "--count", "2", "--interval", "0.01")
+    assert "2 sent, 2 acknowledged, 0 refused, 0 unknown, 0 not sent" in steady(out)
+    assert (status, complaint) == (0, "")
+
+
+def test_it_connects_from_the_address_that_it_is_told(start: StartDaemon) -> None:
+    ackd = start()
+    assert ping(ackd.port, "--source", "127.0.0.2", "--count", "1")[0] == 0
+    assert ackd.journal.next(Kind.PAYLOAD)["ACKD_PEER"] == b"127.0.0.2"
 
 
 def test_a_full_server_turns_us_away(start: StartDaemon) -> None:
@@ -332,6 +346,21 @@ def test_late_answers_belong_to_the_payloads_that_they_are_for() -> None:
         status, out, _ = ackctl.ended()
     assert status == 1
     assert "no ack from TIME to TIME, SO LONG" in steady(out)
+
+
+def test_who_is_turned_away_instead_of_the_first_ack_is_told_so() -> None:
+    arguments = ("--no-greeting", "--count", "1")
+    with Impostor() as server, pinging(server.port, *arguments) as ackctl:
+        with server.accept() as caller:
+            caller.expect(line(1))
+            caller.send(b"not connect: go away\n")
+            caller.expect_end()
+        status, out, _ = ackctl.ended()
+    assert steady(out)[1:3] == [
+        "TIME     #1  unknown: not connect: go away",
+        "TIME turned away: not connect: go away",
+    ]
+    assert status == 5
 
 
 def test_a_connection_in_the_making_holds_up_no_other() -> None:

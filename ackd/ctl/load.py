@@ -121,7 +121,7 @@ class Load:
     def _on_ready(self, flow: Flow) -> None:
         try:
             replies = flow.client.pump()
-        except NoAckError as error:
+        except ClientError as error:
             self._lose(flow, error)
             return
         if replies:
@@ -152,7 +152,7 @@ class Load:
         self.tally.kept = error
         self.trouble[told(error)] += 1
 
-    def _lose(self, flow: Flow, error: NoAckError) -> None:
+    def _lose(self, flow: Flow, error: ClientError) -> None:
         """Go on without a client; what it had no reply to is unknown."""
         self._fail(error)
         self.tally.unknown += len(flow.sent)

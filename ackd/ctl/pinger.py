@@ -131,7 +131,7 @@ class Pinger:
         try:
             answers = link.receive()
             watch(self._selector, link.client)
-        except NoAckError as error:
+        except ClientError as error:
             self._lose(link, error)
         else:
             for answer in answers:
@@ -185,7 +185,7 @@ class Pinger:
         self._teller.failed(link.number, error)
         link.open_later()
 
-    def _lose(self, link: Link, error: NoAckError) -> None:
+    def _lose(self, link: Link, error: ClientError) -> None:
         """Give a connection up, and what has no reply."""
         assert link.client
         self._selector.unregister(link.client)

@@ -2,14 +2,7 @@
 
 import contextlib
 
-from ackd.client import (
-    Client,
-    ClientError,
-    NoAckError,
-    NoGreetingError,
-    NotReachedError,
-    TurnedAwayError,
-)
+from ackd.client import Client, ClientError, NoGreetingError, NotReachedError, TurnedAwayError
 from ackd.ctl.interrupt import Interrupt
 from ackd.ctl.latency import Latencies
 from ackd.ctl.run import Run
@@ -20,13 +13,16 @@ _FAILURES = {
     NotReachedError: (Status.NOT_REACHED, "not reached"),
     NoGreetingError: (Status.NO_GREETING, "connected, but not greeted"),
     TurnedAwayError: (Status.REFUSED, "turned away"),
-    NoAckError: (Status.NOT_REACHED, "connection lost"),
 }
 
 
 def told(error: ClientError) -> str:
     """Return what happened to a connection, in words."""
-    return f"{_FAILURES[type(error)][1]}: {error}"
+    return f"{_meaning(error)[1]}: {error}"
+
+
+def _meaning(error: ClientError) -> tuple[Status, str]:
+    return _FAILURES.get(type(error), (Status.NOT_REACHED, "connection lost"))
 
 
 class Tally:
@@ -52,7 +48,7 @@ class Tally:
         if self.unknown:
             return Status.UNKNOWN
         if self.kept:
-            return _FAILURES[type(self.kept)][0]
+            return _meaning(self.kept)[0]
         if self.refused:
             return Status.REFUSED
         return Status.DELIVERED if self.acknowledged else Status.INTERRUPTED
@@ -60,7 +56,7 @@ class Tally:
     def end(self, client: Client, run: Run, interrupt: Interrupt) -> None:
         """Send how many there were, and wait for the ack until Ctrl-C."""
         client.offer(run.end(self.sent))
-        with contextlib.suppress(NoAckError):
+        with contextlib.suppress(ClientError):
             while client.unanswered and not client.wait(interrupt.fileno()):
                 for reply in client.pump():
                     self.ended = reply.verdict is Verdict.ACKNOWLEDGED
