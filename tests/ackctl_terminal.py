@@ -11,12 +11,12 @@ from tests.journal_socket import DEADLINE
 
 
 class Terminal:
-    """Started with arguments, in an environment that has some more variables."""
+    """Started with arguments, by the command `before`, with some more variables around it."""
 
-    def __init__(self, *arguments: str, **variables: str) -> None:
+    def __init__(self, *arguments: str, before: tuple[str, ...] = (), **variables: str) -> None:
         self._keyboard, screen = pty.openpty()
         self._process = subprocess.Popen(
-            ["setsid", "--ctty", *COMMAND, *arguments],
+            ["setsid", "--ctty", *before, *COMMAND, *arguments],
             stdin=screen,
             stdout=screen,
             stderr=screen,

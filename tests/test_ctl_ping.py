@@ -455,12 +455,11 @@ def test_the_keyboards_ctrl_c_brings_figures_and_a_histogram(start: StartDaemon)
 
 
 @pytest.mark.parametrize(
-    ("variables", "trouble"),
-    [({}, "\x1b[31mnot reached: "), ({"NO_COLOR": "1"}, " not reached: ")],
+    ("no_colour", "trouble"), [("", "\x1b[31mnot reached: "), ("1", " not reached: ")]
 )
-def test_trouble_is_red_unless_that_is_not_wanted(variables: dict[str, str], trouble: str) -> None:
+def test_trouble_is_red_unless_that_is_not_wanted(no_colour: str, trouble: str) -> None:
     arguments = ("ping", "--port", str(closed_port()), "--count", "1")
-    with Terminal(*arguments, **variables) as terminal:
+    with Terminal(*arguments, NO_COLOR=no_colour) as terminal:
         status, shown = terminal.ended()
     assert trouble in shown
     assert ("\x1b" in shown) is ("\x1b" in trouble)
