@@ -4,8 +4,10 @@ import errno
 import select
 import socket
 from collections.abc import Iterable, Iterator
+from math import inf
 from time import monotonic
 from types import TracebackType
+from typing import NamedTuple
 
 from ackd.printable import printable
 from ackd.protocol import ClientProtocol, Reply
@@ -33,11 +35,19 @@ class NoGreetingError(ClientError):
 
 
 class TurnedAwayError(ClientError):
-    """The server said `not connect`."""
+    """The server said `not connect`, in the line `said`; it has recorded nothing."""
+
+    def __init__(self, said: bytes) -> None:
+        super().__init__(printable(said))
+        self.said = said
 
 
 class NoAckError(ClientError):
     """Payloads were sent and no reply came: whether they are recorded is unknown."""
+
+
+class NotAckdError(NoAckError):
+    """What came is not what an ackd sends: no reply of this server tells anything."""
 
 
 class Client:
@@ -45,7 +55,8 @@ class Client:
 
     `timeout` bounds each wait, in seconds: for the connection, for the greeting, for the next
     reply while one is due. `send` is for one payload after another, `exchange` for many at once;
-    `offer`, `wait` and `pump` are what both are made of.
+    `offer`, `wait` and `pump` are what both are made of; who watches several clients selects each
+    by its `fileno`, for writing too as long as it is `writing`, instead of calling `wait`.
     """
 
     def __init__(
@@ -53,13 +64,31 @@ class Client:
         host: str = "127.0.0.1",
         port: int = DEFAULT_PORT,
         timeout: float = DEFAULT_TIMEOUT,
+        source: str = "",
+        greeted: bool = True,
     ) -> None:
-        """Connect; raises NotReachedError, NoGreetingError, TurnedAwayError."""
+        """Connect, from the local address `source` if there is one given.
+
+        Of a server with an empty greeting one is not `greeted`: nothing is waited for then, `send`
+        and the like may raise TurnedAwayError, and `finish` tells whether it was true. Raises
+        NotReachedError, NoGreetingError, TurnedAwayError.
+        """
+        self._begin(_connected(host, port, timeout, source), timeout, greeted)
+
+    @classmethod
+    def over(cls, sock: socket.socket, timeout: float, greeted: bool = True) -> "Client":
+        """Return a client over what `connect` has returned; raises NoGreetingError and the like."""
+        client = cls.__new__(cls)
+        client._begin(sock, timeout, greeted)
+        return client
+
+    def _begin(self, sock: socket.socket, timeout: float, greeted: bool) -> None:
         self._timeout = timeout
-        self._protocol = ClientProtocol()
+        self._protocol = ClientProtocol(expect_greeting=greeted)
         self._output = bytearray()
         self._broken = ""
-        self._socket = _connect(host, port, timeout)
+        self._finishing = self._finished = False
+        self._socket = sock
         self._patience = timeout  # seconds left to wait for what is due
         try:
             self._await_greeting()
@@ -93,6 +122,15 @@ class Client:
         """Whether to pump before the next payload is offered."""
         return len(self._output) >= _FULL or self.unanswered >= _WINDOW
 
+    @property
+    def writing(self) -> bool:
+        """Whether `pump` waits for the connection to take more, not only for replies."""
+        return bool(self._output)
+
+    def fileno(self) -> int:
+        """Return the descriptor, for who watches several."""
+        return self._socket.fileno()
+
     def send(self, payload: bytes) -> Reply:
         """Send one payload and return the reply to it; raises NoAckError."""
         *_, reply = self.exchange([payload])
@@ -119,10 +157,11 @@ class Client:
             self._patience = self._timeout
         self._output += self._protocol.send_payload(payload)
 
-    def wait(self, source: int = -1) -> bool:
+    def wait(self, source: int = -1, most: float = inf) -> bool:
         """Wait until `pump` has something to do, or until the descriptor `source` is readable.
 
-        Return whether `source` is. Raises NoAckError when a reply is overdue.
+        Return whether `source` is. It takes `most` seconds at most. Raises NoAckError when a reply
+        is overdue.
         """
         self._check()
         poll = select.poll()
@@ -130,13 +169,26 @@ class Client:
         if source >= 0:
             poll.register(source, select.POLLIN)
         began = monotonic()
-        due = self.unanswered or self._protocol.greeting is None
-        ready = dict(poll.poll(self._patience * 1000 if due else None))
-        if not ready:
+        due = self.unanswered or self._protocol.greeting is None or self._finishing
+        patience = min(most, self._patience if due else inf)
+        ready = dict(poll.poll(None if patience == inf else patience * 1000))
+        if not ready and due and patience == self._patience:
             raise NoAckError(f"no answer within {self._timeout:g} s")
         # Only the time spent in here counts: not that of a caller who is busy between two waits.
         self._patience = max(0.0, self._patience - (monotonic() - began))
         return source in ready
+
+    def flush(self) -> None:
+        """Send what can be at once; that the connection has ended is told by `pump`."""
+        try:
+            # ackctl lets SIGPIPE end it, as a program at the front of a pipe should.
+            sent = self._socket.send(self._output, socket.MSG_NOSIGNAL) if self._output else 0
+        except BlockingIOError:
+            return
+        except OSError as error:
+            # What it has replied before is still there to be read.
+            self._broken, sent = self._broken or _explained_end(error), len(self._output)
+        del self._output[:sent]
 
     def pump(self) -> list[Reply]:
         """Send and receive what can be at once; return the replies that came.
@@ -144,8 +196,24 @@ class Client:
         Raises NoAckError when the connection has ended, or what came is not from an ackd.
         """
         self._check()
-        self._flush()
+        self.flush()
         return self._receive()
+
+    def finish(self) -> None:
+        """End the sending, with no reply due, and wait until the server has closed.
+
+        So does an ackd, without a further word. Who was not greeted may so have taken a greeting
+        for the first reply, and each reply for that of the next payload. Raises NotAckdError.
+        """
+        self._patience, self._finishing = self._timeout, True
+        try:
+            self._socket.shutdown(socket.SHUT_WR)
+            while not self._finished:
+                self._step()
+        except NotAckdError:
+            raise
+        except (OSError, NoAckError) as error:
+            raise NotAckdError(f"the server does not end as an ackd does: {error}") from error
 
     def close(self) -> None:
         """Close the connection; what has been replied to is recorded."""
@@ -157,8 +225,6 @@ class Client:
                 self._step()
             except NoAckError as error:
                 raise NoGreetingError(str(error)) from None
-        if self._protocol.turned_away:
-            raise TurnedAwayError(printable(self.greeting))
 
     def _step(self) -> list[Reply]:
         self.wait()
@@ -167,18 +233,7 @@ class Client:
     def _check(self) -> None:
         """Stop where replies came that belong to no payload: no later one could be trusted."""
         if self._protocol.unexpected:
-            raise NoAckError(f"{self._protocol.unexpected}: it is no ackd")
-
-    def _flush(self) -> None:
-        try:
-            # ackctl lets SIGPIPE end it, as a program at the front of a pipe should.
-            sent = self._socket.send(self._output, socket.MSG_NOSIGNAL) if self._output else 0
-        except BlockingIOError:
-            return
-        except OSError as error:
-            # What it has replied before is still there to be read.
-            self._broken, sent = self._broken or _explained_end(error), len(self._output)
-        del self._output[:sent]
+            raise NotAckdError(f"{self._protocol.unexpected}: it is no ackd")
 
     def _receive(self) -> list[Reply]:
         try:
@@ -190,13 +245,21 @@ class Client:
         except OSError as error:
             raise NoAckError(_explained_end(error)) from error
         if not data:
-            raise NoAckError(self._broken or _CLOSED)
+            return self._end()
         replies = self._protocol.receive_data(data)
+        if self._protocol.turned_away:
+            raise TurnedAwayError(self.greeting)
         if replies:
             self._patience = self._timeout
         else:
             self._check()
         return replies
+
+    def _end(self) -> list[Reply]:
+        if not self._finishing:
+            raise NoAckError(self._broken or _CLOSED)
+        self._finished = True
+        return []
 
 
 def _explained_end(error: OSError) -> str:
@@ -207,35 +270,31 @@ def _explained_end(error: OSError) -> str:
     return f"the connection broke: {error.strerror}"
 
 
-def _connect(host: str, port: int, timeout: float) -> socket.socket:
-    """Return a non-blocking connected socket; each address of a name has its share of the time."""
-    addresses = _resolve(host, port)
-    deadline = monotonic() + timeout
-    failure: OSError = TimeoutError(errno.ETIMEDOUT, "timed out")
-    for number, (family, address) in enumerate(addresses):
-        share = (deadline - monotonic()) / (len(addresses) - number)
-        try:
-            return _connected(family, address, max(0.001, share))
-        except OSError as error:
-            failure = error
-    raise NotReachedError(f"{host} port {port}: {_explained(failure, timeout)}") from failure
+class Address(NamedTuple):
+    """One of those that a name stands for, as socket() and connect() take it."""
+
+    family: int
+    address: tuple[object, ...]
 
 
-def _resolve(host: str, port: int) -> list[tuple[int, tuple[object, ...]]]:
-    """Return the family and the address, as connect() takes it, of all that the name stands for."""
+def resolve(host: str, port: int) -> list[Address]:
+    """Return all that the name stands for; raises NotReachedError."""
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise NotReachedError(f"{host}: the name can't be resolved: {reason}") from error
-    return [(family, address) for family, *_, address in found]
+    return [Address(family, address) for family, *_, address in found]
 
 
-def _connected(family: int, address: tuple[object, ...], timeout: float) -> socket.socket:
-    sock = socket.socket(family, socket.SOCK_STREAM)
+def connect(address: Address, timeout: float, source: str = "") -> socket.socket:
+    """Return a non-blocking connected socket; raises OSError, which `explain` puts into words."""
+    sock = socket.socket(address.family, socket.SOCK_STREAM)
     try:
+        if source:
+            sock.bind((source, 0))
         sock.settimeout(timeout)
-        sock.connect(address)
+        sock.connect(address.address)
         sock.setblocking(False)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     except BaseException:
@@ -244,7 +303,8 @@ def _connected(family: int, address: tuple[object, ...], timeout: float) -> sock
     return sock
 
 
-def _explained(error: OSError, timeout: float) -> str:
+def explain(error: OSError, timeout: float) -> str:
+    """Return what it means that `connect` has failed so, with that timeout."""
     if isinstance(error, TimeoutError):
         return f"no answer within {timeout:g} s: the host is down, or a firewall drops packets"
     return _EXPLAINED.get(error.errno or 0, f"{error.strerror}")
@@ -254,4 +314,30 @@ _EXPLAINED = {
     errno.ECONNREFUSED: "connection refused: the host is there, but nothing listens on that port",
     errno.EHOSTUNREACH: "no route to host: it is down, or a firewall turns packets back",
     errno.ENETUNREACH: "network is unreachable: this host has no route there; `ip route` shows all",
+    errno.EADDRNOTAVAIL: "this host has no such address to connect from; `ip address` shows all",
 }
+
+
+def _connected(host: str, port: int, timeout: float, source: str) -> socket.socket:
+    """Connect to the first address that answers; each of a name has its share of the time."""
+    addresses = _of_one_kind(resolve(host, port), host, source)
+    deadline = monotonic() + timeout
+    failure: OSError = TimeoutError(errno.ETIMEDOUT, "timed out")
+    for number, address in enumerate(addresses):
+        share = (deadline - monotonic()) / (len(addresses) - number)
+        try:
+            return connect(address, max(0.001, share), source)
+        except OSError as error:
+            failure = error
+    raise NotReachedError(f"{host} port {port}: {explain(failure, timeout)}") from failure
+
+
+def _of_one_kind(addresses: list[Address], host: str, source: str) -> list[Address]:
+    """Return the addresses that can be reached from that one: IPv4 from IPv4, IPv6 from IPv6."""
+    if not source:
+        return addresses
+    family = socket.AF_INET6 if ":" in source else socket.AF_INET
+    alike = [address for address in addresses if address.family == family]
+    if not alike:
+        raise NotReachedError(f"{host}: it has no address of the same kind as {source}")
+    return alike

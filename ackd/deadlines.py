@@ -8,8 +8,11 @@ from typing import Generic, Protocol, TypeVar
 class Timed(Protocol):
     """Somebody with a deadline, in seconds of time.monotonic(); inf is never."""
 
-    deadline: float
     scheduled: float
+
+    @property
+    def deadline(self) -> float:
+        """When it must be looked at."""
 
 
 TimedT = TypeVar("TimedT", bound=Timed)

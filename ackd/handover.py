@@ -6,7 +6,7 @@ in which every byte is a character.
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from math import isfinite
 from typing import Any, TypeVar
 
@@ -55,7 +55,12 @@ class State:
 
 def dump(state: State) -> bytes:
     """Return the state as a text."""
-    return json.dumps({"version": VERSION, **asdict(state)}, default=_text).encode()
+    connections = [
+        {**asdict(snapshot), "protocol": snapshot.protocol._asdict()}
+        for snapshot in state.connections
+    ]
+    members = {"version": VERSION, "connections": connections, "notes": state.notes}
+    return json.dumps(members, default=_text).encode()
 
 
 def load(text: bytes) -> State:
@@ -90,10 +95,9 @@ def _snapshot(values: object) -> Snapshot | None:
 
 
 def _read(kind: type[T], values: Any) -> T:
-    """Return an instance of a dataclass; each value must be of exactly its field's type."""
-    # mypy can't say "a dataclass".
-    members = {f.name: _READERS[f.type](values[f.name]) for f in fields(kind)}  # type: ignore[arg-type]
-    return kind(**members)
+    """Return an instance of a class with fields; each value must be of exactly its field's type."""
+    types = kind.__annotations__
+    return kind(**{name: _READERS[types[name]](values[name]) for name in types})
 
 
 def _exactly(kind: type[T]) -> Callable[[object], T]:

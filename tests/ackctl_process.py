@@ -6,6 +6,7 @@ import select
 import signal
 import subprocess
 import sys
+from pathlib import Path
 from types import TracebackType
 
 from tests.journal_socket import DEADLINE
@@ -55,6 +56,21 @@ class Ackctl:
         assert self._process.stdout
         assert select.select([self._process.stdout], [], [], DEADLINE)[0], "it says nothing"
         return self._process.stdout.readline().decode()
+
+    def read_error(self) -> str:
+        """Wait for a line of its standard error."""
+        assert self._process.stderr
+        assert select.select([self._process.stderr], [], [], DEADLINE)[0], "it complains of nothing"
+        return self._process.stderr.readline().decode()
+
+    def await_delivery(self, number: signal.Signals) -> None:
+        """Wait until it has got a signal: two at once could be one, signal(7)."""
+        status = Path(f"/proc/{self._process.pid}/status")
+        mask = 1 << (number - 1)
+        while any(
+            int(p, 16) & mask for p in re.findall(r"(?m)^S\w+Pnd:\t(.*)", status.read_text())
+        ):
+            pass
 
     def signal(self, number: signal.Signals) -> None:
         self._process.send_signal(number)

@@ -6,8 +6,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from types import TracebackType
 
+from ackd.ctl.run import parse
 from tests.journal_socket import DEADLINE
-from tests.peer import Peer
+from tests.peer import ACK, Peer
 
 
 class Caller(Peer):
@@ -44,6 +45,16 @@ class Impostor:
 
     def accept(self) -> Caller:
         return Caller(self._listener.accept()[0])
+
+
+def serve(caller: Peer) -> int:
+    """Acknowledge each payload up to the last of a run; return how many that says there were."""
+    for line in caller.socket.makefile("rb"):
+        caller.send(ACK)
+        part = parse(line.rstrip(b"\n"))
+        if part and part.end:
+            return part.number
+    raise AssertionError("the run has no end")
 
 
 @contextmanager

@@ -12,13 +12,24 @@ from time import monotonic
 
 import pytest
 
+from ackd.ctl import VERBS
+
 pytest.importorskip("shtab", reason="completions are made with shtab, which is not installed")
 
 SCRIPT = Path(__file__).parents[1] / "packaging" / "completions.py"
 OPTIONS = {
     "ackctl": {"-h", "--help", "--version"},
     "ackctl send": {
-        *("-h", "--help", "--host", "--port", "--timeout", "-v", "--verbose", "--json", "--file")
+        *("-h", "--help", "--host", "--port", "--timeout", "--source", "--no-greeting"),
+        *("-v", "--verbose", "--json", "--file"),
+    },
+    "ackctl ping": {
+        *("-h", "--help", "--host", "--port", "--timeout", "--source", "--no-greeting"),
+        *("--interval", "--count", "--parallel", "--size", "--name", "--json"),
+    },
+    "ackctl bench": {
+        *("-h", "--help", "--host", "--port", "--timeout", "--source", "--no-greeting"),
+        *("--clients", "--depth", "--size", "--seconds", "--plot", "--name", "--json"),
     },
 }
 needs_zsh = pytest.mark.skipif(not shutil.which("zsh"), reason="zsh is not installed")
@@ -58,7 +69,7 @@ def test_bash_knows_the_completion_once_its_file_is_read(made: Path, program: st
 
 
 def test_bash_completes_the_commands(made: Path) -> None:
-    assert completed(made, "ackctl ") == {"send"}
+    assert completed(made, "ackctl ") == set(VERBS)
 
 
 @pytest.mark.parametrize("line", OPTIONS)
@@ -73,7 +84,13 @@ def test_bash_completes_the_options_of_the_daemon(made: Path) -> None:
 
 @pytest.mark.parametrize(
     "line",
-    ["ackctl send --file ", "ackd --config ", "ackd --journal ", "ackd --debug --pidfile "],
+    [
+        "ackctl send --file ",
+        "ackctl bench --plot ",
+        "ackd --config ",
+        "ackd --journal ",
+        "ackd --debug --pidfile ",
+    ],
 )
 def test_bash_completes_files_where_a_file_is_named(made: Path, tmp_path: Path, line: str) -> None:
     (tmp_path / "readings.txt").touch()

@@ -1,0 +1,98 @@
+"""`ackctl bench`: how many acks a second, and how long they take, under a load."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from ackd.ctl import plot
+from ackd.ctl.bench_report import Json, Report, progress
+from ackd.ctl.figures import many
+from ackd.ctl.interrupt import Interrupt
+from ackd.ctl.load import Load, Plan
+from ackd.ctl.options import count, seconds
+from ackd.ctl.run_options import add_run_options, allow_connections, connected, run_of
+from ackd.ctl.status import Status
+
+_DESCRIPTION = """\
+Put a load on a server: each client sends its next payload as soon as an
+earlier one is acknowledged. Tell how many acks a second come, and how long
+each takes. Every payload is recorded, as all that a server acknowledges.
+"""
+_EPILOG = """\
+examples:
+  ackctl bench --host 192.168.150.1
+  ackctl bench --host 192.168.150.1 --clients 50 --depth 64 --seconds 30
+  ackctl bench --size 1400 --json
+  ackctl bench --plot latencies.svg
+
+exit status:
+    0  every payload was acknowledged: its record is in the server's journal
+    1  the server turned a client or a payload away
+    2  usage, or the picture can't be written
+    3  a client did not reach the server, or lost its connection
+    4  a client was connected, but not greeted
+    5  sent, but the ack did not come: whether it is recorded is unknown
+  130  interrupted before anything was known
+"""
+
+
+def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the verb to ackctl's arguments."""
+    parser = verbs.add_parser(
+        "bench",
+        help="count the acks a second under a load",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_run_options(parser, 80, "80")
+    option = parser.add_argument
+    option("--clients", metavar="N", type=count, default=1, help="how many connections (1)")
+    option("--depth", metavar="N", type=count, default=1, help="payloads on the way from each (1)")
+    option("--seconds", metavar="S", type=seconds, default=10.0, help="for how long (10)")
+    option("--plot", metavar="FILE", type=_picture, help="draw the latencies: .svg or .png")
+    option("--json", action="store_true", help="the figures as one JSON object")
+    parser.set_defaults(run=run, parser=parser)
+
+
+def run(options: argparse.Namespace) -> Status:
+    """Make the load that the options say; return the exit status."""
+    allow_connections()
+    plan = Plan(options.clients, options.depth, options.size, options.seconds, options.timeout)
+    load = Load(plan, run_of(options), lambda: connected(options))
+    report = (Json if options.json else Report)(plan, load)
+    with Interrupt() as interrupt:
+        report.begin(_what(options))
+        with progress(options.seconds) as tell:
+            load.make(interrupt, lambda elapsed: tell(elapsed, load.tally.acknowledged))
+        load.end()
+        report.end()
+    if options.plot and load.tally.latencies.count:
+        return _draw(options, load)
+    return load.tally.status
+
+
+def _what(options: argparse.Namespace) -> str:
+    clients, payloads = many(options.clients, "client"), many(options.depth, "payload")
+    return (
+        f"{options.host} port {options.port}: {clients}, {payloads} of {options.size:,} bytes"
+        f" on the way from each, for {options.seconds:g} s"
+    )
+
+
+def _draw(options: argparse.Namespace, load: Load) -> Status:
+    """Write the picture; return the exit status."""
+    status = load.tally.status
+    try:
+        plot.draw(load.tally.latencies, options.plot, _what(options))
+    except OSError as error:
+        print(f"ackctl: --plot: {options.plot}: {error.strerror}", file=sys.stderr)
+        return status or Status.USAGE
+    return status
+
+
+def _picture(text: str) -> Path:
+    path = Path(text)
+    if problem := plot.problem(path):
+        raise argparse.ArgumentTypeError(problem)
+    return path

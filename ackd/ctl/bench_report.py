@@ -1,0 +1,96 @@
+"""What `ackctl bench` tells: how far it is, and at the end the figures, as a table or as JSON."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+
+from ackd.ctl.figures import aligned, histogram, milliseconds, verify
+from ackd.ctl.load import Load, Plan
+
+
+class Report:
+    """Prints text: what the load is, and the figures in a table."""
+
+    def __init__(self, plan: Plan, load: Load) -> None:
+        self._plan, self._load = plan, load
+
+    def begin(self, what: str) -> None:
+        """Tell what the load will be."""
+        print(f"run {self._load.run.name}: {what}; all of them are recorded there", flush=True)
+
+    def end(self) -> None:
+        """Tell what came of it."""
+        for what, clients in self._load.trouble.items():
+            whose = f"{clients:,} of {self._plan.clients:,} clients: " * (self._plan.clients > 1)
+            print(f"ackctl: {whose}{what}", file=sys.stderr)
+        self.show()
+
+    def show(self) -> None:
+        """Print the figures."""
+        tally = self._load.tally
+        rows = [("acks/s", f"{self._load.rate:,.0f}")]
+        rows += [(name, f"{count:,}") for name, count in tally.counts().items()]
+        rows += [(name, milliseconds(took)) for name, took in tally.latencies.figures()]
+        if sys.stdout is not None and sys.stdout.isatty():
+            _show_table(rows)
+        else:
+            print("", *aligned(rows), sep="\n")
+        if tally.latencies.count:
+            print("", *histogram(tally.latencies), sep="\n")
+        if tally.sent:
+            print("", *verify(self._load.run.name, tally.ended), sep="\n")
+
+
+class Json(Report):
+    """Prints the figures as one object."""
+
+    def begin(self, what: str) -> None:
+        """Tell nothing: all is in the object."""
+
+    def show(self) -> None:
+        """Print the figures."""
+        import json
+
+        tally = self._load.tally
+        members = {
+            "run": self._load.run.name,
+            **asdict(self._plan),
+            "acks_per_second": round(self._load.rate, 1),
+            **tally.counts(),
+            "end_acknowledged": tally.ended,
+            "latency": {name: round(took, 9) for name, took in tally.latencies.figures()},
+            "status": tally.status,
+        }
+        print(json.dumps(members), flush=True)
+
+
+def _show_table(rows: list[tuple[str, str]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(show_header=False)
+    table.add_column()
+    table.add_column(justify="right", style="bold")
+    for row in rows:
+        table.add_row(*row)
+    Console().print(table)
+
+
+@contextmanager
+def progress(seconds: float) -> Iterator[Callable[[float, int], None]]:
+    """Yield what is to be called with the seconds so far and the acks; it shows on a terminal."""
+    if sys.stderr is None or not sys.stderr.isatty():
+        yield lambda elapsed, acks: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (BarColumn(), TimeRemainingColumn(), TextColumn("{task.fields[rate]:,.0f} acks/s"))
+    # Not refreshed by a thread of its own, which would hold up the load at any time.
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, auto_refresh=False) as bar:
+        task = bar.add_task("", total=seconds, rate=0)
+        yield lambda elapsed, acks: bar.update(
+            task, completed=elapsed, rate=acks / elapsed, refresh=True
+        )

@@ -1,0 +1,67 @@
+"""What became of the payloads of a run."""
+
+import contextlib
+
+from ackd.client import Client, ClientError, NoGreetingError, NotReachedError, TurnedAwayError
+from ackd.ctl.interrupt import Interrupt
+from ackd.ctl.latency import Latencies
+from ackd.ctl.run import Run
+from ackd.ctl.status import Status
+from ackd.protocol import Verdict
+
+_FAILURES = {
+    NotReachedError: (Status.NOT_REACHED, "not reached"),
+    NoGreetingError: (Status.NO_GREETING, "connected, but not greeted"),
+    TurnedAwayError: (Status.REFUSED, "turned away"),
+}
+
+
+def told(error: ClientError) -> str:
+    """Return what happened to a connection, in words."""
+    return f"{_meaning(error)[1]}: {error}"
+
+
+def _meaning(error: ClientError) -> tuple[Status, str]:
+    return _FAILURES.get(type(error), (Status.NOT_REACHED, "connection lost"))
+
+
+class Tally:
+    """Counts, and how long the acks took.
+
+    `unknown` were sent and have no reply. `kept` is what kept a connection from being used, so that
+    something was not sent. `ended` says that the last payload of all, which holds their number and
+    is not counted, was acknowledged.
+    """
+
+    def __init__(self) -> None:
+        self.sent = 0
+        self.acknowledged = 0
+        self.refused = 0
+        self.unknown = 0
+        self.latencies = Latencies()
+        self.kept: ClientError | None = None
+        self.ended = False
+
+    @property
+    def status(self) -> Status:
+        """The exit status: the worst that happened, if anything did before it was interrupted."""
+        if self.unknown:
+            return Status.UNKNOWN
+        if self.kept:
+            return _meaning(self.kept)[0]
+        if self.refused:
+            return Status.REFUSED
+        return Status.DELIVERED if self.acknowledged else Status.INTERRUPTED
+
+    def end(self, client: Client, run: Run, interrupt: Interrupt) -> None:
+        """Send how many there were, and wait for the ack until Ctrl-C."""
+        client.offer(run.end(self.sent))
+        with contextlib.suppress(ClientError):
+            while client.unanswered and not client.wait(interrupt.fileno()):
+                for reply in client.pump():
+                    self.ended = reply.verdict is Verdict.ACKNOWLEDGED
+
+    def counts(self) -> dict[str, int]:
+        """Return how many payloads ended how."""
+        names = ("sent", "acknowledged", "refused", "unknown")
+        return {name: getattr(self, name) for name in names}
