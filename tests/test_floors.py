@@ -12,10 +12,10 @@ ROOT = Path(ackd.__file__).parent
 # `ackd` itself, below all, is the version.
 FLOORS = (
     "protocol config printable records counters datagram deadlines listener peers systemd control"
-    " detach ctl.lines ctl.status",
+    " detach ctl.lines ctl.progress ctl.status",
     "tail",
     "journal syslog terminal recorder handover client acceptor admission quota ctl.report",
-    "connection inheritance vigil ctl.options",
+    "connection inheritance vigil ctl.options ctl.retry",
     "turns ctl.send",
     "server ctl",
     "service ctl.__main__",
