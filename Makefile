@@ -4,7 +4,7 @@ VENV   := .venv
 PYTHON := /usr/bin/python3
 
 # What the programs run on, from Debian itself; the venv sees it and adds the tools of the tests.
-RUN_PACKAGES  := python3-venv python3-systemd python3-daemon python3-yaml
+RUN_PACKAGES  := python3-venv python3-systemd python3-daemon python3-yaml python3-rich
 # Booted Debian systems, two hosts in network namespaces, the foreign clients of the tests, and what
 # the man pages and completions are for; gcc and what follows compile what ackd is measured with.
 TEST_PACKAGES := mmdebstrap systemd-container iproute2 netcat-openbsd php-cli scdoc man-db zsh \

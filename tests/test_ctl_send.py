@@ -2,18 +2,16 @@
 
 import json
 import os
-import pty
 import re
-import select
 import signal
 import socket
 import subprocess
 from pathlib import Path
-from types import TracebackType
 
 import pytest
 
 from tests.ackctl_process import COMMAND, ENVIRONMENT, Ackctl, Ended, ackctl, without_times
+from tests.ackctl_terminal import Terminal
 from tests.conftest import StartDaemon
 from tests.impostor import Impostor
 from tests.journal_socket import DEADLINE
@@ -75,7 +73,10 @@ def test_json_is_an_object_for_each_reply_then_the_counts(start: StartDaemon) ->
         {"number": 1, "verdict": "acknowledged", "reply": THANKS.strip(), "bytes": 5},
         {"number": 2, "verdict": "refused", "reply": refusal, "bytes": 8},
     ]
-    assert counts == {"acknowledged": 1, "refused": 1, "unknown": 0, "status": 1}
+    assert counts == {
+        "acknowledged": 1, "refused": 1, "unknown": 0, "not_sent": 0, "sent_again": 0,
+        "status": 1, "problem": "refused by the server",
+    }
     assert (status, complaint) == (1, "ackctl: refused by the server (1 acknowledged, 1 refused)\n")
 
 
@@ -252,6 +253,7 @@ def test_the_server_turns_us_away_in_its_greeting() -> None:
         status, story, complaint = ackctl.ended()
     assert without_times(story).splitlines() == [
         f"TIME connecting to 127.0.0.1 port {server.port}",
+        r"TIME buffer data: sorry, not connect today\x1b[2J",
         "TIME 0 acknowledged, 0 refused, 0 unknown",
     ]
     assert (status, complaint) == (
@@ -499,60 +501,23 @@ def test_help_fits_in_80_columns() -> None:
 # The terminal and the shell around it
 
 
-class Terminal:
-    """A pseudo-terminal with `ackctl send` in its foreground."""
-
-    def __init__(self, port: int, *arguments: str) -> None:
-        self._keyboard, screen = pty.openpty()
-        command = ["setsid", "--ctty", *COMMAND, "send", "--port", str(port), *arguments]
-        self._process = subprocess.Popen(command, stdin=screen, stdout=screen, stderr=screen)
-        os.close(screen)
-
-    def __enter__(self) -> "Terminal":
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._process.kill()
-        self._process.wait()
-        os.close(self._keyboard)
-
-    def type(self, keys: str) -> None:
-        os.write(self._keyboard, keys.encode())
-
-    def expect(self, text: str) -> None:
-        """Read exactly this text from the screen."""
-        shown = ""
-        while len(shown) < len(text) and select.select([self._keyboard], [], [], DEADLINE)[0]:
-            shown += os.read(self._keyboard, len(text) - len(shown)).decode()
-        assert shown == text
-
-    def ended(self) -> int:
-        """Wait for its end; return the exit status."""
-        return self._process.wait(DEADLINE)
-
-
 def test_ctrl_c_tells_how_far_it_got(start: StartDaemon) -> None:
     ackd = start()
-    with Terminal(ackd.port, "-") as terminal:
+    with Terminal("send", "--port", str(ackd.port), "-") as terminal:
         terminal.type("hello\n")
-        terminal.expect(f"hello\r\n{THANKS.strip()}\r\n")
+        ack = THANKS.replace("\n", "\r\n")
+        assert terminal.read_to(ack) == f"hello\r\n{ack}"
         terminal.type("\x03")
-        terminal.expect("^Cackctl: interrupted (1 acknowledged)\r\n")
-        assert terminal.ended() == 130
+        assert terminal.ended() == (130, "^Cackctl: interrupted (1 acknowledged)\r\n")
 
 
 def test_ctrl_d_ends_the_input(start: StartDaemon) -> None:
     ackd = start()
-    with Terminal(ackd.port, "-") as terminal:
+    with Terminal("send", "--port", str(ackd.port), "-") as terminal:
         terminal.type("hello\n")
-        terminal.expect(f"hello\r\n{THANKS.strip()}\r\n")
+        terminal.read_to(THANKS.strip())
         terminal.type("\x04")
-        assert terminal.ended() == 0
+        assert terminal.ended()[0] == 0
 
 
 def test_an_interrupt_counts_what_is_unknown() -> None:

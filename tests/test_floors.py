@@ -12,11 +12,11 @@ ROOT = Path(ackd.__file__).parent
 # `ackd` itself, below all, is the version.
 FLOORS = (
     "protocol config printable records counters datagram deadlines listener peers systemd control"
-    " detach ctl.interrupt ctl.latency ctl.lines ctl.run ctl.status",
+    " detach ctl.interrupt ctl.latency ctl.lines ctl.progress ctl.run ctl.status",
     "tail",
     "journal syslog terminal recorder handover client acceptor admission quota ctl.figures"
     " ctl.report",
-    "connection inheritance vigil ctl.link ctl.opening ctl.options ctl.plot ctl.tally",
+    "connection inheritance vigil ctl.link ctl.opening ctl.options ctl.plot ctl.retry ctl.tally",
     "turns ctl.load ctl.pinger ctl.run_options ctl.send",
     "server ctl.bench_report ctl.ping_report",
     "service ctl.bench ctl.ping",

@@ -30,6 +30,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return int(options.run(options))
     except KeyboardInterrupt:
         return Status.INTERRUPTED
+    except BrokenPipeError:  # where SIGPIPE had to be ignored for a while
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGPIPE)
+        return Status.UNKNOWN
     except OSError as error:  # of the standard output; what can go wrong elsewhere has its sentence
         return _mute(error)
 

@@ -1,30 +1,54 @@
 """What `ackctl send` tells: each reply, the whole story with times, or JSON."""
 
+import sys
 from collections import deque
 from time import monotonic
 
+from ackd.ctl.lines import Lines
+from ackd.ctl.progress import Progress
 from ackd.printable import printable
 from ackd.protocol import Reply, Verdict
 
 
 class Report:
-    """Prints each reply, and counts."""
+    """Prints each reply, and counts. What it prints is seen at the next `flush`."""
 
-    def __init__(self) -> None:
+    def __init__(self, lines: Lines, progress: Progress) -> None:
         self.acknowledged = 0
         self.refused = 0
+        self._doubted = 0  # had a reply that may not have been one
+        self._size = 0  # bytes replied to, with the ends of their lines
+        self._lines = lines
+        self._progress = progress
+        self._text: list[str] = []
         self._sent: deque[tuple[int, float]] = deque()  # unanswered: bytes, when sent
 
     @property
     def unknown(self) -> int:
-        """How many payloads were sent and have no reply."""
-        return len(self._sent)
+        """How many payloads were sent, and nobody knows whether they are recorded."""
+        return self._lines.unknown + self._doubted
+
+    @property
+    def counts(self) -> str:
+        """How many payloads ended how, as the end of a sentence."""
+        counts = (
+            (self.acknowledged, "acknowledged"),
+            (self.refused, "refused"),
+            (self.unknown, "unknown: sent, and perhaps recorded"),
+            (self._lines.unsent, "not sent"),
+            (self._lines.again, "sent again, and perhaps recorded twice"),
+        )
+        told = ", ".join(f"{count} {what}" for count, what in counts if count)
+        return f" ({told})" if told else ""
 
     def connecting(self, host: str, port: int) -> None:
         """Tell that a connection is attempted."""
 
     def greeted(self, greeting: bytes) -> None:
         """Tell what the server said first."""
+
+    def writing(self) -> None:
+        """Tell that payloads can be sent now."""
 
     def sent(self, payload: bytes) -> None:
         """Tell that a payload is on its way."""
@@ -37,18 +61,48 @@ class Report:
             self.acknowledged += 1
         else:
             self.refused += 1
+        self._size += size + 1
         self.show(reply, size, monotonic() - since)
 
     def show(self, reply: Reply, size: int, seconds: float) -> None:
         """Print one reply, to a payload of `size` bytes, `seconds` after that was sent."""
-        print(printable(reply.text))
+        self.say(printable(reply.text))
+
+    def say(self, text: str) -> None:
+        """Print a line."""
+        self._text.append(f"{text}\n")
+
+    def warn(self, text: str) -> None:
+        """Print a line on the standard error."""
+        self.flush()
+        with self._progress.aside():
+            print(f"ackctl: {text}", file=sys.stderr)
+
+    def due(self) -> float:
+        """Return in how many seconds to flush at the latest."""
+        return self._progress.due()
+
+    def disconnected(self) -> None:
+        """Note that no more replies come for what was sent."""
+        self._sent.clear()
+
+    def doubt(self) -> None:
+        """Note that no reply can be believed."""
+        self._doubted = self.acknowledged + self.refused
+        self.acknowledged = self.refused = 0
 
     def flush(self) -> None:
-        """Let everything be seen; in a pipe it would wait for more."""
-        print(end="", flush=True)  # there may be no sys.stdout: `ackctl send hello >&-`
+        """Let everything be seen: in a pipe it would wait for more."""
+        text = "".join(self._text)
+        self._text.clear()
+        if text:
+            with self._progress.aside():
+                print(text, end="", flush=True)  # None is no trouble: `ackctl send hello >&-`
+        self._progress.update(self._size, self.acknowledged, self.refused)
 
-    def end(self, status: int) -> None:
-        """Tell how it came out."""
+    def end(self, status: int, problem: str) -> None:
+        """Tell how it came out, with a sentence of what went wrong, if anything did."""
+        self._progress.stop()
         self.flush()
 
 
@@ -57,33 +111,38 @@ class Story(Report):
 
     def connecting(self, host: str, port: int) -> None:
         """Tell that a connection is attempted."""
-        self._say(f"connecting to {host} port {port}")
+        self.say(f"connecting to {host} port {port}")
 
     def greeted(self, greeting: bytes) -> None:
         """Tell what the server said first."""
-        self._say(f"buffer data: {printable(greeting)}")
-        self._say("writing to socket")
+        self.say(f"buffer data: {printable(greeting)}")
+
+    def writing(self) -> None:
+        """Tell that payloads can be sent now."""
+        self.say("writing to socket")
 
     def sent(self, payload: bytes) -> None:
         """Tell that a payload is on its way."""
         super().sent(payload)
-        self._say(f"Sent to server: {printable(payload)}")
+        self.say(f"Sent to server: {printable(payload)}")
 
     def show(self, reply: Reply, size: int, seconds: float) -> None:
         """Print one reply."""
         took = f"({seconds * 1000:.3f} ms)"
-        self._say(f"Response from server was: {printable(reply.text)} {took}")
+        self.say(f"Response from server was: {printable(reply.text)} {took}")
 
-    def end(self, status: int) -> None:
+    def end(self, status: int, problem: str) -> None:
         """Tell how it came out."""
-        counts = f"{self.acknowledged} acknowledged, {self.refused} refused, {self.unknown} unknown"
-        self._say(counts)
-        super().end(status)
+        self.say(
+            f"{self.acknowledged} acknowledged, {self.refused} refused, {self.unknown} unknown"
+        )
+        super().end(status, problem)
 
-    def _say(self, text: str) -> None:
+    def say(self, text: str) -> None:
+        """Print a line with its time."""
         from datetime import datetime  # not before it is needed, as with json below
 
-        print(datetime.now().strftime("%H:%M:%S.%f"), text)
+        super().say(f"{datetime.now():%H:%M:%S.%f} {text}")
 
 
 class Json(Report):
@@ -99,17 +158,20 @@ class Json(Report):
             seconds=round(seconds, 6),
         )
 
-    def end(self, status: int) -> None:
-        """Print the counts and the exit status."""
+    def end(self, status: int, problem: str) -> None:
+        """Print the counts, the exit status, and what went wrong."""
         self._say(
             acknowledged=self.acknowledged,
             refused=self.refused,
             unknown=self.unknown,
+            not_sent=self._lines.unsent,
+            sent_again=self._lines.again,
             status=status,
+            problem=problem or None,
         )
-        super().end(status)
+        super().end(status, problem)
 
-    def _say(self, **members: str | int | float) -> None:
+    def _say(self, **members: str | int | float | None) -> None:
         import json  # in a script that sends one line, the start is what takes time
 
-        print(json.dumps(members))
+        self.say(json.dumps(members))

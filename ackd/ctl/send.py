@@ -3,18 +3,22 @@
 import argparse
 import os
 import sys
+from time import sleep
 
 from ackd.client import (
     Client,
     ClientError,
     NoAckError,
     NoGreetingError,
+    NotAckdError,
     NotReachedError,
     TurnedAwayError,
 )
 from ackd.ctl.lines import Lines
-from ackd.ctl.options import add_server_options
+from ackd.ctl.options import add_server_options, count
+from ackd.ctl.progress import progress
 from ackd.ctl.report import Json, Report, Story
+from ackd.ctl.retry import Retry
 from ackd.ctl.status import Status
 
 _EXAMPLES = """\
@@ -37,6 +41,8 @@ _FAILURES = {
     NotReachedError: (Status.NOT_REACHED, "not reached"),
     NoGreetingError: (Status.NO_GREETING, "connected, but not greeted"),
     TurnedAwayError: (Status.REFUSED, "turned away"),
+    NoAckError: (Status.NOT_REACHED, "connection lost"),
+    NotAckdError: (Status.NOT_REACHED, "connection lost"),
 }
 
 
@@ -52,6 +58,13 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     add_server_options(parser)
     option = parser.add_argument
     option("--no-greeting", action="store_true", help="the server's greeting is empty")
+    option(
+        "--retry",
+        metavar="N",
+        type=count,
+        default=0,
+        help="connect up to N times more, and send again what is unknown: perhaps twice",
+    )
     how = parser.add_mutually_exclusive_group()
     how.add_argument("-v", "--verbose", action="store_true", help="tell every step with its time")
     how.add_argument("--json", action="store_true", help="one JSON object a reply, then the counts")
@@ -63,11 +76,12 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
 def run(options: argparse.Namespace) -> Status:
     """Send what the options say; return the exit status."""
     lines = _lines(options)
-    report = Json() if options.json else Story() if options.verbose else Report()
-    status, problem = _attempt(options, lines, report)
-    report.end(status)
+    kind = Json if options.json else Story if options.verbose else Report
+    report = kind(lines, progress(lines.descriptor))
+    status, problem = _outcome(options, lines, report)
+    report.end(status, problem)
     if problem:
-        print(f"ackctl: {problem}{_counts(report, lines)}", file=sys.stderr)
+        report.warn(f"{problem}{report.counts}")
     return status
 
 
@@ -98,19 +112,14 @@ def _opened(path: str, parser: argparse.ArgumentParser) -> int:
         parser.error(f"--file: {path}: {error.strerror}")
 
 
-def _attempt(options: argparse.Namespace, lines: Lines, report: Report) -> tuple[Status, str]:
+def _outcome(options: argparse.Namespace, lines: Lines, report: Report) -> tuple[Status, str]:
     """Send; return the exit status and, unless all was acknowledged, what went wrong."""
     try:
-        _send(options, lines, report)
+        failure = _try(options, lines, report)
     except KeyboardInterrupt:
         return Status.INTERRUPTED, "interrupted"
-    except NoAckError as error:
-        if not report.unknown:
-            return Status.NOT_REACHED, f"connection lost: {error}"
-        return Status.UNKNOWN, f"unknown: {error}"
-    except ClientError as error:
-        status, what = _FAILURES[type(error)]
-        return status, f"{what}: {error}"
+    if failure:
+        return failure
     if lines.problem:
         return Status.USAGE, lines.problem
     if report.refused:
@@ -118,30 +127,60 @@ def _attempt(options: argparse.Namespace, lines: Lines, report: Report) -> tuple
     return Status.DELIVERED, ""
 
 
-def _send(options: argparse.Namespace, lines: Lines, report: Report) -> None:
+def _try(options: argparse.Namespace, lines: Lines, report: Report) -> tuple[Status, str] | None:
+    """Send, as often as it takes and may be tried; return what it failed of at last, if it did."""
+    retry = Retry(options.retry)
+    while True:
+        try:
+            _send(options, lines, report, retry)
+            return None
+        except ClientError as error:
+            status, problem = _failed(error, options, lines, report)
+            pause = retry.pause(error)
+            if pause is None:
+                return status, problem
+            twice = f": {lines.unknown} sent again, and perhaps recorded twice"
+            when = f"once more in {pause:g} s ({retry.tries} of {retry.most})"
+            report.warn(f"{problem}; {when}{twice if lines.unknown else ''}")
+            sleep(pause)
+
+
+def _failed(
+    error: ClientError, options: argparse.Namespace, lines: Lines, report: Report
+) -> tuple[Status, str]:
+    """Note what is in doubt now; return the exit status if it ends so, and what went wrong."""
+    report.disconnected()
+    lines.put_back(doubtful=not isinstance(error, TurnedAwayError))
+    if isinstance(error, TurnedAwayError):
+        report.greeted(error.said)
+    if isinstance(error, NotAckdError) and options.no_greeting:
+        report.doubt()
+        return Status.UNKNOWN, f"unknown: {error}; if it greets, leave out --no-greeting"
+    status, what = _FAILURES[type(error)]
+    if lines.unknown:
+        return Status.UNKNOWN, f"{'unknown' if isinstance(error, NoAckError) else what}: {error}"
+    return status, f"{what}: {error}"
+
+
+def _send(options: argparse.Namespace, lines: Lines, report: Report, retry: Retry) -> None:
+    """Send what there is over one connection; raises ClientError."""
     report.connecting(options.host, options.port)
     report.flush()
     server = (options.host, options.port, options.timeout, options.source)
     with Client(*server, greeted=not options.no_greeting) as client:
-        report.greeted(client.greeting)
+        if not options.no_greeting:
+            report.greeted(client.greeting)
+        report.writing()
         while not lines.ended or client.unanswered:
-            while lines.pending and not client.full:
-                client.offer(lines.pending[0])
-                report.sent(lines.pending.popleft())
+            while lines.pending and not (client.full or lines.full):
+                client.offer(payload := lines.take())
+                report.sent(payload)
             report.flush()
-            if client.wait(lines.source):
+            if client.wait(lines.source, report.due()):
                 lines.read()
             for reply in client.pump():
+                lines.replied()
                 report.replied(reply)
-
-
-def _counts(report: Report, lines: Lines) -> str:
-    """Return how many payloads ended how, as the end of a sentence."""
-    counts = (
-        (report.acknowledged, "acknowledged"),
-        (report.refused, "refused"),
-        (report.unknown, "unknown: sent, and perhaps recorded"),
-        (len(lines.pending), "not sent"),
-    )
-    told = ", ".join(f"{count} {what}" for count, what in counts if count)
-    return f" ({told})" if told else ""
+                retry.replied()
+        if options.no_greeting:
+            client.finish()

@@ -23,6 +23,7 @@ PACKAGES = (
     "python3-systemd",
     "python3-daemon",
     "python3-yaml",
+    "python3-rich",
     "python3-pytest",
     "python3-hypothesis",
     "python3-shtab",
