@@ -12,13 +12,13 @@ ROOT = Path(ackd.__file__).parent
 # `ackd` itself, below all, is the version.
 FLOORS = (
     "protocol config printable records counters datagram deadlines listener peers systemd control"
-    " detach ctl.lines ctl.run ctl.status",
-    "tail",
+    " detach ctl.lines ctl.ranges ctl.run ctl.since ctl.status",
+    "tail ctl.audit",
     "journal syslog terminal recorder handover client acceptor admission quota ctl.report",
-    "connection inheritance vigil ctl.send",
-    "turns ctl",
-    "server ctl.__main__",
-    "service",
+    "connection inheritance vigil ctl.send ctl.entries",
+    "turns ctl.log ctl.verify",
+    "server ctl",
+    "service ctl.__main__",
     "daemon",
     "__main__",
 )
