@@ -20,6 +20,11 @@ OPTIONS = {
     "ackctl send": {
         *("-h", "--help", "--host", "--port", "--timeout", "-v", "--verbose", "--json", "--file")
     },
+    "ackctl verify": {"-h", "--help", "--since", "--namespace", "--unit", "--json"},
+    "ackctl log": {
+        *("-h", "--help", "-f", "--follow", "-n", "--lines", "--peer"),
+        *("--since", "--namespace", "--unit", "--json"),
+    },
 }
 needs_zsh = pytest.mark.skipif(not shutil.which("zsh"), reason="zsh is not installed")
 

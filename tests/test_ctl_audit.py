@@ -13,10 +13,11 @@ class Journal:
         self.audit = Audit(RUN.name)
         self.sequences: dict[str, int] = {}
 
-    def record(self, *payloads: bytes, connection: str = "a", repeated: bool = False) -> None:
+    def record(self, *payloads: bytes, connection: str = "a", journal: str = "") -> None:
         for payload in payloads:
             self.sequences[connection] = self.sequences.get(connection, 0) + 1
-            self.audit.add(connection, self.sequences[connection], payload, repeated)
+            sequence = self.sequences[connection]
+            self.audit.add(connection, sequence, payload, journal=journal)
 
     def repeat(self, sequence: int, payload: bytes, connection: str = "a") -> None:
         self.audit.add(connection, sequence, payload, repeated=True)
@@ -94,6 +95,15 @@ def test_order_is_that_within_a_connection() -> None:
     journal.record(*numbers(1, 3), RUN.end(4), connection="b")
     assert faults(journal.audit) == {}
     assert journal.audit.connections == 2
+
+
+def test_order_is_that_within_a_journal() -> None:
+    journal = Journal()
+    journal.record(*numbers(1))
+    journal.record(*numbers(3), journal="ackd")
+    journal.record(*numbers(2))
+    journal.record(RUN.end(3), journal="ackd")
+    assert faults(journal.audit) == {}
 
 
 def test_what_ackd_has_recorded_again_is_told_and_no_fault() -> None:

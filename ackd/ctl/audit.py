@@ -12,7 +12,7 @@ _STRANGERS = 10_000
 @dataclass(slots=True)
 class _Connection:
     sequences: Ranges = field(default_factory=Ranges)
-    furthest: int = 0
+    furthest: dict[str, int] = field(default_factory=dict)  # the highest number, in each journal
     altered: int = 0
 
 
@@ -35,7 +35,14 @@ class Audit:
         self.out_of_order = 0
         self.repeated = 0
 
-    def add(self, connection: str, sequence: int, payload: bytes, repeated: bool = False) -> bool:
+    def add(
+        self,
+        connection: str,
+        sequence: int,
+        payload: bytes,
+        repeated: bool = False,
+        journal: str = "",
+    ) -> bool:
         """Take a payload, the `sequence`-th of its connection; return whether it is the run's."""
         part = parse(payload)
         named = part is not None and part.run == self._run
@@ -43,7 +50,7 @@ class Audit:
         new = place.sequences.add(sequence)
         if part and not part.altered:
             if named:
-                self._take(part, place, repeated)
+                self._take(part, place, repeated, journal)
         elif new or not repeated:
             place.altered += 1
         return named
@@ -98,7 +105,7 @@ class Audit:
             del self._strangers[next(iter(self._strangers))]
         return place
 
-    def _take(self, part: Part, place: _Connection, repeated: bool) -> None:
+    def _take(self, part: Part, place: _Connection, repeated: bool, journal: str) -> None:
         if part.end:
             self.ended, self.sent = True, max(self.sent, part.number)
         else:
@@ -110,8 +117,10 @@ class Audit:
         elif not part.end and not self._first.add(number):
             self.twice.add(number)
         else:
-            self.out_of_order += number < place.furthest
-            place.furthest = max(place.furthest, number)
+            # Two journals have been written side by side: theirs is no order between them.
+            furthest = place.furthest.get(journal, 0)
+            self.out_of_order += number < furthest
+            place.furthest[journal] = max(furthest, number)
 
 
 def _within(sequences: Ranges) -> Ranges:

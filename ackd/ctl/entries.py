@@ -18,11 +18,11 @@ from ackd.records import Kind
 
 # Any process may write an entry like ackd's, but not the fields that begin with an underscore:
 # those journald adds, systemd.journal-fields(7).
-_UNIT = "_SYSTEMD_UNIT"
+_UNIT, _NAMESPACE = "_SYSTEMD_UNIT", "_NAMESPACE"
 _UNITS = ("ackd.service", "ackd@*.service")
 _FIELDS = (
     *("MESSAGE", "ACKD_PEER", "ACKD_PEER_PORT", "ACKD_LISTENER", "ACKD_CONNECTION"),
-    *("ACKD_SEQUENCE", "ACKD_COUNT", "ACKD_REPEATED", _UNIT),
+    *("ACKD_SEQUENCE", "ACKD_COUNT", "ACKD_REPEATED", _UNIT, _NAMESPACE),
 )
 _JOURNALS = (Path("/var/log/journal"), Path("/run/log/journal"))
 _REMEDY = "be root, or join the group systemd-journal and log in again"
@@ -35,10 +35,10 @@ class NotReadableError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """A payload in the journal; `time` is when journald got it.
+    """A payload in a journal: that of a namespace or, where it is "", the system's.
 
-    `repeated` if ackd has recorded it once more, since journald may have lost it; `believed` if the
-    unit that has written it is to be.
+    `time` is when that journal got it; `repeated` if ackd has recorded it once more, since journald
+    may have lost it; `believed` if the unit that has written it is to be.
     """
 
     time: datetime
@@ -49,6 +49,7 @@ class Recorded:
     sequence: int
     payload: bytes
     repeated: bool
+    journal: str
     believed: bool
 
 
@@ -118,6 +119,7 @@ class Entries:
                     sequence,
                     payload,
                     "ACKD_REPEATED" in fields,
+                    printable(fields.get(_NAMESPACE, b"")),
                     believed,
                 )
                 for sequence, payload in payloads_of(fields)

@@ -87,7 +87,8 @@ class _Lines:
 
     def line(self, recorded: Recorded) -> str:
         """Return what is to be read of a payload."""
-        time = f"{recorded.time:%Y-%m-%d %H:%M:%S}.{recorded.time.microsecond // 1000:03}"
+        local = recorded.time.astimezone()
+        time = f"{local:%Y-%m-%d %H:%M:%S}.{local.microsecond // 1000:03}"
         number = f"#{recorded.sequence}{' repeated' * recorded.repeated}"
         whose = f"{recorded.peer} port {recorded.port} {number}"
         return f"{time} {whose}: {printable(recorded.payload)}"

@@ -17,7 +17,10 @@ from ackd.ctl.status import Status
 _PATIENCE = 1.0
 _SHOWN = 10
 _NOT_BELIEVED = "not believed: no ackd has written them; see --unit"
-_TIME = "%Y-%m-%d %H:%M:%S"
+_DESCRIPTION = """\
+On the server: tell whether the payloads of a run are in the journal, all of
+them, once, in order, and as `ackctl ping` or `ackctl probe` has sent them.
+"""
 _EXAMPLES = """\
 examples:
   ackctl verify 1a2b3c4d
@@ -48,7 +51,11 @@ class _Found:
             part = parse(recorded.payload)
             self.not_believed += part is not None and part.run == self.run
         elif self.audit.add(
-            recorded.connection, recorded.sequence, recorded.payload, recorded.repeated
+            recorded.connection,
+            recorded.sequence,
+            recorded.payload,
+            recorded.repeated,
+            recorded.journal,
         ):
             self.peers.add(recorded.peer)
             self.first = self.first or recorded.time
@@ -60,8 +67,7 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     parser = verbs.add_parser(
         "verify",
         help="tell whether a run is in the journal as it was sent",
-        description="On the server: tell whether all payloads of a run are in the journal, once,"
-        " in order, and as `ackctl ping` or `ackctl probe` has sent them.",
+        description=_DESCRIPTION,
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -113,8 +119,8 @@ def _print(found: _Found) -> None:
     audit = found.audit
     print(f"run {found.run}: {_verdict(audit)}")
     if found.first and found.last:
-        times = f"{found.first:{_TIME}} to {found.last:{_TIME}}"
         connections = f"{audit.connections} connection{'s' * (audit.connections != 1)}"
+        times = _span(found.first, found.last)
         print(f"from {_peers(found.peers)} in {connections}, {times}")
     lines = list(_lines(audit)) if audit.seen else []
     if found.not_believed:
@@ -144,6 +150,12 @@ def _lines(audit: Audit) -> Iterator[tuple[str, str]]:
         yield str(audit.lost), "lost: acknowledged, and not in the journal"
     if audit.repeated:
         yield str(audit.repeated), "repeated by ackd, which is no fault"
+
+
+def _span(first: datetime, last: datetime) -> str:
+    first, last = first.astimezone(), last.astimezone()
+    date = "" if first.date() == last.date() else f"{last:%Y-%m-%d} "
+    return f"{first:%Y-%m-%d %H:%M:%S} to {date}{last:%H:%M:%S}"
 
 
 def _peers(peers: set[str]) -> str:
