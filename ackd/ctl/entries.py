@@ -25,6 +25,7 @@ _FIELDS = (
     *("ACKD_SEQUENCE", "ACKD_COUNT", "ACKD_REPEATED", _UNIT, _NAMESPACE),
 )
 _JOURNALS = (Path("/var/log/journal"), Path("/run/log/journal"))
+_MACHINE = Path("/etc/machine-id")
 _REMEDY = "be root, or join the group systemd-journal and log in again"
 _ALL_NAMESPACES = 1 << 5  # SD_JOURNAL_ALL_NAMESPACES, which python-systemd has no name for
 
@@ -63,9 +64,10 @@ class Entries:
 
     def __init__(self, namespace: str = "", unit: str = "", since: float = 0) -> None:
         self._units = (unit,) if unit else _UNITS
+        self._namespace = namespace
         self._since = since
-        self._reader = _opened(namespace)
-        self._reader.seek_realtime(since)
+        self._cursor = ""
+        self._open()
 
     def __iter__(self) -> Iterator[Recorded]:
         """Yield those that are there, and have not been yielded yet; raises NotReadableError."""
@@ -82,26 +84,40 @@ class Entries:
             if len(found) >= count:
                 break
             entry = self._step(-1)
-        if newest:
-            self._reader.seek_cursor(newest["__CURSOR"])
-            self._step(1)
-        else:
-            self._reader.seek_head()
+        self._seek(newest["__CURSOR"] if newest else "")
         return found[count - 1 :: -1] if count else []
 
-    def wait(self, seconds: float | None = None) -> None:
+    def wait(self, seconds: float = 1.0) -> None:
         """Return when there may be more, or after so many seconds."""
         # Not Reader.wait(), during which Ctrl-C has to wait as well.
         poll = select.poll()
         poll.register(self._reader, self._reader.get_events())
-        poll.poll(None if seconds is None else seconds * 1000)
+        poll.poll(seconds * 1000)
         self._reader.process()
+        if _directories(self._namespace) != self._directories:
+            self._open()
+
+    def _open(self) -> None:
+        """Open the journals there are: libsystemd notices no namespace that comes later."""
+        self._directories = _directories(self._namespace)
+        self._reader = _opened(self._namespace)
+        self._seek(self._cursor)
+
+    def _seek(self, cursor: str) -> None:
+        """Go on behind an entry or, without one, where the time begins."""
+        if cursor:
+            self._reader.seek_cursor(cursor)
+            self._step(1)
+        else:
+            self._reader.seek_realtime(self._since)
 
     def _step(self, skip: int) -> Any:
         try:
-            return self._reader.get_next(skip)
+            entry = self._reader.get_next(skip)
         except OSError as error:
             raise _not_readable(error) from error
+        self._cursor = entry.get("__CURSOR", self._cursor)
+        return entry
 
     def _payloads(self, entry: Mapping[str, Any]) -> list[Recorded]:
         """Return the payloads of an entry; none if it is not as ackd makes them."""
@@ -142,13 +158,13 @@ def add_journal_options(parser: argparse.ArgumentParser) -> None:
 def _opened(namespace: str) -> Any:
     """Return a systemd.journal.Reader of all entries that claim to be of payloads."""
     try:
-        from systemd import id128, journal  # not before here: a client's host need not have it
+        from systemd import journal  # not before here: a client's host need not have it
     except ImportError:
         raise NotReadableError("reading the journal takes python3-systemd: install it") from None
+    _check(namespace)
+    flags = journal.LOCAL_ONLY | (0 if namespace else _ALL_NAMESPACES)
+    converters = dict.fromkeys(_FIELDS, bytes)
     try:
-        _check(id128.get_machine().hex, namespace)
-        flags = journal.LOCAL_ONLY | (0 if namespace else _ALL_NAMESPACES)
-        converters = dict.fromkeys(_FIELDS, bytes)
         reader = journal.Reader(flags, converters=converters, namespace=namespace or None)
     except OSError as error:
         raise _not_readable(error) from error
@@ -158,14 +174,23 @@ def _opened(namespace: str) -> Any:
     return reader
 
 
-def _check(machine: str, namespace: str) -> None:
+def _directories(namespace: str) -> list[Path]:
+    """Return where the journals are; raises NotReadableError."""
+    try:
+        machine = _MACHINE.read_text().strip()
+    except OSError as error:
+        raise _not_readable(error) from error
+    name = f"{machine}.{glob.escape(namespace)}" if namespace else f"{machine}*"
+    parents = [path for path in _JOURNALS if path.is_dir()]
+    return parents + [path for parent in parents for path in parent.glob(name)]
+
+
+def _check(namespace: str) -> None:
     """Raise NotReadableError unless there is a journal, and all of it may be read.
 
     libsystemd goes on without those files that it may not read.
     """
-    name = f"{machine}.{glob.escape(namespace)}" if namespace else f"{machine}*"
-    directories = [path for path in _JOURNALS if path.is_dir()]
-    directories += [path for parent in directories for path in parent.glob(name)]
+    directories = _directories(namespace)
     files = [path for parent in directories for path in parent.glob("system*.journal")]
     for path in (*directories, *files):
         if not os.access(path, os.R_OK | (os.X_OK if path.is_dir() else 0)):
@@ -176,4 +201,5 @@ def _check(machine: str, namespace: str) -> None:
 
 
 def _not_readable(error: OSError) -> NotReadableError:
-    return NotReadableError(f"the journal can't be read: {error.strerror}")
+    what = f"{error.filename}: " if error.filename else ""
+    return NotReadableError(f"the journal can't be read: {what}{error.strerror}")

@@ -4,7 +4,6 @@ import argparse
 import sys
 from collections.abc import Iterable
 from contextlib import suppress
-from functools import partial
 
 from ackd.ctl.entries import Entries, NotReadableError, Recorded, add_journal_options
 from ackd.ctl.status import Status
@@ -58,18 +57,41 @@ def _peer(text: str) -> Address:
 
 def run(options: argparse.Namespace) -> Status:
     """Show what the options say; return the exit status."""
-    lines = _Json() if options.json else _Lines()
+    lines, wanted = _Json() if options.json else _Lines(), _Wanted(options.peer)
     try:
         entries = Entries(options.namespace, options.unit, options.since)
         if options.follow:
-            _follow(entries, lines, options)
+            _follow(entries, lines, wanted, options)
         else:
-            _show(entries, lines, options)
+            _show(entries, lines, wanted, options.lines)
     except NotReadableError as error:
         print(f"ackctl: {error}", file=sys.stderr)
         return Status.USAGE
     lines.end(Status.DELIVERED)
+    if wanted.not_believed and not lines.count:
+        told = f"{wanted.not_believed} not believed: another unit than ackd's has written them"
+        print(f"ackctl: nothing to show, but {told}; see --unit", file=sys.stderr)
     return Status.DELIVERED
+
+
+class _Wanted:
+    """Says whether a payload is to be shown, and counts those that only are not believed."""
+
+    def __init__(self, peer: Address | None) -> None:
+        self._peer = peer
+        self.not_believed = 0
+
+    def __call__(self, recorded: Recorded) -> bool:
+        """Say whether it is from the peer, or any, and believed."""
+        wanted = self._peer is None or self._is_peer(recorded.peer)
+        self.not_believed += wanted and not recorded.believed
+        return wanted and recorded.believed
+
+    def _is_peer(self, peer: str) -> bool:
+        try:
+            return address_of(peer) == self._peer
+        except ValueError:  # no ackd has written that
+            return False
 
 
 class _Lines:
@@ -124,28 +146,16 @@ class _Json(_Lines):
         return json.dumps(members)
 
 
-def _show(entries: Entries, lines: _Lines, options: argparse.Namespace) -> None:
-    wanted = partial(_is_wanted, options.peer)
-    if options.lines is None:
-        lines.print(filter(wanted, entries))
-    else:
-        lines.print(entries.last(options.lines, wanted))
+def _show(entries: Entries, lines: _Lines, wanted: _Wanted, count: int | None) -> None:
+    """Show the last so many of those that are there, or all."""
+    lines.print(filter(wanted, entries) if count is None else entries.last(count, wanted))
 
 
-def _follow(entries: Entries, lines: _Lines, options: argparse.Namespace) -> None:
+def _follow(entries: Entries, lines: _Lines, wanted: _Wanted, options: argparse.Namespace) -> None:
     """Show what is there, or the end of it, and what comes, until Ctrl-C."""
-    if options.lines is None and not options.since:
-        options.lines = _FOLLOWED
-    wanted = partial(_is_wanted, options.peer)
+    count = _FOLLOWED if options.lines is None and not options.since else options.lines
     with suppress(KeyboardInterrupt):
-        _show(entries, lines, options)
+        _show(entries, lines, wanted, count)
         while True:
             lines.print(filter(wanted, entries))
             entries.wait()
-
-
-def _is_wanted(peer: Address | None, recorded: Recorded) -> bool:
-    try:
-        return recorded.believed and peer in (None, address_of(recorded.peer))
-    except ValueError:  # it is not of an ackd
-        return False

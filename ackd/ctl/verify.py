@@ -16,7 +16,7 @@ from ackd.ctl.status import Status
 # Seconds for journald to write what it has taken; under load it needs some hundredths.
 _PATIENCE = 1.0
 _SHOWN = 10
-_NOT_BELIEVED = "not believed: no ackd has written them; see --unit"
+_NOT_BELIEVED = "not believed: another unit than ackd's has written them; see --unit"
 _DESCRIPTION = """\
 On the server: tell whether the payloads of a run are in the journal, all of
 them, once, in order, and as `ackctl ping` or `ackctl probe` has sent them.
