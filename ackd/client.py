@@ -6,6 +6,7 @@ import socket
 from collections.abc import Iterable, Iterator
 from time import monotonic
 from types import TracebackType
+from typing import NamedTuple
 
 from ackd.printable import printable
 from ackd.protocol import ClientProtocol, Reply
@@ -45,7 +46,8 @@ class Client:
 
     `timeout` bounds each wait, in seconds: for the connection, for the greeting, for the next
     reply while one is due. `send` is for one payload after another, `exchange` for many at once;
-    `offer`, `wait` and `pump` are what both are made of.
+    `offer`, `wait` and `pump` are what both are made of; who watches several clients selects each
+    by its `fileno`, for writing too as long as it is `writing`, instead of calling `wait`.
     """
 
     def __init__(
@@ -53,13 +55,29 @@ class Client:
         host: str = "127.0.0.1",
         port: int = DEFAULT_PORT,
         timeout: float = DEFAULT_TIMEOUT,
+        source: str = "",
+        greeted: bool = True,
     ) -> None:
-        """Connect; raises NotReachedError, NoGreetingError, TurnedAwayError."""
+        """Connect, from the local address `source` if there is one given.
+
+        A server with an empty greeting is not `greeted` by: then nothing is waited for. Raises
+        NotReachedError, NoGreetingError, TurnedAwayError.
+        """
+        self._begin(_connected(host, port, timeout, source), timeout, greeted)
+
+    @classmethod
+    def over(cls, sock: socket.socket, timeout: float, greeted: bool = True) -> "Client":
+        """Return a client over what `connect` has returned; raises NoGreetingError and the like."""
+        client = cls.__new__(cls)
+        client._begin(sock, timeout, greeted)
+        return client
+
+    def _begin(self, sock: socket.socket, timeout: float, greeted: bool) -> None:
         self._timeout = timeout
-        self._protocol = ClientProtocol()
+        self._protocol = ClientProtocol(expect_greeting=greeted)
         self._output = bytearray()
         self._broken = ""
-        self._socket = _connect(host, port, timeout)
+        self._socket = sock
         self._patience = timeout  # seconds left to wait for what is due
         try:
             self._await_greeting()
@@ -92,6 +110,15 @@ class Client:
     def full(self) -> bool:
         """Whether to pump before the next payload is offered."""
         return len(self._output) >= _FULL or self.unanswered >= _WINDOW
+
+    @property
+    def writing(self) -> bool:
+        """Whether `pump` waits for the connection to take more, not only for replies."""
+        return bool(self._output)
+
+    def fileno(self) -> int:
+        """Return the descriptor, for who watches several."""
+        return self._socket.fileno()
 
     def send(self, payload: bytes) -> Reply:
         """Send one payload and return the reply to it; raises NoAckError."""
@@ -138,13 +165,25 @@ class Client:
         self._patience = max(0.0, self._patience - (monotonic() - began))
         return source in ready
 
+    def flush(self) -> None:
+        """Send what can be at once; that the connection has ended is told by `pump`."""
+        try:
+            # ackctl lets SIGPIPE end it, as a program at the front of a pipe should.
+            sent = self._socket.send(self._output, socket.MSG_NOSIGNAL) if self._output else 0
+        except BlockingIOError:
+            return
+        except OSError as error:
+            # What it has replied before is still there to be read.
+            self._broken, sent = self._broken or _explained_end(error), len(self._output)
+        del self._output[:sent]
+
     def pump(self) -> list[Reply]:
         """Send and receive what can be at once; return the replies that came.
 
         Raises NoAckError when the connection has ended, or what came is not from an ackd.
         """
         self._check()
-        self._flush()
+        self.flush()
         return self._receive()
 
     def close(self) -> None:
@@ -168,17 +207,6 @@ class Client:
         """Stop where replies came that belong to no payload: no later one could be trusted."""
         if self._protocol.unexpected:
             raise NoAckError(f"{self._protocol.unexpected}: it is no ackd")
-
-    def _flush(self) -> None:
-        try:
-            # ackctl lets SIGPIPE end it, as a program at the front of a pipe should.
-            sent = self._socket.send(self._output, socket.MSG_NOSIGNAL) if self._output else 0
-        except BlockingIOError:
-            return
-        except OSError as error:
-            # What it has replied before is still there to be read.
-            self._broken, sent = self._broken or _explained_end(error), len(self._output)
-        del self._output[:sent]
 
     def _receive(self) -> list[Reply]:
         try:
@@ -207,35 +235,31 @@ def _explained_end(error: OSError) -> str:
     return f"the connection broke: {error.strerror}"
 
 
-def _connect(host: str, port: int, timeout: float) -> socket.socket:
-    """Return a non-blocking connected socket; each address of a name has its share of the time."""
-    addresses = _resolve(host, port)
-    deadline = monotonic() + timeout
-    failure: OSError = TimeoutError(errno.ETIMEDOUT, "timed out")
-    for number, (family, address) in enumerate(addresses):
-        share = (deadline - monotonic()) / (len(addresses) - number)
-        try:
-            return _connected(family, address, max(0.001, share))
-        except OSError as error:
-            failure = error
-    raise NotReachedError(f"{host} port {port}: {_explained(failure, timeout)}") from failure
+class Address(NamedTuple):
+    """One of those that a name stands for, as socket() and connect() take it."""
+
+    family: int
+    address: tuple[object, ...]
 
 
-def _resolve(host: str, port: int) -> list[tuple[int, tuple[object, ...]]]:
-    """Return the family and the address, as connect() takes it, of all that the name stands for."""
+def resolve(host: str, port: int) -> list[Address]:
+    """Return all that the name stands for; raises NotReachedError."""
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise NotReachedError(f"{host}: the name can't be resolved: {reason}") from error
-    return [(family, address) for family, *_, address in found]
+    return [Address(family, address) for family, *_, address in found]
 
 
-def _connected(family: int, address: tuple[object, ...], timeout: float) -> socket.socket:
-    sock = socket.socket(family, socket.SOCK_STREAM)
+def connect(address: Address, timeout: float, source: str = "") -> socket.socket:
+    """Return a non-blocking connected socket; raises OSError, which `explain` puts into words."""
+    sock = socket.socket(address.family, socket.SOCK_STREAM)
     try:
+        if source:
+            sock.bind((source, 0))
         sock.settimeout(timeout)
-        sock.connect(address)
+        sock.connect(address.address)
         sock.setblocking(False)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     except BaseException:
@@ -244,7 +268,8 @@ def _connected(family: int, address: tuple[object, ...], timeout: float) -> sock
     return sock
 
 
-def _explained(error: OSError, timeout: float) -> str:
+def explain(error: OSError, timeout: float) -> str:
+    """Return what it means that `connect` has failed so, with that timeout."""
     if isinstance(error, TimeoutError):
         return f"no answer within {timeout:g} s: the host is down, or a firewall drops packets"
     return _EXPLAINED.get(error.errno or 0, f"{error.strerror}")
@@ -254,4 +279,30 @@ _EXPLAINED = {
     errno.ECONNREFUSED: "connection refused: the host is there, but nothing listens on that port",
     errno.EHOSTUNREACH: "no route to host: it is down, or a firewall turns packets back",
     errno.ENETUNREACH: "network is unreachable: this host has no route there; `ip route` shows all",
+    errno.EADDRNOTAVAIL: "this host has no such address to connect from; `ip address` shows all",
 }
+
+
+def _connected(host: str, port: int, timeout: float, source: str) -> socket.socket:
+    """Connect to the first address that answers; each of a name has its share of the time."""
+    addresses = _of_one_kind(resolve(host, port), host, source)
+    deadline = monotonic() + timeout
+    failure: OSError = TimeoutError(errno.ETIMEDOUT, "timed out")
+    for number, address in enumerate(addresses):
+        share = (deadline - monotonic()) / (len(addresses) - number)
+        try:
+            return connect(address, max(0.001, share), source)
+        except OSError as error:
+            failure = error
+    raise NotReachedError(f"{host} port {port}: {explain(failure, timeout)}") from failure
+
+
+def _of_one_kind(addresses: list[Address], host: str, source: str) -> list[Address]:
+    """Return the addresses that can be reached from that one: IPv4 from IPv4, IPv6 from IPv6."""
+    if not source:
+        return addresses
+    family = socket.AF_INET6 if ":" in source else socket.AF_INET
+    alike = [address for address in addresses if address.family == family]
+    if not alike:
+        raise NotReachedError(f"{host}: it has no address of the same kind as {source}")
+    return alike

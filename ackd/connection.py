@@ -3,6 +3,7 @@
 import socket
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 from math import inf
@@ -54,9 +55,10 @@ class Timeouts:
 
 @dataclass(slots=True)
 class Surroundings:
-    """What all connections of one server share; `changed` is told of each change of `wait`.
+    """What all connections of one server share.
 
-    `introductions` and `refusals` bound what is recorded about clients beside their payloads.
+    `changed` is told of each change of `wait`, and what it was before. `introductions`
+    and `refusals` bound what is recorded about clients beside their payloads.
     """
 
     recorder: Recorder
@@ -64,7 +66,7 @@ class Surroundings:
     counters: Counters
     introductions: Quota
     refusals: Quota
-    changed: Callable[["Connection"], None]
+    changed: Callable[["Connection", Wait], None]
     debug: bool = False
     draining: bool = False
     chunk: int = CHUNK
@@ -180,10 +182,21 @@ class Connection:
             return
         # Or a client has only closed, which needs no journal: it must not be in others' way.
         self._receive()
-        self.record()
+        self._record()
+        self._settle()
 
-    def record(self) -> None:
-        """Have waiting payloads recorded, acknowledge those that were, see what comes next."""
+    def on_turn(self) -> None:
+        """Go on recording; who has more to be read than one turn can hold keeps its place."""
+        if not self.protocol.waiting:
+            self._receive()
+        self._record()
+        if not (self.protocol.waiting or self._output):
+            with suppress(BlockingIOError):
+                self._receive()
+        self._settle()
+
+    def _record(self) -> None:
+        """Have waiting payloads recorded, acknowledge those that were."""
         protocol, around = self.protocol, self._around
         refused = protocol.refused
         payloads = protocol.split(around.turn)
@@ -191,7 +204,6 @@ class Connection:
         taken = around.recorder.write(self._head, protocol.sequence, payloads)
         around.counters.acknowledged += taken
         self._send(protocol.acknowledge(taken))
-        self._settle()
 
     def on_deadline(self) -> None:
         """Give up what the connection has waited for."""
@@ -287,9 +299,10 @@ class Connection:
 
     def _await(self, wait: Wait) -> None:
         self.deadline = monotonic() + self._around.timeouts.of(wait)
-        if wait is not self.wait:
+        before = self.wait
+        if wait is not before:
             self.wait = wait
-            self._around.changed(self)
+            self._around.changed(self, before)
 
     def _introduce(self) -> None:
         """Make the head of this connection's records, and record that it is there.

@@ -36,8 +36,8 @@ TURNED_AWAY = 256
 INTRODUCTIONS, REFUSALS = 100, 1
 # Clients whose connections, or refusals, are counted one by one: some 3 MB, if there are so many.
 CLIENTS, REFUSED_CLIENTS = 16384, 1024
-# Payloads that are recorded in one round of all that wait, some 30 ms; and bytes that each of them
-# may read at least: 4,096 hold 8 MiB then.
+# Payloads that are recorded in one round of all that wait or are readable, some 30 ms; and bytes
+# that each of them may read at least: 4,096 hold 8 MiB then.
 ROUND, LEAST_CHUNK = 1024, 2048
 # Where payloads share a record, or have none, so many are as cheap as one.
 LEAST_BATCH = 64
@@ -90,6 +90,7 @@ class Server:
         self._acceptor = Acceptor(self._selector, self._welcome)
         self._admission = Admission(config)
         self._connections: dict[int, Connection] = {}
+        self._ready = 0  # how many events this round has
         self._quotas = (self._around.introductions, self._around.refusals)
         self._chores: list[Chore] = [self._turns, self._acceptor, *self._quotas]
         self._requests: deque[Callable[[], object]] = deque()
@@ -237,7 +238,10 @@ class Server:
             attempt(connection, partial(connection.finish, Reason.NOT_TAKEN_OVER))
 
     def _dispatch(self, timeout: float | None) -> None:
-        for key, _ in self._selector.select(timeout):
+        ready = self._selector.select(timeout)
+        self._ready = len(ready)
+        self._share()
+        for key, _ in ready:
             connection = self._connections.get(key.fd)
             if connection is None:
                 key.data()
@@ -287,7 +291,7 @@ class Server:
         connection.wait_anew()
         self._deadlines.watch(connection)
 
-    def _changed(self, connection: Connection) -> None:
+    def _changed(self, connection: Connection, before: Wait) -> None:
         """Watch for what the connection waits for now."""
         self._turns.leave(connection)
         if connection.wait in _HANDLERS:
@@ -296,7 +300,7 @@ class Server:
         else:
             self._unregister(connection)
         if connection.wait is Wait.JOURNAL:
-            self._turns.join(connection)
+            self._turns.join(connection, new=before is not Wait.WRITE)
         self._share()
         if connection.wait is Wait.NOTHING:
             self._forget(connection)
@@ -305,7 +309,7 @@ class Server:
 
     def _share(self) -> None:
         """Let each have less at a time the more there are, in time as in memory."""
-        waiting = len(self._turns) or 1
+        waiting = max(len(self._turns), self._ready, 1)
         each = self._around.recorder.recording is Recording.EACH
         least, most = (1, TURN) if each else (LEAST_BATCH, BATCH)
         self._around.turn = max(least, min(most, ROUND // waiting))

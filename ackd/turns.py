@@ -15,11 +15,15 @@ log = logging.getLogger("ackd")
 # Seconds between attempts to reach a journal that isn't there: nothing tells when it comes back.
 RETRY = 0.25
 # Turns given before the rest of the loop has its own.
-ROUND = 16
+_AT_ONCE = 16
 
 
 class Turns:
     """The queue before the journal.
+
+    New is who has come with a few payloads, or with the first of many; old who has had a turn and
+    wants more. Every other turn is for a new one: whoever has little to record waits for a few of
+    those who have much, and not for all, and neither can starve the other (RFC 8290, 4.2).
 
     While the journal is full its socket is watched for room; while it can't be reached it is tried
     again and again, and only then do the waiting connections have a deadline, `journal_wait`.
@@ -37,7 +41,8 @@ class Turns:
         self._deadlines = deadlines
         self._recorder = recorder
         self._timeouts = timeouts
-        self._waiting: OrderedDict[Connection, None] = OrderedDict()
+        self._new: OrderedDict[Connection, None] = OrderedDict()
+        self._old: OrderedDict[Connection, None] = OrderedDict()
         self._watched = False
         self._lost = False
         self._retry_at = inf
@@ -50,19 +55,20 @@ class Turns:
         return f"the journal can't be reached, {what} wait: {why}" if self._lost else ""
 
     def __len__(self) -> int:
-        return len(self._waiting)
+        return len(self._new) + len(self._old)
 
-    def join(self, connection: Connection) -> None:
+    def join(self, connection: Connection, new: bool) -> None:
         """Let a connection wait until it has its turn."""
-        self._waiting[connection] = None
+        (self._new if new else self._old)[connection] = None
 
     def leave(self, connection: Connection) -> None:
         """Take a connection out that waits for something else now."""
-        self._waiting.pop(connection, None)
+        self._new.pop(connection, None)
+        self._old.pop(connection, None)
 
     def next(self) -> float:
         """Return when `attend` must be called at the latest, in seconds of time.monotonic()."""
-        if self._waiting and not self._recorder.holds_up:
+        if (self._new or self._old) and not self._recorder.holds_up:
             return -inf
         return self._retry_at
 
@@ -92,7 +98,7 @@ class Turns:
     def _set_deadlines(self) -> None:
         """Let payloads wait for ever for a journal that is slow, but not for one that is gone."""
         self._timeouts.journal = self.journal_wait if self._lost else inf
-        for connection in self._waiting:
+        for connection in (*self._new, *self._old):
             connection.wait_anew()
             self._deadlines.watch(connection)
 
@@ -112,10 +118,13 @@ class Turns:
         self._watched = wanted
 
     def _give_turns(self) -> None:
-        for _ in range(min(len(self._waiting), ROUND)):
-            if self._recorder.holds_up:
-                return
-            connection, _ = self._waiting.popitem(last=False)
-            attempt(connection, connection.record)
-            if connection.wait is Wait.JOURNAL:
-                self.join(connection)
+        for _ in range(min(len(self), _AT_ONCE) // 2 + 1):
+            for queue in (self._new, self._old):
+                if queue and not self._recorder.holds_up:
+                    self._give_turn(queue)
+
+    def _give_turn(self, queue: OrderedDict[Connection, None]) -> None:
+        connection, _ = queue.popitem(last=False)
+        attempt(connection, connection.on_turn)
+        if connection.wait is Wait.JOURNAL:
+            self.join(connection, new=False)

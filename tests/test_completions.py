@@ -12,13 +12,16 @@ from time import monotonic
 
 import pytest
 
+from ackd.ctl import VERBS
+
 pytest.importorskip("shtab", reason="completions are made with shtab, which is not installed")
 
 SCRIPT = Path(__file__).parents[1] / "packaging" / "completions.py"
 OPTIONS = {
     "ackctl": {"-h", "--help", "--version"},
     "ackctl send": {
-        *("-h", "--help", "--host", "--port", "--timeout", "-v", "--verbose", "--json", "--file")
+        *("-h", "--help", "--host", "--port", "--timeout", "--source", "--no-greeting"),
+        *("-v", "--verbose", "--json", "--file"),
     },
     "ackctl verify": {"-h", "--help", "--since", "--namespace", "--unit", "--json"},
     "ackctl log": {
@@ -63,7 +66,7 @@ def test_bash_knows_the_completion_once_its_file_is_read(made: Path, program: st
 
 
 def test_bash_completes_the_commands(made: Path) -> None:
-    assert completed(made, "ackctl ") == {"send"}
+    assert completed(made, "ackctl ") == set(VERBS)
 
 
 @pytest.mark.parametrize("line", OPTIONS)

@@ -23,7 +23,7 @@ def test_a_want_of_memory_is_one_connections_end(tmp_path: Path) -> None:
     logd = LogDaemon(tmp_path / "log")
     recorder = Recorder(DatagramSocket(str(tmp_path / "log")), JournalFormat())
     quota = Quota("connections", 100, 100, recorder.note)
-    around = Surroundings(recorder, Timeouts(inf, inf), Counters(), quota, quota, lambda _: None)
+    around = Surroundings(recorder, Timeouts(inf, inf), Counters(), quota, quota, lambda *_: None)
     ours, theirs = socket.socketpair()
     with ours, theirs:
         theirs.setblocking(False)

@@ -8,8 +8,8 @@ WRONG = {
     ("--lines", "ten"): "argument -n/--lines: 'ten' is not a whole number",
     ("--lines", "-1"): "argument -n/--lines: '-1' is not a whole number",
     ("--lines", "9" * 20): f"argument -n/--lines: '{'9' * 20}' is not a whole number",
-    ("--peer", "localhost"): "argument --peer: 'localhost' is not an IP address",
-    ("--peer", "192.0.2.0/24"): "argument --peer: '192.0.2.0/24' is not an IP address",
+    ("--peer", "localhost"): "argument --peer: 'localhost' is not an IPv4 or IPv6 address",
+    ("--peer", "192.0.2.0/24"): "argument --peer: '192.0.2.0/24' is not an IPv4 or IPv6 address",
     ("everything",): "unrecognized arguments: everything",
 }
 

@@ -89,6 +89,25 @@ def test_each_option_is_explained(page: str, option: str) -> None:
     assert option in entries(section(page, "# OPTIONS"))
 
 
+def verbs() -> Iterator[tuple[str, argparse.ArgumentParser]]:
+    """Yield the commands of ackctl."""
+    for action in ctl.parser()._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            yield from action.choices.items()
+
+
+@pytest.mark.parametrize(("verb", "option"), [(v, o) for v, p in verbs() for o in options(p)])
+def test_each_option_of_a_command_is_explained_with_it(verb: str, option: str) -> None:
+    parts = re.split(r"^## Of (?:ackctl )?", section(CLIENT, "# OPTIONS"), flags=re.MULTILINE)
+    told = [part for part in parts if part.startswith((f"{verb}\n", "each command"))]
+    assert option in entries("".join(told))
+
+
+@pytest.mark.parametrize("verb", ctl.VERBS)
+def test_each_command_is_in_the_synopsis(verb: str) -> None:
+    assert f"*ackctl* *{verb}*" in section(CLIENT, "# SYNOPSIS")
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_no_option_is_mentioned_that_does_not_exist(page: str) -> None:
     assert set(mentioned(page)) <= {
@@ -128,8 +147,7 @@ def test_each_option_of_ackd_is_in_its_synopsis() -> None:
 
 @pytest.mark.parametrize("option", ["--host", "--port", "--timeout"])
 def test_the_defaults_of_ackctl_are_told(option: str) -> None:
-    verbs = next(a for a in ctl.parser()._actions if isinstance(a, argparse._SubParsersAction))
-    default = verbs.choices["send"].get_default(option.removeprefix("--"))
+    default = dict(verbs())["send"].get_default(option.removeprefix("--"))
     told = entries(section(CLIENT, "# OPTIONS"))[option]
     assert re.search(rf"\b[Dd]efault(:|,) {str(default).removesuffix('.0')}[.,]", told)
 

@@ -1,6 +1,7 @@
 """ackctl: the client's commands, one module a verb."""
 
 import argparse
+import importlib
 import io
 import os
 import signal
@@ -8,8 +9,11 @@ import sys
 from collections.abc import Sequence
 
 from ackd import __version__
-from ackd.ctl import send
 from ackd.ctl.status import Status
+
+# Each is a module here with `add_parser(verbs)`, which sets the option `run`, a function of the
+# options that returns the status.
+VERBS = ("send", "verify", "log")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -20,7 +24,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # A reply can hold what the user's encoding does not have.
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        options = parser().parse_args(arguments)
+        given = sys.argv[1:] if arguments is None else arguments
+        # To read the modules of the others would take longer than to send a line.
+        options = parser(*(verb for verb in VERBS if verb in given[:1])).parse_args(given)
         return int(options.run(options))
     except KeyboardInterrupt:
         return Status.INTERRUPTED
@@ -35,12 +41,13 @@ def _mute(error: OSError) -> int:
     return Status.UNKNOWN
 
 
-def parser() -> argparse.ArgumentParser:
-    """Return what parses ackctl's arguments."""
+def parser(*named: str) -> argparse.ArgumentParser:
+    """Return what parses ackctl's arguments: of the verbs that are named, or of all."""
     parser = argparse.ArgumentParser(
         prog="ackctl", description="Find out whether data gets through to an ackd, and send it."
     )
     parser.add_argument("--version", action="version", version=f"ackctl {__version__}")
     verbs = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    send.add_parser(verbs)
+    for verb in named or VERBS:
+        importlib.import_module(f"ackd.ctl.{verb}").add_parser(verbs)
     return parser

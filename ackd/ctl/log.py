@@ -52,7 +52,7 @@ def _peer(text: str) -> Address:
     try:
         return address_of(text)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not an IP address") from None
+        raise argparse.ArgumentTypeError(f"{text!r} is not an IPv4 or IPv6 address") from None
 
 
 def run(options: argparse.Namespace) -> Status:

@@ -3,11 +3,8 @@
 import argparse
 import os
 import sys
-from math import nan
 
 from ackd.client import (
-    DEFAULT_PORT,
-    DEFAULT_TIMEOUT,
     Client,
     ClientError,
     NoAckError,
@@ -16,6 +13,7 @@ from ackd.client import (
     TurnedAwayError,
 )
 from ackd.ctl.lines import Lines
+from ackd.ctl.options import add_server_options
 from ackd.ctl.report import Json, Report, Story
 from ackd.ctl.status import Status
 
@@ -51,16 +49,9 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    add_server_options(parser)
     option = parser.add_argument
-    option("--host", metavar="H", default="127.0.0.1", help="name or address (127.0.0.1)")
-    option("--port", metavar="P", type=_port, default=DEFAULT_PORT, help=f"port ({DEFAULT_PORT})")
-    option(
-        "--timeout",
-        metavar="S",
-        type=_seconds,
-        default=DEFAULT_TIMEOUT,
-        help=f"seconds for each wait: connection, greeting, ack ({DEFAULT_TIMEOUT:g})",
-    )
+    option("--no-greeting", action="store_true", help="the server's greeting is empty")
     how = parser.add_mutually_exclusive_group()
     how.add_argument("-v", "--verbose", action="store_true", help="tell every step with its time")
     how.add_argument("--json", action="store_true", help="one JSON object a reply, then the counts")
@@ -130,7 +121,8 @@ def _attempt(options: argparse.Namespace, lines: Lines, report: Report) -> tuple
 def _send(options: argparse.Namespace, lines: Lines, report: Report) -> None:
     report.connecting(options.host, options.port)
     report.flush()
-    with Client(options.host, options.port, options.timeout) as client:
+    server = (options.host, options.port, options.timeout, options.source)
+    with Client(*server, greeted=not options.no_greeting) as client:
         report.greeted(client.greeting)
         while not lines.ended or client.unanswered:
             while lines.pending and not client.full:
@@ -153,19 +145,3 @@ def _counts(report: Report, lines: Lines) -> str:
     )
     told = ", ".join(f"{count} {what}" for count, what in counts if count)
     return f" ({told})" if told else ""
-
-
-def _port(text: str) -> int:
-    if not (text.isdecimal() and len(text) <= 5 and 1 <= int(text) <= 65535):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number between 1 and 65535")
-    return int(text)
-
-
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = nan
-    if not 0 < seconds <= 86400:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds up to 86400")
-    return seconds

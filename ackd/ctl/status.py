@@ -12,4 +12,5 @@ class Status(IntEnum):
     NOT_REACHED = 3
     NO_GREETING = 4
     UNKNOWN = 5
+    NOT_WHOLE = 6
     INTERRUPTED = 130  # 128 + SIGINT, as shells have it

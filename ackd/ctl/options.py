@@ -1,0 +1,59 @@
+"""Options that are the same for each verb, and the numbers that users may give."""
+
+import argparse
+import socket
+from math import nan
+
+from ackd.client import DEFAULT_PORT, DEFAULT_TIMEOUT
+
+
+def add_server_options(parser: argparse.ArgumentParser) -> None:
+    """Add what says where the server is, and how long to wait for it."""
+    option = parser.add_argument
+    option("--host", metavar="H", default="127.0.0.1", help="name or address (127.0.0.1)")
+    option("--port", metavar="P", type=port, default=DEFAULT_PORT, help=f"port ({DEFAULT_PORT})")
+    option(
+        "--timeout",
+        metavar="S",
+        type=seconds,
+        default=DEFAULT_TIMEOUT,
+        help=f"seconds for each wait: connection, greeting, ack ({DEFAULT_TIMEOUT:g})",
+    )
+    option(
+        "--source", metavar="A", type=address, default="", help="own address to connect from (any)"
+    )
+
+
+def port(text: str) -> int:
+    """Return a port's number, 1 to 65535."""
+    if not (text.isdecimal() and len(text) <= 5 and 1 <= int(text) <= 65535):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number between 1 and 65535")
+    return int(text)
+
+
+def seconds(text: str) -> float:
+    """Return how many seconds: more than 0, a day at most."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = nan
+    if not 0 < value <= 86400:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds up to 86400")
+    return value
+
+
+def count(text: str) -> int:
+    """Return a whole number, 1 to 999999999."""
+    if not (text.isdecimal() and len(text) <= 9 and int(text)):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 to 999999999")
+    return int(text)
+
+
+def address(text: str) -> str:
+    """Return an IPv4 or IPv6 address, `%` and an interface behind it allowed; empty is any."""
+    try:
+        if text:
+            socket.getaddrinfo(text, None, flags=socket.AI_NUMERICHOST)
+    except (OSError, UnicodeError):
+        raise argparse.ArgumentTypeError(f"{text!r} is not an IPv4 or IPv6 address") from None
+    return text
