@@ -87,10 +87,15 @@ def faults(machine: Machine, run: Run, *options: str) -> dict[str, object]:
 
 def rotate(machine: Machine) -> str:
     """Have journald begin a new file; return the path of the one before."""
-    machine.run("journalctl", "--sync", "--rotate")
-    return machine.run("sh", "-c", "ls -t /var/log/journal/*/system@*.journal | head -1").stdout[
-        :-1
-    ]
+
+    def archived() -> set[str]:
+        return set(machine.run("sh", "-c", "ls /var/log/journal/*/").stdout.split())
+
+    machine.run("journalctl", "--sync")
+    there = archived()
+    machine.run("journalctl", "--rotate")
+    (new,) = archived() - there
+    return machine.run("find", "/var/log/journal", "-name", new).stdout.strip()
 
 
 # Verify: a run that is whole, and what else can become of it
