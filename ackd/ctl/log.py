@@ -1,6 +1,8 @@
 """`ackctl log`: what has arrived, from whom and when."""
 
 import argparse
+import select
+import signal
 import sys
 from collections.abc import Iterable
 from contextlib import suppress
@@ -159,3 +161,12 @@ def _follow(entries: Entries, lines: _Lines, wanted: _Wanted, options: argparse.
         while True:
             lines.print(filter(wanted, entries))
             entries.wait()
+            _end_unread()
+
+
+def _end_unread() -> None:
+    """End as a write would, if nobody reads what is printed: the next one may be long in coming."""
+    poll = select.poll()
+    poll.register(1, 0)
+    if poll.poll(0):
+        signal.raise_signal(signal.SIGPIPE)

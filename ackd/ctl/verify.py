@@ -19,7 +19,7 @@ _SHOWN = 10
 _NOT_BELIEVED = "not believed: another unit than ackd's has written them; see --unit"
 _DESCRIPTION = """\
 On the server: tell whether the payloads of a run are in the journal, all of
-them, once, in order, and as `ackctl ping` or `ackctl probe` has sent them.
+them, once, in order, and as `ackctl ping`, `probe` or `bench` has sent them.
 """
 _EXAMPLES = """\
 examples:

@@ -384,6 +384,13 @@ def test_those_that_come_are_shown_until_ctrl_c(served: Machine) -> None:
         assert process.returncode == 0
 
 
+def test_following_ends_when_nobody_reads_any_more(served: Machine) -> None:
+    send(served, b"hello")
+    served.run("journalctl", "--sync")
+    done = served.run("sh", "-c", "ackctl log --follow | grep --max-count=1 hello")
+    assert (without_time(done.stdout[:-1]), done.stderr) == (f"{CLIENT_ADDRESS} #1: hello", "")
+
+
 def test_following_begins_with_the_last_ten(served: Machine) -> None:
     send(served, *(b"%d" % number for number in range(1, 31)))
     served.run("journalctl", "--sync")
