@@ -12,7 +12,7 @@ ROOT = Path(ackd.__file__).parent
 # `ackd` itself, below all, is the version.
 FLOORS = (
     "protocol config printable records counters datagram deadlines listener peers systemd control"
-    " detach ctl.lines ctl.ranges ctl.run ctl.since ctl.status",
+    " detach ctl.lines ctl.ranges ctl.reading ctl.run ctl.since ctl.status",
     "tail ctl.audit",
     "journal syslog terminal recorder handover client acceptor admission quota ctl.report",
     "connection inheritance vigil ctl.entries ctl.options",

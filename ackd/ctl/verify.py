@@ -10,6 +10,7 @@ from time import monotonic
 from ackd.ctl.audit import Audit
 from ackd.ctl.entries import Entries, NotReadableError, Recorded, add_journal_options
 from ackd.ctl.ranges import Ranges
+from ackd.ctl.reading import Reading
 from ackd.ctl.run import Run, parse
 from ackd.ctl.status import Status
 
@@ -106,8 +107,10 @@ def _read(entries: Entries, found: _Found) -> None:
     """Read what is there, and what is still on its way if the run is not whole without it."""
     patience = _PATIENCE
     while True:
-        for recorded in entries:
-            found.take(recorded)
+        with Reading(sys.stderr) as reading:
+            for recorded in entries:
+                found.take(recorded)
+                reading.tell(recorded.time)
         if found.audit.whole or patience <= 0:
             return
         began = monotonic()
