@@ -35,9 +35,11 @@ class Reading:
             self._show(f"{self._count:,} payloads read, up to {time.astimezone():%Y-%m-%d %H:%M}")
 
     def _show(self, text: str) -> None:
-        if not self._line:
-            from rich.console import Console  # takes a tenth of a second, so not before here
+        from rich.console import Console  # takes a tenth of a second, so not before here
+        from rich.live import Live
+        from rich.text import Text
 
-            console = Console(file=self._stream)
-            self._line = self._shown.enter_context(console.status(text))
-        self._line.update(text)
+        if not self._line:
+            line = Live(console=Console(file=self._stream), auto_refresh=False, transient=True)
+            self._line = self._shown.enter_context(line)
+        self._line.update(Text(text), refresh=True)
