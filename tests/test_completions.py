@@ -31,6 +31,11 @@ OPTIONS = {
         *("-h", "--help", "--host", "--port", "--timeout", "--source", "--no-greeting"),
         *("--clients", "--depth", "--size", "--seconds", "--plot", "--name", "--json"),
     },
+    "ackctl verify": {"-h", "--help", "--since", "--namespace", "--unit", "--json"},
+    "ackctl log": {
+        *("-h", "--help", "-f", "--follow", "-n", "--lines", "--peer"),
+        *("--since", "--namespace", "--unit", "--json"),
+    },
 }
 needs_zsh = pytest.mark.skipif(not shutil.which("zsh"), reason="zsh is not installed")
 

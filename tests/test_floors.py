@@ -12,12 +12,14 @@ ROOT = Path(ackd.__file__).parent
 # `ackd` itself, below all, is the version.
 FLOORS = (
     "protocol config printable records counters datagram deadlines listener peers systemd control"
-    " detach ctl.interrupt ctl.latency ctl.lines ctl.progress ctl.run ctl.status",
-    "tail",
+    " detach ctl.interrupt ctl.latency ctl.lines ctl.progress ctl.ranges ctl.reading ctl.run"
+    " ctl.since ctl.status",
+    "tail ctl.audit",
     "journal syslog terminal recorder handover client acceptor admission quota ctl.figures"
     " ctl.report",
-    "connection inheritance vigil ctl.link ctl.opening ctl.options ctl.plot ctl.retry ctl.tally",
-    "turns ctl.load ctl.pinger ctl.run_options ctl.send",
+    "connection inheritance vigil ctl.entries ctl.link ctl.opening ctl.options ctl.plot ctl.retry"
+    " ctl.tally",
+    "turns ctl.load ctl.log ctl.pinger ctl.run_options ctl.send ctl.verify",
     "server ctl.bench_report ctl.ping_report",
     "service ctl.bench ctl.ping",
     "daemon ctl",

@@ -1,0 +1,415 @@
+"""`ackctl verify` and `ackctl log` on a server, after what has happened to what was sent to it."""
+
+import json
+import re
+import signal
+import subprocess
+from collections.abc import Iterator
+from datetime import datetime
+
+import pytest
+
+from ackd.ctl.run import Run
+from ackd.records import Kind
+from tests.peer import ACK
+
+from .installed import install
+from .machine import CLIENT_ADDRESS, MACHINE_ADDRESS, Machine, Process, wait_until
+from .network import connect, greeted
+
+OWN_JOURNAL = "/usr/share/ackd/own-journal"
+SOCKETS = ("systemd-journald.socket", "systemd-journald-dev-log.socket")
+HERE = f"bind: {MACHINE_ADDRESS}\n"
+
+Ended = tuple[int, str, str]  # exit status, standard output, standard error
+
+
+@pytest.fixture(scope="module")
+def installed(machine: Machine) -> Machine:
+    install(machine)
+    return machine
+
+
+@pytest.fixture
+def served(installed: Machine) -> Iterator[Machine]:
+    """A machine on which ackd has just been started."""
+    installed.put("/etc/ackd.yaml", HERE)
+    installed.run("systemctl", "start", "ackd")
+    yield installed
+    installed.run("systemctl", "stop", "ackd")
+
+
+@pytest.fixture
+def ours(served: Machine) -> Iterator[Machine]:
+    """One that has no other journal than the system's, and can be given one."""
+    yield served
+    served.run(OWN_JOURNAL, "--undo")
+    served.run("systemctl", "stop", "systemd-journald@ackd.socket", "systemd-journald@ackd")
+    served.run("sh", "-c", "rm -r /var/log/journal/*.ackd")
+
+
+@pytest.fixture
+def run() -> Run:
+    return Run()
+
+
+def send(machine: Machine, *payloads: bytes) -> None:
+    """Send payloads from the client host on one connection, and await their acks."""
+    with greeted(machine) as peer:
+        peer.send(b"".join(b"%b\n" % payload for payload in payloads))
+        peer.expect(ACK * len(payloads))
+
+
+def numbers(run: Run, *wanted: int) -> list[bytes]:
+    return [run.payload(number) for number in wanted]
+
+
+def ackctl(machine: Machine, *arguments: str, before: tuple[str, ...] = ()) -> Ended:
+    done = machine.run(*before, "ackctl", *arguments, check=False)
+    return done.returncode, done.stdout, done.stderr
+
+
+def verify(machine: Machine, run: Run, *options: str) -> Ended:
+    """Run `ackctl verify`; the times that it tells are replaced."""
+    status, out, err = ackctl(machine, "verify", run.name, *options)
+    return status, re.sub(r"(?m)\d{4}-\d\d-\d\d .* to .*$", "TIMES", out), err
+
+
+def faults(machine: Machine, run: Run, *options: str) -> dict[str, object]:
+    """Return what is wrong with a run that is not whole, as its JSON says it."""
+    status, out, _ = ackctl(machine, "verify", run.name, "--json", *options)
+    told = json.loads(out)
+    names = ("missing_numbers", "twice_numbers", "out_of_order", "altered", "lost", "not_believed")
+    found = {name: told[name] for name in names if told[name]}
+    assert (status, told["status"], told["whole"]) == (6, 6, False)
+    return found if told["sent"] is not None else found | {"end": False}
+
+
+def rotate(machine: Machine) -> str:
+    """Have journald begin a new file; return the path of the one before."""
+
+    def archived() -> set[str]:
+        return set(machine.run("sh", "-c", "ls /var/log/journal/*/").stdout.split())
+
+    machine.run("journalctl", "--sync")
+    there = archived()
+    machine.run("journalctl", "--rotate")
+    (new,) = archived() - there
+    return machine.run("find", "/var/log/journal", "-name", new).stdout.strip()
+
+
+# Verify: a run that is whole, and what else can become of it
+
+
+def test_a_run_is_whole(served: Machine, run: Run) -> None:
+    send(served, *numbers(run, *range(1, 101)), run.end(100))
+    told = f"""\
+run {run.name}: whole
+from {CLIENT_ADDRESS} in 1 connection, TIMES
+    100  sent
+    100  recorded
+      0  missing
+      0  twice
+      0  out of order
+      0  altered
+"""
+    assert verify(served, run) == (0, told, "")
+
+
+def test_all_that_can_go_wrong_is_told(served: Machine, run: Run) -> None:
+    altered = run.payload(9).replace(b"number=9", b"number=8")
+    send(served, *numbers(run, 1, 2, 5, 4, 7, 7), altered, run.end(12))
+    told = f"""\
+run {run.name}: not whole
+from {CLIENT_ADDRESS} in 1 connection, TIMES
+     12  sent
+      5  recorded
+      7  missing: 3, 6, 8-12
+      1  twice: 7
+      1  out of order
+      1  altered
+"""
+    assert verify(served, run) == (6, told, "")
+
+
+def test_a_run_that_nobody_has_sent(served: Machine, run: Run) -> None:
+    told = f"run {run.name}: not whole: there is nothing of it in the journal\n"
+    assert verify(served, run) == (6, told, "")
+
+
+def test_the_end_is_awaited_but_not_for_ever(served: Machine, run: Run) -> None:
+    send(served, *numbers(run, 1, 2))
+    assert faults(served, run) == {"end": False}
+
+
+def test_two_connections_have_each_their_order(served: Machine, run: Run) -> None:
+    with greeted(served) as one, greeted(served) as two:
+        for peer, number in ((one, 2), (two, 1), (one, 3), (two, 4)):
+            peer.send(run.payload(number) + b"\n")
+            peer.expect(ACK)
+        two.send(run.end(4) + b"\n")
+        two.expect(ACK)
+    status, out, _ = ackctl(served, "verify", run.name, "--json")
+    assert (status, json.loads(out)["connections"]) == (0, 2)
+
+
+def test_payloads_that_share_records(served: Machine, run: Run) -> None:
+    served.put("/etc/ackd.yaml", f"{HERE}record: batch\n")
+    served.run("systemctl", "reload", "ackd")
+    send(served, *numbers(run, *range(1, 1001)), run.end(1000), b"not of it")
+    assert faults(served, run) == {"altered": 1}
+    assert lines(served, "-n", "2") == [
+        f"{CLIENT_ADDRESS} #1001: {run.end(1000).decode()}",
+        f"{CLIENT_ADDRESS} #1002: not of it",
+    ]
+
+
+def test_payloads_as_long_as_any_can_be(served: Machine, run: Run) -> None:
+    served.put("/etc/ackd.yaml", f"{HERE}max_payload: 131072\n")
+    served.run("systemctl", "reload", "ackd")
+    send(served, run.payload(1, 131072), run.payload(2, 131072), run.end(2))
+    assert verify(served, run)[0] == 0
+
+
+def test_records_that_somebody_has_removed(served: Machine, run: Run) -> None:
+    with greeted(served) as peer:
+        for number in range(1, 4):
+            peer.send(run.payload(number) + b"\n")
+            peer.expect(ACK)
+            before = rotate(served)
+            if number == 2:
+                served.run("rm", before)
+        peer.send(run.end(3) + b"\n")
+        peer.expect(ACK)
+    assert faults(served, run) == {"missing_numbers": [[2, 2]], "lost": 1}
+    assert "      1  lost: acknowledged, and not in the journal\n" in verify(served, run)[1]
+
+
+def test_what_ackd_has_recorded_again_is_no_fault(served: Machine, run: Run) -> None:
+    journald = served.pid_of("systemd-journald")
+    with greeted(served) as peer:
+        served.run("sh", "-c", f"kill -STOP {journald}")
+        peer.send(b"".join(payload + b"\n" for payload in (*numbers(run, 1, 2, 3), run.end(3))))
+        peer.expect(ACK * 4)
+        served.run("sh", "-c", f"kill -KILL {journald}")
+        served.run("systemctl", "restart", *SOCKETS)
+        wait_until("it is recorded again", lambda: repeated(served, run))
+    status, out, _ = verify(served, run)
+    assert status == 0
+    assert re.search(r"\n      \d+  repeated by ackd, which is no fault\n", out)
+
+
+def repeated(machine: Machine, run: Run) -> bool:
+    payloads = (f"MESSAGE_ID={Kind.PAYLOAD.value}", "ACKD_REPEATED=1")
+    # Without `--sync`, for which journald must be there again.
+    return run.name in machine.run("journalctl", "--output=cat", *payloads).stdout
+
+
+# Who is believed
+
+
+_FORGER = """
+import sys
+from systemd import journal
+for sequence, payload in enumerate(sys.argv[2:], 1):
+    journal.send(
+        f"Buffer: {payload}", MESSAGE_ID=sys.argv[1], ACKD_PEER="192.0.2.7", ACKD_PEER_PORT="7",
+        ACKD_LISTENER="forged", ACKD_CONNECTION="forged-1", ACKD_SEQUENCE=str(sequence),
+    )
+"""
+
+
+def forge(machine: Machine, *payloads: bytes) -> None:
+    """Write records just as ackd does, as another service."""
+    service = ("systemd-run", "--wait", "--quiet", "--unit=forger")
+    words = (Kind.PAYLOAD.value, *(payload.decode() for payload in payloads))
+    machine.run(*service, "python3", "-c", _FORGER, *words)
+    machine.run("journalctl", "--sync")
+
+
+def test_records_that_no_ackd_has_written_are_not_believed(served: Machine, run: Run) -> None:
+    send(served, *numbers(run, 1))
+    forge(served, *numbers(run, 2), run.end(2))
+    assert faults(served, run) == {"not_believed": 2, "end": False}
+    told = "not believed: another unit than ackd's has written them; see --unit\n"
+    assert verify(served, run)[1].endswith(f"      2  {told}")
+    assert "forged" not in ackctl(served, "log", "--json")[1]
+    status, out, err = ackctl(served, "log", "--peer", "192.0.2.7")
+    assert (status, out) == (0, "")
+    assert re.fullmatch(rf"ackctl: nothing to show, but \d+ {told}", err)
+    assert verify(served, run, "--unit", "*.service")[0] == 0
+    assert faults(served, run, "--unit", "forger.service")["missing_numbers"] == [[1, 1]]
+
+
+def test_further_instances_are_believed(served: Machine, run: Run) -> None:
+    served.put("/etc/ackd/north.yaml", f"{HERE}port: 10009\ngreeting: ''\n")
+    served.run("systemctl", "start", "ackd@north")
+    with connect(served, port=10009) as peer:
+        peer.send(run.payload(1) + b"\n" + run.end(1) + b"\n")
+        peer.expect(ACK * 2)
+    served.run("systemctl", "stop", "ackd@north")
+    assert verify(served, run)[0] == 0
+
+
+# Which journal, and whether it may be read
+
+
+def test_a_journal_of_its_own_is_read_as_well(ours: Machine, run: Run) -> None:
+    none = (2, "", "ackctl: there is no journal of a namespace 'ackd' on this host\n")
+    assert verify(ours, run, "--namespace", "ackd") == none
+    with greeted(ours) as peer:
+        peer.send(run.payload(1) + b"\n")
+        peer.expect(ACK)
+        ours.run(OWN_JOURNAL)
+        peer.send(run.payload(2) + b"\n" + run.end(2) + b"\n")
+        peer.expect(ACK * 2)
+    assert verify(ours, run)[0] == 0
+    assert faults(ours, run, "--namespace", "ackd") == {"missing_numbers": [[1, 1]]}
+
+
+NOBODY = ("setpriv", "--reuid=nobody", "--regid=nogroup")
+REMEDY = "be root, or join the group systemd-journal and log in again"
+
+
+@pytest.mark.parametrize("command", [("verify", "1a2b3c4d"), ("log",), ("log", "--follow")])
+def test_who_may_not_read_the_journal_is_told_so(served: Machine, command: tuple[str, ...]) -> None:
+    status, out, err = ackctl(served, *command, before=(*NOBODY, "--clear-groups"))
+    assert (status, out) == (2, "")
+    assert re.fullmatch(rf"ackctl: no right to read /var/log/journal/.*\.journal: {REMEDY}\n", err)
+
+
+def test_a_member_of_the_group_may(served: Machine, run: Run) -> None:
+    send(served, *numbers(run, 1), run.end(1))
+    served.run("journalctl", "--sync")
+    member = (*NOBODY, "--groups=systemd-journal")
+    assert ackctl(served, "verify", run.name, before=member)[0] == 0
+
+
+def test_without_a_journal_it_is_told_so(served: Machine) -> None:
+    hidden = "mount -t tmpfs none /var/log/journal && mount -t tmpfs none /run/log/journal"
+    before = ("unshare", "--mount", "sh", "-c", f'{hidden} && exec "$@"', "sh")
+    none = (2, "", "ackctl: there is no journal on this host\n")
+    assert ackctl(served, "log", before=before) == none
+
+
+# Log
+
+
+def lines(machine: Machine, *options: str) -> list[str]:
+    """Return what `ackctl log` prints, without times and ports."""
+    machine.run("journalctl", "--sync")
+    status, out, err = ackctl(machine, "log", *options)
+    assert (status, err) == (0, "")
+    return [without_time(line) for line in out.splitlines()]
+
+
+def without_time(line: str) -> str:
+    whole = re.fullmatch(r"[\d-]{10} [\d:]{8}\.\d{3} ([\d.:a-f]+) port \d+ (#.*)", line)
+    assert whole, line
+    return f"{whole[1]} {whole[2]}"
+
+
+def test_what_has_arrived_from_whom(served: Machine) -> None:
+    send(served, b"hello", b"\x1b[31mred \\ \xff")
+    assert lines(served, "--lines", "2") == [
+        f"{CLIENT_ADDRESS} #1: hello",
+        f"{CLIENT_ADDRESS} #2: \\x1b[31mred \\\\ \\xff",
+    ]
+
+
+def test_only_those_of_one_address(served: Machine, run: Run) -> None:
+    send(served, b"from the client")
+    here = ("ackctl", "send", "--host", MACHINE_ADDRESS, f"from here {run.name}")
+    served.run(*here)
+    send(served, b"from the client")
+    assert (
+        lines(served, "--peer", MACHINE_ADDRESS)[-1]
+        == f"{MACHINE_ADDRESS} #1: from here {run.name}"
+    )
+    assert lines(served, "-n", "1", "--peer", f"::ffff:{MACHINE_ADDRESS}")[0].endswith(run.name)
+    assert lines(served, "--peer", "192.0.2.1") == []
+
+
+def test_only_those_since_a_time(served: Machine) -> None:
+    send(served, b"before")
+    served.run("journalctl", "--sync")
+    before = json.loads(ackctl(served, "log", "-n", "1", "--json")[1].splitlines()[0])
+    then = datetime.fromisoformat(before["time"]).timestamp() + 0.001
+    send(served, b"after")
+    assert lines(served, "--since", f"@{then:.6f}") == [f"{CLIENT_ADDRESS} #1: after"]
+    assert lines(served, "--since", f"@{then:.6f}", "-n", "9") == [f"{CLIENT_ADDRESS} #1: after"]
+    assert f"{CLIENT_ADDRESS} #1: before" in lines(served, "--since=-1h")
+    assert lines(served, "--since", "tomorrow") == []
+
+
+def test_each_as_json(served: Machine) -> None:
+    send(served, b"one", b"\xff")
+    served.run("journalctl", "--sync")
+    status, out, _ = ackctl(served, "log", "--json", "--lines", "2")
+    one, two, summary = map(json.loads, out.splitlines())
+    assert (status, summary) == (0, {"payloads": 2, "status": 0})
+    assert two["connection"] == one["connection"]
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT[\d:]{8}(\.\d+)?\+00:00", two["time"])
+    del two["time"], two["connection"], two["port"]
+    assert two == {
+        "peer": CLIENT_ADDRESS,
+        "listener": f"{MACHINE_ADDRESS}:10008",
+        "sequence": 2,
+        "bytes": 1,
+        "payload": "\\xff",
+        "repeated": False,
+    }
+
+
+# Follow
+
+
+def line(process: Process) -> str:
+    assert process.stdout
+    return without_time(process.stdout.readline().decode().removesuffix("\n"))
+
+
+def test_those_that_come_are_shown_until_ctrl_c(served: Machine) -> None:
+    send(served, b"before")
+    send(served, b"just now")
+    served.run("journalctl", "--sync")
+    follow = ("ackctl", "log", "--follow", "--lines", "1")
+    with served.popen(*follow, stderr=subprocess.PIPE) as process:
+        assert line(process) == f"{CLIENT_ADDRESS} #1: just now"
+        send(served, b"one", b"two")
+        assert line(process) == f"{CLIENT_ADDRESS} #1: one"
+        assert line(process) == f"{CLIENT_ADDRESS} #2: two"
+        process.send_signal(signal.SIGINT)
+        assert process.communicate() == (b"", b"")
+        assert process.returncode == 0
+
+
+def test_following_ends_when_nobody_reads_any_more(served: Machine) -> None:
+    send(served, b"hello")
+    served.run("journalctl", "--sync")
+    done = served.run("sh", "-c", "ackctl log --follow | grep --max-count=1 hello")
+    assert (without_time(done.stdout[:-1]), done.stderr) == (f"{CLIENT_ADDRESS} #1: hello", "")
+
+
+def test_following_begins_with_the_last_ten(served: Machine) -> None:
+    send(served, *(b"%d" % number for number in range(1, 31)))
+    served.run("journalctl", "--sync")
+    with served.popen("ackctl", "log", "--follow", "--json") as process:
+        assert process.stdout
+        told = [json.loads(process.stdout.readline()) for _ in range(10)]
+        assert [payload["payload"] for payload in told] == [str(n) for n in range(21, 31)]
+        process.send_signal(signal.SIGINT)
+        assert json.loads(process.communicate()[0]) == {"payloads": 10, "status": 0}
+
+
+def test_following_goes_on_in_a_new_file_and_in_a_new_journal(ours: Machine) -> None:
+    send(ours, b"before")
+    ours.run("journalctl", "--sync")
+    with ours.popen("ackctl", "log", "--follow", "--lines", "1") as process:
+        assert line(process) == f"{CLIENT_ADDRESS} #1: before"
+        rotate(ours)
+        send(ours, b"in a new file")
+        assert line(process) == f"{CLIENT_ADDRESS} #1: in a new file"
+        ours.run(OWN_JOURNAL)
+        send(ours, b"in a new journal")
+        assert line(process) == f"{CLIENT_ADDRESS} #1: in a new journal"
