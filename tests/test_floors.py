@@ -12,7 +12,7 @@ ROOT = Path(ackd.__file__).parent
 # `ackd` itself, below all, is the version.
 FLOORS = (
     "protocol config printable records counters datagram deadlines listener peers systemd control"
-    " detach ctl.lines ctl.status",
+    " detach ctl.lines ctl.run ctl.status",
     "tail",
     "journal syslog terminal recorder handover client acceptor admission quota ctl.report",
     "connection inheritance vigil ctl.options",
