@@ -13,14 +13,15 @@ ROOT = Path(ackd.__file__).parent
 FLOORS = (
     "protocol config printable records counters datagram deadlines listener peers systemd control"
     " detach ctl.lines ctl.run ctl.status",
-    "tail",
-    "journal syslog terminal recorder handover client acceptor admission quota ctl.report",
-    "connection inheritance vigil ctl.options",
-    "turns ctl.send",
-    "server ctl",
-    "service ctl.__main__",
-    "daemon",
-    "__main__",
+    "tail ctl.finding",
+    "journal syslog terminal recorder handover client acceptor admission quota ctl.report"
+    " ctl.diagnosis ctl.probe_report",
+    "connection inheritance vigil ctl.options ctl.contact",
+    "turns ctl.send ctl.prober",
+    "server ctl.hold ctl.sweep",
+    "service ctl.probe",
+    "daemon ctl",
+    "__main__ ctl.__main__",
 )
 FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names.split()}
 MODULES = {
