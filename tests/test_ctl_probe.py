@@ -112,7 +112,7 @@ def test_it_tells_each_stage_and_what_it_means(start: StartDaemon) -> None:
     assert told(out) == (
         f"run RUN: 127.0.0.1 port {ackd.port}\n"
         "resolved        passed TIME 127.0.0.1\n"
-        "connected       passed TIME 127.0.0.1: from 127.0.0.1\n"
+        "connected       passed TIME 127.0.0.1 from 127.0.0.1\n"
         "greeted         passed TIME Connect\n"
         "sent            passed TIME 43 bytes\n"
         f"acknowledged    passed TIME {THANKS}\n"
@@ -120,7 +120,7 @@ def test_it_tells_each_stage_and_what_it_means(start: StartDaemon) -> None:
         "Data gets through: what was sent is acknowledged, and so in the server's journal.\n"
         "\n"
         "run RUN: 1 acknowledged, 0 refused, 0 unknown\n"
-        "on the server, `ackctl verify RUN` tells what is stored of it\n"
+        "on the server, `ackctl verify RUN` tells whether all is stored\n"
     )
 
 
@@ -370,6 +370,17 @@ def test_a_dribbled_answer_is_one_and_its_pieces_are_counted() -> None:
     contact.close()
 
 
+def test_what_acknowledges_once_and_ends_the_connection() -> None:
+    with playing(lambda caller: acknowledge(caller, most=1)) as port:
+        status, stages, summary = found(port)
+    assert (status, stages[4]) == (5, f"acknowledged passed: {THANKS}")
+    assert not summary["end_acknowledged"]
+    assert (
+        "But the last payload, which tells `ackctl verify` how many there were, has no ack"
+        in (summary["verdict"])
+    )
+
+
 # Sizes
 
 
@@ -578,3 +589,12 @@ def test_what_a_server_says_does_not_reach_the_terminal_raw() -> None:
     assert r"\x1b]0;owned\x07" in out
     assert r"\x9b2J" in out
     assert "\x1b" not in out + complaint
+
+
+def test_a_source_of_another_kind_reaches_nobody() -> None:
+    status, out, _ = probe(1, "--source", "::1")
+    assert status == 3
+    assert (
+        "connected       not tried                 127.0.0.1: not of the same kind as --source"
+        in (out)
+    )

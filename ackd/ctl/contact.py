@@ -4,6 +4,7 @@ import fcntl
 import select
 import socket
 import termios
+from collections.abc import Iterator
 from dataclasses import dataclass
 from math import ceil
 from time import monotonic
@@ -12,6 +13,7 @@ from ackd.ctl import diagnosis
 from ackd.protocol import ClientProtocol, Reply
 
 _CHUNK = 65536
+_TICK = 1.0  # seconds of a silence after which a user sees how long it still is
 # Bytes of a packet before its data: RFC 791, 8200, 9293, and 7323 for TCP's timestamps.
 _IPV4, _IPV6, _TCP, _TIMESTAMPS = 20, 40, 20, 12
 # linux/tcp.h: TCPI_OPT_TIMESTAMPS, and where struct tcp_info has it.
@@ -128,17 +130,22 @@ class Contact:
             raise diagnosis.no_reply(self._received)
         return Exchanged(replies[0], len(payload), sending, monotonic() - began)
 
-    def hold(self, seconds: float) -> None:
-        """Be silent for so long; raises BrokenError if the other side is not."""
+    def hold(self, seconds: float) -> Iterator[float]:
+        """Be silent for so long, and yield now and then how long still.
+
+        Raises BrokenError if the other side is not silent.
+        """
         self._begin()
         began = monotonic()
-        try:
-            self._receive(began + seconds)
-        except _SilenceError:
-            return
-        except _EndError as error:
-            raise diagnosis.ended_in_silence(str(error), monotonic() - began) from None
-        raise diagnosis.spoke_in_silence(self._received)
+        while (left := began + seconds - monotonic()) > 0:
+            yield left
+            try:
+                self._receive(monotonic() + min(left, _TICK))
+            except _SilenceError:
+                continue
+            except _EndError as error:
+                raise diagnosis.ended_in_silence(str(error), monotonic() - began) from None
+            raise diagnosis.spoke_in_silence(self._received)
 
     def _begin(self) -> float:
         """Begin a step; return when it must be over."""

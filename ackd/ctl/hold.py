@@ -42,10 +42,10 @@ class Hold:
         self._summary.tell(f"A connection outlasts a silence of {silences[-1]:g} s.")
 
     def _try(self, contact: Contact, silence: float) -> None:
-        self._report.waiting(f"silent for {silence:g} s", silence)
         began = monotonic()
         try:
-            contact.hold(silence)
+            for left in contact.hold(silence):
+                self._report.trying(f"silent for {silence:g} s: {left:.0f} s left")
             self._report.trying("a payload after the silence")
             exchanged = self._prober.send(contact)
             if exchanged.reply.verdict is Verdict.REFUSED:

@@ -1,6 +1,7 @@
 """`ackctl probe`: stage by stage, to learn where a path is broken and whom to ask."""
 
 import argparse
+import os
 import socket
 from queue import Empty, SimpleQueue
 from threading import Thread
@@ -17,6 +18,7 @@ from ackd.ctl.prober import Prober
 from ackd.ctl.run import Run
 from ackd.ctl.status import Status
 from ackd.ctl.sweep import Sweep
+from ackd.printable import printable
 from ackd.protocol import Verdict
 
 _DESCRIPTION = """\
@@ -40,6 +42,7 @@ exit status:
   130  interrupted
 """
 _STAGES = (Stage.RESOLVED, Stage.CONNECTED, Stage.GREETED, Stage.SENT, Stage.ACKNOWLEDGED)
+_NOT_ALIKE = "None of its addresses is of the same kind, IPv4 or IPv6, as the one of --source."
 _GOOD = "Data gets through: what was sent is acknowledged, and so in the server's journal."
 
 
@@ -71,7 +74,7 @@ def run(options: argparse.Namespace) -> Status:
     """Probe as the options say; return the exit status."""
     this = Run()
     report = Json() if options.json else Report()
-    report.begin(this.name, f"{options.host} port {options.port}")
+    report.begin(this.name, f"{printable(os.fsencode(options.host))} port {options.port}")
     probe = _Probe(options, this, report)
     try:
         probe.run()
@@ -122,6 +125,9 @@ class _Probe:
 
     def _connected(self, addresses: list[Address]) -> Contact:
         for address in addresses:
+            if not self._is_alike(address):
+                self._report.found(_other_kind(address))
+                continue
             self._begin(f"connecting to {_shown(address)}")
             try:
                 contact = self._contact(address)
@@ -132,8 +138,13 @@ class _Probe:
             self._address = address
             self._passed(Stage.CONNECTED, f"from {contact.source}", _shown(address))
             return contact
-        reasons = {broken.advice: None for broken in self._unreached.values()}
+        reasons = {broken.advice: None for broken in self._unreached.values()} or [_NOT_ALIKE]
         raise BrokenError(Stage.CONNECTED, Status.NOT_REACHED, "not reached", " ".join(reasons))
+
+    def _is_alike(self, address: Address) -> bool:
+        """Say whether it can be reached from --source: IPv4 from IPv4, IPv6 from IPv6."""
+        source = self._options.source
+        return not source or (":" in source) == (address.family == socket.AF_INET6)
 
     def _greeted(self, contact: Contact) -> Contact:
         if self._options.no_greeting:
@@ -218,8 +229,8 @@ class _Probe:
         return Contact(sock, timeout, greeted=not self._options.no_greeting)
 
     def _begin(self, what: str) -> None:
+        self._report.trying(f"{what}, for {self._options.timeout:g} s at most")
         self._began = monotonic()
-        self._report.trying(what)
 
     def _passed(self, stage: Stage, text: str, address: str = "") -> None:
         took = monotonic() - self._began
@@ -255,6 +266,11 @@ def _resolved(host: str, port: int, timeout: float) -> list[Address]:
 
 def _shown(address: Address) -> str:
     return str(address.address[0])
+
+
+def _other_kind(address: Address) -> Finding:
+    text = "not of the same kind as --source"
+    return Finding(Stage.CONNECTED, Outcome.NOT_TRIED, text, address=_shown(address))
 
 
 def _pieces(pieces: int) -> str:

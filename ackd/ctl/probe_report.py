@@ -8,6 +8,8 @@ from ackd.ctl.finding import Finding, Outcome, Summary
 # Select Graphic Rendition, ECMA-48: green, red, yellow, default.
 _COLOURS = {Outcome.PASSED: "\x1b[32m", Outcome.FAILED: "\x1b[31m", Outcome.REFUSED: "\x1b[33m"}
 _PLAIN = "\x1b[0m"
+# To the beginning of the line, and erase it.
+_CLEAR = "\r\x1b[K"
 
 
 class Report:
@@ -16,23 +18,26 @@ class Report:
     def __init__(self) -> None:
         self._terminal = sys.stdout is not None and sys.stdout.isatty()
         self._coloured = self._terminal and not os.environ.get("NO_COLOR")
+        self._watched = sys.stderr is not None and sys.stderr.isatty()
 
     def begin(self, run: str, where: str) -> None:
         """Tell what is probed."""
         self._print(f"run {run}: {where}")
 
     def trying(self, what: str) -> None:
-        """Show what is under way."""
-
-    def waiting(self, what: str, seconds: float) -> None:
-        """Show what is under way, and how long it takes."""
+        """Show what is under way, in one line of a terminal, until there is something to tell."""
+        if self._watched:
+            # Not by rich, which takes longer to import than all stages of a good path together.
+            width = os.get_terminal_size(sys.stderr.fileno()).columns
+            print(f"{_CLEAR}{what[: width - 1]}", end="", file=sys.stderr, flush=True)
 
     def found(self, finding: Finding) -> None:
         """Tell how a stage came out."""
         took = "" if finding.seconds is None else f"{finding.seconds * 1000:.3f} ms"
         text = finding.text
         if finding.address:
-            text = f"{finding.address}: {text}" if text else finding.address
+            between = " " if finding.outcome is Outcome.PASSED else ": "
+            text = f"{finding.address}{between}{text}"
         outcome = f"{finding.outcome.value:<9}"
         if self._coloured:
             outcome = f"{_COLOURS.get(finding.outcome, _PLAIN)}{outcome}{_PLAIN}"
@@ -43,26 +48,23 @@ class Report:
         self._print("")
         for verdict in summary.verdicts:
             self._print(self._wrapped(verdict))
-        counts = ", ".join(
-            f"{count} {name}"
-            for name, count in (
-                ("acknowledged", summary.acknowledged),
-                ("refused", summary.refused),
-                ("unknown", summary.unknown),
-            )
-        )
         if summary.acknowledged or summary.refused or summary.unknown:
-            self._print(f"\nrun {summary.run}: {counts}")
-            self._print(f"on the server, `ackctl verify {summary.run}` tells what is stored of it")
+            self._print(
+                f"\nrun {summary.run}: {summary.acknowledged} acknowledged,"
+                f" {summary.refused} refused, {summary.unknown} unknown\n"
+                f"on the server, `ackctl verify {summary.run}` tells whether all is stored"
+            )
 
     def _wrapped(self, text: str) -> str:
         if not self._terminal:
             return text
         import textwrap
 
-        return textwrap.fill(text, os.get_terminal_size(sys.stdout.fileno()).columns or 80)
+        width = os.get_terminal_size(sys.stdout.fileno()).columns
+        return textwrap.fill(text, width or 80, break_on_hyphens=False)
 
     def _print(self, text: str) -> None:
+        self.trying("")
         print(text, flush=True)
 
 

@@ -2,10 +2,10 @@
 
 from collections.abc import Callable
 
+from ackd.ctl import diagnosis
 from ackd.ctl.contact import Contact, Exchanged
-from ackd.ctl.finding import BrokenError, Stage, Summary
+from ackd.ctl.finding import BrokenError, Summary
 from ackd.ctl.run import Run
-from ackd.ctl.status import Status
 from ackd.protocol import Verdict
 
 
@@ -46,11 +46,15 @@ class Prober:
     def end(self, contact: Contact) -> None:
         """Send the last payload, which says how many there were; take note if it has no ack."""
         try:
-            exchanged = contact.exchange(self._run.end(self._count))
+            reply = contact.exchange(self._run.end(self._count)).reply
+            if reply.verdict is Verdict.REFUSED:
+                raise diagnosis.refused(reply.text)
         except BrokenError as broken:
-            self._summary.fail(Stage.ACKNOWLEDGED, broken.status, broken.advice)
-            return
-        acknowledged = exchanged.reply.verdict is Verdict.ACKNOWLEDGED
-        self._summary.end_acknowledged = acknowledged
-        if not acknowledged:
-            self._summary.status = self._summary.status or Status.REFUSED
+            self._summary.fail(
+                broken.stage,
+                broken.status,
+                "But the last payload, which tells `ackctl verify` how many there were, has no ack"
+                f" ({broken.text}). {broken.advice}",
+            )
+        else:
+            self._summary.end_acknowledged = True
