@@ -4,6 +4,7 @@ import errno
 import select
 import socket
 from collections.abc import Iterable, Iterator
+from math import inf
 from time import monotonic
 from types import TracebackType
 from typing import NamedTuple
@@ -34,11 +35,19 @@ class NoGreetingError(ClientError):
 
 
 class TurnedAwayError(ClientError):
-    """The server said `not connect`."""
+    """The server said `not connect`, in the line `said`; it has recorded nothing."""
+
+    def __init__(self, said: bytes) -> None:
+        super().__init__(printable(said))
+        self.said = said
 
 
 class NoAckError(ClientError):
     """Payloads were sent and no reply came: whether they are recorded is unknown."""
+
+
+class NotAckdError(NoAckError):
+    """What came is not what an ackd sends: no reply of this server tells anything."""
 
 
 class Client:
@@ -60,7 +69,8 @@ class Client:
     ) -> None:
         """Connect, from the local address `source` if there is one given.
 
-        A server with an empty greeting is not `greeted` by: then nothing is waited for. Raises
+        Of a server with an empty greeting one is not `greeted`: nothing is waited for then, `send`
+        and the like may raise TurnedAwayError, and `finish` tells whether it was true. Raises
         NotReachedError, NoGreetingError, TurnedAwayError.
         """
         self._begin(_connected(host, port, timeout, source), timeout, greeted)
@@ -77,6 +87,7 @@ class Client:
         self._protocol = ClientProtocol(expect_greeting=greeted)
         self._output = bytearray()
         self._broken = ""
+        self._finishing = self._finished = False
         self._socket = sock
         self._patience = timeout  # seconds left to wait for what is due
         try:
@@ -146,10 +157,11 @@ class Client:
             self._patience = self._timeout
         self._output += self._protocol.send_payload(payload)
 
-    def wait(self, source: int = -1) -> bool:
+    def wait(self, source: int = -1, most: float = inf) -> bool:
         """Wait until `pump` has something to do, or until the descriptor `source` is readable.
 
-        Return whether `source` is. Raises NoAckError when a reply is overdue.
+        Return whether `source` is. It takes `most` seconds at most. Raises NoAckError when a reply
+        is overdue.
         """
         self._check()
         poll = select.poll()
@@ -157,9 +169,10 @@ class Client:
         if source >= 0:
             poll.register(source, select.POLLIN)
         began = monotonic()
-        due = self.unanswered or self._protocol.greeting is None
-        ready = dict(poll.poll(self._patience * 1000 if due else None))
-        if not ready:
+        due = self.unanswered or self._protocol.greeting is None or self._finishing
+        patience = min(most, self._patience if due else inf)
+        ready = dict(poll.poll(None if patience == inf else patience * 1000))
+        if not ready and due and patience == self._patience:
             raise NoAckError(f"no answer within {self._timeout:g} s")
         # Only the time spent in here counts: not that of a caller who is busy between two waits.
         self._patience = max(0.0, self._patience - (monotonic() - began))
@@ -186,6 +199,22 @@ class Client:
         self.flush()
         return self._receive()
 
+    def finish(self) -> None:
+        """End the sending, with no reply due, and wait until the server has closed.
+
+        So does an ackd, without a further word. Who was not greeted may so have taken a greeting
+        for the first reply, and each reply for that of the next payload. Raises NotAckdError.
+        """
+        self._patience, self._finishing = self._timeout, True
+        try:
+            self._socket.shutdown(socket.SHUT_WR)
+            while not self._finished:
+                self._step()
+        except NotAckdError:
+            raise
+        except (OSError, NoAckError) as error:
+            raise NotAckdError(f"the server does not end as an ackd does: {error}") from error
+
     def close(self) -> None:
         """Close the connection; what has been replied to is recorded."""
         self._socket.close()
@@ -196,8 +225,6 @@ class Client:
                 self._step()
             except NoAckError as error:
                 raise NoGreetingError(str(error)) from None
-        if self._protocol.turned_away:
-            raise TurnedAwayError(printable(self.greeting))
 
     def _step(self) -> list[Reply]:
         self.wait()
@@ -206,7 +233,7 @@ class Client:
     def _check(self) -> None:
         """Stop where replies came that belong to no payload: no later one could be trusted."""
         if self._protocol.unexpected:
-            raise NoAckError(f"{self._protocol.unexpected}: it is no ackd")
+            raise NotAckdError(f"{self._protocol.unexpected}: it is no ackd")
 
     def _receive(self) -> list[Reply]:
         try:
@@ -218,13 +245,21 @@ class Client:
         except OSError as error:
             raise NoAckError(_explained_end(error)) from error
         if not data:
-            raise NoAckError(self._broken or _CLOSED)
+            return self._end()
         replies = self._protocol.receive_data(data)
+        if self._protocol.turned_away:
+            raise TurnedAwayError(self.greeting)
         if replies:
             self._patience = self._timeout
         else:
             self._check()
         return replies
+
+    def _end(self) -> list[Reply]:
+        if not self._finishing:
+            raise NoAckError(self._broken or _CLOSED)
+        self._finished = True
+        return []
 
 
 def _explained_end(error: OSError) -> str:

@@ -275,14 +275,17 @@ class Reply(NamedTuple):
 class ClientProtocol:
     """The client's side: payloads out, the greeting and then one reply for each payload in.
 
+    Where no greeting is expected, what turns us away comes in the place of the first reply.
+
     What no ackd would send is kept as `unexpected`, a sentence, and ends the exchange: the good
     replies before it have been returned by then.
     """
 
-    __slots__ = ("_partial", "greeting", "unanswered", "unexpected")
+    __slots__ = ("_begun", "_partial", "greeting", "unanswered", "unexpected")
 
     def __init__(self, expect_greeting: bool = True) -> None:
         self.greeting: bytes | None = None if expect_greeting else b""
+        self._begun = False
         self.unanswered = 0
         self.unexpected = ""
         self._partial = b""
@@ -303,8 +306,8 @@ class ClientProtocol:
     def receive_data(self, data: bytes) -> list[Reply]:
         """Take what the server sent; return the replies that are whole now."""
         *lines, self._partial = (self._partial + data).split(b"\n")
-        if lines and self.greeting is None:
-            self.greeting = lines.pop(0)
+        if lines and not self._begun:
+            self._begin(lines)
         due = lines[: self.unanswered]
         self.unanswered -= len(due)
         if len(due) < len(lines):
@@ -312,6 +315,11 @@ class ClientProtocol:
         elif len(self._partial) > MAX_REPLY:
             self.unexpected = f"the server sent a line of over {MAX_REPLY} bytes"
         return [_reply(line) for line in due]
+
+    def _begin(self, lines: list[bytes]) -> None:
+        self._begun = True
+        if self.greeting is None or lines[0].startswith(TURNED_AWAY):
+            self.greeting = lines.pop(0)
 
 
 def _reply(line: bytes) -> Reply:

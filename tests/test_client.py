@@ -2,7 +2,7 @@
 
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -11,12 +11,17 @@ from ackd.client import (
     ClientError,
     NoAckError,
     NoGreetingError,
+    NotAckdError,
     NotReachedError,
     TurnedAwayError,
+    connect,
+    explain,
+    resolve,
 )
 from ackd.protocol import Reply, Verdict
 from tests.conftest import StartDaemon
 from tests.impostor import Caller, playing
+from tests.journal_socket import DEADLINE
 from tests.peer import ACK, GREETING
 
 ACKNOWLEDGED = Reply(Verdict.ACKNOWLEDGED, ACK.removesuffix(b"\n"))
@@ -176,6 +181,100 @@ def test_a_full_server_turns_us_away_in_its_own_words(start: StartDaemon) -> Non
     with ackd.peer(), pytest.raises(TurnedAwayError) as caught:
         Client(port=ackd.port)
     assert str(caught.value) == "not connect: too many connections, the limit is 1"
+
+
+def test_a_server_without_a_greeting_is_sent_payloads_at_once(start: StartDaemon) -> None:
+    ackd = start("greeting: ''")
+    with Client(port=ackd.port, greeted=False) as client:
+        assert client.greeting == b""
+        assert client.send(b"hello") == ACKNOWLEDGED
+        client.finish()
+    assert ackd.journal.payloads(1) == [b"hello"]
+
+
+def test_a_full_server_without_a_greeting_turns_us_away_all_the_same(start: StartDaemon) -> None:
+    ackd = start("greeting: ''\nmax_connections: 1")
+    with (
+        Client(port=ackd.port, greeted=False) as first,
+        Client(port=ackd.port, greeted=False) as second,
+    ):
+        assert first.send(b"hello") == ACKNOWLEDGED
+        with pytest.raises(TurnedAwayError) as caught:
+            second.send(b"hello")
+    assert caught.value.said == b"not connect: too many connections, the limit is 1"
+
+
+def test_a_greeting_that_was_taken_for_an_ack_is_found_out(start: StartDaemon) -> None:
+    ackd = start()
+    with Client(port=ackd.port, greeted=False) as client:
+        assert client.send(b"hello") == acknowledged(b"Connect")
+        with pytest.raises(NotAckdError, match="more replies than it was sent payloads"):
+            client.finish()
+
+
+@pytest.mark.parametrize("last_word", [Caller.reset, Caller.expect_end])
+def test_a_server_that_does_not_end_as_an_ackd_is_found_out(
+    last_word: Callable[[Caller], None],
+) -> None:
+    def server(caller: Caller) -> None:
+        caller.expect(b"hello\n")
+        caller.send(b"Connect\n")
+        caller.expect_end()
+        last_word(caller)
+        hold.wait(DEADLINE)
+
+    hold = threading.Event()
+    with (
+        playing(server) as port,
+        Client(port=port, timeout=LATER, greeted=False) as client,
+    ):
+        client.send(b"hello")
+        with pytest.raises(NotAckdError, match="does not end as an ackd does"):
+            client.finish()
+        hold.set()
+
+
+def test_the_address_to_connect_from_can_be_chosen(start: StartDaemon) -> None:
+    ackd = start("allow: [127.0.0.7]")
+    with Client(port=ackd.port, source="127.0.0.7") as client:
+        assert client.send(b"hello") == ACKNOWLEDGED
+    with pytest.raises(TurnedAwayError, match="is not allowed here"):
+        Client(port=ackd.port)
+
+
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        ("192.0.2.7", "port 1: this host has no such address to connect from; ."),
+        ("::1", "it has no address of the same kind as ::1"),
+    ],
+)
+def test_an_address_that_can_not_be_connected_from_is_told(source: str, reason: str) -> None:
+    with pytest.raises(NotReachedError, match=rf"^127\.0\.0\.1:? {reason}"):
+        Client(port=1, source=source)
+
+
+def test_the_steps_can_be_taken_one_by_one(start: StartDaemon) -> None:
+    ackd = start()
+    (address,) = resolve("127.0.0.1", ackd.port)
+    with Client.over(connect(address, 5), timeout=5) as client:
+        assert client.send(b"hello") == ACKNOWLEDGED
+    (closed,) = resolve("127.0.0.1", 1)
+    with pytest.raises(ConnectionRefusedError) as caught:
+        connect(closed, 5)
+    assert explain(caught.value, 5).startswith("connection refused: ")
+
+
+def test_a_wait_can_be_cut_short_by_who_has_more_to_do() -> None:
+    with (
+        playing(greet_and_be_mute) as port,
+        Client(port=port, timeout=LATER) as client,
+    ):
+        client.offer(b"hello")
+        client.pump()
+        assert not client.wait(most=0.001)
+        with pytest.raises(NoAckError, match=r"^no answer within 0\.5 s$"):
+            client.wait(most=60)
 
 
 def test_what_turns_us_away_is_escaped() -> None:

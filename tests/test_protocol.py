@@ -423,6 +423,25 @@ def test_a_server_that_does_not_greet_can_be_spoken_to(feeding: Feeding) -> None
 
 
 @every_feeding
+def test_a_server_that_does_not_greet_can_turn_us_away(feeding: Feeding) -> None:
+    client = ClientProtocol(expect_greeting=False)
+    client.send_payload(b"payload")
+    assert read(client, feeding(turn_away("too many connections"))) == []
+    assert client.turned_away
+    assert client.unanswered == 1
+
+
+@every_feeding
+def test_a_later_reply_turns_nobody_away(feeding: Feeding) -> None:
+    client = ClientProtocol(expect_greeting=False)
+    client.send_payload(b"one")
+    client.send_payload(b"two")
+    odd = Reply(Verdict.ACKNOWLEDGED, b"not connect")
+    assert read(client, feeding(OK + b"not connect\n")) == [ACKNOWLEDGED, odd]
+    assert not client.turned_away
+
+
+@every_feeding
 def test_replies_beyond_the_payloads_are_unexpected(feeding: Feeding) -> None:
     client = ClientProtocol()
     client.send_payload(b"payload")
