@@ -67,6 +67,11 @@ def failed(port: int, *arguments: str) -> tuple[int, str, str]:
     return status, line, summary["verdict"]
 
 
+def read_until(process: Ackctl, beginning: str) -> None:
+    while not process.read_line().startswith(beginning):
+        pass
+
+
 @contextmanager
 def playing_in_turn(*scripts: Script) -> Iterator[int]:
     """Serve one client after the other, each by its script; yield the port."""
@@ -173,6 +178,27 @@ def test_an_ackd_that_does_not_greet_is_probed_as_told(start: StartDaemon) -> No
     assert stages[2] == "greeted not tried: --no-greeting"
 
 
+def test_a_greeting_is_not_taken_for_an_ack(start: StartDaemon) -> None:
+    ackd = start()
+    status, line, verdict = failed(ackd.port, "--no-greeting")
+    assert status == 5
+    assert line.startswith("acknowledged failed: it says Connect")
+    assert verdict.endswith("leave out --no-greeting.")
+
+
+def test_whom_the_server_turns_away_without_a_greeting_either(start: StartDaemon) -> None:
+    ackd = start('allow: 192.0.2.1\ngreeting: ""')
+    status, stages, _ = found(ackd.port, "--no-greeting")
+    assert (status, stages[2:]) == (
+        1,
+        [
+            "greeted failed: not connect: 127.0.0.1 is not allowed here",
+            "sent not tried",
+            "acknowledged not tried",
+        ],
+    )
+
+
 def test_whom_the_server_does_not_allow_learns_whom_to_ask(start: StartDaemon) -> None:
     ackd = start("allow: 192.0.2.1")
     assert failed(ackd.port) == (
@@ -239,11 +265,16 @@ def test_what_is_mute() -> None:
 
 @pytest.mark.parametrize("how", ["closed", "reset"])
 def test_what_hangs_up_at_once(how: str) -> None:
-    script: Script = Caller.reset if how == "reset" else lambda _: None
-    with playing(script) as port:
-        status, line, verdict = failed(port)
-    assert (status, line) == (4, f"greeted failed: {how} without a word")
-    assert "a balancer without a server behind it" in verdict
+    with Impostor() as impostor, Ackctl("probe", "--port", str(impostor.port)) as probe:
+        read_until(probe, "connected")  # by the kernel, while nobody has accepted it
+        caller = impostor.accept()
+        if how == "reset":
+            caller.reset()
+        caller.socket.close()
+        status, told, complaint = probe.ended()
+    assert (status, complaint) == (4, "")
+    assert f"  {how} without a word\n" in told
+    assert "a balancer without a server behind it" in told
 
 
 @pytest.mark.parametrize(
@@ -568,8 +599,7 @@ def test_help_fits_a_terminal_and_has_examples() -> None:
 def test_ctrl_c_in_a_silence_brings_what_is_known(start: StartDaemon) -> None:
     ackd = start()
     with Ackctl("probe", "--port", str(ackd.port), "--hold", "3600") as probe:
-        while not probe.read_line().startswith("acknowledged"):
-            pass
+        read_until(probe, "acknowledged")
         probe.signal(signal.SIGINT)
         status, rest, complaint = probe.ended()
     assert (status, complaint) == (130, "")

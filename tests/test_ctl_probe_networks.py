@@ -15,6 +15,7 @@ from tests.ackctl_process import Ackctl, ackctl
 from tests.conftest import StartDaemon
 from tests.daemon_process import Daemon
 from tests.network_host import Host, run
+from tests.test_ctl_probe import read_until
 
 pytestmark = pytest.mark.skipif(
     os.geteuid() != 0, reason="needs root: it makes hosts out of network namespaces"
@@ -76,11 +77,6 @@ def found(ended: tuple[int, str, str]) -> Found:
 def _line(stage: dict[str, Any]) -> str:
     members = ("stage", "bytes", "silence", "outcome", "address", "text")
     return " ".join(str(stage[name]) for name in members if name in stage)
-
-
-def read_until(process: Ackctl, beginning: str) -> None:
-    while not process.read_line().startswith(beginning):
-        pass
 
 
 @pytest.fixture

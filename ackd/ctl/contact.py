@@ -92,7 +92,9 @@ class Contact:
         return int.from_bytes(fcntl.ioctl(self._socket, termios.TIOCOUTQ, bytes(4)), "little")
 
     def greet(self) -> bytes:
-        """Wait for the greeting and return it; raises BrokenError."""
+        """Wait for the greeting, if one is expected, and return it; raises BrokenError."""
+        if self._protocol.greeting is not None:
+            return self.greeting
         deadline = self._begin()
         try:
             while self._protocol.greeting is None and not self._protocol.unexpected:
@@ -116,7 +118,7 @@ class Contact:
             self._send(self._protocol.send_payload(payload), deadline)
             sending = monotonic() - began
             replies: list[Reply] = []
-            while not replies and not self._protocol.unexpected:
+            while not (replies or self._protocol.unexpected or self._protocol.turned_away):
                 replies = self._receive(deadline)
         except _SilenceError:
             if waiting := self._waiting:
@@ -124,11 +126,30 @@ class Contact:
             raise diagnosis.no_ack(self.timeout, self._received) from None
         except _EndError as error:
             raise diagnosis.cut_off(str(error), self._received) from None
+        if self._protocol.turned_away:
+            raise diagnosis.turned_away(self.greeting)
         if payload in self._received:
             raise diagnosis.echoed()
         if self._protocol.unexpected or diagnosis.foreign(self._received):
             raise diagnosis.no_reply(self._received)
         return Exchanged(replies[0], len(payload), sending, monotonic() - began)
+
+    def finish(self) -> None:
+        """End the sending and wait for the end; raises BrokenError if more comes, or no end.
+
+        Who was not greeted may so have taken a greeting for an ack.
+        """
+        said = self._received
+        deadline = self._begin()
+        self._socket.shutdown(socket.SHUT_WR)
+        try:
+            while not self._received:
+                self._receive(deadline)
+        except _SilenceError:
+            raise diagnosis.no_end(self.timeout) from None
+        except _EndError:
+            return
+        raise diagnosis.greeted(said, self._received)
 
     def hold(self, seconds: float) -> Iterator[float]:
         """Be silent for so long, and yield now and then how long still.

@@ -237,6 +237,25 @@ def _unknown(stage: Stage, text: str, advice: str) -> BrokenError:
     return BrokenError(stage, Status.UNKNOWN, text, advice)
 
 
+def greeted(said: bytes, more: bytes) -> BrokenError:
+    """Return what it means that another line came, where no greeting was expected before an ack."""
+    return _unknown(
+        Stage.ACKNOWLEDGED,
+        f"it says {shown(said)} and {shown(more)} to one payload",
+        "The first is a greeting, unless something else than an ackd is there: leave out"
+        " --no-greeting.",
+    )
+
+
+def no_end(timeout: float) -> BrokenError:
+    """Return what it means that the connection did not end when we did."""
+    return _unknown(
+        Stage.ACKNOWLEDGED,
+        f"it has not closed the connection within {timeout:g} s, as ackd does at the end",
+        f"Something else than an ackd answers there, or it hangs: {_ASK_OWNER}.",
+    )
+
+
 def refused(reply: bytes) -> BrokenError:
     """Return what it means that the server said `not received`."""
     advice = "The path is good, but the ackd there refuses the payload: ask who runs it."

@@ -100,7 +100,7 @@ class _Probe:
         """Try everything; what fails is in the summary."""
         try:
             contact = self._greeted(self._connected(self._resolved()))
-            self._acknowledged(contact)
+            contact = self._acknowledged(contact)
         except BrokenError as broken:
             for stage in _STAGES[_STAGES.index(broken.stage) + 1 :]:
                 self._report.found(Finding(stage, Outcome.NOT_TRIED))
@@ -148,7 +148,6 @@ class _Probe:
 
     def _greeted(self, contact: Contact) -> Contact:
         if self._options.no_greeting:
-            self._report.found(Finding(Stage.GREETED, Outcome.NOT_TRIED, "--no-greeting"))
             return contact
         self._begin("waiting for the greeting")
         try:
@@ -159,24 +158,35 @@ class _Probe:
         self._passed(Stage.GREETED, f"{diagnosis.shown(greeting)}{_pieces(contact.pieces)}")
         return contact
 
-    def _acknowledged(self, contact: Contact) -> None:
+    def _acknowledged(self, contact: Contact) -> Contact:
         self._begin("waiting for the ack")
         try:
             exchanged = self._prober.send(contact)
         except BrokenError as broken:
-            if broken.stage is Stage.ACKNOWLEDGED:
-                self._report.found(Finding(Stage.SENT, Outcome.PASSED))
+            self._sent(broken.stage)
             self._failed(broken)
             raise
-        self._report.found(
-            Finding(Stage.SENT, Outcome.PASSED, f"{exchanged.size} bytes", exchanged.sending)
-        )
-        if exchanged.reply.verdict is Verdict.REFUSED:
-            refused = diagnosis.refused(exchanged.reply.text)
-            self._failed(refused)
-            raise refused
+        self._sent(Stage.ACKNOWLEDGED, f"{exchanged.size} bytes", exchanged.sending)
         text = f"{diagnosis.shown(exchanged.reply.text)}{_pieces(contact.pieces)}"
-        self._passed(Stage.ACKNOWLEDGED, text)
+        took = exchanged.seconds
+        try:
+            if exchanged.reply.verdict is Verdict.REFUSED:
+                raise diagnosis.refused(exchanged.reply.text)
+            if self._options.no_greeting:
+                contact.finish()
+                contact = self._prober.open()
+        except BrokenError as broken:
+            self._failed(broken)
+            raise
+        self._report.found(Finding(Stage.ACKNOWLEDGED, Outcome.PASSED, text, took))
+        return contact
+
+    def _sent(self, reached: Stage, text: str = "", seconds: float | None = None) -> None:
+        """Tell of the stages before the one that was reached."""
+        if self._options.no_greeting and reached is not Stage.GREETED:
+            self._report.found(Finding(Stage.GREETED, Outcome.NOT_TRIED, "--no-greeting"))
+        if reached is Stage.ACKNOWLEDGED:
+            self._report.found(Finding(Stage.SENT, Outcome.PASSED, text, seconds))
 
     def _swept(self, contact: Contact) -> Contact | None:
         if not self._options.sweep:
