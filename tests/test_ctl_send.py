@@ -74,8 +74,13 @@ def test_json_is_an_object_for_each_reply_then_the_counts(start: StartDaemon) ->
         {"number": 2, "verdict": "refused", "reply": refusal, "bytes": 8},
     ]
     assert counts == {
-        "acknowledged": 1, "refused": 1, "unknown": 0, "not_sent": 0, "sent_again": 0,
-        "status": 1, "problem": "refused by the server",
+        "acknowledged": 1,
+        "refused": 1,
+        "unknown": 0,
+        "not_sent": 0,
+        "sent_again": 0,
+        "status": 1,
+        "problem": "refused by the server",
     }
     assert (status, complaint) == (1, "ackctl: refused by the server (1 acknowledged, 1 refused)\n")
 

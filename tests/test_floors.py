@@ -14,14 +14,14 @@ FLOORS = (
     "protocol config printable records counters datagram deadlines listener peers systemd control"
     " detach ctl.interrupt ctl.latency ctl.lines ctl.progress ctl.ranges ctl.reading ctl.run"
     " ctl.since ctl.status",
-    "tail ctl.audit",
-    "journal syslog terminal recorder handover client acceptor admission quota ctl.figures"
-    " ctl.report",
-    "connection inheritance vigil ctl.entries ctl.link ctl.opening ctl.options ctl.plot ctl.retry"
-    " ctl.tally",
-    "turns ctl.load ctl.log ctl.pinger ctl.run_options ctl.send ctl.verify",
-    "server ctl.bench_report ctl.ping_report",
-    "service ctl.bench ctl.ping",
+    "tail ctl.audit ctl.finding",
+    "journal syslog terminal recorder handover client acceptor admission quota ctl.diagnosis"
+    " ctl.figures ctl.probe_report ctl.report",
+    "connection inheritance vigil ctl.contact ctl.entries ctl.link ctl.opening ctl.options ctl.plot"
+    " ctl.retry ctl.tally",
+    "turns ctl.load ctl.log ctl.pinger ctl.prober ctl.run_options ctl.send ctl.verify",
+    "server ctl.bench_report ctl.hold ctl.ping_report ctl.sweep",
+    "service ctl.bench ctl.ping ctl.probe",
     "daemon ctl",
     "__main__ ctl.__main__",
 )

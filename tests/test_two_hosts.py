@@ -1,9 +1,7 @@
 """Two hosts with a cable between them: network namespaces that are joined by a veth pair."""
 
-import ctypes
 import os
 import signal
-import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -14,6 +12,7 @@ from ackd.records import Kind
 from tests.ackctl_process import Ackctl, Ended, ackctl
 from tests.conftest import StartDaemon
 from tests.daemon_process import Daemon
+from tests.network_host import Host
 from tests.peer import ACK
 
 pytestmark = pytest.mark.skipif(
@@ -21,37 +20,6 @@ pytestmark = pytest.mark.skipif(
 )
 
 THANKS = ACK.decode()
-CLONE_NEWNET = 0x40000000
-
-
-def run(*command: str) -> None:
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, f"{' '.join(command)}: {done.stderr}"
-
-
-class Host:
-    """A network namespace with one interface, eth0."""
-
-    def __init__(self, name: str) -> None:
-        self.name = f"ackd-test-{os.getpid()}-{name}"
-        run("ip", "netns", "add", self.name)
-
-    def remove(self) -> None:
-        run("ip", "netns", "delete", self.name)
-
-    def ip(self, *arguments: str) -> None:
-        run("ip", "-netns", self.name, *arguments)
-
-    def move_in(self) -> None:
-        """Take the process that calls this to the host: setns(2)."""
-        with open(f"/run/netns/{self.name}") as namespace:
-            if ctypes.CDLL(None, use_errno=True).setns(namespace.fileno(), CLONE_NEWNET):
-                raise OSError(ctypes.get_errno(), "setns")
-
-    @property
-    def shell(self) -> tuple[str, ...]:
-        """What to put before a command that is to run there."""
-        return ("ip", "netns", "exec", self.name)
 
 
 class Hosts:

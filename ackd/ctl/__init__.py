@@ -13,7 +13,7 @@ from ackd.ctl.status import Status
 
 # Each is a module here with `add_parser(verbs)`, which sets the option `run`, a function of the
 # options that returns the status.
-VERBS = ("send", "ping", "bench", "verify", "log")
+VERBS = ("send", "ping", "probe", "verify", "log", "bench")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

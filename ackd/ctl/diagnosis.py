@@ -1,0 +1,310 @@
+"""What a failure means, and whom to ask: one sentence or two for somebody with a broken path."""
+
+import errno
+import socket
+
+from ackd.ctl.finding import BrokenError, EndedError, Stage
+from ackd.ctl.status import Status
+from ackd.printable import printable
+
+# As much of what came as is shown of it, in bytes.
+_SHOWN = 80
+
+_ASK_OWNER = "ask who runs it what listens on that port, and where its ackd does"
+_UNRESOLVED = {
+    socket.EAI_NONAME: ("there is no such name", "typo"),
+    socket.EAI_NODATA: ("the name has no address", "typo"),
+    socket.EAI_ADDRFAMILY: ("the name has no address", "typo"),
+    socket.EAI_AGAIN: ("the name servers do not answer", "dns"),
+    socket.EAI_FAIL: ("the name servers answer with an error", "dns"),
+}
+_WHOM_ABOUT_NAMES = {
+    "typo": "The name is wrong, or is not in the DNS: look for a typo, then ask whoever gave it to"
+    " you.",
+    "dns": "The DNS does not work from here: ask those who run it on this network;"
+    " /etc/resolv.conf says which servers are asked, and an address needs none.",
+}
+_LOCAL = "`ip route get ADDRESS` shows what this host does with it"
+_UNCONNECTED = {
+    errno.ECONNREFUSED: (
+        "refused",
+        "The host is there, and nothing listens on that port, unless a firewall refuses in its"
+        " place: ask who runs it whether its ackd runs, and for `bind` and `port` in its"
+        " configuration.",
+    ),
+    errno.ECONNRESET: (
+        "reset",
+        "Something that accepts for the host, a firewall or a balancer, has reset the connection:"
+        " ask those who run the network.",
+    ),
+    errno.EHOSTUNREACH: (
+        "no route to host",
+        "Packets are turned back by a router or a firewall, or nobody on this host's own network"
+        " has that address: ask those who run the network, and whether the host is up.",
+    ),
+    errno.ENETUNREACH: (
+        "network is unreachable",
+        f"This host, or a router, has no route there: ask who runs this host's network; {_LOCAL}.",
+    ),
+    errno.EACCES: (
+        "prohibited",
+        "A firewall or a route prohibits it, of this host or of one in between: ask those who run"
+        f" them; {_LOCAL}.",
+    ),
+    errno.EPERM: (
+        "prohibited",
+        "This host's own firewall prohibits it: ask who runs this host; `nft list ruleset` shows"
+        " its rules.",
+    ),
+    errno.EINVAL: (
+        "discarded here",
+        f"This host's own routes discard packets to there: ask who runs this host; {_LOCAL}.",
+    ),
+    errno.EADDRNOTAVAIL: (
+        "the source address is not one of this host",
+        "Give an address of this host with --source, or none; `ip address` shows all.",
+    ),
+}
+# Each answers, or greets, in a way that no ackd does without being told to.
+_FOREIGN = (
+    (b"SSH-", "an SSH server"),
+    (b"HTTP/", "a web server"),
+    (b"<!DOCTYPE", "a web server"),
+    (b"<html", "a web server"),
+    (b"\x15\x03", "a server that wants TLS"),
+    (b"220 ", "a mail or FTP server"),
+    (b"220-", "a mail or FTP server"),
+    (b"421 ", "a mail or FTP server"),
+    (b"500 ", "a mail or FTP server"),
+    (b"502 ", "a mail or FTP server"),
+    (b"554 ", "a mail server"),
+    (b"* OK", "an IMAP server"),
+    (b"+OK", "a POP3 server"),
+    (b"-ERR", "a Redis or POP3 server"),
+    (b"RFB ", "a VNC server"),
+)
+
+
+def shown(data: bytes) -> str:
+    """Return the beginning of what came, escaped."""
+    return printable(data[:_SHOWN]) + "..." * (len(data) > _SHOWN)
+
+
+def foreign(data: bytes) -> str:
+    """Return what speaks so, where it is known and no ackd; otherwise nothing."""
+    return next((what for start, what in _FOREIGN if data.startswith(start)), "")
+
+
+def not_resolved(error: BaseException | None) -> BrokenError:
+    """Return what it means that getaddrinfo() raised this."""
+    number = error.errno if isinstance(error, socket.gaierror) else socket.EAI_NONAME
+    text, whom = _UNRESOLVED.get(number or 0, (f"{error}", "dns"))
+    return _not_reached(Stage.RESOLVED, text, _WHOM_ABOUT_NAMES[whom])
+
+
+def not_resolved_within(timeout: float) -> BrokenError:
+    """Return what it means that a name had no answer for so many seconds."""
+    text = f"no answer within {timeout:g} s"
+    return _not_reached(Stage.RESOLVED, text, _WHOM_ABOUT_NAMES["dns"])
+
+
+def not_connected(error: OSError, timeout: float) -> BrokenError:
+    """Return what it means that connect() raised this."""
+    text, advice = _UNCONNECTED.get(
+        error.errno or 0,
+        (error.strerror or f"{error}", "The network does not carry it: ask those who run it."),
+    )
+    if isinstance(error, TimeoutError):
+        text = f"no answer within {timeout:g} s"
+        advice = (
+            "Packets get no answer: a firewall drops them, the address is wrong, or the host is"
+            " down: ask those who run the network, then who runs the host."
+        )
+    return _not_reached(Stage.CONNECTED, text, advice)
+
+
+def _not_reached(stage: Stage, text: str, advice: str) -> BrokenError:
+    return BrokenError(stage, Status.NOT_REACHED, text, advice)
+
+
+def mute(timeout: float, received: bytes) -> BrokenError:
+    """Return what it means that no greeting, or not all of one, came in time."""
+    if received:
+        return no_greeting(received, f" and no end of the line within {timeout:g} s")
+    return _not_greeted(
+        f"connected, but mute for {timeout:g} s",
+        "What listens there hangs, or waits for its client to speak, as web servers do, or a"
+        f" firewall accepts in its place: {_ASK_OWNER}. If it is an ackd whose greeting is empty:"
+        " --no-greeting.",
+    )
+
+
+def hung_up(how: str, received: bytes) -> BrokenError:
+    """Return what it means that the connection ended before a greeting; `how`: closed, reset."""
+    if received:
+        return no_greeting(received, f", then {how}")
+    return _not_greeted(
+        f"{how} without a word",
+        "What accepts there does not serve us: a balancer without a server behind it, or a filter"
+        " that does not know this address: ask who runs it, and those who run the network.",
+    )
+
+
+def no_greeting(received: bytes, more: str = "") -> BrokenError:
+    """Return what it means that something speaks first, but no ackd; `more` was seen."""
+    what = foreign(received)
+    return _not_greeted(
+        f"it is {what}: {shown(received)}" if what else f"it says {shown(received)}{more}",
+        f"Something else listens on that port: look whether the port is right, or {_ASK_OWNER}.",
+    )
+
+
+def _not_greeted(text: str, advice: str) -> BrokenError:
+    return BrokenError(Stage.GREETED, Status.NO_GREETING, text, advice)
+
+
+def turned_away(greeting: bytes) -> BrokenError:
+    """Return what it means that the server said `not connect`."""
+    advice = "The ackd there does not serve us: ask who runs it."
+    if b"not allowed" in greeting:
+        advice = "The ackd there does not know this address: ask who runs it for `allow`."
+    elif b"too many" in greeting:
+        advice = (
+            "The ackd there serves as many as it may: ask who runs it for `max_connections` and"
+            " `max_connections_per_client`."
+        )
+    elif b"stopping" in greeting:
+        advice = "The ackd there is being stopped: try again, or ask who runs it."
+    return BrokenError(Stage.GREETED, Status.REFUSED, shown(greeting), advice)
+
+
+def not_arrived(timeout: float, waiting: int) -> BrokenError:
+    """Return what it means that `waiting` bytes were sent and no packet says that they arrived."""
+    return _unknown(
+        Stage.SENT,
+        f"no packet says within {timeout:g} s that it arrived: {waiting} bytes wait",
+        "The connection stood, and now packets get no answer: a firewall drops them, or a tunnel"
+        " has failed: ask those who run the network; --sweep shows whether it is their size.",
+    )
+
+
+def no_ack(timeout: float, received: bytes) -> BrokenError:
+    """Return what it means that what was sent arrived, and no reply came in time."""
+    text = f"no ack within {timeout:g} s"
+    if received:
+        text = f"no end of the reply within {timeout:g} s: {shown(received)}"
+    return _unknown(
+        Stage.ACKNOWLEDGED,
+        text,
+        "The payload has arrived at the host, or at a balancer before it, and nobody answers: ask"
+        " who runs it for `systemctl status ackd systemd-journald`. With a longer --timeout an ack"
+        " that is only late is seen.",
+    )
+
+
+def cut_off(how: str, received: bytes) -> BrokenError:
+    """Return what it means that the connection ended before the reply; `how`: closed, reset."""
+    said = f" after {shown(received)}" if received else ""
+    return EndedError(
+        Stage.ACKNOWLEDGED,
+        Status.UNKNOWN,
+        f"{how}{said}",
+        "Whether the payload is recorded is unknown. The server, or a firewall or balancer before"
+        " it, ended the connection: ask who runs the server what its journal says at this time.",
+    )
+
+
+def echoed() -> BrokenError:
+    """Return what it means that the reply is the payload."""
+    return _unknown(
+        Stage.ACKNOWLEDGED,
+        "it sends back what it was sent",
+        f"An echo server is there, which records nothing: {_ASK_OWNER}.",
+    )
+
+
+def no_reply(received: bytes) -> BrokenError:
+    """Return what it means that something replies, but no ackd."""
+    what = foreign(received)
+    return _unknown(
+        Stage.ACKNOWLEDGED,
+        f"it is {what}: {shown(received)}" if what else f"it says {shown(received)}",
+        f"Something else than an ackd answers there: {_ASK_OWNER}.",
+    )
+
+
+def _unknown(stage: Stage, text: str, advice: str) -> BrokenError:
+    return BrokenError(stage, Status.UNKNOWN, text, advice)
+
+
+def greeted(said: bytes, more: bytes) -> BrokenError:
+    """Return what it means that another line came, where no greeting was expected before an ack."""
+    return _unknown(
+        Stage.ACKNOWLEDGED,
+        f"it says {shown(said)} and {shown(more)} to one payload",
+        "The first is a greeting, unless something else than an ackd is there: leave out"
+        " --no-greeting.",
+    )
+
+
+def no_end(timeout: float) -> BrokenError:
+    """Return what it means that the connection did not end when we did."""
+    return _unknown(
+        Stage.ACKNOWLEDGED,
+        f"it has not closed the connection within {timeout:g} s, as ackd does at the end",
+        f"Something else than an ackd answers there, or it hangs: {_ASK_OWNER}.",
+    )
+
+
+def refused(reply: bytes) -> BrokenError:
+    """Return what it means that the server said `not received`."""
+    advice = "The path is good, but the ackd there refuses the payload: ask who runs it."
+    if b"journal" in reply:
+        advice = (
+            "The path is good, but the ackd there can't reach its journal: ask who runs it for"
+            " `systemctl status systemd-journald`."
+        )
+    elif b"longer than" in reply:
+        advice = (
+            "The path is good, but the ackd there takes only shorter payloads: ask who runs it for"
+            " `max_payload`."
+        )
+    return BrokenError(Stage.ACKNOWLEDGED, Status.REFUSED, shown(reply), advice)
+
+
+def ended_in_silence(how: str, seconds: float) -> BrokenError:
+    """Return what it means that the connection ended after so long a silence."""
+    return BrokenError(
+        Stage.HOLD,
+        Status.NOT_REACHED,
+        f"{how} by the other side after {seconds:.1f} s",
+        "The other side ended the connection for its silence: an ackd does so after its"
+        " `idle_timeout`, and so do balancers and proxies: ask who runs the server.",
+    )
+
+
+def spoke_in_silence(received: bytes) -> BrokenError:
+    """Return what it means that something came although nothing was sent."""
+    return BrokenError(
+        Stage.HOLD,
+        Status.NO_GREETING,
+        f"it says {shown(received)}",
+        f"No ackd speaks without being spoken to: {_ASK_OWNER}.",
+    )
+
+
+def after_silence(broken: BrokenError) -> BrokenError:
+    """Return what it means that a payload after a silence was `broken`."""
+    advice = broken.advice
+    if broken.stage is Stage.SENT:
+        advice = (
+            "A firewall, NAT or balancer on the way has forgotten the silent connection, and drops"
+            " its packets: ask those who run it for a longer time, or send more often."
+        )
+    elif isinstance(broken, EndedError):
+        advice = (
+            "The server, or a firewall, NAT or balancer before it, has forgotten the silent"
+            " connection, and says so only when spoken to: ask those who run it for a longer time,"
+            " or send more often."
+        )
+    return BrokenError(Stage.HOLD, broken.status, broken.text, advice)

@@ -1,0 +1,291 @@
+"""`ackctl probe`: stage by stage, to learn where a path is broken and whom to ask."""
+
+import argparse
+import os
+import socket
+from queue import Empty, SimpleQueue
+from threading import Thread
+from time import monotonic
+
+from ackd.client import Address, NotReachedError, connect, resolve
+from ackd.ctl import diagnosis
+from ackd.ctl.contact import Contact
+from ackd.ctl.finding import BrokenError, Finding, Outcome, Stage, Summary
+from ackd.ctl.hold import Hold
+from ackd.ctl.options import add_server_options, seconds
+from ackd.ctl.probe_report import Json, Report
+from ackd.ctl.prober import Prober
+from ackd.ctl.run import Run
+from ackd.ctl.status import Status
+from ackd.ctl.sweep import Sweep
+from ackd.printable import printable
+from ackd.protocol import Verdict
+
+_DESCRIPTION = """\
+Try stage by stage whether data gets through: the name resolved, connected,
+greeted, a payload sent, and acknowledged. It ends where the path is broken, and
+says what that means and whom to ask.
+"""
+_EPILOG = """\
+examples:
+  ackctl probe --host 192.168.150.1
+  ackctl probe --host ackd.example.org --sweep --timeout 3
+  ackctl probe --host ackd.example.org --hold 30,60,300
+
+exit status:
+    0  every stage passed
+    1  the server turned us or a payload away
+    2  usage
+    3  the server was not reached, or ended the connection while we were silent
+    4  connected, but not greeted by an ackd
+    5  sent, but the ack did not come: whether it is recorded is unknown
+  130  interrupted
+"""
+_STAGES = (Stage.RESOLVED, Stage.CONNECTED, Stage.GREETED, Stage.SENT, Stage.ACKNOWLEDGED)
+_NOT_ALIKE = "None of its addresses is of the same kind, IPv4 or IPv6, as the one of --source."
+_GOOD = "Data gets through: what was sent is acknowledged, and so in the server's journal."
+
+
+def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the verb to ackctl's arguments."""
+    parser = verbs.add_parser(
+        "probe",
+        help="find out where a path is broken, and whom to ask",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_server_options(parser)
+    option = parser.add_argument
+    option("--no-greeting", action="store_true", help="the server's greeting is empty")
+    option("--sweep", action="store_true", help="then growing payloads, up to the server's limit")
+    option(
+        "--hold",
+        metavar="S,...",
+        type=_silences,
+        default=[],
+        help="then be silent for so many seconds, and send a payload",
+    )
+    option("--json", action="store_true", help="one JSON object a stage, then one for all")
+    parser.set_defaults(run=run, parser=parser)
+
+
+def run(options: argparse.Namespace) -> Status:
+    """Probe as the options say; return the exit status."""
+    this = Run()
+    report = Json() if options.json else Report()
+    report.begin(this.name, f"{printable(os.fsencode(options.host))} port {options.port}")
+    probe = _Probe(options, this, report)
+    try:
+        probe.run()
+    except KeyboardInterrupt:
+        probe.interrupted()
+    report.end(probe.summary)
+    return probe.summary.status
+
+
+class _Probe:
+    """The stages, and what comes after them."""
+
+    def __init__(self, options: argparse.Namespace, run: Run, report: Report) -> None:
+        self.summary = Summary(run.name)
+        self._options = options
+        self._report = report
+        self._prober = Prober(run, self.summary, self._reconnected)
+        self._address: Address | None = None  # the one that was reached
+        self._unreached: dict[str, BrokenError] = {}  # those that were not, and why
+        self._began = monotonic()
+
+    def run(self) -> None:
+        """Try everything; what fails is in the summary."""
+        try:
+            contact = self._greeted(self._connected(self._resolved()))
+            contact = self._acknowledged(contact)
+        except BrokenError as broken:
+            for stage in _STAGES[_STAGES.index(broken.stage) + 1 :]:
+                self._report.found(Finding(stage, Outcome.NOT_TRIED))
+            self.summary.fail(broken.stage, broken.status, broken.advice)
+            return
+        self.summary.tell(_GOOD)
+        self._tell_unreached()
+        try:
+            self._end(self._held(self._swept(contact)))
+        except BrokenError as broken:
+            self.summary.fail(broken.stage, broken.status, f"{broken.text}: {broken.advice}")
+
+    def _resolved(self) -> list[Address]:
+        self._begin("resolving the name")
+        try:
+            addresses = _resolved(self._options.host, self._options.port, self._options.timeout)
+        except BrokenError as broken:
+            self._failed(broken)
+            raise
+        self._passed(Stage.RESOLVED, ", ".join(map(_shown, addresses)))
+        return addresses
+
+    def _connected(self, addresses: list[Address]) -> Contact:
+        for address in addresses:
+            if not self._is_alike(address):
+                self._report.found(_other_kind(address))
+                continue
+            self._begin(f"connecting to {_shown(address)}")
+            try:
+                contact = self._contact(address)
+            except BrokenError as broken:
+                self._failed(broken, _shown(address))
+                self._unreached[_shown(address)] = broken
+                continue
+            self._address = address
+            self._passed(Stage.CONNECTED, f"from {contact.source}", _shown(address))
+            return contact
+        reasons = {broken.advice: None for broken in self._unreached.values()} or [_NOT_ALIKE]
+        raise BrokenError(Stage.CONNECTED, Status.NOT_REACHED, "not reached", " ".join(reasons))
+
+    def _is_alike(self, address: Address) -> bool:
+        """Say whether it can be reached from --source: IPv4 from IPv4, IPv6 from IPv6."""
+        source = self._options.source
+        return not source or (":" in source) == (address.family == socket.AF_INET6)
+
+    def _greeted(self, contact: Contact) -> Contact:
+        if self._options.no_greeting:
+            return contact
+        self._begin("waiting for the greeting")
+        try:
+            greeting = contact.greet()
+        except BrokenError as broken:
+            self._failed(broken)
+            raise
+        self._passed(Stage.GREETED, f"{diagnosis.shown(greeting)}{_pieces(contact.pieces)}")
+        return contact
+
+    def _acknowledged(self, contact: Contact) -> Contact:
+        self._begin("waiting for the ack")
+        try:
+            exchanged = self._prober.send(contact)
+        except BrokenError as broken:
+            self._sent(broken.stage)
+            self._failed(broken)
+            raise
+        self._sent(Stage.ACKNOWLEDGED, f"{exchanged.size} bytes", exchanged.sending)
+        text = f"{diagnosis.shown(exchanged.reply.text)}{_pieces(contact.pieces)}"
+        took = exchanged.seconds
+        try:
+            if exchanged.reply.verdict is Verdict.REFUSED:
+                raise diagnosis.refused(exchanged.reply.text)
+            if self._options.no_greeting:
+                contact.finish()
+                contact = self._prober.open()
+        except BrokenError as broken:
+            self._failed(broken)
+            raise
+        self._report.found(Finding(Stage.ACKNOWLEDGED, Outcome.PASSED, text, took))
+        return contact
+
+    def _sent(self, reached: Stage, text: str = "", seconds: float | None = None) -> None:
+        """Tell of the stages before the one that was reached."""
+        if self._options.no_greeting and reached is not Stage.GREETED:
+            self._report.found(Finding(Stage.GREETED, Outcome.NOT_TRIED, "--no-greeting"))
+        if reached is Stage.ACKNOWLEDGED:
+            self._report.found(Finding(Stage.SENT, Outcome.PASSED, text, seconds))
+
+    def _swept(self, contact: Contact) -> Contact | None:
+        if not self._options.sweep:
+            return contact
+        sweep = Sweep(self._prober, contact, self.summary, self._report)
+        sweep.run()
+        return sweep.contact
+
+    def _held(self, contact: Contact | None) -> Contact | None:
+        if not self._options.hold:
+            return contact
+        hold = Hold(self._prober, contact, self.summary, self._report)
+        hold.run(self._options.hold)
+        return hold.contact
+
+    def _end(self, contact: Contact | None) -> None:
+        self._report.trying("ending the run")
+        contact = contact or self._prober.open()
+        self._prober.end(contact)
+        contact.close()
+
+    def interrupted(self) -> None:
+        """Take note of Ctrl-C."""
+        self.summary.tell("Interrupted: what comes later was not tried.")
+        self.summary.status = Status.INTERRUPTED
+
+    def _tell_unreached(self) -> None:
+        """Tell of addresses that were in vain, and which others may try first as well."""
+        for address, broken in self._unreached.items():
+            family = "IPv6 does not work and IPv4 does: " * (":" in address and not self._ipv6)
+            self.summary.tell(
+                f"{family}{address} was not reached ({broken.text}), and programs that try it"
+                f" first wait in vain, or fail. {broken.advice}"
+            )
+
+    @property
+    def _ipv6(self) -> bool:
+        return self._address is not None and self._address.family == socket.AF_INET6
+
+    def _reconnected(self) -> Contact:
+        assert self._address
+        return self._contact(self._address)
+
+    def _contact(self, address: Address) -> Contact:
+        timeout = self._options.timeout
+        try:
+            sock = connect(address, timeout, self._options.source)
+        except OSError as error:
+            raise diagnosis.not_connected(error, timeout) from error
+        return Contact(sock, timeout, greeted=not self._options.no_greeting)
+
+    def _begin(self, what: str) -> None:
+        self._report.trying(f"{what}, for {self._options.timeout:g} s at most")
+        self._began = monotonic()
+
+    def _passed(self, stage: Stage, text: str, address: str = "") -> None:
+        took = monotonic() - self._began
+        self._report.found(Finding(stage, Outcome.PASSED, text, took, address))
+
+    def _failed(self, broken: BrokenError, address: str = "") -> None:
+        took = monotonic() - self._began
+        self._report.found(Finding(broken.stage, Outcome.FAILED, broken.text, took, address))
+
+
+def _resolved(host: str, port: int, timeout: float) -> list[Address]:
+    """Return the addresses of a name; raises BrokenError.
+
+    In a thread, since getaddrinfo() has its own idea of patience, and hears no Ctrl-C.
+    """
+    answers: SimpleQueue[list[Address] | NotReachedError] = SimpleQueue()
+
+    def ask() -> None:
+        try:
+            answers.put(resolve(host, port))
+        except NotReachedError as error:
+            answers.put(error)
+
+    Thread(target=ask, daemon=True).start()
+    try:
+        answer = answers.get(timeout=timeout)
+    except Empty:
+        raise diagnosis.not_resolved_within(timeout) from None
+    if isinstance(answer, NotReachedError):
+        raise diagnosis.not_resolved(answer.__cause__)
+    return answer
+
+
+def _shown(address: Address) -> str:
+    return str(address.address[0])
+
+
+def _other_kind(address: Address) -> Finding:
+    text = "not of the same kind as --source"
+    return Finding(Stage.CONNECTED, Outcome.NOT_TRIED, text, address=_shown(address))
+
+
+def _pieces(pieces: int) -> str:
+    return f" (in {pieces} pieces)" if pieces > 1 else ""
+
+
+def _silences(text: str) -> list[float]:
+    return sorted({seconds(part) for part in text.split(",")})

@@ -1,0 +1,169 @@
+"""`ackctl probe --sweep`: growing payloads, to find the largest that comes through."""
+
+import re
+
+from ackd.ctl import diagnosis
+from ackd.ctl.contact import Contact, Exchanged, Packets
+from ackd.ctl.finding import BrokenError, Finding, Outcome, Stage, Summary
+from ackd.ctl.probe_report import Report
+from ackd.ctl.prober import Prober
+from ackd.ctl.status import Status
+from ackd.protocol import Verdict
+
+_FIRST = 64
+# No ackd takes more, see `max_payload` in ackd.yaml(5).
+_LAST = 131072
+# Once a size had all the time that there is, further ones have so many seconds, or so many times
+# what the slowest ack took: TCP sends what is lost again after 0.2, 0.6 and 1.4 s.
+_PATIENCE, _SLOWER = 2.0, 20
+_LIMIT = re.compile(rb"longer than (\d{1,9}) bytes")
+
+
+class Search:
+    """Which size is to be tried next: twice the last, then those between the good and the lost."""
+
+    def __init__(self) -> None:
+        self.passed = 0
+        self.lost: int | None = None
+        self.limit = _LAST
+
+    @property
+    def next(self) -> int:
+        """The size to be tried, in bytes; 0 when all is known."""
+        if self.lost is not None:
+            return (self.passed + self.lost) // 2 if self.lost - self.passed > 1 else 0
+        following = min(max(_FIRST, 2 * self.passed), self.limit)
+        return following if following > self.passed else 0
+
+    def too_long(self, size: int, limit: int) -> None:
+        """Take note that the server takes no such size, and which it does, as it says."""
+        self.limit = limit if limit < size else self.passed
+
+
+class Sweep:
+    """Goes on by one connection as long as that is good."""
+
+    def __init__(self, prober: Prober, contact: Contact, summary: Summary, report: Report) -> None:
+        self.contact: Contact | None = contact
+        self._prober = prober
+        self._summary = summary
+        self._report = report
+        self._search = Search()
+        self._cuts = 0
+        self._slowest = 0.0
+        self._timeout = contact.timeout
+        self._broken: BrokenError | None = None
+        self._packets = contact.packets
+
+    def run(self) -> None:
+        """Try all sizes, and tell; raises BrokenError when the server can't be reached any more."""
+        search = self._search
+        while size := search.next:
+            self._report.trying(f"{size} bytes")
+            self._try(size)
+        self._summary.largest, self._summary.too_large = search.passed, search.lost
+        self._summary.limit = search.limit if search.limit < _LAST else None
+        if self._broken and search.lost:
+            verdict = too_large(self._broken, search.passed, search.lost, self._packets)
+            self._summary.fail(Stage.SWEEP, Status.UNKNOWN, verdict)
+        else:
+            whose = "the server's limit" if search.limit < _LAST else "the most that any ackd takes"
+            self._summary.tell(
+                f"Payloads of all sizes come through, up to {search.passed} bytes, {whose}. Large"
+                " packets on the way back are not tested: replies are short."
+            )
+        if self._cuts:
+            self._summary.fail(Stage.SWEEP, Status.UNKNOWN, cut_for_no_size(self._cuts))
+
+    def _try(self, size: int) -> None:
+        try:
+            exchanged = self._exchange(size)
+        except BrokenError as broken:
+            if broken.status is not Status.UNKNOWN:
+                raise
+            self._search.lost = size
+            self._found(size, Outcome.FAILED, broken.text)
+            return
+        reply = exchanged.reply
+        limit = _LIMIT.search(reply.text)
+        if reply.verdict is Verdict.ACKNOWLEDGED:
+            self._search.passed = size
+            self._slowest = max(self._slowest, exchanged.seconds)
+            self._found(size, Outcome.PASSED, seconds=exchanged.seconds)
+        elif limit:
+            self._search.too_long(size, int(limit[1]))
+            self._found(size, Outcome.REFUSED, diagnosis.shown(reply.text), exchanged.seconds)
+        else:
+            raise diagnosis.refused(reply.text)
+
+    def _exchange(self, size: int) -> Exchanged:
+        """Send by the connection that there is; if that breaks, once more by a new one."""
+        if self.contact and self._search.lost is None:
+            try:
+                return self._prober.send(self.contact, size)
+            except BrokenError as broken:
+                if broken.status is not Status.UNKNOWN:
+                    raise
+                self._found(size, Outcome.FAILED, f"{broken.text}; now by a new connection")
+            exchanged = self._exchange_anew(size)
+            self._cuts += 1
+            return exchanged
+        return self._exchange_anew(size)
+
+    def _exchange_anew(self, size: int) -> Exchanged:
+        if self.contact:
+            self.contact.close()
+        self.contact = None
+        contact = self._prober.open(self._patience)
+        try:
+            exchanged = self._prober.send(contact, size)
+        except BrokenError as broken:
+            self._broken, self._packets = broken, contact.packets
+            contact.close()
+            raise
+        self.contact = contact
+        return exchanged
+
+    def _found(
+        self, size: int, outcome: Outcome, text: str = "", seconds: float | None = None
+    ) -> None:
+        self._report.found(Finding(Stage.SWEEP, outcome, text, seconds, size=size))
+
+    @property
+    def _patience(self) -> float:
+        if self._search.lost is None:
+            return self._timeout
+        return min(self._timeout, max(_PATIENCE, _SLOWER * self._slowest))
+
+
+def too_large(broken: BrokenError, passed: int, lost: int, packets: Packets) -> str:
+    """Return what it means that payloads of `lost` bytes do not come through."""
+    sizes = f"Payloads of up to {passed} bytes come through, of {lost} and more they do not"
+    if broken.stage is not Stage.SENT:
+        return (
+            f"{sizes}, although they arrive somewhere: a proxy or balancer before the server, or"
+            " what listens there, does not take long lines: ask who runs it."
+        )
+    # The line has its end besides; a larger one is spread over packets that are all full.
+    if lost + 1 > packets.segment:
+        return (
+            f"{sizes}, although full packets come through: a firewall or a proxy on the way does"
+            " not let long lines pass: ask those who run the network."
+        )
+    return (
+        f"{sizes}: packets of over {passed + 1 + packets.overhead} bytes vanish, and this host"
+        f" believes in {packets.mtu}. A tunnel or link on the way has a smaller MTU, and the ICMP"
+        " messages that would say so are dropped: ask those who run the tunnel, VPN or firewall to"
+        " let them pass, or to clamp the MSS. Until then a smaller `mtu` on this host's route"
+        " helps, ip-route(8)."
+    )
+
+
+def cut_for_no_size(times: int) -> str:
+    """Return what it means that connections end with payloads that a new one takes."""
+    often = "once" if times == 1 else f"{times} times"
+    return (
+        f"The connection broke {often} with a payload of which a new one has taken the same size:"
+        " something, a balancer, firewall or the server, ends connections that are in use: ask"
+        " those who run them."
+    )

@@ -1,0 +1,37 @@
+"""A host in a network of its own, for tests: a network namespace."""
+
+import ctypes
+import os
+import subprocess
+
+CLONE_NEWNET = 0x40000000
+
+
+def run(*command: str) -> None:
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, f"{' '.join(command)}: {done.stderr}"
+
+
+class Host:
+    """A network namespace with one interface, eth0."""
+
+    def __init__(self, name: str) -> None:
+        self.name = f"ackd-test-{os.getpid()}-{name}"
+        run("ip", "netns", "add", self.name)
+
+    def remove(self) -> None:
+        run("ip", "netns", "delete", self.name)
+
+    def ip(self, *arguments: str) -> None:
+        run("ip", "-netns", self.name, *arguments)
+
+    def move_in(self) -> None:
+        """Take the process that calls this to the host: setns(2)."""
+        with open(f"/run/netns/{self.name}") as namespace:
+            if ctypes.CDLL(None, use_errno=True).setns(namespace.fileno(), CLONE_NEWNET):
+                raise OSError(ctypes.get_errno(), "setns")
+
+    @property
+    def shell(self) -> tuple[str, ...]:
+        """What to put before a command that is to run there."""
+        return ("ip", "netns", "exec", self.name)

@@ -1,0 +1,283 @@
+"""`ackctl probe` on broken paths: a client, a router and a server, each in a network of its own."""
+
+import json
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ackd.records import Kind
+from tests.ackctl_process import Ackctl, ackctl
+from tests.conftest import StartDaemon
+from tests.daemon_process import Daemon
+from tests.network_host import Host, run
+from tests.test_ctl_probe import read_until
+
+pytestmark = pytest.mark.skipif(
+    os.geteuid() != 0, reason="needs root: it makes hosts out of network namespaces"
+)
+
+CLIENT, SERVER = "192.168.151.2", "192.168.150.1"
+WHERE = ("probe", "--host", SERVER)
+SOON = ("--timeout", "0.2")  # for a wait that is meant to be in vain
+LATER = ("--timeout", "0.5")  # for one after an answer, which must come in time
+
+Found = tuple[int, list[str], dict[str, Any]]
+
+
+class Network:
+    """A client and a server, and the router between them, which both have as their only way."""
+
+    def __init__(self, client: Host, router: Host, server: Host) -> None:
+        self.client, self.router, self.server = client, router, server
+        for host, name, address in ((client, "client", CLIENT), (server, "server", SERVER)):
+            gateway = f"{address.rpartition('.')[0]}.254"
+            host.ip("link", "add", "eth0", "type", "veth", "peer", name, "netns", router.name)
+            for end, link, own in ((host, "eth0", address), (router, name, gateway)):
+                end.ip("address", "add", f"{own}/24", "dev", link)
+                end.ip("link", "set", link, "up")
+            host.ip("route", "add", "default", "via", gateway)
+        forwarding = "echo 1 >/proc/sys/net/ipv4/ip_forward"
+        run(*router.shell, "sh", "-c", forwarding)
+
+    def serve(self, start: StartDaemon) -> Daemon:
+        settings = f"bind: {SERVER}\nport: 10008"
+        return start(settings, prepare=self.server.move_in)
+
+    def drop(self, *which: str) -> None:
+        """Have the router drop packets without a word, those from the client or others."""
+        self.router.ip("rule", "add", *(which or ("iif", "client")), "blackhole")
+
+    def drop_icmp(self) -> None:
+        """Have the router's own packets dropped: as its routing has it, they come from lo."""
+        self.drop("iif", "lo")
+
+    def probe(self, *arguments: str, before: tuple[str, ...] = ()) -> Found:
+        """Return the exit status, the stages that were tried, and the summary."""
+        command = (*WHERE, "--json", *arguments)
+        return found(ackctl(*command, before=(*self.client.shell, *before)))
+
+    def probing(self, *arguments: str) -> Ackctl:
+        """Start it while the test does something to the network."""
+        return Ackctl(*WHERE, *arguments, before=self.client.shell)
+
+
+def found(ended: tuple[int, str, str]) -> Found:
+    status, out, complaint = ended
+    assert complaint == ""
+    *stages, summary = map(json.loads, out.splitlines())
+    tried = [stage for stage in stages if stage["outcome"] != "not tried"]
+    return status, [_line(stage) for stage in tried], summary
+
+
+def _line(stage: dict[str, Any]) -> str:
+    members = ("stage", "bytes", "silence", "outcome", "address", "text")
+    return " ".join(str(stage[name]) for name in members if name in stage)
+
+
+@pytest.fixture
+def network() -> Iterator[Network]:
+    with ExitStack() as cleanup:
+        hosts = []
+        for name in ("client", "router", "server"):
+            hosts.append(Host(name))
+            cleanup.callback(hosts[-1].remove)
+        yield Network(*hosts)
+
+
+# Connected
+
+
+def test_a_router_lets_it_pass(network: Network, start: StartDaemon) -> None:
+    network.serve(start)
+    status, stages, _ = network.probe()
+    assert (status, stages[1]) == (0, f"connected passed {SERVER} from {CLIENT}")
+
+
+def test_packets_that_are_dropped_get_no_answer(network: Network, start: StartDaemon) -> None:
+    network.serve(start)
+    network.drop()
+    status, stages, summary = network.probe(*SOON)
+    assert (status, stages[1:]) == (3, [f"connected failed {SERVER} no answer within 0.2 s"])
+    assert summary["verdict"].startswith("Packets get no answer: a firewall drops them, the")
+
+
+@pytest.mark.parametrize("how", ["unreachable", "prohibit"])
+def test_packets_that_a_router_turns_back(network: Network, how: str) -> None:
+    network.router.ip("route", "add", how, SERVER)
+    status, stages, summary = network.probe()
+    assert (status, stages[1:]) == (3, [f"connected failed {SERVER} no route to host"])
+    assert summary["verdict"].startswith("Packets are turned back by a router or a firewall")
+
+
+@pytest.mark.parametrize(
+    ("how", "seen", "verdict"),
+    [
+        ("unreachable", "no route to host", "Packets are turned back by a router"),
+        ("prohibit", "prohibited", "A firewall or a route prohibits it, of this host"),
+        ("blackhole", "discarded here", "This host's own routes discard packets"),
+        ("throw", "network is unreachable", "This host, or a router, has no route there"),
+    ],
+)
+def test_packets_that_do_not_leave_the_host(
+    network: Network, how: str, seen: str, verdict: str
+) -> None:
+    network.client.ip("route", "add", how, SERVER)
+    network.client.ip("route", "delete", "default")
+    status, stages, summary = network.probe()
+    assert (status, stages[1:]) == (3, [f"connected failed {SERVER} {seen}"])
+    assert summary["verdict"].startswith(verdict)
+
+
+def test_a_host_that_is_there_and_has_no_server(network: Network) -> None:
+    status, stages, _ = network.probe()
+    assert (status, stages[1:]) == (3, [f"connected failed {SERVER} refused"])
+
+
+# Names
+
+
+def with_etc(directory: Path, **files: str) -> tuple[str, ...]:
+    """Return what to put before a command that is to see these files in /etc."""
+    for name, text in files.items():
+        (directory / name.replace("_", ".")).write_text(text)
+    over_etc = f"mount -t overlay overlay -o lowerdir={directory}:/etc /etc"
+    return ("sh", "-ec", f'{over_etc}; exec "$@"', "sh")
+
+
+def test_a_name_that_nobody_knows(network: Network, tmp_path: Path) -> None:
+    before = with_etc(tmp_path, nsswitch_conf="hosts: files\n")
+    status, stages, summary = network.probe("--host", "no-such-host.example", before=before)
+    assert (status, stages) == (3, ["resolved failed there is no such name"])
+    assert "look for a typo" in summary["verdict"]
+
+
+@pytest.mark.parametrize(
+    ("patience", "seen"),
+    [("0.2", "no answer within 0.2 s"), ("20", "the name servers do not answer")],
+)
+def test_name_servers_that_do_not_answer(
+    network: Network, tmp_path: Path, patience: str, seen: str
+) -> None:
+    network.drop()
+    resolv_conf = f"nameserver {SERVER}\noptions timeout:1 attempts:1\n"
+    before = with_etc(tmp_path, nsswitch_conf="hosts: dns\n", resolv_conf=resolv_conf)
+    arguments = ("--host", "server.example", "--timeout", patience)
+    status, stages, summary = network.probe(*arguments, before=before)
+    assert (status, stages) == (3, [f"resolved failed {seen}"])
+    assert "ask those who run it on this network" in summary["verdict"]
+
+
+def test_ipv6_that_is_broken_where_ipv4_is_not(
+    network: Network, start: StartDaemon, tmp_path: Path
+) -> None:
+    network.serve(start)  # by IPv4 only, while the name promises more
+    for host, own, gateway in (
+        (network.client, "2001:db8:1::2/64", "2001:db8:1::1"),
+        (network.server, "2001:db8::2/64", "2001:db8::1"),
+    ):
+        link = "client" if host is network.client else "server"
+        host.ip("address", "add", own, "dev", "eth0", "nodad")
+        network.router.ip("address", "add", f"{gateway}/64", "dev", link, "nodad")
+        host.ip("route", "add", "default", "via", gateway)
+    run(*network.router.shell, "sh", "-c", "echo 1 >/proc/sys/net/ipv6/conf/all/forwarding")
+    names = f"{SERVER} server\n2001:db8::2 server\n"
+    before = with_etc(tmp_path, nsswitch_conf="hosts: files\n", hosts=names)
+    status, stages, summary = network.probe("--host", "server", before=before)
+    assert (status, stages[:3]) == (
+        0,
+        [
+            f"resolved passed 2001:db8::2, {SERVER}",
+            "connected failed 2001:db8::2 refused",
+            f"connected passed {SERVER} from {CLIENT}",
+        ],
+    )
+    assert (
+        "IPv6 does not work and IPv4 does: 2001:db8::2 was not reached (refused)"
+        in (summary["verdict"])
+    )
+
+
+# Sent
+
+
+def test_packets_that_are_dropped_once_it_is_connected(
+    network: Network, start: StartDaemon
+) -> None:
+    ackd = network.serve(start)
+    ackd.signal(signal.SIGSTOP)  # its kernel connects, and it does not greet
+    with network.probing("--json", "--timeout", "2") as probe:
+        connected = [probe.read_line(), probe.read_line()]
+        network.drop()
+        ackd.signal(signal.SIGCONT)
+        status, out, complaint = probe.ended()
+    status, stages, summary = found((status, "".join([*connected, out]), complaint))
+    assert (status, stages[2:]) == (
+        5,
+        [
+            "greeted passed Connect",
+            "sent failed no packet says within 2 s that it arrived: 44 bytes wait",
+        ],
+    )
+    assert summary["verdict"].startswith("The connection stood, and now packets get no answer")
+    assert summary["unknown"] == 1
+
+
+# Sizes
+
+
+def test_a_tunnel_that_drops_large_packets_without_a_word(
+    network: Network, start: StartDaemon
+) -> None:
+    ackd = network.serve(start)
+    network.router.ip("link", "set", "server", "mtu", "1000")
+    network.drop_icmp()
+    status, stages, summary = network.probe("--sweep", *LATER)
+    assert status == 5
+    assert stages[5:11] == [
+        "sweep 64 passed",
+        "sweep 128 passed",
+        "sweep 256 passed",
+        "sweep 512 passed",
+        "sweep 1024 failed no packet says within 0.5 s that it arrived: 1025 bytes wait;"
+        " now by a new connection",
+        "sweep 1024 failed no packet says within 0.5 s that it arrived: 1025 bytes wait",
+    ]
+    # 1000 without 20 bytes of IPv4, 20 of TCP, 12 of its timestamps and the end of the line.
+    assert (summary["largest"], summary["too_large"], summary["limit"]) == (947, 948, None)
+    assert (
+        "packets of over 1000 bytes vanish, and this host believes in 1500" in (summary["verdict"])
+    )
+    assert summary["end_acknowledged"]
+    stored = ackd.journal.payloads(summary["acknowledged"] + 1)
+    assert max(map(len, stored)) == 947
+
+
+def test_a_tunnel_that_says_what_is_too_large_is_good(network: Network, start: StartDaemon) -> None:
+    network.serve(start)
+    network.router.ip("link", "set", "server", "mtu", "1000")
+    status, _, summary = network.probe("--sweep")
+    assert (status, summary["largest"]) == (0, 65536)
+
+
+# Silences
+
+
+def test_a_firewall_that_forgets_a_silent_connection(network: Network, start: StartDaemon) -> None:
+    ackd = network.serve(start)
+    with network.probing("--hold", "2", *LATER) as probe:
+        read_until(probe, "acknowledged")
+        probe.pause()
+        port = ackd.journal.next(Kind.PAYLOAD)["ACKD_PEER_PORT"].decode()
+        network.drop("ipproto", "tcp", "sport", port)
+        probe.signal(signal.SIGCONT)
+        status, told, complaint = probe.ended()
+    assert (status, complaint) == (5, "")
+    assert "     2 s silent failed" in told
+    assert "no packet says within 0.5 s that it arrived: 44 bytes wait" in told
+    assert "A firewall, NAT or balancer on the way has forgotten the silent connection" in told
+    assert "A new connection is good, so it is for the silence.\n" in told
