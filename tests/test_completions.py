@@ -21,7 +21,7 @@ OPTIONS = {
     "ackctl": {"-h", "--help", "--version"},
     "ackctl send": {
         *("-h", "--help", "--host", "--port", "--timeout", "--source", "--no-greeting"),
-        *("-v", "--verbose", "--json", "--file"),
+        *("-v", "--verbose", "--json", "--file", "--retry"),
     },
     "ackctl ping": {
         *("-h", "--help", "--host", "--port", "--timeout", "--source", "--no-greeting"),
