@@ -387,3 +387,12 @@ def _values(value: object) -> tuple[bytes, ...]:
     if all(isinstance(item, int) for item in value):
         return (bytes(value),)
     return tuple(part for item in value for part in _values(item))
+
+
+def succeed(machine: Machine, *command: str) -> None:
+    """Repeat what may fail, as an administrator would."""
+
+    def run() -> bool:
+        return machine.run("systemctl", *command, check=False, timeout=120).returncode == 0
+
+    wait_until(f"systemctl {' '.join(command)} succeeds", run, 120)

@@ -20,7 +20,7 @@ from .base_root import Release
 from .campaign import LONG, Results, far
 from .hostile import ATTACKS
 from .installed import install, put_package
-from .machine import INTERFACE, MACHINE_ADDRESS, Machine, Process, boot, wait_until
+from .machine import INTERFACE, MACHINE_ADDRESS, Machine, Process, boot, succeed, wait_until
 from .network import greeted
 from .workshop import Workshop
 
@@ -116,15 +116,6 @@ def kill(machine: Machine, unit: str, signal: str = "KILL") -> None:
     """Send a unit's main process a signal, as soon as it has one."""
     command = ("systemctl", "kill", f"--signal={signal}", "--kill-whom=main", unit)
     wait_until(f"{unit} runs", lambda: machine.run(*command, check=False).returncode == 0)
-
-
-def succeed(machine: Machine, *command: str) -> None:
-    """Repeat what may fail, as an administrator would."""
-
-    def run() -> bool:
-        return machine.run("systemctl", *command, check=False, timeout=120).returncode == 0
-
-    wait_until(f"systemctl {' '.join(command)} succeeds", run, 120)
 
 
 def restarts(machine: Machine) -> int:
