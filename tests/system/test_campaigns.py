@@ -415,9 +415,15 @@ def test_a_host_goes_without_a_word(served: Machine, limit: str) -> None:
     with greeted(served) as peer:
         peer.send(b"hello\n")
         peer.expect(ACK)
+        # Otherwise it would be the ack that goes unanswered, and the idle limit that ends it.
+        wait_until("the ack has arrived", lambda: "(keepalive," in timers(served))
         with vanished(served):
             told = wait_until("it is given up", lambda: closed_reason(served), 200)
     assert told == ("silent for too long" if limit else "lost: Connection timed out")
+
+
+def timers(machine: Machine) -> str:
+    return machine.run("ss", "-tnoH", "sport = :10008").stdout
 
 
 @contextmanager
