@@ -56,6 +56,7 @@ class Contact:
         self.timeout = timeout
         self._socket = sock
         self.pieces = 0  # in which the answer came, in this step
+        self._greeted = greeted
         self._protocol = ClientProtocol(expect_greeting=greeted)
         self._received = b""  # in this step
         self._broken = "closed"  # or how else it has ended
@@ -126,13 +127,21 @@ class Contact:
             raise diagnosis.no_ack(self.timeout, self._received) from None
         except _EndError as error:
             raise diagnosis.cut_off(str(error), self._received) from None
+        self._check(payload)
+        return Exchanged(replies[0], len(payload), sending, monotonic() - began)
+
+    def _check(self, payload: bytes) -> None:
+        """Raise BrokenError if what came for a payload is not one reply of an ackd's."""
         if self._protocol.turned_away:
             raise diagnosis.turned_away(self.greeting)
         if payload in self._received:
             raise diagnosis.echoed()
-        if self._protocol.unexpected or diagnosis.foreign(self._received):
+        foreign = diagnosis.foreign(self._received)
+        if self._protocol.unexpected and not (foreign or self._greeted):
+            first, _, more = self._received.partition(b"\n")
+            raise diagnosis.greeted(first, more)
+        if self._protocol.unexpected or foreign:
             raise diagnosis.no_reply(self._received)
-        return Exchanged(replies[0], len(payload), sending, monotonic() - began)
 
     def finish(self) -> None:
         """End the sending and wait for the end; raises BrokenError if more comes, or no end.
