@@ -11,6 +11,7 @@ from pathlib import Path
 from time import monotonic
 
 import pytest
+import shtab
 
 from ackd.ctl import VERBS
 
@@ -73,6 +74,9 @@ def test_bash_knows_the_completion_once_its_file_is_read(made: Path, program: st
     assert told.rstrip().endswith(f" {program}")
 
 
+@pytest.mark.skipif(
+    shtab.__version__.startswith("1.5."), reason="shtab 1.5 completes only the first one in bash"
+)
 def test_bash_completes_the_commands(made: Path) -> None:
     assert completed(made, "ackctl ") == set(VERBS)
 
