@@ -17,7 +17,8 @@ class Report:
 
     def begin(self, what: str) -> None:
         """Tell what the load will be."""
-        print(f"run {self._load.run.name}: {what}; all of them are recorded there", flush=True)
+        where = "all are recorded there, unless it records none"
+        print(f"run {self._load.run.name}: {what}; {where}", flush=True)
 
     def end(self) -> None:
         """Tell what came of it."""
