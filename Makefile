@@ -42,7 +42,7 @@ campaign: $(VENV)/.test
 	ACKD_CAMPAIGN=1 $(VENV)/bin/python -m pytest -rP \
 		tests/system/test_campaigns.py tests/test_simulation.py tests/test_fuzz.py
 
-# How fast it is, beside the same in C and in other Python: twenty minutes, as root. Writes
+# How fast it is, beside the same in C and in other Python: some ten minutes, as root. Writes
 # tests/bench/RESULTS.md and its chart; the quick one takes a minute, and only prints.
 bench: $(VENV)/.test
 	$(VENV)/bin/python -m tests.bench

@@ -38,8 +38,6 @@ def _size(descriptor: int) -> int | None:
 class Progress:
     """Shows nothing."""
 
-    shown = False
-
     def due(self) -> float:
         """Return in how many seconds it is to be updated."""
         return inf
@@ -63,11 +61,6 @@ class Line(Progress):
         self._size = size
         self._next = monotonic() + _SOON  # to read the modules of rich takes 0.2 s
         self._display: Display | None = None
-
-    @property
-    def shown(self) -> bool:  # type: ignore[override]
-        """Whether it is there."""
-        return self._display is not None
 
     def due(self) -> float:
         """Return in how many seconds it is to be updated."""

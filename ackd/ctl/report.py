@@ -11,7 +11,7 @@ from ackd.protocol import Reply, Verdict
 
 
 class Report:
-    """Prints each reply, and counts. What it prints is seen at the next `flush` that is due."""
+    """Prints each reply, and counts. What it prints is seen at the next `flush`."""
 
     def __init__(self, lines: Lines, progress: Progress) -> None:
         self.acknowledged = 0
@@ -74,8 +74,8 @@ class Report:
 
     def warn(self, text: str) -> None:
         """Print a line on the standard error."""
+        self.flush()
         with self._progress.aside():
-            self._print()
             print(f"ackctl: {text}", file=sys.stderr)
 
     def due(self) -> float:
@@ -92,22 +92,18 @@ class Report:
         self.acknowledged = self.refused = 0
 
     def flush(self) -> None:
-        """Let everything be seen, or update the progress; in a pipe it would wait for more."""
-        if self._progress.shown and self.due():
-            return  # or it would be away more often than there, when much is printed
-        if self._text:
+        """Let everything be seen: in a pipe it would wait for more."""
+        text = "".join(self._text)
+        self._text.clear()
+        if text:
             with self._progress.aside():
-                self._print()
+                print(text, end="", flush=True)  # None is no trouble: `ackctl send hello >&-`
         self._progress.update(self._size, self.acknowledged, self.refused)
 
     def end(self, status: int, problem: str) -> None:
         """Tell how it came out, with a sentence of what went wrong, if anything did."""
         self._progress.stop()
-        self._print()
-
-    def _print(self) -> None:
-        print("".join(self._text), end="", flush=True)  # None is fine: `ackctl send hello >&-`
-        self._text.clear()
+        self.flush()
 
 
 class Story(Report):

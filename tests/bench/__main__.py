@@ -38,7 +38,7 @@ class Extent:
         return plan + [(work, self.growth) for work in GROWTH if self.growth]
 
 
-FULL = Extent(main=5, growth=3, seconds=2.0, starts=21)
+FULL = Extent(main=3, growth=1, seconds=1.0, starts=21)
 QUICK = Extent(main=1, growth=0, seconds=0.8, starts=5)
 
 
