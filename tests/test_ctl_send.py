@@ -6,6 +6,8 @@ import re
 import signal
 import socket
 import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -596,3 +598,41 @@ def test_a_reply_that_the_locale_has_no_letters_for_is_shown_all_the_same(
         "danke sch\\xf6n\n",
         "",
     )
+
+
+# Again
+
+
+def test_what_is_unknown_is_sent_again_if_asked_to() -> None:
+    with Impostor() as server, ThreadPoolExecutor(1) as pool:
+        sent = pool.submit(ackctl, "send", "--port", str(server.port), "--retry", "1", "one")
+        with server.accept() as caller:
+            caller.send(GREETING)
+            caller.expect(b"one\n")
+        with server.accept() as caller:
+            caller.send(GREETING)
+            caller.expect(b"one\n")
+            caller.send(ACK)
+            status, out, err = sent.result(DEADLINE)
+    assert (status, out) == (0, ACK.decode())
+    assert "once more in 0.2 s (1 of 1): 1 sent again, and perhaps recorded twice" in err
+
+
+def test_who_is_not_allowed_does_not_try_again() -> None:
+    with Impostor() as server, ThreadPoolExecutor(1) as pool:
+        sent = pool.submit(ackctl, "send", "--port", str(server.port), "--retry", "9", "one")
+        with server.accept() as caller:
+            caller.send(b"not connect: 192.168.150.2 is not allowed here\n")
+            status, out, err = sent.result(DEADLINE)
+    assert (status, out) == (1, "")
+    assert "once more" not in err
+
+
+def test_a_line_is_sent_without_what_is_slow_to_import() -> None:
+    program = (
+        "import sys; from ackd.ctl import main; main(['send', '--port', '1', 'hello']);"
+        "print(*sys.modules)"
+    )
+    said = subprocess.check_output([sys.executable, "-c", program], stderr=subprocess.DEVNULL)
+    slow = {"dataclasses", "json", "datetime", "rich", "yaml", "systemd", "statistics"}
+    assert slow.isdisjoint(said.decode().split())
