@@ -287,6 +287,11 @@ def resolve(host: str, port: int) -> list[Address]:
     return [Address(family, address) for family, *_, address in found]
 
 
+def alike(address: Address, source: str) -> bool:
+    """Say whether it can be reached from the address `source`: IPv4 from IPv4, IPv6 from IPv6."""
+    return not source or (":" in source) == (address.family == socket.AF_INET6)
+
+
 def connect(address: Address, timeout: float, source: str = "") -> socket.socket:
     """Return a non-blocking connected socket; raises OSError, which `explain` puts into words."""
     sock = socket.socket(address.family, socket.SOCK_STREAM)
@@ -320,7 +325,9 @@ _EXPLAINED = {
 
 def _connected(host: str, port: int, timeout: float, source: str) -> socket.socket:
     """Connect to the first address that answers; each of a name has its share of the time."""
-    addresses = _of_one_kind(resolve(host, port), host, source)
+    addresses = [address for address in resolve(host, port) if alike(address, source)]
+    if not addresses:
+        raise NotReachedError(f"{host}: it has no address of the same kind as {source}")
     deadline = monotonic() + timeout
     failure: OSError = TimeoutError(errno.ETIMEDOUT, "timed out")
     for number, address in enumerate(addresses):
@@ -330,14 +337,3 @@ def _connected(host: str, port: int, timeout: float, source: str) -> socket.sock
         except OSError as error:
             failure = error
     raise NotReachedError(f"{host} port {port}: {explain(failure, timeout)}") from failure
-
-
-def _of_one_kind(addresses: list[Address], host: str, source: str) -> list[Address]:
-    """Return the addresses that can be reached from that one: IPv4 from IPv4, IPv6 from IPv6."""
-    if not source:
-        return addresses
-    family = socket.AF_INET6 if ":" in source else socket.AF_INET
-    alike = [address for address in addresses if address.family == family]
-    if not alike:
-        raise NotReachedError(f"{host}: it has no address of the same kind as {source}")
-    return alike

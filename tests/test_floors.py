@@ -17,13 +17,14 @@ FLOORS = (
     "tail ctl.audit ctl.finding",
     "journal syslog terminal recorder handover client acceptor admission quota ctl.diagnosis"
     " ctl.figures ctl.probe_report ctl.report",
-    "connection inheritance vigil ctl.contact ctl.entries ctl.link ctl.opening ctl.options ctl.plot"
-    " ctl.retry ctl.tally",
-    "turns ctl.load ctl.log ctl.pinger ctl.prober ctl.run_options ctl.send ctl.verify",
-    "server ctl.bench_report ctl.hold ctl.ping_report ctl.sweep",
-    "service ctl.bench ctl.ping ctl.probe",
-    "daemon ctl",
-    "__main__ ctl.__main__",
+    "connection inheritance vigil ctl.contact ctl.entries ctl.failure ctl.link ctl.opening"
+    " ctl.options ctl.plot ctl.retry",
+    "turns ctl.log ctl.prober ctl.run_options ctl.send ctl.tally",
+    "server ctl.hold ctl.load ctl.pinger ctl.sweep ctl.verify",
+    "service ctl.bench_report ctl.ping_report ctl.probe",
+    "daemon ctl.bench ctl.ping",
+    "__main__ ctl",
+    "ctl.__main__",
 )
 FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names.split()}
 MODULES = {

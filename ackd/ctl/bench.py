@@ -9,8 +9,8 @@ from ackd.ctl.bench_report import Json, Report, progress
 from ackd.ctl.figures import many
 from ackd.ctl.interrupt import Interrupt
 from ackd.ctl.load import Load, Plan
-from ackd.ctl.options import count, seconds
-from ackd.ctl.run_options import add_run_options, allow_connections, connected, run_of
+from ackd.ctl.options import connected, count, seconds
+from ackd.ctl.run_options import add_run_options, allow_connections, run_of
 from ackd.ctl.status import Status
 
 _DESCRIPTION = """\

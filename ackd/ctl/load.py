@@ -8,10 +8,11 @@ from functools import partial
 from time import monotonic
 
 from ackd.client import Client, ClientError, NoAckError
+from ackd.ctl.failure import told
 from ackd.ctl.interrupt import Interrupt
 from ackd.ctl.opening import Connect, Opening, watch
 from ackd.ctl.run import Run
-from ackd.ctl.tally import Tally, told
+from ackd.ctl.tally import Tally
 from ackd.protocol import Reply, Verdict
 
 # Seconds between two looks at what is overdue, and at how far it is.

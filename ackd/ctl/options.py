@@ -4,7 +4,7 @@ import argparse
 import socket
 from math import nan
 
-from ackd.client import DEFAULT_PORT, DEFAULT_TIMEOUT
+from ackd.client import DEFAULT_PORT, DEFAULT_TIMEOUT, Client
 
 
 def add_server_options(parser: argparse.ArgumentParser) -> None:
@@ -22,6 +22,13 @@ def add_server_options(parser: argparse.ArgumentParser) -> None:
     option(
         "--source", metavar="A", type=address, default="", help="own address to connect from (any)"
     )
+    option("--no-greeting", action="store_true", help="the server's greeting is empty")
+
+
+def connected(options: argparse.Namespace) -> Client:
+    """Return a connection to the server that the options name; raises what Client() does."""
+    server = (options.host, options.port, options.timeout, options.source)
+    return Client(*server, greeted=not options.no_greeting)
 
 
 def port(text: str) -> int:

@@ -4,10 +4,10 @@ import argparse
 from math import inf
 
 from ackd.ctl.interrupt import Interrupt
-from ackd.ctl.options import count, seconds
+from ackd.ctl.options import connected, count, seconds
 from ackd.ctl.ping_report import Json, Report
 from ackd.ctl.pinger import Pinger, Plan
-from ackd.ctl.run_options import add_run_options, allow_connections, connected, run_of
+from ackd.ctl.run_options import add_run_options, allow_connections, run_of
 from ackd.ctl.status import Status
 
 _DESCRIPTION = """\

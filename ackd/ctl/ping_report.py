@@ -5,11 +5,11 @@ from os import environ
 from time import time
 
 from ackd.client import ClientError
+from ackd.ctl.failure import told
 from ackd.ctl.figures import aligned, clock, histogram, milliseconds, verify
 from ackd.ctl.latency import Outage
 from ackd.ctl.link import Answer, Sent
 from ackd.ctl.pinger import PingTally
-from ackd.ctl.tally import told
 from ackd.printable import printable
 from ackd.protocol import Verdict
 

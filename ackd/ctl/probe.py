@@ -7,7 +7,7 @@ from queue import Empty, SimpleQueue
 from threading import Thread
 from time import monotonic
 
-from ackd.client import Address, NotReachedError, connect, resolve
+from ackd.client import Address, NotReachedError, alike, connect, resolve
 from ackd.ctl import diagnosis
 from ackd.ctl.contact import Contact
 from ackd.ctl.finding import BrokenError, Finding, Outcome, Stage, Summary
@@ -57,7 +57,6 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     )
     add_server_options(parser)
     option = parser.add_argument
-    option("--no-greeting", action="store_true", help="the server's greeting is empty")
     option("--sweep", action="store_true", help="then growing payloads, up to the server's limit")
     option(
         "--hold",
@@ -125,7 +124,7 @@ class _Probe:
 
     def _connected(self, addresses: list[Address]) -> Contact:
         for address in addresses:
-            if not self._is_alike(address):
+            if not alike(address, self._options.source):
                 self._report.found(_other_kind(address))
                 continue
             self._begin(f"connecting to {_shown(address)}")
@@ -140,11 +139,6 @@ class _Probe:
             return contact
         reasons = {broken.advice: None for broken in self._unreached.values()} or [_NOT_ALIKE]
         raise BrokenError(Stage.CONNECTED, Status.NOT_REACHED, "not reached", " ".join(reasons))
-
-    def _is_alike(self, address: Address) -> bool:
-        """Say whether it can be reached from --source: IPv4 from IPv4, IPv6 from IPv6."""
-        source = self._options.source
-        return not source or (":" in source) == (address.family == socket.AF_INET6)
 
     def _greeted(self, contact: Contact) -> Contact:
         if self._options.no_greeting:
@@ -174,6 +168,7 @@ class _Probe:
                 raise diagnosis.refused(exchanged.reply.text)
             if self._options.no_greeting:
                 contact.finish()
+                contact.close()
                 contact = self._prober.open()
         except BrokenError as broken:
             self._failed(broken)

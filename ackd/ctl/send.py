@@ -5,17 +5,10 @@ import os
 import sys
 from time import sleep
 
-from ackd.client import (
-    Client,
-    ClientError,
-    NoAckError,
-    NoGreetingError,
-    NotAckdError,
-    NotReachedError,
-    TurnedAwayError,
-)
+from ackd.client import ClientError, NoAckError, NotAckdError, TurnedAwayError
+from ackd.ctl.failure import meaning
 from ackd.ctl.lines import Lines
-from ackd.ctl.options import add_server_options, count
+from ackd.ctl.options import add_server_options, connected, count
 from ackd.ctl.progress import progress
 from ackd.ctl.report import Json, Report, Story
 from ackd.ctl.retry import Retry
@@ -37,13 +30,6 @@ exit status:
     5  sent, but the ack did not come: whether it is recorded is unknown
   130  interrupted
 """
-_FAILURES = {
-    NotReachedError: (Status.NOT_REACHED, "not reached"),
-    NoGreetingError: (Status.NO_GREETING, "connected, but not greeted"),
-    TurnedAwayError: (Status.REFUSED, "turned away"),
-    NoAckError: (Status.NOT_REACHED, "connection lost"),
-    NotAckdError: (Status.NOT_REACHED, "connection lost"),
-}
 
 
 def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -57,7 +43,6 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     )
     add_server_options(parser)
     option = parser.add_argument
-    option("--no-greeting", action="store_true", help="the server's greeting is empty")
     option(
         "--retry",
         metavar="N",
@@ -156,7 +141,7 @@ def _failed(
     if isinstance(error, NotAckdError) and options.no_greeting:
         report.doubt()
         return Status.UNKNOWN, f"unknown: {error}; if it greets, leave out --no-greeting"
-    status, what = _FAILURES[type(error)]
+    status, what = meaning(error)
     if lines.unknown:
         return Status.UNKNOWN, f"{'unknown' if isinstance(error, NoAckError) else what}: {error}"
     return status, f"{what}: {error}"
@@ -166,8 +151,7 @@ def _send(options: argparse.Namespace, lines: Lines, report: Report, retry: Retr
     """Send what there is over one connection; raises ClientError."""
     report.connecting(options.host, options.port)
     report.flush()
-    server = (options.host, options.port, options.timeout, options.source)
-    with Client(*server, greeted=not options.no_greeting) as client:
+    with connected(options) as client:
         if not options.no_greeting:
             report.greeted(client.greeting)
         report.writing()

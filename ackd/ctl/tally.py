@@ -2,27 +2,13 @@
 
 import contextlib
 
-from ackd.client import Client, ClientError, NoGreetingError, NotReachedError, TurnedAwayError
+from ackd.client import Client, ClientError
+from ackd.ctl.failure import meaning
 from ackd.ctl.interrupt import Interrupt
 from ackd.ctl.latency import Latencies
 from ackd.ctl.run import Run
 from ackd.ctl.status import Status
 from ackd.protocol import Verdict
-
-_FAILURES = {
-    NotReachedError: (Status.NOT_REACHED, "not reached"),
-    NoGreetingError: (Status.NO_GREETING, "connected, but not greeted"),
-    TurnedAwayError: (Status.REFUSED, "turned away"),
-}
-
-
-def told(error: ClientError) -> str:
-    """Return what happened to a connection, in words."""
-    return f"{_meaning(error)[1]}: {error}"
-
-
-def _meaning(error: ClientError) -> tuple[Status, str]:
-    return _FAILURES.get(type(error), (Status.NOT_REACHED, "connection lost"))
 
 
 class Tally:
@@ -48,7 +34,7 @@ class Tally:
         if self.unknown:
             return Status.UNKNOWN
         if self.kept:
-            return _meaning(self.kept)[0]
+            return meaning(self.kept)[0]
         if self.refused:
             return Status.REFUSED
         return Status.DELIVERED if self.acknowledged else Status.INTERRUPTED

@@ -11,7 +11,8 @@ from ackd.ctl.audit import Audit
 from ackd.ctl.entries import Entries, NotReadableError, Recorded, add_journal_options
 from ackd.ctl.ranges import Ranges
 from ackd.ctl.reading import Reading
-from ackd.ctl.run import Run, parse
+from ackd.ctl.run import parse
+from ackd.ctl.run_options import run_named
 from ackd.ctl.status import Status
 
 # Seconds for journald to write what it has taken; under load it needs some hundredths.
@@ -73,23 +74,16 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "run_name", metavar="RUN", type=_run, help="the name that its sender has told"
+        "run_name", metavar="RUN", type=run_named, help="the name that its sender has told"
     )
     add_journal_options(parser)
     parser.add_argument("--json", action="store_true", help="print a JSON object")
     parser.set_defaults(run=run, parser=parser)
 
 
-def _run(text: str) -> str:
-    try:
-        return Run(text).name
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-
-
 def run(options: argparse.Namespace) -> Status:
     """Read the journal and tell; return the exit status."""
-    found = _Found(options.run_name)
+    found = _Found(options.run_name.name)
     try:
         _read(Entries(options.namespace, options.unit, options.since), found)
     except NotReadableError as error:
