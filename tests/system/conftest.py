@@ -9,6 +9,7 @@ import pytest
 
 from .base_root import Release
 from .campaign import far
+from .installed import HERE, install
 from .machine import DeadlineError, Machine, boot
 from .workshop import Workshop, open_workshop
 
@@ -29,6 +30,22 @@ def machine(release: Release) -> Iterator[Machine]:
     """A booted system of each release, fresh for every module: what one installs, none inherits."""
     with boot(release) as machine:
         yield machine
+
+
+@pytest.fixture(scope="module")
+def installed(machine: Machine) -> Machine:
+    """One on which ackd is, from this checkout, and nothing is started."""
+    install(machine)
+    return machine
+
+
+@pytest.fixture
+def served(installed: Machine) -> Iterator[Machine]:
+    """A machine on which ackd has just been started, on the address of the machine."""
+    installed.put("/etc/ackd.yaml", HERE)
+    installed.run("systemctl", "start", "ackd")
+    yield installed
+    installed.run("systemctl", "stop", "ackd")
 
 
 @pytest.fixture(scope="session")

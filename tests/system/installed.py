@@ -2,9 +2,11 @@
 
 from pathlib import Path
 
-from .machine import Machine
+from .machine import MACHINE_ADDRESS, Machine
 
 _SOURCE = Path(__file__).parents[2]
+# A configuration with which the client host is served.
+HERE = f"bind: {MACHINE_ADDRESS}\n"
 UNITS = "/usr/lib/systemd/system"
 _FILES = (
     ("packaging/run-ackd", "/usr/share/ackd/run-ackd", 0o755),

@@ -19,13 +19,12 @@ from .accounts import Load, assert_no_lie, assert_true, compare, load
 from .base_root import Release
 from .campaign import LONG, Results, far
 from .hostile import ATTACKS
-from .installed import install, put_package
+from .installed import HERE, install, put_package
 from .machine import INTERFACE, MACHINE_ADDRESS, Machine, Process, boot, succeed, wait_until
 from .network import greeted
 from .workshop import Workshop
 
 PROJECT = Path(__file__).parents[2]
-HERE = f"bind: {MACHINE_ADDRESS}\n"
 DROPIN = "/run/systemd/system/{}.d/{}.conf"
 # Room for all that a campaign records: what journald deletes for want of it would seem lost.
 ROOM = "[Journal]\nSystemMaxUse=6G\nSystemKeepFree=1M\nSystemMaxFileSize=1G\nRuntimeMaxUse=2G\n"

@@ -13,30 +13,14 @@ from ackd.ctl.run import Run
 from ackd.records import Kind
 from tests.peer import ACK
 
-from .installed import install
+from .installed import HERE
 from .machine import CLIENT_ADDRESS, MACHINE_ADDRESS, Machine, Process, succeed, wait_until
 from .network import connect, greeted
 
 OWN_JOURNAL = "/usr/share/ackd/own-journal"
 SOCKETS = ("systemd-journald.socket", "systemd-journald-dev-log.socket")
-HERE = f"bind: {MACHINE_ADDRESS}\n"
 
 Ended = tuple[int, str, str]  # exit status, standard output, standard error
-
-
-@pytest.fixture(scope="module")
-def installed(machine: Machine) -> Machine:
-    install(machine)
-    return machine
-
-
-@pytest.fixture
-def served(installed: Machine) -> Iterator[Machine]:
-    """A machine on which ackd has just been started."""
-    installed.put("/etc/ackd.yaml", HERE)
-    installed.run("systemctl", "start", "ackd")
-    yield installed
-    installed.run("systemctl", "stop", "ackd")
 
 
 @pytest.fixture

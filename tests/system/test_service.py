@@ -12,27 +12,11 @@ from ackd.records import Kind
 from tests.peer import ACK, GREETING
 
 from .accounts import assert_no_lie, assert_true, compare, load, payloads_in_journal
-from .installed import install
+from .installed import HERE, install
 from .machine import CLIENT_ADDRESS, INTERFACE, MACHINE_ADDRESS, Machine, wait_until
 from .network import connect, greeted
 
 PROJECT = Path(__file__).parents[2]
-HERE = f"bind: {MACHINE_ADDRESS}\n"
-
-
-@pytest.fixture(scope="module")
-def installed(machine: Machine) -> Machine:
-    install(machine)
-    return machine
-
-
-@pytest.fixture
-def served(installed: Machine) -> Iterator[Machine]:
-    """A machine on which ackd has just been started, on the address of the machine."""
-    installed.put("/etc/ackd.yaml", HERE)
-    installed.run("systemctl", "start", "ackd")
-    yield installed
-    installed.run("systemctl", "stop", "ackd")
 
 
 def send(machine: Machine, *payloads: str) -> int:

@@ -1,8 +1,5 @@
 """A life without systemd, on each release."""
 
-import pytest
-
-from .installed import install
 from .machine import Machine
 
 # A root directory in which no systemd runs and no journal is, but a syslog daemon listens.
@@ -41,12 +38,6 @@ def plain_chroot(machine: Machine, command: str, *, check: bool = True) -> str:
         "unshare", "--mount", "--net", "sh", "-c", _PLAIN_CHROOT, "sh", command, check=check
     )
     return done.stdout + done.stderr
-
-
-@pytest.fixture(scope="module")
-def installed(machine: Machine) -> Machine:
-    install(machine)
-    return machine
 
 
 def test_without_systemd_it_detaches_and_records_to_syslog(installed: Machine) -> None:
