@@ -4,9 +4,9 @@ import errno
 import select
 import socket
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from math import inf
 from time import monotonic
-from types import TracebackType
 from typing import NamedTuple
 
 from ackd.printable import printable
@@ -53,10 +53,11 @@ class NotAckdError(NoAckError):
 class Client:
     """A connection to an ackd, greeted when it is there.
 
-    `timeout` bounds each wait, in seconds: for the connection, for the greeting, for the next
-    reply while one is due. `send` is for one payload after another, `exchange` for many at once;
-    `offer`, `wait` and `pump` are what both are made of; who watches several clients selects each
-    by its `fileno`, for writing too as long as it is `writing`, instead of calling `wait`.
+    `timeout` bounds each wait, in seconds: for what the name stands for, for the connection, for
+    the greeting, for the next reply while one is due. `send` is for one payload after another,
+    `exchange` for many at once; `offer`, `wait` and `pump` are what both are made of; who watches
+    several clients selects each by its `fileno`, for writing too as long as it is `writing`,
+    instead of calling `wait`.
     """
 
     def __init__(
@@ -73,23 +74,13 @@ class Client:
         and the like may raise TurnedAwayError, and `finish` tells whether it was true. Raises
         NotReachedError, NoGreetingError, TurnedAwayError.
         """
-        self._begin(_connected(host, port, timeout, source), timeout, greeted)
-
-    @classmethod
-    def over(cls, sock: socket.socket, timeout: float, greeted: bool = True) -> "Client":
-        """Return a client over what `connect` has returned; raises NoGreetingError and the like."""
-        client = cls.__new__(cls)
-        client._begin(sock, timeout, greeted)
-        return client
-
-    def _begin(self, sock: socket.socket, timeout: float, greeted: bool) -> None:
         self._timeout = timeout
         self._protocol = ClientProtocol(expect_greeting=greeted)
         self._output = bytearray()
         self._broken = ""
         self._finishing = self._finished = False
-        self._socket = sock
         self._patience = timeout  # seconds left to wait for what is due
+        self._socket = _connected(host, port, timeout, source)
         try:
             self._await_greeting()
         except BaseException:
@@ -99,12 +90,7 @@ class Client:
     def __enter__(self) -> "Client":
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     @property
@@ -277,13 +263,46 @@ class Address(NamedTuple):
     address: tuple[object, ...]
 
 
-def resolve(host: str, port: int) -> list[Address]:
-    """Return all that the name stands for; raises NotReachedError."""
+def resolve(host: str, port: int, timeout: float) -> list[Address]:
+    """Return all that the name stands for; raises NotReachedError, with the reason as its cause."""
     try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        return _found(host, port, timeout)
+    except TimeoutError as error:
+        why = f"no answer within {timeout:g} s: the name servers, or the way to them, are down"
+        raise NotReachedError(f"{host}: the name can't be resolved: {why}") from error
     except (OSError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise NotReachedError(f"{host}: the name can't be resolved: {reason}") from error
+
+
+def _found(host: str, port: int, timeout: float) -> list[Address]:
+    """Return the addresses of a name, or the one that it is; raises what getaddrinfo() does."""
+    with suppress(socket.gaierror):
+        return _addresses(host, port, socket.AI_NUMERICHOST)
+    # In a thread: getaddrinfo() has its own idea of patience, and hears no Ctrl-C.
+    from queue import Empty, SimpleQueue  # for names only: these take longer than to send a line
+    from threading import Thread
+
+    answers: SimpleQueue[list[Address] | Exception] = SimpleQueue()
+
+    def ask() -> None:
+        try:
+            answers.put(_addresses(host, port))
+        except (OSError, UnicodeError) as error:
+            answers.put(error)
+
+    Thread(target=ask, daemon=True).start()
+    try:
+        answer = answers.get(timeout=timeout)
+    except Empty:
+        raise TimeoutError from None
+    if isinstance(answer, Exception):
+        raise answer
+    return answer
+
+
+def _addresses(host: str, port: int, flags: int = 0) -> list[Address]:
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)
     return [Address(family, address) for family, *_, address in found]
 
 
@@ -325,7 +344,7 @@ _EXPLAINED = {
 
 def _connected(host: str, port: int, timeout: float, source: str) -> socket.socket:
     """Connect to the first address that answers; each of a name has its share of the time."""
-    addresses = [address for address in resolve(host, port) if alike(address, source)]
+    addresses = [address for address in resolve(host, port, timeout) if alike(address, source)]
     if not addresses:
         raise NotReachedError(f"{host}: it has no address of the same kind as {source}")
     deadline = monotonic() + timeout

@@ -14,9 +14,6 @@ from ackd.client import (
     NotAckdError,
     NotReachedError,
     TurnedAwayError,
-    connect,
-    explain,
-    resolve,
 )
 from ackd.protocol import Reply, Verdict
 from tests.conftest import StartDaemon
@@ -252,17 +249,6 @@ def test_the_address_to_connect_from_can_be_chosen(start: StartDaemon) -> None:
 def test_an_address_that_can_not_be_connected_from_is_told(source: str, reason: str) -> None:
     with pytest.raises(NotReachedError, match=rf"^127\.0\.0\.1:? {reason}"):
         Client(port=1, source=source)
-
-
-def test_the_steps_can_be_taken_one_by_one(start: StartDaemon) -> None:
-    ackd = start()
-    (address,) = resolve("127.0.0.1", ackd.port)
-    with Client.over(connect(address, 5), timeout=5) as client:
-        assert client.send(b"hello") == ACKNOWLEDGED
-    (closed,) = resolve("127.0.0.1", 1)
-    with pytest.raises(ConnectionRefusedError) as caught:
-        connect(closed, 5)
-    assert explain(caught.value, 5).startswith("connection refused: ")
 
 
 def test_a_wait_can_be_cut_short_by_who_has_more_to_do() -> None:

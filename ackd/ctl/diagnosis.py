@@ -95,17 +95,14 @@ def foreign(data: bytes) -> str:
     return next((what for start, what in _FOREIGN if data.startswith(start)), "")
 
 
-def not_resolved(error: BaseException | None) -> BrokenError:
-    """Return what it means that getaddrinfo() raised this."""
+def not_resolved(error: BaseException | None, timeout: float) -> BrokenError:
+    """Return what it means that a name has no addresses for this reason."""
+    if isinstance(error, TimeoutError):
+        text = f"no answer within {timeout:g} s"
+        return _not_reached(Stage.RESOLVED, text, _WHOM_ABOUT_NAMES["dns"])
     number = error.errno if isinstance(error, socket.gaierror) else socket.EAI_NONAME
     text, whom = _UNRESOLVED.get(number or 0, (f"{error}", "dns"))
     return _not_reached(Stage.RESOLVED, text, _WHOM_ABOUT_NAMES[whom])
-
-
-def not_resolved_within(timeout: float) -> BrokenError:
-    """Return what it means that a name had no answer for so many seconds."""
-    text = f"no answer within {timeout:g} s"
-    return _not_reached(Stage.RESOLVED, text, _WHOM_ABOUT_NAMES["dns"])
 
 
 def not_connected(error: OSError, timeout: float) -> BrokenError:

@@ -17,7 +17,7 @@ def add_server_options(parser: argparse.ArgumentParser) -> None:
         metavar="S",
         type=seconds,
         default=DEFAULT_TIMEOUT,
-        help=f"seconds for each wait: connection, greeting, ack ({DEFAULT_TIMEOUT:g})",
+        help=f"seconds for each wait: name, connection, greeting, ack ({DEFAULT_TIMEOUT:g})",
     )
     option(
         "--source", metavar="A", type=address, default="", help="own address to connect from (any)"

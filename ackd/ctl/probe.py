@@ -3,8 +3,6 @@
 import argparse
 import os
 import socket
-from queue import Empty, SimpleQueue
-from threading import Thread
 from time import monotonic
 
 from ackd.client import Address, NotReachedError, alike, connect, resolve
@@ -114,11 +112,13 @@ class _Probe:
 
     def _resolved(self) -> list[Address]:
         self._begin("resolving the name")
+        options = self._options
         try:
-            addresses = _resolved(self._options.host, self._options.port, self._options.timeout)
-        except BrokenError as broken:
+            addresses = resolve(options.host, options.port, options.timeout)
+        except NotReachedError as error:
+            broken = diagnosis.not_resolved(error.__cause__, options.timeout)
             self._failed(broken)
-            raise
+            raise broken from None
         self._passed(Stage.RESOLVED, ", ".join(map(_shown, addresses)))
         return addresses
 
@@ -244,29 +244,6 @@ class _Probe:
     def _failed(self, broken: BrokenError, address: str = "") -> None:
         took = monotonic() - self._began
         self._report.found(Finding(broken.stage, Outcome.FAILED, broken.text, took, address))
-
-
-def _resolved(host: str, port: int, timeout: float) -> list[Address]:
-    """Return the addresses of a name; raises BrokenError.
-
-    In a thread, since getaddrinfo() has its own idea of patience, and hears no Ctrl-C.
-    """
-    answers: SimpleQueue[list[Address] | NotReachedError] = SimpleQueue()
-
-    def ask() -> None:
-        try:
-            answers.put(resolve(host, port))
-        except NotReachedError as error:
-            answers.put(error)
-
-    Thread(target=ask, daemon=True).start()
-    try:
-        answer = answers.get(timeout=timeout)
-    except Empty:
-        raise diagnosis.not_resolved_within(timeout) from None
-    if isinstance(answer, NotReachedError):
-        raise diagnosis.not_resolved(answer.__cause__)
-    return answer
 
 
 def _shown(address: Address) -> str:

@@ -1,4 +1,4 @@
-"""`ackctl probe` on broken paths: a client, a router and a server, each in a network of its own."""
+"""ackctl on broken paths: a client, a router and a server, each in a network of its own."""
 
 import json
 import os
@@ -156,6 +156,13 @@ def test_a_name_that_nobody_knows(network: Network, tmp_path: Path) -> None:
     assert "look for a typo" in summary["verdict"]
 
 
+def with_deaf_name_servers(network: Network, directory: Path) -> tuple[str, ...]:
+    """Return what to put before a command whose questions about names get no answer."""
+    network.drop()
+    resolv_conf = f"nameserver {SERVER}\noptions timeout:1 attempts:1\n"
+    return with_etc(directory, nsswitch_conf="hosts: dns\n", resolv_conf=resolv_conf)
+
+
 @pytest.mark.parametrize(
     ("patience", "seen"),
     [("0.2", "no answer within 0.2 s"), ("20", "the name servers do not answer")],
@@ -163,13 +170,33 @@ def test_a_name_that_nobody_knows(network: Network, tmp_path: Path) -> None:
 def test_name_servers_that_do_not_answer(
     network: Network, tmp_path: Path, patience: str, seen: str
 ) -> None:
-    network.drop()
-    resolv_conf = f"nameserver {SERVER}\noptions timeout:1 attempts:1\n"
-    before = with_etc(tmp_path, nsswitch_conf="hosts: dns\n", resolv_conf=resolv_conf)
+    before = with_deaf_name_servers(network, tmp_path)
     arguments = ("--host", "server.example", "--timeout", patience)
     status, stages, summary = network.probe(*arguments, before=before)
     assert (status, stages) == (3, [f"resolved failed {seen}"])
     assert "ask those who run it on this network" in summary["verdict"]
+
+
+def test_a_sending_waits_for_name_servers_as_long_as_it_is_told_to(
+    network: Network, tmp_path: Path
+) -> None:
+    before = (*network.client.shell, *with_deaf_name_servers(network, tmp_path))
+    send = ("send", "--host", "server.example", "--timeout", "0.2", "hello")
+    assert ackctl(*send, before=before) == (
+        3,
+        "",
+        "ackctl: not reached: server.example: the name can't be resolved: no answer within 0.2 s:"
+        " the name servers, or the way to them, are down (1 not sent)\n",
+    )
+
+
+def test_ctrl_c_ends_the_wait_for_name_servers(network: Network, tmp_path: Path) -> None:
+    before = (*network.client.shell, *with_deaf_name_servers(network, tmp_path))
+    with Ackctl("send", "--host", "server.example", "-v", "hello", before=before) as sending:
+        assert "connecting to server.example port 10008" in sending.read_line()
+        sending.signal(signal.SIGINT)
+        status, _, complaint = sending.ended()
+    assert (status, complaint) == (130, "ackctl: interrupted (1 not sent)\n")
 
 
 def test_ipv6_that_is_broken_where_ipv4_is_not(
