@@ -9,7 +9,6 @@ import stat
 import sys
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
-from types import TracebackType
 
 log = logging.getLogger("ackd")
 
@@ -48,12 +47,7 @@ class Pidfile:
         except OSError as error:
             raise PidfileError(f"{self._path}: {error.strerror}") from error
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.release()
 
     def release(self) -> None:

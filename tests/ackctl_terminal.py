@@ -4,7 +4,6 @@ import os
 import pty
 import select
 import subprocess
-from types import TracebackType
 
 from tests.ackctl_process import COMMAND, ENVIRONMENT
 from tests.journal_socket import DEADLINE
@@ -27,12 +26,7 @@ class Terminal:
     def __enter__(self) -> "Terminal":
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._process.kill()
         self._process.wait()
         os.close(self._keyboard)

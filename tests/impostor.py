@@ -4,7 +4,6 @@ import socket
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from types import TracebackType
 
 from ackd.ctl.run import parse
 from tests.journal_socket import DEADLINE
@@ -35,12 +34,7 @@ class Impostor:
     def __enter__(self) -> "Impostor":
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._listener.close()
 
     def accept(self) -> Caller:

@@ -4,7 +4,6 @@ import contextlib
 import select
 import socket
 import struct
-from types import TracebackType
 
 from tests.journal_socket import DEADLINE
 
@@ -30,12 +29,7 @@ class Peer:
     def __enter__(self) -> "Peer":
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.socket.close()
 
     def send(self, data: bytes) -> None:

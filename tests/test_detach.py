@@ -9,7 +9,6 @@ import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
 
 import pytest
 
@@ -71,12 +70,7 @@ class Host:
     def __enter__(self) -> "Host":
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         for process in self._started:
             process.close()
         for pid in with_mark(b"STARTED_IN=%b" % os.fsencode(self.directory)):

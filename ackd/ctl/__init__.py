@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from ackd import __version__
 from ackd.ctl.status import Status
 
-# Each is a module here with `add_parser(verbs)`, which sets the option `run`, a function of the
-# options that returns the status.
+# Each is a module here, with texts for --help, `add_options(parser)`, and `run(options)`, which
+# returns the status.
 VERBS = ("send", "ping", "probe", "verify", "log", "bench")
 
 
@@ -53,5 +53,18 @@ def parser(*named: str) -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"ackctl {__version__}")
     verbs = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for verb in named or VERBS:
-        importlib.import_module(f"ackd.ctl.{verb}").add_parser(verbs)
+        _add(verb, verbs)
     return parser
+
+
+def _add(verb: str, verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    module = importlib.import_module(f"ackd.ctl.{verb}")
+    parser = verbs.add_parser(
+        verb,
+        help=module.HELP,
+        description=module.DESCRIPTION,
+        epilog=module.EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    module.add_options(parser)
+    parser.set_defaults(run=module.run, parser=parser)

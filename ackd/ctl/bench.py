@@ -13,12 +13,13 @@ from ackd.ctl.options import connected, count, seconds
 from ackd.ctl.run_options import add_run_options, allow_connections, run_of
 from ackd.ctl.status import Status
 
-_DESCRIPTION = """\
+HELP = "count the acks a second under a load"
+DESCRIPTION = """\
 Put a load on a server: each client sends its next payload as soon as an
 earlier one is acknowledged. Tell how many acks a second come, and how long
 each takes. Every payload is recorded, as all that a server acknowledges.
 """
-_EPILOG = """\
+EPILOG = """\
 examples:
   ackctl bench --host 192.168.150.1
   ackctl bench --host 192.168.150.1 --clients 50 --depth 64 --seconds 30
@@ -36,15 +37,8 @@ exit status:
 """
 
 
-def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add the verb to ackctl's arguments."""
-    parser = verbs.add_parser(
-        "bench",
-        help="count the acks a second under a load",
-        description=_DESCRIPTION,
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add those of the verb."""
     add_run_options(parser, 80, "80")
     option = parser.add_argument
     option("--clients", metavar="N", type=count, default=1, help="how many connections (1)")
@@ -52,7 +46,6 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     option("--seconds", metavar="S", type=seconds, default=10.0, help="for how long (10)")
     option("--plot", metavar="FILE", type=_picture, help="draw the latencies: .svg or .png")
     option("--json", action="store_true", help="the figures as one JSON object")
-    parser.set_defaults(run=run, parser=parser)
 
 
 def run(options: argparse.Namespace) -> Status:

@@ -2,7 +2,6 @@
 
 import signal
 import socket
-from types import TracebackType
 
 
 class Interrupt:
@@ -19,12 +18,7 @@ class Interrupt:
         self._descriptor = signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         signal.set_wakeup_fd(self._descriptor)
         signal.signal(signal.SIGINT, self._handler)
         self._reader.close()

@@ -13,7 +13,10 @@ from ackd.peers import Address, address_of
 from ackd.printable import printable
 
 _FOLLOWED = 10  # lines before those that come, as tail -f
-_EXAMPLES = """\
+
+HELP = "show what has arrived"
+DESCRIPTION = "On the server: show the payloads in the journal, from whom and when."
+EPILOG = """\
 examples:
   ackctl log --lines 20
   ackctl log --follow --peer 192.168.150.2
@@ -26,22 +29,14 @@ exit status:
 """
 
 
-def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add the verb to ackctl's arguments."""
-    parser = verbs.add_parser(
-        "log",
-        help="show what has arrived",
-        description="On the server: show the payloads in the journal, from whom and when.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add those of the verb."""
     option = parser.add_argument
     option("-f", "--follow", action="store_true", help="go on with those that come, until Ctrl-C")
     option("-n", "--lines", metavar="N", type=_lines, help="only the last N")
     option("--peer", metavar="A", type=_peer, help="only those from this address")
     add_journal_options(parser)
     option("--json", action="store_true", help="print a JSON object for each")
-    parser.set_defaults(run=run, parser=parser)
 
 
 def _lines(text: str) -> int:

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from queue import SimpleQueue
 from selectors import EVENT_READ, EVENT_WRITE, BaseSelector
 from threading import Thread
-from types import TracebackType
 
 from ackd.client import Client, ClientError
 
@@ -42,12 +41,7 @@ class Opening:
     def __enter__(self) -> "Opening":
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._reader.close()
         self._writer.close()
 

@@ -10,11 +10,12 @@ from ackd.ctl.pinger import Pinger, Plan
 from ackd.ctl.run_options import add_run_options, allow_connections, run_of
 from ackd.ctl.status import Status
 
-_DESCRIPTION = """\
+HELP = "send a payload every second and time the acks"
+DESCRIPTION = """\
 Send a payload every second, and tell how long each ack took. A connection that
 ends is opened again. The end, or Ctrl-C, brings figures and outages.
 """
-_EPILOG = """\
+EPILOG = """\
 examples:
   ackctl ping --host 192.168.150.1
   ackctl ping --host 192.168.150.1 --count 10 --interval 0.1
@@ -32,22 +33,14 @@ exit status:
 """
 
 
-def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add the verb to ackctl's arguments."""
-    parser = verbs.add_parser(
-        "ping",
-        help="send a payload every second and time the acks",
-        description=_DESCRIPTION,
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add those of the verb."""
     add_run_options(parser, 0, "as few as it takes")
     option = parser.add_argument
     option("--interval", metavar="S", type=_interval, default=1.0, help="seconds between two (1)")
     option("--count", metavar="N", type=count, default=inf, help="end after N on each connection")
     option("--parallel", metavar="N", type=count, default=1, help="how many connections (1)")
     option("--json", action="store_true", help="one JSON object a payload, then the figures")
-    parser.set_defaults(run=run, parser=parser)
 
 
 def run(options: argparse.Namespace) -> Status:

@@ -19,12 +19,13 @@ from ackd.ctl.sweep import Sweep
 from ackd.printable import printable
 from ackd.protocol import Verdict
 
-_DESCRIPTION = """\
+HELP = "find out where a path is broken, and whom to ask"
+DESCRIPTION = """\
 Try stage by stage whether data gets through: the name resolved, connected,
 greeted, a payload sent, and acknowledged. It ends where the path is broken, and
 says what that means and whom to ask.
 """
-_EPILOG = """\
+EPILOG = """\
 examples:
   ackctl probe --host 192.168.150.1
   ackctl probe --host ackd.example.org --sweep --timeout 3
@@ -44,15 +45,8 @@ _NOT_ALIKE = "None of its addresses is of the same kind, IPv4 or IPv6, as the on
 _GOOD = "Data gets through: what was sent is acknowledged, and so in the server's journal."
 
 
-def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add the verb to ackctl's arguments."""
-    parser = verbs.add_parser(
-        "probe",
-        help="find out where a path is broken, and whom to ask",
-        description=_DESCRIPTION,
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add those of the verb."""
     add_server_options(parser)
     option = parser.add_argument
     option("--sweep", action="store_true", help="then growing payloads, up to the server's limit")
@@ -64,7 +58,6 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
         help="then be silent for so many seconds, and send a payload",
     )
     option("--json", action="store_true", help="one JSON object a stage, then one for all")
-    parser.set_defaults(run=run, parser=parser)
 
 
 def run(options: argparse.Namespace) -> Status:

@@ -2,7 +2,6 @@
 
 from contextlib import ExitStack
 from datetime import datetime
-from types import TracebackType
 from typing import Any, TextIO
 
 _OFTEN = 50_000  # payloads: about a second
@@ -20,12 +19,7 @@ class Reading:
     def __enter__(self) -> "Reading":
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._shown.close()
 
     def tell(self, time: datetime) -> None:

@@ -14,7 +14,9 @@ from ackd.ctl.report import Json, Report, Story
 from ackd.ctl.retry import Retry
 from ackd.ctl.status import Status
 
-_EXAMPLES = """\
+HELP = "send payloads and wait for their acks"
+DESCRIPTION = "Send payloads and wait for their acks."
+EPILOG = """\
 examples:
   ackctl send "hello"
   ackctl send --host 192.168.150.1 "this data will send to server!"
@@ -32,15 +34,8 @@ exit status:
 """
 
 
-def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add the verb to ackctl's arguments."""
-    parser = verbs.add_parser(
-        "send",
-        help="send payloads and wait for their acks",
-        description="Send payloads and wait for their acks.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add those of the verb."""
     add_server_options(parser)
     option = parser.add_argument
     option(
@@ -55,7 +50,6 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     how.add_argument("--json", action="store_true", help="one JSON object a reply, then the counts")
     option("--file", metavar="F", help="send each line of this file")
     option("payloads", metavar="PAYLOAD", nargs="*", help="a line to send; - is the standard input")
-    parser.set_defaults(run=run, parser=parser)
 
 
 def run(options: argparse.Namespace) -> Status:

@@ -19,11 +19,13 @@ from ackd.ctl.status import Status
 _PATIENCE = 1.0
 _SHOWN = 10
 _NOT_BELIEVED = "not believed: another unit than ackd's has written them; see --unit"
-_DESCRIPTION = """\
+
+HELP = "tell whether a run is in the journal as it was sent"
+DESCRIPTION = """\
 On the server: tell whether the payloads of a run are in the journal, all of
 them, once, in order, and as `ackctl ping`, `probe` or `bench` has sent them.
 """
-_EXAMPLES = """\
+EPILOG = """\
 examples:
   ackctl verify 1a2b3c4d
   ackctl verify 1a2b3c4d --since "10 minutes ago" --json
@@ -64,21 +66,13 @@ class _Found:
             self.last = recorded.time
 
 
-def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add the verb to ackctl's arguments."""
-    parser = verbs.add_parser(
-        "verify",
-        help="tell whether a run is in the journal as it was sent",
-        description=_DESCRIPTION,
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add those of the verb."""
     parser.add_argument(
         "run_name", metavar="RUN", type=run_named, help="the name that its sender has told"
     )
     add_journal_options(parser)
     parser.add_argument("--json", action="store_true", help="print a JSON object")
-    parser.set_defaults(run=run, parser=parser)
 
 
 def run(options: argparse.Namespace) -> Status:
