@@ -16,9 +16,9 @@ FLOORS = (
     " ctl.since ctl.status",
     "tail ctl.audit ctl.finding",
     "journal syslog terminal recorder handover client acceptor admission quota ctl.diagnosis"
-    " ctl.figures ctl.probe_report ctl.report",
+    " ctl.figures ctl.report",
     "connection inheritance vigil ctl.contact ctl.entries ctl.failure ctl.link ctl.opening"
-    " ctl.options ctl.plot ctl.retry",
+    " ctl.options ctl.plot ctl.probe_report ctl.retry",
     "turns ctl.log ctl.prober ctl.run_options ctl.send ctl.tally",
     "server ctl.hold ctl.load ctl.pinger ctl.sweep ctl.verify",
     "service ctl.bench_report ctl.ping_report ctl.probe",

@@ -3,6 +3,7 @@
 import os
 import sys
 
+from ackd.ctl.figures import milliseconds, verify
 from ackd.ctl.finding import Finding, Outcome, Summary
 
 # Select Graphic Rendition, ECMA-48: green, red, yellow, default.
@@ -33,7 +34,7 @@ class Report:
 
     def found(self, finding: Finding) -> None:
         """Tell how a stage came out."""
-        took = "" if finding.seconds is None else f"{finding.seconds * 1000:.3f} ms"
+        took = "" if finding.seconds is None else milliseconds(finding.seconds)
         text = finding.text
         if finding.address:
             between = " " if finding.outcome is Outcome.PASSED else ": "
@@ -51,9 +52,9 @@ class Report:
         if summary.acknowledged or summary.refused or summary.unknown:
             self._print(
                 f"\nrun {summary.run}: {summary.acknowledged} acknowledged,"
-                f" {summary.refused} refused, {summary.unknown} unknown\n"
-                f"on the server, `ackctl verify {summary.run}` tells whether all is stored"
+                f" {summary.refused} refused, {summary.unknown} unknown"
             )
+            self._print("\n".join(verify(summary.run, summary.end_acknowledged)))
 
     def _wrapped(self, text: str) -> str:
         if not self._terminal:
