@@ -8,6 +8,9 @@ import subprocess
 from tests.ackctl_process import COMMAND, ENVIRONMENT
 from tests.journal_socket import DEADLINE
 
+# Select Graphic Rendition, ECMA-48, with a colour: a regular expression.
+COLOUR = r"\x1b\[(\d+;)*[349]\dm"
+
 
 class Terminal:
     """Started with arguments, by the command `before`, with some more variables around it."""

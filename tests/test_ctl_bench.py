@@ -12,7 +12,7 @@ import pytest
 
 from ackd.ctl.run import Part, Run, parse
 from tests.ackctl_process import Ackctl, Ended, ackctl
-from tests.ackctl_terminal import Terminal
+from tests.ackctl_terminal import COLOUR, Terminal
 from tests.conftest import StartDaemon
 from tests.impostor import Impostor, serve
 from tests.journal_socket import DEADLINE
@@ -228,9 +228,6 @@ def test_a_second_ctrl_c_waits_for_nothing() -> None:
         status, out, _ = ackctl.ended()
     assert json.loads(out)["unknown"] == 1
     assert status == 5
-
-
-COLOUR = r"\x1b\[(\d+;)*[349]\dm"
 
 
 def test_a_terminal_sees_how_far_it_is_and_a_table(start: StartDaemon) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.ackctl_process import COMMAND, ENVIRONMENT, Ackctl, Ended, ackctl, without_times
-from tests.ackctl_terminal import Terminal
+from tests.ackctl_terminal import COLOUR, Terminal
 from tests.conftest import StartDaemon
 from tests.impostor import Impostor
 from tests.journal_socket import DEADLINE
@@ -527,6 +527,92 @@ def test_ctrl_d_ends_the_input(start: StartDaemon) -> None:
         assert terminal.ended()[0] == 0
 
 
+def test_a_terminal_sees_how_far_a_file_is_and_how_long_it_still_takes(tmp_path: Path) -> None:
+    lines = tmp_path / "lines"
+    lines.write_bytes(b"one\ntwo\nthree\nfour\n")
+    with (
+        Impostor() as server,
+        Terminal(*sent_from(server, lines)) as terminal,
+        server.accept() as caller,
+    ):
+        caller.send(GREETING)
+        caller.expect(lines.read_bytes())
+        caller.send(ACK)
+        terminal.read_to("1 acknowledged")
+        caller.send(ACK)
+        shown = terminal.read_to("2 acknowledged").rpartition(THANKS.strip())[2]
+        assert "━" in shown
+        assert " 42%" in shown  # 8 of 19 bytes
+        assert re.search(COLOUR, shown)
+        assert re.search(r" [\d,]+/s ", terminal.read_to("m0:00:"))
+        caller.send(b"not received: no\n" + ACK)
+        status, rest = terminal.ended()
+    assert status == 1
+    assert rest.endswith("refused by the server (3 acknowledged, 1 refused)\r\n")
+
+
+def test_of_an_input_whose_end_is_not_known_it_sees_what_was_done(tmp_path: Path) -> None:
+    lines = tmp_path / "lines"
+    os.mkfifo(lines)
+    with (
+        Impostor() as server,
+        Terminal(*sent_from(server, lines), NO_COLOR="1") as terminal,
+        lines.open("wb", buffering=0) as writer,
+        server.accept() as caller,
+    ):
+        caller.send(GREETING)
+        writer.write(b"one\n")
+        caller.expect(b"one\n")
+        caller.send(b"not received: no\n")
+        assert "%" not in (shown := terminal.read_to("0 acknowledged, 1 refused"))
+        assert not re.search(COLOUR, shown)
+
+
+def test_what_shows_how_far_it_is_leaves_nothing_behind(tmp_path: Path) -> None:
+    lines = tmp_path / "lines"
+    lines.write_bytes(b"one\ntwo\n")
+    with (
+        Impostor() as server,
+        Terminal(*sent_from(server, lines)) as terminal,
+        server.accept() as caller,
+    ):
+        caller.send(GREETING)
+        caller.expect(lines.read_bytes())
+        caller.send(ACK)
+        terminal.read_to("1 acknowledged")
+        caller.send(ACK)
+        status, rest = terminal.ended()
+    *_, line, after = rest.split("\x1b[2K")  # erased
+    assert status == 0
+    assert "acknowledged" in line
+    assert after == THANKS.replace("\n", "\r\n")
+    assert rest.count("\x1b[?25h") > rest.count("\x1b[?25l")  # the cursor is there
+
+
+@pytest.mark.parametrize("where", ["terminal", "pipe"])
+def test_where_nobody_could_see_it_nothing_shows_how_far_it_is(tmp_path: Path, where: str) -> None:
+    lines = tmp_path / "lines"
+    lines.write_bytes(b"one\n")
+    with Impostor() as server:
+        # Longer than the second after which it would show.
+        command = (*sent_from(server, lines), "--timeout", "1.5")
+        dumb = Terminal(*command, TERM="dumb") if where == "terminal" else None
+        with dumb or Ackctl(*command) as ackctl:
+            with server.accept() as caller:
+                caller.send(GREETING)
+                caller.expect(b"one\n")
+                caller.expect_end()
+            status, *_, said = ackctl.ended()
+    assert status == 5
+    assert said.replace("\r", "") == (
+        "ackctl: unknown: no answer within 1.5 s (1 unknown: sent, and perhaps recorded)\n"
+    )
+
+
+def sent_from(server: Impostor, lines: Path) -> tuple[str, ...]:
+    return ("send", "--port", str(server.port), "--file", str(lines))
+
+
 def test_an_interrupt_counts_what_is_unknown() -> None:
     with Impostor() as server, sending(server.port, "one", "two", "three") as ackctl:
         with server.accept() as caller:
@@ -600,6 +686,29 @@ def test_a_reply_that_the_locale_has_no_letters_for_is_shown_all_the_same(
     )
 
 
+# From where, and without a greeting
+
+
+def test_the_address_to_connect_from_can_be_chosen(start: StartDaemon) -> None:
+    ackd = start("allow: [127.0.0.7]")
+    assert send(ackd.port, "--source", "127.0.0.7", "hello") == (0, THANKS, "")
+    assert send(ackd.port, "hello")[0] == 1
+
+
+def test_a_server_whose_greeting_is_empty_is_sent_to_all_the_same(start: StartDaemon) -> None:
+    ackd = start('greeting: ""')
+    assert send(ackd.port, "--no-greeting", "hello") == (0, THANKS, "")
+    assert send(ackd.port, "--timeout", SOON, "hello")[0] == 4
+    assert ackd.journal.payloads(1) == [b"hello"]
+
+
+def test_a_greeting_is_not_taken_for_an_ack(start: StartDaemon) -> None:
+    ackd = start()
+    status, _, complaint = send(ackd.port, "--no-greeting", "hello")
+    assert status == 5
+    assert "if it greets, leave out --no-greeting (1 unknown" in complaint
+
+
 # Again
 
 
@@ -616,6 +725,51 @@ def test_what_is_unknown_is_sent_again_if_asked_to() -> None:
             status, out, err = sent.result(DEADLINE)
     assert (status, out) == (0, ACK.decode())
     assert "once more in 0.2 s (1 of 1): 1 sent again, and perhaps recorded twice" in err
+
+
+def test_the_pauses_before_it_is_tried_again_grow() -> None:
+    status, _, complaint = send(1, "--retry", "3", "one")
+    assert status == 3
+    assert re.findall(r"once more in (.*)", complaint) == [
+        "0.2 s (1 of 3)",
+        "0.4 s (2 of 3)",
+        "0.8 s (3 of 3)",
+    ]
+    assert complaint.endswith("nothing listens on that port (1 not sent)\n")
+
+
+def test_a_reply_begins_the_tries_and_the_pauses_anew() -> None:
+    with Impostor() as server, ThreadPoolExecutor(1) as pool:
+        sent = pool.submit(send, server.port, "--retry", "1", "one", "two", "three")
+        for unsent in (b"one\ntwo\nthree\n", b"two\nthree\n", b"three\n"):
+            with server.accept() as caller:
+                caller.send(GREETING)
+                caller.expect(unsent)
+                caller.send(ACK)
+        status, out, complaint = sent.result(DEADLINE)
+    assert (status, out) == (0, 3 * THANKS)
+    assert re.findall(r"once more in (.*)", complaint) == [
+        "0.2 s (1 of 1): 2 sent again, and perhaps recorded twice",
+        "0.2 s (1 of 1): 1 sent again, and perhaps recorded twice",
+    ]
+
+
+def test_what_was_refused_is_not_sent_again() -> None:
+    with Impostor() as server, ThreadPoolExecutor(1) as pool:
+        sent = pool.submit(send, server.port, "--retry", "1", "one", "two")
+        with server.accept() as caller:
+            caller.send(GREETING)
+            caller.expect(b"one\ntwo\n")
+            caller.send(b"not received: no\n")
+        with server.accept() as caller:
+            caller.send(GREETING)
+            caller.expect(b"two\n")
+            caller.send(ACK)
+        status, out, complaint = sent.result(DEADLINE)
+    assert (status, out) == (1, f"not received: no\n{THANKS}")
+    assert complaint.endswith(
+        "(1 acknowledged, 1 refused, 1 sent again, and perhaps recorded twice)\n"
+    )
 
 
 def test_who_is_not_allowed_does_not_try_again() -> None:

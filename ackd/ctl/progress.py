@@ -59,7 +59,8 @@ class Line(Progress):
 
     def __init__(self, size: int | None) -> None:
         self._size = size
-        self._next = monotonic() + _SOON  # to read the modules of rich takes 0.2 s
+        self._began = monotonic()
+        self._next = self._began + _SOON  # to read the modules of rich takes 0.2 s
         self._display: Display | None = None
 
     def due(self) -> float:
@@ -75,11 +76,12 @@ class Line(Progress):
         replies = acknowledged + refused
         task = display.tasks[0]
         completed = replies if self._size is None else size
+        speed = task.speed or completed / (monotonic() - self._began)
         display.update(
             task.id,
             completed=completed,
             counts=f"{acknowledged:,} acknowledged" + (f", {refused:,} refused" if refused else ""),
-            rate=f"{(task.speed or 0) * replies / max(1, completed):,.0f}/s",
+            rate=f"{speed * replies / max(1, completed):,.0f}/s",
             refresh=True,
         )
 
@@ -124,10 +126,12 @@ class Line(Progress):
             console=Console(stderr=True),
             transient=True,
             auto_refresh=False,
+            get_time=monotonic,
             redirect_stdout=False,
             redirect_stderr=False,
         )
         display.add_task("", total=self._size, counts="", rate="")
+        display.tasks[0].start_time = self._began
         # Ended by SIGPIPE, it would leave the line there, and the terminal without a cursor.
         signal.signal(signal.SIGPIPE, signal.SIG_IGN)
         display.start()
