@@ -193,6 +193,21 @@ def test_one_client_that_is_reset_does_not_keep_the_others() -> None:
     assert (told["status"], status) == (5, 5)
 
 
+def test_what_is_turned_away_instead_of_the_first_ack_was_refused() -> None:
+    arguments = (*SMALL, "--depth", "2", "--no-greeting", "--json")
+    with Impostor() as server, benching(server.port, *arguments) as ackctl:
+        with server.accept() as silent:
+            silent.expect_end()
+        with server.accept() as caller:
+            caller.expect(line(1) + line(2))
+            caller.send(b"not connect: go away\n")
+            caller.expect_end()
+        status, out, complaint = ackctl.ended()
+    told = json.loads(out)
+    assert (told["sent"], told["refused"], told["unknown"]) == (2, 2, 0)
+    assert (status, complaint) == (1, "ackctl: turned away: not connect: go away\n")
+
+
 # Ctrl-C and the terminal
 
 

@@ -351,16 +351,35 @@ def test_late_answers_belong_to_the_payloads_that_they_are_for() -> None:
 def test_who_is_turned_away_instead_of_the_first_ack_is_told_so() -> None:
     arguments = ("--no-greeting", "--count", "1")
     with Impostor() as server, pinging(server.port, *arguments) as ackctl:
+        with server.accept() as silent:
+            silent.expect_end()
         with server.accept() as caller:
             caller.expect(line(1))
             caller.send(b"not connect: go away\n")
             caller.expect_end()
         status, out, _ = ackctl.ended()
-    assert steady(out)[1:3] == [
-        "TIME     #1  unknown: not connect: go away",
+    assert steady(out)[1:5] == [
+        "TIME     #1 TOOK  refused: not connect: go away",
         "TIME turned away: not connect: go away",
+        "",
+        "1 sent, 0 acknowledged, 1 refused, 0 unknown, 0 not sent",
     ]
-    assert status == 5
+    assert status == 1
+
+
+def test_a_greeting_is_never_taken_for_an_ack() -> None:
+    with Impostor() as server, pinging(server.port, "--no-greeting", "--count", "1") as ackctl:
+        with server.accept() as caller:
+            caller.send(GREETING)
+            caller.expect_end()
+        status, out, _ = ackctl.ended()
+    assert steady(out)[1:4] == [
+        "TIME connection given up: the server does not close in silence what was opened in"
+        " silence: if it greets, leave out --no-greeting",
+        "",
+        "0 sent, 0 acknowledged, 0 refused, 0 unknown, 1 not sent",
+    ]
+    assert status == 4
 
 
 def test_a_connection_in_the_making_holds_up_no_other() -> None:

@@ -418,9 +418,9 @@ def test_the_server_sends_more_replies_than_it_got_payloads() -> None:
             caller.send(ACK * 2)
             caller.expect_end()
         assert ackctl.ended() == (
-            3,
+            4,
             THANKS,
-            "ackctl: connection lost: the server sent more replies than it was sent payloads:"
+            "ackctl: connection given up: the server sent more replies than it was sent payloads:"
             " it is no ackd (1 acknowledged)\n",
         )
 

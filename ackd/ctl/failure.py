@@ -1,12 +1,19 @@
 """What an error of the client's means: for the exit status, and in words."""
 
-from ackd.client import ClientError, NoGreetingError, NotReachedError, TurnedAwayError
+from ackd.client import (
+    ClientError,
+    NoGreetingError,
+    NotAckdError,
+    NotReachedError,
+    TurnedAwayError,
+)
 from ackd.ctl.status import Status
 
 _FAILURES = {
     NotReachedError: (Status.NOT_REACHED, "not reached"),
     NoGreetingError: (Status.NO_GREETING, "connected, but not greeted"),
     TurnedAwayError: (Status.REFUSED, "turned away"),
+    NotAckdError: (Status.NO_GREETING, "connection given up"),
 }
 
 

@@ -70,7 +70,10 @@ class Link:
     def receive(self) -> list[Answer]:
         """Return the answers that have come; raises NoAckError, as Client.pump() does."""
         assert self.client
-        replies = self.client.pump()
+        return self.answers(self.client.pump())
+
+    def answers(self, replies: list[Reply]) -> list[Answer]:
+        """Return what replies are the answers to: the oldest payloads without one."""
         now = monotonic()
         sent = [self.unanswered.popleft() for _ in replies]
         return [Answer(s, reply, now - s.since) for s, reply in zip(sent, replies, strict=True)]

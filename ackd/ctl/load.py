@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from time import monotonic
 
-from ackd.client import Client, ClientError, NoAckError
+from ackd.client import Client, ClientError, NoAckError, TurnedAwayError
 from ackd.ctl.failure import told
 from ackd.ctl.interrupt import Interrupt
 from ackd.ctl.opening import Connect, Opening, watch
@@ -154,9 +154,12 @@ class Load:
         self.trouble[told(error)] += 1
 
     def _lose(self, flow: Flow, error: ClientError) -> None:
-        """Go on without a client; what it had no reply to is unknown."""
+        """Go on without a client; what it had no reply to is unknown, or refused altogether."""
         self._fail(error)
-        self.tally.unknown += len(flow.sent)
+        if isinstance(error, TurnedAwayError):
+            self.tally.refused += len(flow.sent)
+        else:
+            self.tally.unknown += len(flow.sent)
         self._selector.unregister(flow.client)
         self._flows.remove(flow)
         flow.client.close()

@@ -8,7 +8,7 @@ from math import inf
 from time import monotonic, time
 from typing import Protocol
 
-from ackd.client import ClientError, NoAckError
+from ackd.client import ClientError, NoAckError, TurnedAwayError
 from ackd.ctl.interrupt import Interrupt
 from ackd.ctl.latency import Outages
 from ackd.ctl.link import Answer, Link, Sent
@@ -16,7 +16,7 @@ from ackd.ctl.opening import Connect, Opening, watch
 from ackd.ctl.run import Run
 from ackd.ctl.tally import Tally
 from ackd.deadlines import Deadlines
-from ackd.protocol import Verdict
+from ackd.protocol import Reply, Verdict
 
 # Seconds: who was kept from sending for longer, by a laptop's lid, does not make up for it.
 _LATE = 1.0
@@ -134,6 +134,8 @@ class Pinger:
         except ClientError as error:
             self._lose(link, error)
         else:
+            if answers:
+                link.proven()
             for answer in answers:
                 self._take(link, answer)
         self._deadlines.watch(link)
@@ -168,9 +170,7 @@ class Pinger:
             self.tally.outages.begin(link.number, time())
 
     def _take(self, link: Link, answer: Answer) -> None:
-        acknowledged = answer.reply.verdict is Verdict.ACKNOWLEDGED
-        link.proven()
-        if acknowledged:
+        if answer.reply.verdict is Verdict.ACKNOWLEDGED:
             self.tally.acknowledged += 1
             self.tally.latencies.add(round(answer.seconds * 1e9))
             self.tally.outages.end(link.number, time())
@@ -186,9 +186,13 @@ class Pinger:
         link.open_later()
 
     def _lose(self, link: Link, error: ClientError) -> None:
-        """Give a connection up, and what has no reply."""
+        """Give a connection up, and what has no reply; who turns us away refuses all of that."""
         assert link.client
         self._selector.unregister(link.client)
+        if isinstance(error, TurnedAwayError):
+            refusals = [Reply(Verdict.REFUSED, error.said)] * len(link.unanswered)
+            for answer in link.answers(refusals):
+                self._take(link, answer)
         self._count_unknown(link, link.close(), str(error))
         self._fail(link, error)
 
