@@ -4,6 +4,7 @@ import json
 import re
 import signal
 import socket
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -146,6 +147,26 @@ def test_each_of_several_connections_has_its_payloads(start: StartDaemon) -> Non
     parts = [parse(payload) for payload in ackd.journal.payloads(51)]
     assert sorted(part.number for part in parts[:-1] if part) == list(range(1, 51))
     assert parts[-1] == Part("link-7", 50, end=True)
+
+
+def acknowledge_all(caller: Peer) -> None:
+    with caller:
+        for _ in caller.socket.makefile("rb"):
+            caller.send(ACK)
+
+
+def test_several_connections_take_turns_from_the_first_on() -> None:
+    arguments = ("--parallel", "3", "--count", "2", "--json")
+    with Impostor() as server, pinging(server.port, *arguments) as ackctl:
+        callers = [server.accept() for _ in range(3)]
+        for caller in reversed(callers):
+            caller.send(GREETING)
+        with ThreadPoolExecutor(3) as pool:
+            list(pool.map(acknowledge_all, callers))
+        _, out, _ = ackctl.ended()
+    payloads, _ = objects(out)
+    turns = sorted((payload["number"], payload["connection"]) for payload in payloads)
+    assert turns == [(1, 1), (2, 2), (3, 3), (4, 1), (5, 2), (6, 3)]
 
 
 def test_a_refusal_is_told_and_the_end_is_not_expected(start: StartDaemon) -> None:

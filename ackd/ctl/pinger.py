@@ -20,6 +20,9 @@ from ackd.protocol import Reply, Verdict
 
 # Seconds: who was kept from sending for longer, by a laptop's lid, does not make up for it.
 _LATE = 1.0
+# Seconds, if the interval is not shorter, that those who are connected wait for the others at the
+# start: what is measured while hundreds of threads connect is how these compete.
+_START = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +83,7 @@ class Pinger:
     def ping(self, interrupt: Interrupt) -> None:
         """Send all, or until Ctrl-C, and wait for the replies; a second Ctrl-C ends that too."""
         self._interrupt = interrupt
+        self._start = monotonic() + min(_START, self._plan.interval)
         with self._opening, self._selector:
             self._selector.register(interrupt, selectors.EVENT_READ, self._on_interrupt)
             self._selector.register(self._opening, selectors.EVENT_READ, self._on_opened)
@@ -120,10 +124,21 @@ class Pinger:
                 link.client, link.failure = opened, None
                 self._selector.register(opened, selectors.EVENT_READ, partial(self._on_ready, link))
                 self._teller.connected(number)
-            if link in self._fresh and link.left:
-                link.due = monotonic()
-            self._fresh.discard(link)
+            if link in self._fresh:
+                self._fresh.remove(link)
+                self._begin(link)
             self._deadlines.watch(link)
+        if not self._fresh and monotonic() < self._start:
+            self._start = monotonic()
+            for link in self._links:
+                self._begin(link)
+                self._deadlines.watch(link)
+
+    def _begin(self, link: Link) -> None:
+        """Have its first payload due: spread over the interval, so that none waits for others."""
+        if link.left:
+            share = link.number / self._plan.parallel
+            link.due = max(monotonic(), self._start + share * self._plan.interval)
 
     def _on_ready(self, link: Link) -> None:
         if not link.client:
