@@ -3,7 +3,9 @@
 import argparse
 import ast
 import dataclasses
+import itertools
 import re
+import shlex
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -15,6 +17,8 @@ import ackd
 from ackd import config, ctl, daemon
 from ackd.config import Config, ConfigError
 from ackd.counters import Counters
+from ackd.ctl.load import Plan
+from ackd.ctl.pinger import PingTally
 from ackd.ctl.status import Status
 from ackd.records import Kind, Priority
 
@@ -152,6 +156,21 @@ def test_the_defaults_of_ackctl_are_told(option: str) -> None:
     assert re.search(rf"\b[Dd]efault(:|,) {str(default).removesuffix('.0')}[.,]", told)
 
 
+def commands() -> Iterator[str]:
+    """Yield the commands of ackctl that are shown to be typed."""
+    readme = (MAN.parents[1] / "README.md").read_text()
+    typed = re.findall(r"^ {4}(?:.* )?(ackctl .*)", readme, re.MULTILINE)
+    examples = re.findall(r"^(?:.* )?(ackctl .*)", section(CLIENT, "# EXAMPLES"), re.MULTILINE)
+    helps = [re.findall(r"^  .*?(ackctl .*)", parser.format_help(), re.M) for _, parser in verbs()]
+    yield from dict.fromkeys((*typed, *examples, *itertools.chain(*helps)))
+
+
+@pytest.mark.parametrize("command", list(commands()))
+def test_each_command_that_is_shown_can_be_typed(command: str) -> None:
+    _, *arguments = shlex.split(re.split(r" [|>&;]|; ", command)[0])
+    ctl.parser().parse_args(arguments)
+
+
 # Records
 
 
@@ -237,20 +256,36 @@ def test_each_refusal_is_shown(reason: str) -> None:
     assert reason in section(SERVER, "# THE EXCHANGE")
 
 
-def test_each_member_of_the_json_is_explained() -> None:
-    calls = [
-        n
-        for n in ast.walk(ast.parse((CODE / "ctl/report.py").read_text()))
-        if isinstance(n, ast.Call)
-    ]
-    members = {
-        k.arg
-        for c in calls
-        if isinstance(c.func, ast.Attribute) and c.func.attr == "_say"
-        for k in c.keywords
-    }
-    assert members
-    assert members <= set(entries(section(CLIENT, "# OUTPUT")))
+def members(module: str) -> set[str]:
+    """Return the names in the objects that a module of ackctl makes."""
+    found = set()
+    for node in ast.walk(ast.parse((CODE / "ctl" / f"{module}.py").read_text())):
+        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith(
+            ("_say", "_object", "_show")
+        ):
+            found |= {keyword.arg for keyword in node.keywords if keyword.arg}
+        elif isinstance(node, ast.Dict):
+            found |= {str(key.value) for key in node.keys if isinstance(key, ast.Constant)}
+    assert found
+    return found
+
+
+MEMBERS = {
+    "send": members("report"),
+    "ping": members("ping_report") | PingTally().counts().keys(),
+    "probe": members("probe_report"),
+    "bench": members("bench_report") | {field.name for field in dataclasses.fields(Plan)},
+    "verify": members("verify"),
+    "log": members("log"),
+}
+
+
+@pytest.mark.parametrize(("verb", "member"), [(v, m) for v in MEMBERS for m in sorted(MEMBERS[v])])
+def test_each_member_of_the_json_of_a_command_is_explained_with_it(verb: str, member: str) -> None:
+    send, *others = re.split(r"^## Of ackctl ", section(CLIENT, "# OUTPUT"), flags=re.MULTILINE)
+    told = {"send": send, **{text.partition("\n")[0]: text for text in others}}
+    told["bench"] += told["ping"]  # "the rest as in the last object of ackctl ping"
+    assert re.search(rf'[*"]{member}[*"]', told[verb])
 
 
 # The file

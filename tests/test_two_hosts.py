@@ -1,10 +1,14 @@
 """Two hosts with a cable between them: network namespaces that are joined by a veth pair."""
 
 import os
+import re
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from textwrap import dedent
 
 import pytest
 
@@ -12,6 +16,7 @@ from ackd.records import Kind
 from tests.ackctl_process import Ackctl, Ended, ackctl
 from tests.conftest import StartDaemon
 from tests.daemon_process import Daemon
+from tests.journal_socket import DEADLINE
 from tests.network_host import Host
 from tests.peer import ACK
 
@@ -20,6 +25,7 @@ pytestmark = pytest.mark.skipif(
 )
 
 THANKS = ACK.decode()
+README = (Path(__file__).parents[1] / "README.md").read_text()
 
 
 class Hosts:
@@ -59,6 +65,16 @@ def test_a_payload_gets_from_one_host_to_the_other(hosts: Hosts, start: StartDae
     assert entry["MESSAGE"] == b"Buffer: this data will send to server!"
     assert entry["ACKD_PEER"] == b"192.168.150.2"
     assert entry["ACKD_LISTENER"] == b"192.168.150.1:10008"
+
+
+def test_the_lines_of_python_in_the_readme_work(hosts: Hosts, start: StartDaemon) -> None:
+    ackd = hosts.serve(start)
+    (lines,) = re.findall(r"^    from ackd.*\n(?:    .*\n|\n(?=    ))+", README, re.MULTILINE)
+    python = [*hosts.client.shell, sys.executable, "-c", dedent(lines)]
+    said = subprocess.check_output(python, text=True, timeout=DEADLINE)
+    thanks = ACK.removesuffix(b"\n")
+    assert said == f"{thanks!r}\n" + 2 * f"Verdict.ACKNOWLEDGED {thanks!r}\n"
+    assert ackd.journal.payloads(3) == [b"this data will send to server!", b"one", b"two"]
 
 
 def test_an_address_that_comes_up_later_is_served(hosts: Hosts, start: StartDaemon) -> None:
