@@ -69,6 +69,7 @@ def measure(extent: Extent) -> tuple[Results, dict[str, str | int | float]]:
         host = stack.enter_context(loopback(programs))
         step("starts")
         results.starts = machine.starts(extent.starts)
+        results.sendings = machine.sendings(extent.starts)
         for work, turns in extent.plan:
             _run_in_turns(machine if work.recording else host, work, turns, extent, results, step)
         return results, _facts(extent, machine)

@@ -166,6 +166,15 @@ class Booted:
         said = self.machine.run(*limit, "python3", "/root/start.py", str(times), *command).stdout
         return [(seconds, size) for seconds, size in json.loads(said)]
 
+    def sendings(self, times: int) -> list[tuple[float, float]]:
+        """Return the seconds of `ackctl send`, and of a bare Python, so many times."""
+        self.machine.put("/root/sending.py", (HERE / "sending.py").read_bytes())
+        command = ("/usr/bin/ackctl", "send", "--port", str(self._site.port), "hello")
+        with self.serving(ACKD):
+            self.machine.run(*command, "--retry", "9")  # until it serves
+            said = self.machine.run("python3", "/root/sending.py", str(times), *command).stdout
+        return [(ours, bare) for ours, bare in json.loads(said)]
+
     def versions(self) -> str:
         """Return what the machine is, in words."""
         python = self.machine.run("python3", "--version").stdout.strip()

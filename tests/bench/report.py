@@ -33,7 +33,8 @@ _METHOD = """
 - Recording nothing, and idle clients: on this host's loopback, the server on one CPU, the load on
   another; ackd and the others with this host's Python.
 - Times are from the sending of a payload, or from the connecting, to its ack.
-- A start is ackd's from the command to READY=1, in the booted Debian: the median of {starts}.
+- A start is ackd's from the command to READY=1, in the booted Debian: the median of {starts}. So
+  many times, too, `ackctl send` is run to its end, by turns with the bare Python.
 """
 
 

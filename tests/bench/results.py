@@ -14,11 +14,13 @@ Outcome = Run | str
 class Results:
     """The runs of each work and server, in turns; the n-th of all servers belong together.
 
-    `starts` are seconds to READY=1, and bytes of resident memory then.
+    `starts` are seconds to READY=1, and bytes of resident memory then; `sendings` are seconds of
+    `ackctl send`, and of a bare Python.
     """
 
     runs: dict[tuple[Work, str], list[Outcome]] = field(default_factory=dict)
     starts: list[tuple[float, int]] = field(default_factory=list)
+    sendings: list[tuple[float, float]] = field(default_factory=list)
 
     def add(self, work: Work, server: str, outcome: Outcome) -> None:
         """Keep one run."""

@@ -101,4 +101,12 @@ TARGETS = (
         lambda results: median(b for _, b in results.starts) if results.starts else None,
         lambda value: f"{value / 1024 / 1024:.1f} MiB",
     ),
+    Target(
+        "ackctl send: one line",
+        "at most 2 times a Python that imports argparse and socket",
+        2,
+        True,
+        lambda results: median(o / b for o, b in results.sendings) if results.sendings else None,
+        _ratio,
+    ),
 )

@@ -39,3 +39,8 @@ def test_a_start_is_measured(place: Booted) -> None:
     for seconds, resident in place.starts(2):
         assert seconds > 0
         assert resident > 1024 * 1024
+
+
+def test_a_sending_is_measured_beside_a_bare_python(place: Booted) -> None:
+    for ours, bare in place.sendings(2):
+        assert ours > bare > 0
