@@ -21,7 +21,7 @@ configs = st.builds(
     Config,
     greeting=st.sampled_from(["Connect", "hello"]),
     ack=st.sampled_from(["ok", "thank you " * 30]),
-    record=st.sampled_from([Recording.EACH, Recording.BATCH]),
+    record=st.sampled_from([*[Recording.EACH, Recording.BATCH] * 3, Recording.NONE]),
     max_payload=st.sampled_from(MAX_PAYLOADS),
     idle_timeout=st.sampled_from([0, 0, 30]),
     journal_wait=st.sampled_from([0.5, 3]),
