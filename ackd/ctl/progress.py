@@ -36,7 +36,16 @@ def _size(descriptor: int) -> int | None:
 
 
 class Progress:
-    """Shows nothing."""
+    """Shows nothing.
+
+    While it is `seen` whatever else is to be printed had better wait until it is `due`: a flood of
+    replies would hide it.
+    """
+
+    @property
+    def seen(self) -> bool:
+        """Whether it is shown, and need not be updated yet."""
+        return False
 
     def due(self) -> float:
         """Return in how many seconds it is to be updated."""
@@ -62,6 +71,11 @@ class Line(Progress):
         self._began = monotonic()
         self._next = self._began + _SOON  # to read the modules of rich takes 0.2 s
         self._display: Display | None = None
+
+    @property
+    def seen(self) -> bool:
+        """Whether it is shown, and need not be updated yet."""
+        return self._display is not None and self.due() > 0
 
     def due(self) -> float:
         """Return in how many seconds it is to be updated."""

@@ -74,7 +74,7 @@ class Report:
 
     def warn(self, text: str) -> None:
         """Print a line on the standard error."""
-        self.flush()
+        self._print()
         with self._progress.aside():
             print(f"ackctl: {text}", file=sys.stderr)
 
@@ -93,17 +93,21 @@ class Report:
 
     def flush(self) -> None:
         """Let everything be seen: in a pipe it would wait for more."""
-        text = "".join(self._text)
-        self._text.clear()
-        if text:
-            with self._progress.aside():
-                print(text, end="", flush=True)  # None is no trouble: `ackctl send hello >&-`
+        if not self._progress.seen:
+            self._print()
         self._progress.update(self._size, self.acknowledged, self.refused)
 
     def end(self, status: int, problem: str) -> None:
         """Tell how it came out, with a sentence of what went wrong, if anything did."""
         self._progress.stop()
         self.flush()
+
+    def _print(self) -> None:
+        text = "".join(self._text)
+        self._text.clear()
+        if text:
+            with self._progress.aside():
+                print(text, end="", flush=True)  # None is no trouble: `ackctl send hello >&-`
 
 
 class Story(Report):
