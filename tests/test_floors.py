@@ -12,9 +12,9 @@ ROOT = Path(ackd.__file__).parent
 # `ackd` itself, below all, is the version.
 FLOORS = (
     "protocol config printable records counters datagram deadlines listener peers systemd control"
-    " detach ctl.interrupt ctl.latency ctl.lines ctl.progress ctl.ranges ctl.reading ctl.run"
-    " ctl.since ctl.status",
-    "tail ctl.audit ctl.finding",
+    " detach ctl.interrupt ctl.latency ctl.lines ctl.ranges ctl.run"
+    " ctl.screen ctl.since ctl.status",
+    "tail ctl.audit ctl.finding ctl.progress ctl.reading",
     "journal syslog terminal recorder handover client acceptor admission quota ctl.diagnosis"
     " ctl.figures ctl.report",
     "connection inheritance vigil ctl.contact ctl.entries ctl.failure ctl.link ctl.opening"

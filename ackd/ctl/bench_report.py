@@ -7,6 +7,7 @@ from dataclasses import asdict
 
 from ackd.ctl.figures import aligned, histogram, milliseconds, verify
 from ackd.ctl.load import Load, Plan
+from ackd.ctl.screen import alive
 
 
 class Report:
@@ -33,7 +34,7 @@ class Report:
         rows = [("acks/s", f"{self._load.rate:,.0f}")]
         rows += [(name, f"{count:,}") for name, count in tally.counts().items()]
         rows += [(name, milliseconds(took)) for name, took in tally.latencies.figures()]
-        if sys.stdout is not None and sys.stdout.isatty():
+        if alive(sys.stdout):
             _show_table(rows)
         else:
             print("", *aligned(rows), sep="\n")
@@ -81,7 +82,7 @@ def _show_table(rows: list[tuple[str, str]]) -> None:
 @contextmanager
 def progress(seconds: float) -> Iterator[Callable[[float, int], None]]:
     """Yield what is to be called with the seconds so far and the acks; it shows on a terminal."""
-    if sys.stderr is None or not sys.stderr.isatty():
+    if not alive(sys.stderr):
         yield lambda elapsed, acks: None
         return
     from rich.console import Console

@@ -1,7 +1,6 @@
 """What `ackctl ping` tells: a line for each thing that happens, or JSON."""
 
 import sys
-from os import environ
 from time import time
 
 from ackd.client import ClientError
@@ -10,6 +9,7 @@ from ackd.ctl.figures import aligned, clock, histogram, milliseconds, verify
 from ackd.ctl.latency import Outage
 from ackd.ctl.link import Answer, Sent
 from ackd.ctl.pinger import PingTally
+from ackd.ctl.screen import coloured
 from ackd.printable import printable
 from ackd.protocol import Verdict
 
@@ -22,7 +22,7 @@ class Report:
         self._parallel = parallel
         self._began = time()
         self._down: set[int] = set()
-        self._red = sys.stdout is not None and sys.stdout.isatty() and not environ.get("NO_COLOR")
+        self._red = coloured(sys.stdout)
 
     def begin(self, what: str) -> None:
         """Tell what is going to be sent, and where."""

@@ -10,6 +10,8 @@ from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING
 
+from ackd.ctl.screen import alive
+
 if TYPE_CHECKING:
     from rich.progress import Progress as Display
 
@@ -21,8 +23,7 @@ def progress(descriptor: int) -> "Progress":
 
     It shows nothing where nobody would see it, or where the lines are typed.
     """
-    seen = sys.stderr is not None and sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
-    if not seen or descriptor < 0 or os.isatty(descriptor):
+    if not alive(sys.stderr) or descriptor < 0 or os.isatty(descriptor):
         return Progress()
     return Line(_size(descriptor))
 

@@ -4,6 +4,8 @@ from contextlib import ExitStack
 from datetime import datetime
 from typing import Any, TextIO
 
+from ackd.ctl.screen import alive
+
 _OFTEN = 50_000  # payloads: about a second
 
 
@@ -11,7 +13,7 @@ class Reading:
     """A line on a stream if that is a terminal, once it takes longer; gone on leaving the block."""
 
     def __init__(self, stream: TextIO | None) -> None:
-        self._stream = stream if stream and stream.isatty() else None
+        self._stream = stream if alive(stream) else None
         self._count = 0
         self._line: Any = None
         self._shown = ExitStack()
