@@ -1,6 +1,7 @@
 """One connected socket to an ackd: it reads acks while it sends, so neither side can stall."""
 
 import errno
+import os
 import select
 import socket
 from collections.abc import Iterable, Iterator
@@ -10,7 +11,7 @@ from time import monotonic
 from typing import NamedTuple
 
 from ackd.printable import printable
-from ackd.protocol import ClientProtocol, Reply
+from ackd.protocol import TURNED_AWAY, ClientProtocol, Reply
 
 DEFAULT_PORT = 10008
 # Seconds. Longer than ackd's default `journal_wait`: its refusal is a better answer than none.
@@ -70,10 +71,17 @@ class Client:
     ) -> None:
         """Connect, from the local address `source` if there is one given.
 
-        Of a server with an empty greeting one is not `greeted`: nothing is waited for then, `send`
-        and the like may raise TurnedAwayError, and `finish` tells whether it was true. Raises
-        NotReachedError, NoGreetingError, TurnedAwayError.
+        Of a server with an empty greeting one is not `greeted`. A greeting would be taken for an
+        ack then, so that there is none is seen by a connection of its own before, NotAckdError if
+        there is; `send` and the like may raise TurnedAwayError. Raises NotReachedError,
+        NoGreetingError, TurnedAwayError, and ValueError of a port or source that can't be one.
         """
+        if not 1 <= port <= 65535:
+            raise ValueError(f"{port} is no port: 1 to 65535")
+        if source:
+            check_address(source)
+        if not greeted:
+            _expect_silence(_connected(host, port, timeout, source), timeout)
         self._timeout = timeout
         self._protocol = ClientProtocol(expect_greeting=greeted)
         self._output = bytearray()
@@ -188,8 +196,8 @@ class Client:
     def finish(self) -> None:
         """End the sending, with no reply due, and wait until the server has closed.
 
-        So does an ackd, without a further word. Who was not greeted may so have taken a greeting
-        for the first reply, and each reply for that of the next payload. Raises NotAckdError.
+        So does an ackd, without a further word: then each reply was that to its payload. Raises
+        NotAckdError.
         """
         self._patience, self._finishing = self._timeout, True
         try:
@@ -252,7 +260,7 @@ def _explained_end(error: OSError) -> str:
     if isinstance(error, BrokenPipeError):
         return _CLOSED
     if isinstance(error, ConnectionResetError):
-        return "the server reset the connection"
+        return "the other side reset the connection"
     return f"the connection broke: {error.strerror}"
 
 
@@ -263,16 +271,32 @@ class Address(NamedTuple):
     address: tuple[object, ...]
 
 
+def check_address(text: str) -> None:
+    """Raise ValueError unless it is an IPv4 or IPv6 address; `%` and an interface may follow."""
+    try:
+        socket.getaddrinfo(text or "-", None, flags=socket.AI_NUMERICHOST)
+    except (OSError, UnicodeError):
+        raise ValueError(f"{text!r} is not an IPv4 or IPv6 address") from None
+
+
 def resolve(host: str, port: int, timeout: float) -> list[Address]:
     """Return all that the name stands for; raises NotReachedError, with the reason as its cause."""
     try:
         return _found(host, port, timeout)
     except TimeoutError as error:
         why = f"no answer within {timeout:g} s: the name servers, or the way to them, are down"
-        raise NotReachedError(f"{host}: the name can't be resolved: {why}") from error
+        raise _unresolved(host, why) from error
     except (OSError, UnicodeError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise NotReachedError(f"{host}: the name can't be resolved: {reason}") from error
+        raise _unresolved(host, getattr(error, "strerror", None) or str(error)) from error
+
+
+def _unresolved(host: str, why: str) -> NotReachedError:
+    return NotReachedError(f"{shown(host)}: the name can't be resolved: {why}")
+
+
+def shown(host: str) -> str:
+    """Return a name as it may be printed."""
+    return printable(os.fsencode(host))
 
 
 def _found(host: str, port: int, timeout: float) -> list[Address]:
@@ -335,9 +359,9 @@ def explain(error: OSError, timeout: float) -> str:
 
 
 _EXPLAINED = {
-    errno.ECONNREFUSED: "connection refused: the host is there, but nothing listens on that port",
+    errno.ECONNREFUSED: "connection refused: nothing listens on that port, or a firewall refuses",
     errno.EHOSTUNREACH: "no route to host: it is down, or a firewall turns packets back",
-    errno.ENETUNREACH: "network is unreachable: this host has no route there; `ip route` shows all",
+    errno.ENETUNREACH: "network is unreachable: this host, or a router, has no route there",
     errno.EADDRNOTAVAIL: "this host has no such address to connect from; `ip address` shows all",
 }
 
@@ -346,7 +370,7 @@ def _connected(host: str, port: int, timeout: float, source: str) -> socket.sock
     """Connect to the first address that answers; each of a name has its share of the time."""
     addresses = [address for address in resolve(host, port, timeout) if alike(address, source)]
     if not addresses:
-        raise NotReachedError(f"{host}: it has no address of the same kind as {source}")
+        raise NotReachedError(f"{shown(host)}: it has no address of the same kind as {source}")
     deadline = monotonic() + timeout
     failure: OSError = TimeoutError(errno.ETIMEDOUT, "timed out")
     for number, address in enumerate(addresses):
@@ -355,4 +379,20 @@ def _connected(host: str, port: int, timeout: float, source: str) -> socket.sock
             return connect(address, max(0.001, share), source)
         except OSError as error:
             failure = error
-    raise NotReachedError(f"{host} port {port}: {explain(failure, timeout)}") from failure
+    raise NotReachedError(f"{shown(host)} port {port}: {explain(failure, timeout)}") from failure
+
+
+def _expect_silence(sock: socket.socket, timeout: float) -> None:
+    """Make sure that a server does not greet: who says nothing is told nothing."""
+    sock.settimeout(timeout)
+    try:
+        with sock, sock.makefile("rb") as reader:
+            sock.shutdown(socket.SHUT_WR)
+            said = reader.readline(_CHUNK)
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise NotAckdError(f"it does not close a connection without payloads: {why}") from error
+    if said.startswith(TURNED_AWAY):
+        raise TurnedAwayError(said.removesuffix(b"\n"))
+    if said:
+        raise NotAckdError(f"no greeting was expected, and it says {printable(said.rstrip())}")

@@ -3,6 +3,7 @@
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -17,7 +18,7 @@ from ackd.client import (
 )
 from ackd.protocol import Reply, Verdict
 from tests.conftest import StartDaemon
-from tests.impostor import Caller, playing
+from tests.impostor import Caller, Impostor, playing
 from tests.journal_socket import DEADLINE
 from tests.peer import ACK, GREETING
 
@@ -155,7 +156,7 @@ def test_a_closed_port_is_not_reached() -> None:
         port = closed.getsockname()[1]
         with pytest.raises(NotReachedError) as caught:
             Client(port=port)
-    reason = "connection refused: the host is there, but nothing listens on that port"
+    reason = "connection refused: nothing listens on that port, or a firewall refuses"
     assert str(caught.value) == f"127.0.0.1 port {port}: {reason}"
 
 
@@ -191,44 +192,70 @@ def test_a_server_without_a_greeting_is_sent_payloads_at_once(start: StartDaemon
 
 def test_a_full_server_without_a_greeting_turns_us_away_all_the_same(start: StartDaemon) -> None:
     ackd = start("greeting: ''\nmax_connections: 1")
-    with (
-        Client(port=ackd.port, greeted=False) as first,
-        Client(port=ackd.port, greeted=False) as second,
-    ):
+    with Client(port=ackd.port, greeted=False) as first:
         assert first.send(b"hello") == ACKNOWLEDGED
         with pytest.raises(TurnedAwayError) as caught:
-            second.send(b"hello")
+            Client(port=ackd.port, greeted=False)
     assert caught.value.said == b"not connect: too many connections, the limit is 1"
 
 
-def test_a_greeting_that_was_taken_for_an_ack_is_found_out(start: StartDaemon) -> None:
+def test_a_greeting_that_is_not_expected_is_never_taken_for_an_ack(start: StartDaemon) -> None:
     ackd = start()
-    with Client(port=ackd.port, greeted=False) as client:
-        assert client.send(b"hello") == acknowledged(b"Connect")
-        with pytest.raises(NotAckdError, match="more replies than it was sent payloads"):
-            client.finish()
+    with pytest.raises(NotAckdError, match=r"^no greeting was expected, and it says Connect$"):
+        Client(port=ackd.port, greeted=False)
+
+
+def test_a_server_that_is_silent_and_does_not_close_is_no_ackd() -> None:
+    def server(caller: Caller) -> None:
+        caller.expect_end()
+        hold.wait(DEADLINE)
+
+    hold = threading.Event()
+    with playing(server) as port:
+        with pytest.raises(NotAckdError, match="^it does not close a connection without payloads"):
+            Client(port=port, timeout=SOON, greeted=False)
+        hold.set()
 
 
 @pytest.mark.parametrize("last_word", [Caller.reset, Caller.expect_end])
 def test_a_server_that_does_not_end_as_an_ackd_is_found_out(
     last_word: Callable[[Caller], None],
 ) -> None:
-    def server(caller: Caller) -> None:
-        caller.expect(b"hello\n")
-        caller.send(b"Connect\n")
-        caller.expect_end()
-        last_word(caller)
-        hold.wait(DEADLINE)
+    def server(impostor: Impostor) -> None:
+        with impostor.accept() as silent:
+            silent.expect_end()
+        with impostor.accept() as caller:
+            caller.expect(b"hello\n")
+            caller.send(b"Connect\n")
+            caller.expect_end()
+            last_word(caller)
+            hold.wait(DEADLINE)
 
     hold = threading.Event()
-    with (
-        playing(server) as port,
-        Client(port=port, timeout=LATER, greeted=False) as client,
-    ):
-        client.send(b"hello")
-        with pytest.raises(NotAckdError, match="does not end as an ackd does"):
-            client.finish()
+    with Impostor() as impostor, ThreadPoolExecutor(1) as pool:
+        served = pool.submit(server, impostor)
+        with Client(port=impostor.port, timeout=LATER, greeted=False) as client:
+            client.send(b"hello")
+            with pytest.raises(NotAckdError, match="does not end as an ackd does"):
+                client.finish()
         hold.set()
+        served.result(DEADLINE)
+
+
+@pytest.mark.parametrize("port", [0, 65536, -1])
+def test_a_port_that_can_not_be_one_is_a_mistake_of_the_program(port: int) -> None:
+    with pytest.raises(ValueError, match="is no port: 1 to 65535"):
+        Client(port=port)
+
+
+def test_a_source_is_an_address_and_no_name() -> None:
+    with pytest.raises(ValueError, match="'localhost' is not an IPv4 or IPv6 address"):
+        Client(source="localhost")
+
+
+def test_a_name_never_reaches_the_terminal_raw() -> None:
+    with pytest.raises(NotReachedError, match=r"^evil\\x1b\[31m: the name can't be resolved: "):
+        Client("evil\x1b[31m")
 
 
 def test_the_address_to_connect_from_can_be_chosen(start: StartDaemon) -> None:
@@ -314,7 +341,7 @@ def test_what_was_replied_before_a_reset_is_told_first() -> None:
     with playing(server) as port, Client(port=port) as client:
         replies = client.exchange([b"1", b"2", b"3", b"4", b"5"])
         assert [next(replies), next(replies), next(replies)] == [ACKNOWLEDGED] * 3
-        with pytest.raises(NoAckError, match=r"^the server reset the connection$"):
+        with pytest.raises(NoAckError, match=r"^the other side reset the connection$"):
             next(replies)
         assert client.unanswered == 2
 

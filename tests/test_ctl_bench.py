@@ -135,8 +135,8 @@ def test_nothing_listens_on_the_port() -> None:
         ["unknown", "0"],
     ]
     assert complaint == (
-        f"ackctl: not reached: 127.0.0.1 port {port}: connection refused: the host is there,"
-        " but nothing listens on that port\n"
+        f"ackctl: not reached: 127.0.0.1 port {port}: connection refused: nothing"
+        " listens on that port, or a firewall refuses\n"
     )
     assert status == 3
 
@@ -188,7 +188,7 @@ def test_one_client_that_is_reset_does_not_keep_the_others() -> None:
     told = json.loads(out)
     assert (told["sent"], told["acknowledged"], told["unknown"]) == (count, count - 1, 1)
     assert complaint == (
-        "ackctl: 1 of 2 clients: connection lost: the server reset the connection\n"
+        "ackctl: 1 of 2 clients: connection lost: the other side reset the connection\n"
     )
     assert (told["status"], status) == (5, 5)
 

@@ -195,8 +195,8 @@ def test_nothing_listens_on_the_port() -> None:
         assert send(port, "hello") == (
             3,
             "",
-            f"ackctl: not reached: 127.0.0.1 port {port}: connection refused: the host is there,"
-            " but nothing listens on that port (1 not sent)\n",
+            f"ackctl: not reached: 127.0.0.1 port {port}: connection refused: nothing"
+            " listens on that port, or a firewall refuses (1 not sent)\n",
         )
 
 
@@ -353,7 +353,7 @@ def test_the_server_resets_after_three_acks() -> None:
         assert ackctl.ended() == (
             5,
             THANKS * 3,
-            "ackctl: unknown: the server reset the connection"
+            "ackctl: unknown: the other side reset the connection"
             " (3 acknowledged, 2 unknown: sent, and perhaps recorded)\n",
         )
 
@@ -374,7 +374,7 @@ def test_the_server_resets_while_we_are_still_sending(tmp_path: Path) -> None:
         ackctl.signal(signal.SIGCONT)
         status, out, complaint = ackctl.ended()
     assert (status, out) == (5, THANKS * 3)
-    reason = "ackctl: unknown: the server reset the connection"
+    reason = "ackctl: unknown: the other side reset the connection"
     counts = r"3 acknowledged, \d+ unknown: sent, and perhaps recorded, \d+ not sent"
     assert re.fullmatch(rf"{reason} \({counts}\)\n", complaint), complaint
 
@@ -486,7 +486,7 @@ def test_the_story_never_reaches_the_terminal_raw() -> None:
         *(
             (
                 ("--port", value, "x"),
-                f"argument --port: '{value}' is not a number between 1 and 65535",
+                f"argument --port: '{value}' is not a whole number from 1 to 65535",
             )
             for value in ("0", "65536", "-1", "1.5", "http", "", "9" * 5000)
         ),
@@ -704,9 +704,11 @@ def test_a_server_whose_greeting_is_empty_is_sent_to_all_the_same(start: StartDa
 
 def test_a_greeting_is_not_taken_for_an_ack(start: StartDaemon) -> None:
     ackd = start()
-    status, _, complaint = send(ackd.port, "--no-greeting", "hello")
-    assert status == 5
-    assert "if it greets, leave out --no-greeting (1 unknown" in complaint
+    assert send(ackd.port, "--no-greeting", "hello") == (
+        4,
+        "",
+        "ackctl: connection given up: no greeting was expected, and it says Connect (1 not sent)\n",
+    )
 
 
 # Again
@@ -735,7 +737,7 @@ def test_the_pauses_before_it_is_tried_again_grow() -> None:
         "0.4 s (2 of 3)",
         "0.8 s (3 of 3)",
     ]
-    assert complaint.endswith("nothing listens on that port (1 not sent)\n")
+    assert complaint.endswith("or a firewall refuses (1 not sent)\n")
 
 
 def test_a_reply_begins_the_tries_and_the_pauses_anew() -> None:

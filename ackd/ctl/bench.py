@@ -9,8 +9,8 @@ from ackd.ctl.bench_report import Json, Report, progress
 from ackd.ctl.figures import many
 from ackd.ctl.interrupt import Interrupt
 from ackd.ctl.load import Load, Plan
-from ackd.ctl.options import count, seconds
-from ackd.ctl.run_options import add_run_options, allow_connections, connected_surely, run_of
+from ackd.ctl.options import connected, count, seconds
+from ackd.ctl.run_options import add_run_options, allow_connections, run_of
 from ackd.ctl.status import Status
 
 HELP = "count the acks a second under a load"
@@ -52,7 +52,7 @@ def run(options: argparse.Namespace) -> Status:
     """Make the load that the options say; return the exit status."""
     allow_connections()
     plan = Plan(options.clients, options.depth, options.size, options.seconds, options.timeout)
-    load = Load(plan, run_of(options), lambda: connected_surely(options))
+    load = Load(plan, run_of(options), lambda: connected(options))
     report = (Json if options.json else Report)(plan, load)
     with Interrupt() as interrupt:
         report.begin(_what(options))

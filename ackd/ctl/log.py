@@ -1,6 +1,7 @@
 """`ackctl log`: what has arrived, from whom and when."""
 
 import argparse
+import re
 import select
 import signal
 import sys
@@ -40,7 +41,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _lines(text: str) -> int:
-    if not (text.isdecimal() and len(text) < 10):
+    if not (re.fullmatch("[0-9]{1,9}", text)):
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number")
     return int(text)
 

@@ -1,16 +1,21 @@
 """Options that are the same for each verb, and the numbers that users may give."""
 
 import argparse
-import socket
+import re
 from math import nan
 
-from ackd.client import DEFAULT_PORT, DEFAULT_TIMEOUT, Client
+from ackd.client import DEFAULT_PORT, DEFAULT_TIMEOUT, Client, check_address
+
+# As in URLs, RFC 3986: [::1], [::1]:10008, 192.0.2.1:10008.
+_WITH_PORT = re.compile(r"[\[\]]|^[^:]*:\d*$")
 
 
 def add_server_options(parser: argparse.ArgumentParser) -> None:
     """Add what says where the server is, and how long to wait for it."""
     option = parser.add_argument
-    option("--host", metavar="H", default="127.0.0.1", help="name or address (127.0.0.1)")
+    option(
+        "--host", metavar="H", type=host, default="127.0.0.1", help="name or address (127.0.0.1)"
+    )
     option("--port", metavar="P", type=port, default=DEFAULT_PORT, help=f"port ({DEFAULT_PORT})")
     option(
         "--timeout",
@@ -33,9 +38,7 @@ def connected(options: argparse.Namespace) -> Client:
 
 def port(text: str) -> int:
     """Return a port's number, 1 to 65535."""
-    if not (text.isdecimal() and len(text) <= 5 and 1 <= int(text) <= 65535):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number between 1 and 65535")
-    return int(text)
+    return number(text, 65535)
 
 
 def seconds(text: str) -> float:
@@ -51,8 +54,13 @@ def seconds(text: str) -> float:
 
 def count(text: str) -> int:
     """Return a whole number, 1 to 999999999."""
-    if not (text.isdecimal() and len(text) <= 9 and int(text)):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 to 999999999")
+    return number(text, 999999999)
+
+
+def number(text: str, most: int) -> int:
+    """Return a whole number, 1 to `most`."""
+    if not (re.fullmatch(r"[0-9]{1,9}", text) and 1 <= int(text) <= most):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 to {most}")
     return int(text)
 
 
@@ -60,7 +68,16 @@ def address(text: str) -> str:
     """Return an IPv4 or IPv6 address, `%` and an interface behind it allowed; empty is any."""
     try:
         if text:
-            socket.getaddrinfo(text, None, flags=socket.AI_NUMERICHOST)
-    except (OSError, UnicodeError):
-        raise argparse.ArgumentTypeError(f"{text!r} is not an IPv4 or IPv6 address") from None
+            check_address(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return text
+
+
+def host(text: str) -> str:
+    """Return a name or an address; that it exists is found out later."""
+    if not text:
+        raise argparse.ArgumentTypeError("a name or an address is needed")
+    if _WITH_PORT.search(text):
+        raise argparse.ArgumentTypeError(f"{text!r}: give the port with --port, and no brackets")
     return text

@@ -4,10 +4,10 @@ import argparse
 from math import inf
 
 from ackd.ctl.interrupt import Interrupt
-from ackd.ctl.options import count, seconds
+from ackd.ctl.options import connected, count, seconds
 from ackd.ctl.ping_report import Json, Report
 from ackd.ctl.pinger import Pinger, Plan
-from ackd.ctl.run_options import add_run_options, allow_connections, connected_surely, run_of
+from ackd.ctl.run_options import add_run_options, allow_connections, run_of
 from ackd.ctl.status import Status
 
 HELP = "send a payload every second and time the acks"
@@ -49,7 +49,7 @@ def run(options: argparse.Namespace) -> Status:
     this = run_of(options)
     plan = Plan(options.count, options.size, options.interval, options.parallel, options.timeout)
     report = (Json if options.json else Report)(this.name, options.parallel)
-    pinger = Pinger(plan, this, lambda: connected_surely(options), report)
+    pinger = Pinger(plan, this, lambda: connected(options), report)
     with Interrupt() as interrupt:
         report.begin(_what(options))
         pinger.ping(interrupt)

@@ -3,8 +3,7 @@
 import argparse
 import resource
 
-from ackd.client import Client, NotAckdError
-from ackd.ctl.options import add_server_options, connected, count
+from ackd.ctl.options import add_server_options, count
 from ackd.ctl.run import Run
 
 
@@ -14,22 +13,6 @@ def add_run_options(parser: argparse.ArgumentParser, size: int, shown: str) -> N
     option = parser.add_argument
     option("--size", metavar="N", type=count, default=size, help=f"bytes of a payload ({shown})")
     option("--name", metavar="RUN", type=run_named, help="what to call the run (8 random digits)")
-
-
-def connected_surely(options: argparse.Namespace) -> Client:
-    """Return a connection as `connected` does; where it is not greeted, that has been tried before.
-
-    The greeting of a server that has one would be taken for an ack. Raises what Client() does, and
-    NotAckdError.
-    """
-    if options.no_greeting:
-        with connected(options) as silent:
-            try:
-                silent.finish()
-            except NotAckdError as error:
-                why = "the server does not close in silence what was opened in silence"
-                raise NotAckdError(f"{why}: if it greets, leave out --no-greeting") from error
-    return connected(options)
 
 
 def run_of(options: argparse.Namespace) -> Run:

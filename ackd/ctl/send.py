@@ -134,9 +134,8 @@ def _failed(
         report.greeted(error.said)
     if isinstance(error, NotAckdError) and options.no_greeting:
         report.doubt()
-        return Status.UNKNOWN, f"unknown: {error}; if it greets, leave out --no-greeting"
     status, what = meaning(error)
-    if lines.unknown:
+    if report.unknown:
         return Status.UNKNOWN, f"{'unknown' if isinstance(error, NoAckError) else what}: {error}"
     return status, f"{what}: {error}"
 
