@@ -4,6 +4,7 @@ import contextlib
 import select
 import socket
 import struct
+from typing import Self
 
 from tests.journal_socket import DEADLINE
 
@@ -26,7 +27,7 @@ class Peer:
         peer.socket.settimeout(DEADLINE)
         return peer
 
-    def __enter__(self) -> "Peer":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -212,7 +212,7 @@ def test_a_server_that_is_silent_and_does_not_close_is_no_ackd() -> None:
 
     hold = threading.Event()
     with playing(server) as port:
-        with pytest.raises(NotAckdError, match="^it does not close a connection without payloads"):
+        with pytest.raises(NotAckdError, match=r"^it does not close a connection without payloads"):
             Client(port=port, timeout=SOON, greeted=False)
         hold.set()
 

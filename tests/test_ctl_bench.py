@@ -52,13 +52,16 @@ def test_all_that_it_counts_is_in_the_journal(start: StartDaemon) -> None:
     assert list(latency) == ["min", "mean", "p50", "p95", "p99", "p99.9", "max"]
     assert 0 < latency["min"] <= latency["p50"] <= latency["max"]
     assert told.pop("acks_per_second") > 0
+    assert told.pop("seconds") > 0
     count = told["sent"]
     assert told == {
         "run": "load-7",
+        "host": "127.0.0.1",
+        "port": ackd.port,
         "clients": 3,
         "depth": 4,
-        "size": 80,
-        "seconds": 0.1,
+        "bytes": 80,
+        "planned_seconds": 0.1,
         "timeout": 15.0,
         "sent": count,
         "acknowledged": count,
@@ -66,6 +69,7 @@ def test_all_that_it_counts_is_in_the_journal(start: StartDaemon) -> None:
         "unknown": 0,
         "end_acknowledged": True,
         "status": 0,
+        "problem": None,
     }
     assert (status, complaint) == (0, "")
     payloads = ackd.journal.payloads(count + 1)

@@ -5,6 +5,7 @@ import re
 import signal
 import socket
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -122,14 +123,18 @@ def test_json_is_an_object_a_payload_then_one_for_all(start: StartDaemon) -> Non
     assert 0 < latency["min"] <= latency["p50"] <= latency["max"]
     assert summary == {
         "run": "link-7",
+        "host": "127.0.0.1",
+        "port": ackd.port,
         "sent": 2,
         "acknowledged": 2,
         "refused": 0,
         "unknown": 0,
         "not_sent": 0,
+        "reconnects": 0,
         "end_acknowledged": True,
         "outages": [],
         "status": 0,
+        "problem": None,
     }
     assert (status, complaint) == (0, "")
 
@@ -321,13 +326,14 @@ def test_after_a_reset_it_connects_again_and_tells_the_outage() -> None:
     _, summary = objects(out)
     assert (summary["sent"], summary["unknown"]) == (count, lost)
     assert summary["acknowledged"] == count - lost
+    assert summary["reconnects"] == 1
     (outage,) = summary["outages"]
     assert outage["until"] > outage["since"]
     assert summary["end_acknowledged"]
     assert (summary["status"], status) == (5, 5)
     assert steady(complaint)[:2] == [
         "ackctl: TIME connection lost: the other side reset the connection",
-        "ackctl: TIME connected again",
+        "ackctl: TIME connected",
     ]
 
 
@@ -340,7 +346,7 @@ def test_a_server_that_is_gone_for_a_while_is_found_again() -> None:
         ]
         with server.accept() as caller:
             caller.send(GREETING)
-            assert steady(ackctl.read_line()) == ["TIME connected again"]
+            assert steady(ackctl.read_line()) == ["TIME connected"]
             caller.expect(line(1))
             caller.send(ACK)
             assert steady(ackctl.read_line()) == ["TIME     #1 TOOK"]
@@ -478,6 +484,34 @@ def test_ctrl_c_before_anything_is_known() -> None:
     assert (status, complaint) == (130, "")
 
 
+def test_at_ctrl_c_it_tells_that_nobody_has_answered_so_far() -> None:
+    with Impostor(backlog=0) as server, Peer(server.port), pinging(server.port) as ackctl:
+        ackctl.read_line()
+        assert steady(ackctl.read_line()) == ["TIME not reached: no answer so far"]
+        ackctl.signal(signal.SIGINT)
+        status, out, complaint = ackctl.ended()
+    assert steady(out) == [
+        "",
+        "0 sent, 0 acknowledged, 0 refused, 0 unknown, 1 not sent",
+        "no ack from TIME to the end, SO LONG",
+    ]
+    assert (status, complaint) == (3, "")
+
+
+def test_an_outage_at_the_start_is_told_from_the_start_on() -> None:
+    with Impostor() as server, pinging(server.port, "--count", "1", "--json") as ackctl:
+        with server.accept() as caller:
+            assert "no answer so far" in ackctl.read_error()
+            before = datetime.now().astimezone()
+            caller.socket.close()
+            assert "connected, but not greeted" in ackctl.read_error()
+        status, out, _ = ackctl.ended()
+    summary = json.loads(out)
+    assert datetime.fromisoformat(summary["outages"][0]["since"]) < before
+    assert summary["problem"] == "connected, but not greeted: the server closed the connection"
+    assert (summary["not_sent"], status) == (1, 4)
+
+
 # The terminal and the shell around it
 
 
@@ -502,6 +536,20 @@ def test_trouble_is_red_unless_that_is_not_wanted(no_colour: str, trouble: str) 
         status, shown = terminal.ended()
     assert trouble in shown
     assert ("\x1b" in shown) is ("\x1b" in trouble)
+    assert status == 3
+
+
+def test_a_dumb_terminal_gets_no_colour() -> None:
+    arguments = ("ping", "--port", str(closed_port()), "--count", "1")
+    with Terminal(*arguments, TERM="dumb") as terminal:
+        assert "\x1b" not in terminal.ended()[1]
+
+
+def test_a_name_never_reaches_the_terminal_raw() -> None:
+    status, out, _ = ackctl("ping", "--host", "evil\x1b31m", "--count", "1")
+    assert out.startswith("run ")
+    assert r" evil\x1b31m port 10008, " in out
+    assert "\x1b" not in out
     assert status == 3
 
 

@@ -580,7 +580,7 @@ def test_a_server_that_is_gone_after_a_silence_is_not_blamed_for_the_silence() -
     [
         (("--hold", "1,x"), "argument --hold: 'x' is not a number of seconds up to 86400"),
         (("--hold", ""), "argument --hold: '' is not a number of seconds up to 86400"),
-        (("--port", "0"), "argument --port: '0' is not a number between 1 and 65535"),
+        (("--port", "0"), "argument --port: '0' is not a whole number from 1 to 65535"),
     ],
 )
 def test_a_wrong_command_line_is_one_sentence(arguments: tuple[str, ...], complaint: str) -> None:

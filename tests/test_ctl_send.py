@@ -475,6 +475,15 @@ def test_the_story_never_reaches_the_terminal_raw() -> None:
         (("one", "-"), "- is the standard input, and can't be among other payloads"),
         (("--file", "/nowhere/x"), "--file: /nowhere/x: No such file or directory"),
         (("--file", "/"), "--file: /: Is a directory"),
+        (("-x", "hello"), "unrecognized arguments: -x"),
+        (("--host", "", "x"), "argument --host: a name or an address is needed"),
+        *(
+            (
+                ("--host", host, "x"),
+                f"argument --host: '{host}': give the port with --port, and no brackets",
+            )
+            for host in ("192.168.150.1:10008", "[::1]:10008", "[::1]", "server:")
+        ),
         (("-v", "--json", "x"), "argument --json: not allowed with argument -v/--verbose"),
         *(
             (
@@ -488,7 +497,7 @@ def test_the_story_never_reaches_the_terminal_raw() -> None:
                 ("--port", value, "x"),
                 f"argument --port: '{value}' is not a whole number from 1 to 65535",
             )
-            for value in ("0", "65536", "-1", "1.5", "http", "", "9" * 5000)
+            for value in ("0", "65536", "-1", "1.5", "http", "", "9" * 5000, "\u0663")
         ),
     ],
 )
@@ -661,6 +670,20 @@ def test_a_full_disk_under_the_output_is_told(start: StartDaemon) -> None:
         "",
         "ackctl: standard output: No space left on device\n",
     )
+
+
+def test_a_full_disk_under_a_help_text_is_told() -> None:
+    onto_full_disk = ("sh", "-c", '"$@" >/dev/full', "sh")
+    assert ackctl("--help", before=onto_full_disk) == (
+        5,
+        "",
+        "ackctl: standard output: No space left on device\n",
+    )
+
+
+def test_a_full_disk_under_the_complaints_does_not_change_the_exit_status() -> None:
+    onto_full_disk = ("sh", "-c", '"$@" 2>/dev/full', "sh")
+    assert send(1, "--retry", "1", "hello", before=onto_full_disk) == (3, "", "")
 
 
 def test_no_output_is_needed(start: StartDaemon) -> None:

@@ -17,9 +17,9 @@ import ackd
 from ackd import config, ctl, daemon
 from ackd.config import Config, ConfigError
 from ackd.counters import Counters
-from ackd.ctl.load import Plan
 from ackd.ctl.pinger import PingTally
 from ackd.ctl.status import Status
+from ackd.ctl.tally import Tally
 from ackd.records import Kind, Priority
 
 CODE = Path(ackd.__file__).parent
@@ -274,7 +274,7 @@ MEMBERS = {
     "send": members("report"),
     "ping": members("ping_report") | PingTally().counts().keys(),
     "probe": members("probe_report"),
-    "bench": members("bench_report") | {field.name for field in dataclasses.fields(Plan)},
+    "bench": members("bench_report") | Tally().counts().keys(),
     "verify": members("verify"),
     "log": members("log"),
 }

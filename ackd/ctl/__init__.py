@@ -7,9 +7,13 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from ackd import __version__
 from ackd.ctl.status import Status
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 # Each is a module here, with texts for --help, `add_options(parser)`, and `run(options)`, which
 # returns the status.
@@ -20,14 +24,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run ackctl; return its exit status, `status.Status`."""
     # As any program in a pipe: `ackctl send - | head -1` ends in silence.
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        # A reply can hold what the user's encoding does not have.
-        sys.stdout.reconfigure(errors="backslashreplace")
+    _prepare_output()
     try:
-        given = sys.argv[1:] if arguments is None else arguments
-        # To read the modules of the others would take longer than to send a line.
-        options = parser(*(verb for verb in VERBS if verb in given[:1])).parse_args(given)
-        return int(options.run(options))
+        try:
+            return _run(sys.argv[1:] if arguments is None else arguments)
+        finally:
+            if sys.stdout:
+                sys.stdout.flush()  # here, where it is told if that fails
     except KeyboardInterrupt:
         return Status.INTERRUPTED
     except BrokenPipeError:  # where SIGPIPE had to be ignored for a while
@@ -36,6 +39,36 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return Status.UNKNOWN
     except OSError as error:  # of the standard output; what can go wrong elsewhere has its sentence
         return _mute(error)
+
+
+def _prepare_output() -> None:
+    """Have what a user's encoding lacks shown escaped, and complaints never be in the way."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+    if sys.stderr:
+        complaints = _Complaints(sys.stderr.fileno(), "w", closefd=False)
+        sys.stderr = io.TextIOWrapper(
+            complaints, sys.stderr.encoding, "backslashreplace", write_through=True
+        )
+
+
+class _Complaints(io.FileIO):
+    """The standard error; that its disk is full must not change the exit status."""
+
+    def write(self, data: "ReadableBuffer", /) -> int:
+        try:
+            return super().write(data)
+        except OSError:
+            return memoryview(data).nbytes
+
+
+def _run(given: Sequence[str]) -> int:
+    # To read the modules of the other verbs would take longer than to send a line.
+    known = parser(*(verb for verb in VERBS if verb in given[:1]))
+    options, unknown = known.parse_known_args(given)
+    if unknown:  # told by the verb's parser, which knows its usage
+        options.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+    return int(options.run(options))
 
 
 def _mute(error: OSError) -> int:

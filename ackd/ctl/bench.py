@@ -4,14 +4,16 @@ import argparse
 import sys
 from pathlib import Path
 
+from ackd.client import shown
 from ackd.ctl import plot
 from ackd.ctl.bench_report import Json, Report, progress
 from ackd.ctl.figures import many
 from ackd.ctl.interrupt import Interrupt
 from ackd.ctl.load import Load, Plan
-from ackd.ctl.options import connected, count, seconds
+from ackd.ctl.options import connected, connections, count, seconds
 from ackd.ctl.run_options import add_run_options, allow_connections, run_of
 from ackd.ctl.status import Status
+from ackd.ctl.tally import Tally
 
 HELP = "count the acks a second under a load"
 DESCRIPTION = """\
@@ -41,7 +43,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Add those of the verb."""
     add_run_options(parser, 80, "80")
     option = parser.add_argument
-    option("--clients", metavar="N", type=count, default=1, help="how many connections (1)")
+    option("--clients", metavar="N", type=connections, default=1, help="how many connections (1)")
     option("--depth", metavar="N", type=count, default=1, help="payloads on the way from each (1)")
     option("--seconds", metavar="S", type=seconds, default=10.0, help="for how long (10)")
     option("--plot", metavar="FILE", type=_picture, help="draw the latencies: .svg or .png")
@@ -51,37 +53,39 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> Status:
     """Make the load that the options say; return the exit status."""
     allow_connections()
-    plan = Plan(options.clients, options.depth, options.size, options.seconds, options.timeout)
-    load = Load(plan, run_of(options), lambda: connected(options))
-    report = (Json if options.json else Report)(plan, load)
+    this = run_of(options)
+    size = max(options.size, len(this.payload(1)))
+    plan = Plan(options.clients, options.depth, size, options.seconds, options.timeout)
+    load = Load(plan, this, lambda: connected(options))
+    kind = Json if options.json else Report
+    report = kind(options.host, options.port, plan, load)
     with Interrupt() as interrupt:
-        report.begin(_what(options))
+        report.begin(_what(options, plan))
         with progress(options.seconds) as tell:
             load.make(interrupt, lambda elapsed: tell(elapsed, load.tally.acknowledged))
         load.end()
         report.end()
     if options.plot and load.tally.latencies.count:
-        return _draw(options, load)
+        return _draw(options.plot, _what(options, plan), load.tally)
     return load.tally.status
 
 
-def _what(options: argparse.Namespace) -> str:
-    clients, payloads = many(options.clients, "client"), many(options.depth, "payload")
+def _what(options: argparse.Namespace, plan: Plan) -> str:
+    clients, payloads = many(plan.clients, "client"), many(plan.depth, "payload")
     return (
-        f"{options.host} port {options.port}: {clients}, {payloads} of {options.size:,} bytes"
-        f" on the way from each, for {options.seconds:g} s"
+        f"{shown(options.host)} port {options.port}: {clients}, {payloads} of {plan.size:,} bytes"
+        f" on the way from each, for {plan.seconds:g} s"
     )
 
 
-def _draw(options: argparse.Namespace, load: Load) -> Status:
+def _draw(path: Path, title: str, tally: Tally) -> Status:
     """Write the picture; return the exit status."""
-    status = load.tally.status
     try:
-        plot.draw(load.tally.latencies, options.plot, _what(options))
+        plot.draw(tally.latencies, path, title)
     except OSError as error:
-        print(f"ackctl: --plot: {options.plot}: {error.strerror}", file=sys.stderr)
-        return status or Status.USAGE
-    return status
+        print(f"ackctl: --plot: {path}: {error.strerror}", file=sys.stderr)
+        return tally.status or Status.USAGE
+    return tally.status
 
 
 def _picture(text: str) -> Path:

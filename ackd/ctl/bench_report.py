@@ -3,7 +3,6 @@
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 
 from ackd.ctl.figures import aligned, histogram, milliseconds, verify
 from ackd.ctl.load import Load, Plan
@@ -13,7 +12,8 @@ from ackd.ctl.screen import alive
 class Report:
     """Prints text: what the load is, and the figures in a table."""
 
-    def __init__(self, plan: Plan, load: Load) -> None:
+    def __init__(self, host: str, port: int, plan: Plan, load: Load) -> None:
+        self._host, self._port = host, port
         self._plan, self._load = plan, load
 
     def begin(self, what: str) -> None:
@@ -54,15 +54,23 @@ class Json(Report):
         """Print the figures."""
         import json
 
-        tally = self._load.tally
+        tally, plan = self._load.tally, self._plan
         members = {
             "run": self._load.run.name,
-            **asdict(self._plan),
+            "host": self._host,
+            "port": self._port,
+            "clients": plan.clients,
+            "depth": plan.depth,
+            "bytes": plan.size,
+            "timeout": plan.timeout,
+            "planned_seconds": plan.seconds,
+            "seconds": round(self._load.seconds, 6),
             "acks_per_second": round(self._load.rate, 1),
             **tally.counts(),
             "end_acknowledged": tally.ended,
             "latency": {name: round(took, 9) for name, took in tally.latencies.figures()},
             "status": tally.status,
+            "problem": tally.problem if tally.status else None,
         }
         print(json.dumps(members), flush=True)
 
@@ -88,11 +96,12 @@ def progress(seconds: float) -> Iterator[Callable[[float, int], None]]:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = (BarColumn(), TimeRemainingColumn(), TextColumn("{task.fields[rate]:,.0f} acks/s"))
+    columns = (BarColumn(), TimeRemainingColumn(), TextColumn("{task.fields[what]}"))
     # Not refreshed by a thread of its own, which would hold up the load at any time.
     console = Console(stderr=True)
     with Progress(*columns, console=console, transient=True, auto_refresh=False) as bar:
-        task = bar.add_task("", total=seconds, rate=0)
+        task = bar.add_task("", total=seconds, what="connecting")
+        bar.refresh()
         yield lambda elapsed, acks: bar.update(
-            task, completed=elapsed, rate=acks / elapsed, refresh=True
+            task, completed=elapsed, what=f"{acks / elapsed:,.0f} acks/s", refresh=True
         )

@@ -36,7 +36,8 @@ class Link:
     """A connection that is opened anew whenever it has ended, and its payloads without reply.
 
     `due` is when the next payload is, `retry` when the next attempt to connect, both in seconds of
-    time.monotonic(), inf for never; `left` is how many payloads will still be due.
+    time.monotonic(), inf for never; `left` is how many payloads will still be due. It is `lost`
+    once it has ended.
     """
 
     def __init__(self, number: int, left: float, timeout: float) -> None:
@@ -45,6 +46,7 @@ class Link:
         self.due = self.retry = inf
         self.client: Client | None = None
         self.failure: ClientError | None = None  # why there is none
+        self.lost = False
         self.unanswered: deque[Sent] = deque()
         self.scheduled = inf  # this and `deadline` are for Deadlines
         self._timeout = timeout

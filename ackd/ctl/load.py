@@ -13,6 +13,7 @@ from ackd.ctl.interrupt import Interrupt
 from ackd.ctl.opening import Connect, Opening, watch
 from ackd.ctl.run import Run
 from ackd.ctl.tally import Tally
+from ackd.printable import printable
 from ackd.protocol import Reply, Verdict
 
 # Seconds between two looks at what is overdue, and at how far it is.
@@ -148,10 +149,12 @@ class Load:
             self.tally.latencies.add(round(seconds * 1e9))
         else:
             self.tally.refused += 1
+            self.tally.problem = f"refused: {printable(reply.text)}"
 
     def _fail(self, error: ClientError) -> None:
         self.tally.kept = error
-        self.trouble[told(error)] += 1
+        self.tally.problem = told(error)
+        self.trouble[self.tally.problem] += 1
 
     def _lose(self, flow: Flow, error: ClientError) -> None:
         """Go on without a client; what it had no reply to is unknown, or refused altogether."""

@@ -57,6 +57,11 @@ def count(text: str) -> int:
     return number(text, 999999999)
 
 
+def connections(text: str) -> int:
+    """Return how many connections, 1 to 65535: more than one address of ours has ports for."""
+    return number(text, 65535)
+
+
 def number(text: str, most: int) -> int:
     """Return a whole number, 1 to `most`."""
     if not (re.fullmatch(r"[0-9]{1,9}", text) and 1 <= int(text) <= most):

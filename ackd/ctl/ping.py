@@ -4,7 +4,7 @@ import argparse
 from math import inf
 
 from ackd.ctl.interrupt import Interrupt
-from ackd.ctl.options import connected, count, seconds
+from ackd.ctl.options import connected, connections, count, seconds
 from ackd.ctl.ping_report import Json, Report
 from ackd.ctl.pinger import Pinger, Plan
 from ackd.ctl.run_options import add_run_options, allow_connections, run_of
@@ -39,7 +39,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     option = parser.add_argument
     option("--interval", metavar="S", type=_interval, default=1.0, help="seconds between two (1)")
     option("--count", metavar="N", type=count, default=inf, help="end after N on each connection")
-    option("--parallel", metavar="N", type=count, default=1, help="how many connections (1)")
+    option("--parallel", metavar="N", type=connections, default=1, help="how many connections (1)")
     option("--json", action="store_true", help="one JSON object a payload, then the figures")
 
 
@@ -48,7 +48,8 @@ def run(options: argparse.Namespace) -> Status:
     allow_connections()
     this = run_of(options)
     plan = Plan(options.count, options.size, options.interval, options.parallel, options.timeout)
-    report = (Json if options.json else Report)(this.name, options.parallel)
+    kind = Json if options.json else Report
+    report = kind(this.name, options.host, options.port, options.parallel)
     pinger = Pinger(plan, this, lambda: connected(options), report)
     with Interrupt() as interrupt:
         report.begin(_what(options))
@@ -60,7 +61,7 @@ def run(options: argparse.Namespace) -> Status:
 
 def _what(options: argparse.Namespace) -> str:
     each = f" on each of {options.parallel:,} connections" if options.parallel > 1 else ""
-    return f"{options.host} port {options.port}, a payload every {options.interval:g} s{each}"
+    return f"a payload every {options.interval:g} s{each}"
 
 
 def _interval(text: str) -> float:

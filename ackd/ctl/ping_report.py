@@ -3,9 +3,9 @@
 import sys
 from time import time
 
-from ackd.client import ClientError
+from ackd.client import ClientError, shown
 from ackd.ctl.failure import told
-from ackd.ctl.figures import aligned, clock, histogram, milliseconds, verify
+from ackd.ctl.figures import aligned, clock, histogram, many, milliseconds, verify
 from ackd.ctl.latency import Outage
 from ackd.ctl.link import Answer, Sent
 from ackd.ctl.pinger import PingTally
@@ -17,8 +17,9 @@ from ackd.protocol import Verdict
 class Report:
     """Prints what happens as it happens, then the figures."""
 
-    def __init__(self, run: str, parallel: int) -> None:
+    def __init__(self, run: str, host: str, port: int, parallel: int) -> None:
         self._run = run
+        self._host, self._port = host, port
         self._parallel = parallel
         self._began = time()
         self._down: set[int] = set()
@@ -26,13 +27,13 @@ class Report:
 
     def begin(self, what: str) -> None:
         """Tell what is going to be sent, and where."""
-        print(f"run {self._run}: {what}", flush=True)
+        print(f"run {self._run}: {shown(self._host)} port {self._port}, {what}", flush=True)
 
     def connected(self, link: int) -> None:
-        """Tell that a connection is there again."""
+        """Tell that a connection is there after all, or again."""
         if link in self._down:
             self._down.remove(link)
-            self._say(link, "connected again")
+            self._say(link, "connected")
 
     def failed(self, link: int, error: ClientError) -> None:
         """Tell that a connection is not there, or no more."""
@@ -60,6 +61,8 @@ class Report:
         """Tell how it came out."""
         counts = (f"{count:,} {name.replace('_', ' ')}" for name, count in tally.counts().items())
         lines = ["", ", ".join(counts)]
+        if tally.reconnects:
+            lines.append(f"connected again {many(tally.reconnects, 'time')}")
         now = time()
         lines += [self._outage(outage, now) for outage in tally.outages.finish(now)]
         if tally.latencies.count:
@@ -113,11 +116,15 @@ class Json(Report):
         """Print the counts, the outages and the figures."""
         self._object(
             run=self._run,
+            host=self._host,
+            port=self._port,
             **tally.counts(),
+            reconnects=tally.reconnects,
             end_acknowledged=tally.ended,
             outages=[_members(outage) for outage in tally.outages.finish(time())],
             latency={name: round(took, 9) for name, took in tally.latencies.figures()},
             status=tally.status,
+            problem=tally.problem if tally.status else None,
         )
 
     def _show(self, link: int, sent: Sent, **members: str | float) -> None:

@@ -8,7 +8,8 @@ from math import inf
 from time import monotonic, time
 from typing import Protocol
 
-from ackd.client import ClientError, NoAckError, TurnedAwayError
+from ackd.client import Client, ClientError, NoAckError, NotReachedError, TurnedAwayError
+from ackd.ctl.failure import told
 from ackd.ctl.interrupt import Interrupt
 from ackd.ctl.latency import Outages
 from ackd.ctl.link import Answer, Link, Sent
@@ -16,6 +17,7 @@ from ackd.ctl.opening import Connect, Opening, watch
 from ackd.ctl.run import Run
 from ackd.ctl.tally import Tally
 from ackd.deadlines import Deadlines
+from ackd.printable import printable
 from ackd.protocol import Reply, Verdict
 
 # Seconds: who was kept from sending for longer, by a laptop's lid, does not make up for it.
@@ -23,6 +25,7 @@ _LATE = 1.0
 # Seconds, if the interval is not shorter, that those who are connected wait for the others at the
 # start: what is measured while hundreds of threads connect is how these compete.
 _START = 1.0
+_NOT_YET = NotReachedError("no answer so far")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +59,15 @@ class Teller(Protocol):
 
 
 class PingTally(Tally):
-    """Counts, also, what was due while there was no connection; that has no number."""
+    """Counts, also, what was due while there was no connection; that has no number.
+
+    `reconnects` is how many connections were there again after one that had ended.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.not_sent = 0
+        self.reconnects = 0
         self.outages = Outages()
 
     def counts(self) -> dict[str, int]:
@@ -83,11 +90,14 @@ class Pinger:
     def ping(self, interrupt: Interrupt) -> None:
         """Send all, or until Ctrl-C, and wait for the replies; a second Ctrl-C ends that too."""
         self._interrupt = interrupt
+        self._began = time()
         self._start = monotonic() + min(_START, self._plan.interval)
         with self._opening, self._selector:
             self._selector.register(interrupt, selectors.EVENT_READ, self._on_interrupt)
             self._selector.register(self._opening, selectors.EVENT_READ, self._on_opened)
             for link in self._links:
+                link.due = monotonic() + _START  # to tell then that it is not there yet
+                self._deadlines.watch(link)
                 self._opening.open(link.number)
             self._loop()
 
@@ -109,6 +119,10 @@ class Pinger:
                 self._deadlines.watch(link)
 
     def _on_interrupt(self) -> None:
+        for link in self._fresh:
+            if link.failure:
+                self._miss(link, self._began)
+        self._fresh.clear()
         for link in self._links:
             link.stop()
         unanswered = sum(len(link.unanswered) for link in self._links)
@@ -121,9 +135,7 @@ class Pinger:
             if isinstance(opened, ClientError):
                 self._fail(link, opened)
             else:
-                link.client, link.failure = opened, None
-                self._selector.register(opened, selectors.EVENT_READ, partial(self._on_ready, link))
-                self._teller.connected(number)
+                self._use(link, opened)
             if link in self._fresh:
                 self._fresh.remove(link)
                 self._begin(link)
@@ -133,6 +145,12 @@ class Pinger:
             for link in self._links:
                 self._begin(link)
                 self._deadlines.watch(link)
+
+    def _use(self, link: Link, client: Client) -> None:
+        link.client, link.failure = client, None
+        self._selector.register(client, selectors.EVENT_READ, partial(self._on_ready, link))
+        self._teller.connected(link.number)
+        self.tally.reconnects += link.lost
 
     def _begin(self, link: Link) -> None:
         """Have its first payload due: spread over the interval, so that none waits for others."""
@@ -161,6 +179,9 @@ class Pinger:
         if link.retry <= now:
             link.retry = inf
             self._opening.open(link.number)
+        if link.due <= now and link in self._fresh:
+            link.due, link.failure = inf, _NOT_YET
+            self._teller.failed(link.number, _NOT_YET)
         if link.due <= now:
             link.left -= 1
             link.due = self._next(link, now)
@@ -180,9 +201,13 @@ class Pinger:
             link.send(number, self._run.payload(number, self._plan.size))
             watch(self._selector, link.client)
         else:
-            self.tally.not_sent += 1
-            self.tally.kept = link.failure
-            self.tally.outages.begin(link.number, time())
+            self._miss(link, time())
+
+    def _miss(self, link: Link, since: float) -> None:
+        """Count what was due and could not be sent."""
+        self.tally.not_sent += 1
+        self.tally.kept = link.failure or _NOT_YET
+        self.tally.outages.begin(link.number, since)
 
     def _take(self, link: Link, answer: Answer) -> None:
         if answer.reply.verdict is Verdict.ACKNOWLEDGED:
@@ -191,12 +216,16 @@ class Pinger:
             self.tally.outages.end(link.number, time())
         else:
             self.tally.refused += 1
+            self.tally.problem = f"refused: {printable(answer.reply.text)}"
             self.tally.outages.begin(link.number, answer.sent.at)
         self._teller.answered(link.number, answer)
 
     def _fail(self, link: Link, error: ClientError) -> None:
         """Try again later to connect."""
         link.failure = error
+        self.tally.problem = told(error)
+        if link in self._fresh:
+            self.tally.outages.begin(link.number, self._began)
         self._teller.failed(link.number, error)
         link.open_later()
 
@@ -208,6 +237,7 @@ class Pinger:
             refusals = [Reply(Verdict.REFUSED, error.said)] * len(link.unanswered)
             for answer in link.answers(refusals):
                 self._take(link, answer)
+        link.lost = True
         self._count_unknown(link, link.close(), str(error))
         self._fail(link, error)
 

@@ -3,16 +3,23 @@
 import argparse
 import resource
 
-from ackd.ctl.options import add_server_options, count
+from ackd.ctl.options import add_server_options, number
 from ackd.ctl.run import Run
+
+# Bytes; no ackd takes more than half of that, see `max_payload` in ackd.yaml(5).
+_LARGEST = 262144
 
 
 def add_run_options(parser: argparse.ArgumentParser, size: int, shown: str) -> None:
     """Add what says where to send, how much at a time (bytes by default, as the help has it)."""
     add_server_options(parser)
     option = parser.add_argument
-    option("--size", metavar="N", type=count, default=size, help=f"bytes of a payload ({shown})")
+    option("--size", metavar="N", type=_size, default=size, help=f"bytes of a payload ({shown})")
     option("--name", metavar="RUN", type=run_named, help="what to call the run (8 random digits)")
+
+
+def _size(text: str) -> int:
+    return number(text, _LARGEST)
 
 
 def run_of(options: argparse.Namespace) -> Run:

@@ -15,8 +15,8 @@ class Tally:
     """Counts, and how long the acks took.
 
     `unknown` were sent and have no reply. `kept` is what kept a connection from being used, so that
-    something was not sent. `ended` says that the last payload of all, which holds their number and
-    is not counted, was acknowledged.
+    something was not sent, `problem` the last thing that went wrong, in words. `ended` says that
+    the last payload of all, which holds their number and is not counted, was acknowledged.
     """
 
     def __init__(self) -> None:
@@ -26,6 +26,7 @@ class Tally:
         self.unknown = 0
         self.latencies = Latencies()
         self.kept: ClientError | None = None
+        self.problem = ""
         self.ended = False
 
     @property
