@@ -2,7 +2,7 @@
 
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
@@ -58,7 +58,8 @@ class Surroundings:
     """What all connections of one server share.
 
     `changed` is told of each change of `wait`, and what it was before. `introductions`
-    and `refusals` bound what is recorded about clients beside their payloads.
+    and `refusals` bound what is recorded about clients beside their payloads. `newcomers` are those
+    who wait for their first turn at the journal: nobody is read past them.
     """
 
     recorder: Recorder
@@ -71,6 +72,7 @@ class Surroundings:
     draining: bool = False
     chunk: int = CHUNK
     turn: int = TURN
+    newcomers: Sized = ()
 
 
 class Connection:
@@ -85,6 +87,7 @@ class Connection:
         "_eof",
         "_head",
         "_introduced",
+        "_more",
         "_origin",
         "_output",
         "_socket",
@@ -115,6 +118,7 @@ class Connection:
         self._started = monotonic()
         self._head = b""  # made with the first payload: most idle clients need none
         self._introduced = False
+        self._more = False  # the last read was as long as it could be
         self._output = b""
         self._eof = False
 
@@ -177,7 +181,9 @@ class Connection:
 
     def on_readable(self) -> None:
         """Read once: record the payloads, then acknowledge what was recorded."""
-        if self._around.recorder.holds_up and self._socket.recv(1, socket.MSG_PEEK):
+        around = self._around
+        must_wait = around.newcomers or around.recorder.holds_up
+        if must_wait and self._socket.recv(1, socket.MSG_PEEK):
             self._await(Wait.JOURNAL)
             return
         # Or a client has only closed, which needs no journal: it must not be in others' way.
@@ -190,7 +196,7 @@ class Connection:
         if not self.protocol.waiting:
             self._receive()
         self._record()
-        if not (self.protocol.waiting or self._output):
+        if self._more and not (self.protocol.waiting or self._output):
             with suppress(BlockingIOError):
                 self._receive()
         self._settle()
@@ -265,6 +271,7 @@ class Connection:
 
     def _receive(self) -> None:
         data = self._socket.recv(self._around.chunk)
+        self._more = len(data) == self._around.chunk
         if not data:
             self.protocol.receive_eof()
             self._eof = True

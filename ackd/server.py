@@ -89,6 +89,7 @@ class Server:
         )
         self._deadlines: Deadlines[Connection] = Deadlines()
         self._turns = Turns(self._selector, recorder, self._timeouts, self._deadlines)
+        self._around.newcomers = self._turns.newcomers
         self._acceptor = Acceptor(self._selector, self._welcome)
         self._admission = Admission(config)
         self._connections: dict[int, Connection] = {}
@@ -298,14 +299,18 @@ class Server:
 
     def _changed(self, connection: Connection, before: Wait) -> None:
         """Watch for what the connection waits for now."""
-        self._turns.leave(connection)
+        if before is Wait.JOURNAL:
+            self._turns.leave(connection)
         if connection.wait in _HANDLERS:
             events, handler = _HANDLERS[connection.wait]
-            self._register(connection, events, MethodType(handler, connection))
-        else:
+            watch = self._selector.modify if before in _HANDLERS else self._selector.register
+            watch(connection, events, MethodType(handler, connection))
+        elif before in _HANDLERS:
             self._unregister(connection)
         if connection.wait is Wait.JOURNAL:
-            self._turns.join(connection, new=before is not Wait.WRITE)
+            # With payloads that the journal had room for it has had a turn.
+            served = connection.protocol.waiting and not self._around.recorder.holds_up
+            self._turns.join(connection, new=before is Wait.READ and not served)
         self._share()
         if connection.wait is Wait.NOTHING:
             self._forget(connection)
@@ -319,12 +324,6 @@ class Server:
         least, most = (1, TURN) if each else (LEAST_BATCH, BATCH)
         self._around.turn = max(least, min(most, ROUND // max(waiting, self._ready)))
         self._around.chunk = max(LEAST_CHUNK, CHUNK // waiting)
-
-    def _register(self, connection: Connection, events: int, handler: Callable[[], None]) -> None:
-        try:
-            self._selector.modify(connection, events, handler)
-        except KeyError:
-            self._selector.register(connection, events, handler)
 
     def _unregister(self, connection: Connection) -> None:
         with contextlib.suppress(KeyError):

@@ -190,6 +190,20 @@ def test_a_line_may_come_in_many_chunks() -> None:
     assert server.recorded == [b"hello"]
 
 
+@pytest.mark.parametrize("most", [-1, 1, 2], ids=["all at once", "one by one", "two by two"])
+@pytest.mark.parametrize("chunk", [2500, 5000, 5001, 20_000])
+def test_long_lines_are_payloads_as_well(chunk: int, most: int) -> None:
+    payloads = [b"a" * 5000, b"b" * 4999 + b"\r", b"c" * 2500, b"", b"d" * 5000]
+    data = b"\n".join([*payloads, b"the next"])
+    server = Server(5000)
+    for position in range(0, len(data), chunk):
+        server.receive_data(data[position : position + chunk], most)
+        while server.waiting:
+            server.record(len(server.split(most)))
+    server.end()
+    assert server.recorded == [*(line.removesuffix(b"\r") for line in payloads), b"the next"]
+
+
 def test_payloads_wait_until_they_are_acknowledged() -> None:
     server = ServerProtocol(10, b"ok\n")
     assert server.receive_data(b"a\nb\nc\nd") == [b"a", b"b", b"c"]

@@ -1,10 +1,13 @@
 """Whose payloads are recorded next when the journal can't take all of them at once."""
 
+import pytest
+
 from ackd.config import Config
 from tests.simulation import Client, World
 
 
-def test_who_has_one_payload_does_not_wait_for_all_who_have_thousands() -> None:
+@pytest.mark.parametrize("refusals", [0, 1], ids=["at its turn", "its turn cut short"])
+def test_who_has_one_payload_does_not_wait_for_all_who_have_thousands(refusals: int) -> None:
     world = World(Config())
     crowd = connect(world, 50)
     world.journal.make_room(0)
@@ -14,6 +17,8 @@ def test_who_has_one_payload_does_not_wait_for_all_who_have_thousands() -> None:
     (newcomer,) = connect(world, 1)
     before = stored(crowd)
     newcomer.send(b"just one\n")
+    world.turn()
+    world.journal.refuse(refusals)
     while not newcomer.stored:
         grant(world, 10)
     assert stored(crowd) - before <= 100
@@ -21,6 +26,25 @@ def test_who_has_one_payload_does_not_wait_for_all_who_have_thousands() -> None:
         world.turn()
     for client in crowd:
         client.reset()
+    world.finish()
+    world.close()
+
+
+def test_who_waits_is_not_overtaken_by_those_who_came_later() -> None:
+    world = World(Config())
+    crowd = connect(world, 60)
+    world.journal.make_room(0)
+    sent_at = {}
+    for turn in range(400):
+        for client in crowd:
+            if client.replies == len(client.lines):
+                client.send(b"one at a time\n")
+                sent_at[client] = stored(crowd)
+        world.turn()
+        if not world.journal.room:
+            world.journal.make_room(7 + turn % 40)
+        waiting = [client for client in crowd if not client.stored[len(client.lines) - 1 :]]
+        assert all(stored(crowd) - sent_at[client] < 60 for client in waiting)
     world.finish()
     world.close()
 
