@@ -43,7 +43,7 @@ def test_who_waits_is_not_overtaken_by_those_who_came_later() -> None:
         world.turn()
         if not world.journal.room:
             world.journal.make_room(7 + turn % 40)
-        waiting = [client for client in crowd if not client.stored[len(client.lines) - 1 :]]
+        waiting = [client for client in crowd if len(client.stored) < len(client.lines)]
         assert all(stored(crowd) - sent_at[client] < 60 for client in waiting)
     world.finish()
     world.close()
