@@ -1,6 +1,7 @@
 """What `ackctl ping`, `probe` and `bench` tell of their runs, and what `ackctl verify` finds."""
 
 import json
+import re
 import signal
 import subprocess
 import time
@@ -8,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 
@@ -163,3 +165,45 @@ def test_lines_that_are_sent_are_no_run(served: Machine) -> None:
     assert whole(served, told)["peers"] == [MACHINE_ADDRESS]
     found = ackctl(served, "verify", "send", status=6)
     assert (found["recorded"], found["altered"], found["sent"]) == (0, 0, None)
+
+
+# A picture, by Debian's own matplotlib
+
+MATPLOTLIB = "/usr/lib/python3/dist-packages/matplotlib"
+PLOTTED = ("ackctl", "bench", *HOST, "--seconds", "0.2", "--plot")
+
+
+def test_the_latencies_are_drawn_as_svg(served: Machine) -> None:
+    assert served.run(*PLOTTED, "/root/x.svg").stderr == ""
+    drawn = ElementTree.fromstring(served.run("cat", "/root/x.svg").stdout)
+    legend = drawn.findall(".//*[@id='legend_1']//{*}text")
+    assert [(text.text or "").split()[0] for text in legend] == ["p50", "p95", "p99", "p99.9"]
+    (axes,) = drawn.findall(".//*[@id='patch_2']/{*}path")
+    top = min(map(float, re.findall(r"[ML] \S+ (\S+)", axes.get("d", ""))))
+    # SVG counts downwards: it is above the bars, where it can be read.
+    assert max(float(text.get("y", "nan")) for text in legend) < top
+
+
+def test_the_latencies_are_drawn_as_png(served: Machine) -> None:
+    assert served.run(*PLOTTED, "/root/x.png").stderr == ""
+    picture = served.run("cat", "/root/x.png").stdout.encode(errors="surrogateescape")
+    # PNG, RFC 2083: its signature, and what is behind the last chunk's length.
+    assert picture.startswith(b"\x89PNG\r\n\x1a\n")
+    assert picture[-8:-4] == b"IEND"
+
+
+@pytest.fixture
+def plain(served: Machine) -> Iterator[Machine]:
+    """One without matplotlib."""
+    served.run("mv", MATPLOTLIB, "/root")
+    yield served
+    served.run("mv", "/root/matplotlib", MATPLOTLIB)
+
+
+def test_without_matplotlib_it_is_told_what_to_install(plain: Machine) -> None:
+    done = plain.run(*PLOTTED, "/root/y.svg", check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.endswith(
+        "error: argument --plot: matplotlib is not installed;"
+        " on Debian: apt install python3-matplotlib\n"
+    )
