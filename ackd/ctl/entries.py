@@ -7,6 +7,7 @@ import select
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from enum import Enum
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -18,11 +19,13 @@ from ackd.records import Kind
 
 # Any process may write an entry like ackd's, but not the fields that begin with an underscore:
 # those journald adds, systemd.journal-fields(7).
-_UNIT, _NAMESPACE = "_SYSTEMD_UNIT", "_NAMESPACE"
+_UNIT, _NAMESPACE, _BOOT, _USER = "_SYSTEMD_UNIT", "_NAMESPACE", "_BOOT_ID", "_UID"
 _UNITS = ("ackd.service", "ackd@*.service")
+# DynamicUser= gives one of these to one unit at a time, https://systemd.io/UIDS-GIDS/.
+_DYNAMIC_USERS = range(61184, 65520)
 _FIELDS = (
     *("MESSAGE", "ACKD_PEER", "ACKD_PEER_PORT", "ACKD_LISTENER", "ACKD_CONNECTION"),
-    *("ACKD_SEQUENCE", "ACKD_COUNT", "ACKD_REPEATED", _UNIT, _NAMESPACE),
+    *("ACKD_SEQUENCE", "ACKD_COUNT", "ACKD_REPEATED", _UNIT, _NAMESPACE, _BOOT, _USER),
 )
 _JOURNALS = (Path("/var/log/journal"), Path("/run/log/journal"))
 _MACHINE = Path("/etc/machine-id")
@@ -34,12 +37,19 @@ class NotReadableError(Exception):
     """The journal can't be read; the text says why, and what to do."""
 
 
+class Doubt(Enum):
+    """Why a record is not believed."""
+
+    OTHER_UNIT = "not believed: another unit than ackd's has written them"
+    NO_UNIT = "not believed: their process had no unit, or had ended before journald read them"
+
+
 @dataclass(frozen=True, slots=True)
 class Recorded:
     """A payload in a journal: that of a namespace or, where it is "", the system's.
 
     `time` is when that journal got it; `repeated` if ackd has recorded it once more, since journald
-    may have lost it; `believed` if the unit that has written it is to be.
+    may have lost it; `doubt` is None if it is to be believed.
     """
 
     time: datetime
@@ -51,7 +61,7 @@ class Recorded:
     payload: bytes
     repeated: bool
     journal: str
-    believed: bool
+    doubt: Doubt | None
 
 
 class Entries:
@@ -67,6 +77,7 @@ class Entries:
         self._namespace = namespace
         self._since = since
         self._cursor = ""
+        self._users: dict[tuple[bytes, bytes], bool] = {}  # of a boot: whether ackd's
         self._open()
 
     def __iter__(self) -> Iterator[Recorded]:
@@ -100,7 +111,7 @@ class Entries:
     def _open(self) -> None:
         """Open the journals there are: libsystemd notices no namespace that comes later."""
         self._directories = _directories(self._namespace)
-        self._reader = _opened(self._namespace)
+        self._reader = _opened(self._namespace, MESSAGE_ID=Kind.PAYLOAD.value)
         self._seek(self._cursor)
 
     def _seek(self, cursor: str) -> None:
@@ -112,10 +123,7 @@ class Entries:
             self._reader.seek_realtime(self._since)
 
     def _step(self, skip: int) -> Any:
-        try:
-            entry = self._reader.get_next(skip)
-        except OSError as error:
-            raise _not_readable(error) from error
+        entry = _next(self._reader, skip)
         self._cursor = entry.get("__CURSOR", self._cursor)
         return entry
 
@@ -123,8 +131,8 @@ class Entries:
         """Return the payloads of an entry; none if it is not as ackd makes them."""
         # A field that is there twice is a list, which ackd makes none of.
         fields = {name: entry[name] for name in _FIELDS if isinstance(entry.get(name), bytes)}
-        believed = self._believes(fields.get(_UNIT, b""))
         try:
+            doubt = self._doubt(fields)
             return [
                 Recorded(
                     entry["__REALTIME_TIMESTAMP"],
@@ -136,15 +144,39 @@ class Entries:
                     payload,
                     "ACKD_REPEATED" in fields,
                     printable(fields.get(_NAMESPACE, b"")),
-                    believed,
+                    doubt,
                 )
                 for sequence, payload in payloads_of(fields)
             ]
         except (KeyError, ValueError):
             return []
 
+    def _doubt(self, fields: Mapping[str, bytes]) -> Doubt | None:
+        unit = fields.get(_UNIT, b"")
+        if self._believes(unit):
+            return None
+        if unit:
+            return Doubt.OTHER_UNIT
+        return None if self._is_ackds(fields[_BOOT], fields[_USER]) else Doubt.NO_UNIT
+
     def _believes(self, unit: bytes) -> bool:
         return any(fnmatchcase(printable(unit), pattern) for pattern in self._units)
+
+    def _is_ackds(self, boot: bytes, user: bytes) -> bool:
+        """Say whether a unit that is believed has had this user, a dynamic one, in this boot.
+
+        journald looks up a process's unit when it first reads from it; the user comes along with
+        what it reads. So there is no unit if both ackd and journald have ended before that. Any
+        other user may be that of further processes, which could forge such a record by ending.
+        """
+        if int(user) not in _DYNAMIC_USERS:
+            return False
+        if (boot, user) not in self._users:
+            matches = {_BOOT: boot, _USER: user, "SYSLOG_IDENTIFIER": b"ackd"}
+            with _opened(self._namespace, **matches) as reader:
+                units = (entry.get(_UNIT, b"") for entry in iter(lambda: _next(reader), {}))
+                self._users[boot, user] = any(map(self._believes, units))
+        return self._users[boot, user]
 
 
 def add_journal_options(parser: argparse.ArgumentParser) -> None:
@@ -155,8 +187,8 @@ def add_journal_options(parser: argparse.ArgumentParser) -> None:
     option("--unit", metavar="U", default="", help="whose records to believe: a unit, or a pattern")
 
 
-def _opened(namespace: str) -> Any:
-    """Return a systemd.journal.Reader of all entries that claim to be of payloads."""
+def _opened(namespace: str, **matches: str | bytes) -> Any:
+    """Return a systemd.journal.Reader of all entries with these fields."""
     try:
         from systemd import journal  # not before here: a client's host need not have it
     except ImportError:
@@ -170,8 +202,15 @@ def _opened(namespace: str) -> Any:
         raise _not_readable(error) from error
     reader.fileno()  # from here on it notices what is new
     reader.data_threshold = 0  # or a payload of more than 64 KiB may be cut
-    reader.add_match(MESSAGE_ID=Kind.PAYLOAD.value)
+    reader.add_match(**matches)
     return reader
+
+
+def _next(reader: Any, skip: int = 1) -> Any:
+    try:
+        return reader.get_next(skip)
+    except OSError as error:
+        raise _not_readable(error) from error
 
 
 def _directories(namespace: str) -> list[Path]:

@@ -5,10 +5,11 @@ import re
 import select
 import signal
 import sys
+from collections import Counter
 from collections.abc import Iterable
 from contextlib import suppress
 
-from ackd.ctl.entries import Entries, NotReadableError, Recorded, add_journal_options
+from ackd.ctl.entries import Doubt, Entries, NotReadableError, Recorded, add_journal_options
 from ackd.ctl.status import Status
 from ackd.peers import Address, address_of
 from ackd.printable import printable
@@ -66,8 +67,8 @@ def run(options: argparse.Namespace) -> Status:
         print(f"ackctl: {error}", file=sys.stderr)
         return Status.USAGE
     lines.end(Status.DELIVERED)
-    if wanted.not_believed and not lines.count:
-        told = f"{wanted.not_believed} not believed: another unit than ackd's has written them"
+    if wanted.doubts and not lines.count:
+        told = "; ".join(f"{count} {doubt.value}" for doubt, count in wanted.doubts.items())
         print(f"ackctl: nothing to show, but {told}; see --unit", file=sys.stderr)
     return Status.DELIVERED
 
@@ -77,13 +78,14 @@ class _Wanted:
 
     def __init__(self, peer: Address | None) -> None:
         self._peer = peer
-        self.not_believed = 0
+        self.doubts: Counter[Doubt] = Counter()
 
     def __call__(self, recorded: Recorded) -> bool:
         """Say whether it is from the peer, or any, and believed."""
         wanted = self._peer is None or self._is_peer(recorded.peer)
-        self.not_believed += wanted and not recorded.believed
-        return wanted and recorded.believed
+        if wanted and recorded.doubt:
+            self.doubts[recorded.doubt] += 1
+        return wanted and not recorded.doubt
 
     def _is_peer(self, peer: str) -> bool:
         try:

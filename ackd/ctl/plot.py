@@ -37,17 +37,19 @@ def draw(latencies: Latencies, path: Path, title: str) -> None:
     steps = latencies.steps(_BOUNDS)
     with rc_context(_STYLE):
         figure = Figure(figsize=(8, 4.5), layout="constrained")
+        figure.suptitle(title, fontsize=10)
         axes = figure.subplots()
         edges = [steps[0][0] / 1e6, *(end / 1e6 for _, end, _ in steps)]
         # On a logarithmic scale, or the few slow ones, which matter, would not be seen.
         axes.stairs([count for *_, count in steps], edges, fill=True, color="#1f77b4")
-        axes.set(xscale="log", yscale="log", ylim=(0.5, None), title=title, ylabel="acks")
+        axes.set(xscale="log", yscale="log", ylim=(0.5, None), ylabel="acks")
         axes.set_xlabel("milliseconds from the sending to the ack")
         quantiles = [(name, s) for name, s in latencies.figures() if name in _COLOURS]
         for name, seconds in quantiles:
             label = f"{name} {milliseconds(seconds)}"
             axes.axvline(seconds * 1000, color=_COLOURS[name], linewidth=1, label=label)
-        axes.legend(frameon=False)
+        # Above the bars: among them it could not be read.
+        axes.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=4)
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.xaxis.set_minor_formatter(NullFormatter())
         axes.xaxis.set_major_formatter("{x:,g}")

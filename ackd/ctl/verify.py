@@ -2,13 +2,14 @@
 
 import argparse
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from datetime import datetime
 from itertools import islice
 from time import monotonic
 
 from ackd.ctl.audit import Audit
-from ackd.ctl.entries import Entries, NotReadableError, Recorded, add_journal_options
+from ackd.ctl.entries import Doubt, Entries, NotReadableError, Recorded, add_journal_options
 from ackd.ctl.ranges import Ranges
 from ackd.ctl.reading import Reading
 from ackd.ctl.run import parse
@@ -18,7 +19,6 @@ from ackd.ctl.status import Status
 # Seconds for journald to write what it has taken; under load it needs some hundredths.
 _PATIENCE = 1.0
 _SHOWN = 10
-_NOT_BELIEVED = "not believed: another unit than ackd's has written them; see --unit"
 
 HELP = "tell whether a run is in the journal as it was sent"
 DESCRIPTION = """\
@@ -47,13 +47,14 @@ class _Found:
         self.peers: set[str] = set()
         self.first: datetime | None = None
         self.last: datetime | None = None
-        self.not_believed = 0
+        self.doubts: Counter[Doubt] = Counter()
 
     def take(self, recorded: Recorded) -> None:
         """Take a payload of the journal, of the run or not."""
-        if not recorded.believed:
+        if recorded.doubt:
             part = parse(recorded.payload)
-            self.not_believed += part is not None and part.run == self.run
+            if part and part.run == self.run:
+                self.doubts[recorded.doubt] += 1
         elif self.audit.add(
             recorded.connection,
             recorded.sequence,
@@ -114,8 +115,8 @@ def _print(found: _Found) -> None:
         times = _span(found.first, found.last)
         print(f"from {_peers(found.peers)} in {connections}, {times}")
     lines = list(_lines(audit)) if audit.seen else []
-    if found.not_believed:
-        lines.append((str(found.not_believed), _NOT_BELIEVED))
+    for doubt, number in found.doubts.items():
+        lines.append((str(number), f"{doubt.value}; see --unit"))
     width = max((7, *(len(count) for count, _ in lines)))
     for count, what in lines:
         print(f"{count:>{width}}  {what}")
@@ -178,7 +179,8 @@ def _print_json(found: _Found, status: Status) -> None:
         "altered": audit.altered,
         "lost": audit.lost,
         "repeated": audit.repeated,
-        "not_believed": found.not_believed,
+        "not_believed": found.doubts.total(),
+        "without_unit": found.doubts[Doubt.NO_UNIT],
         "highest": audit.highest,
         "connections": audit.connections,
         "peers": sorted(found.peers),

@@ -28,7 +28,20 @@ PACKAGES = (
     "python3-hypothesis",
     "python3-shtab",
     "libfaketime",
+    # What python3-matplotlib needs to draw, beside itself.
+    "python3-contourpy",
+    "python3-cycler",
+    "python3-dateutil",
+    "python3-kiwisolver",
+    "python3-numpy",
+    "python3-packaging",
+    "python3-pil",
+    "python3-pyparsing",
 )
+# Unpacked only: all that it depends on, a compiler and SciPy among it, would be up to a gigabyte.
+_UNPACKED = """--customize-hook=cd "$1/root" &&
+    APT_CONFIG=$MMDEBSTRAP_APT_CONFIG apt-get download python3-matplotlib python-matplotlib-data &&
+    for deb in *.deb; do dpkg -x "$deb" "$1" && rm "$deb" || exit; done"""
 
 _CONTROL = Path(__file__).parents[2] / "debian" / "control"
 
@@ -84,6 +97,7 @@ def _recipe(release: Release, tools: tuple[str, ...]) -> tuple[str, ...]:
         "--variant=minbase",
         f"--include={','.join((*PACKAGES, *tools))}",
         '--customize-hook=echo machine >"$1/etc/hostname"',
+        _UNPACKED,
         release.value,
     )
 

@@ -63,8 +63,9 @@ def faults(machine: Machine, run: Run, *options: str) -> dict[str, object]:
     """Return what is wrong with a run that is not whole, as its JSON says it."""
     status, out, _ = ackctl(machine, "verify", run.name, "--json", *options)
     told = json.loads(out)
-    names = ("missing_numbers", "twice_numbers", "out_of_order", "altered", "lost", "not_believed")
-    found = {name: told[name] for name in names if told[name]}
+    names = ("missing_numbers", "twice_numbers", "out_of_order", "altered", "lost")
+    doubts = ("not_believed", "without_unit")
+    found = {name: told[name] for name in (*names, *doubts) if told[name]}
     assert (status, told["status"], told["whole"]) == (6, 6, False)
     return found if told["sent"] is not None else found | {"end": False}
 
@@ -203,17 +204,18 @@ for sequence, payload in enumerate(sys.argv[2:], 1):
 """
 
 
-def forge(machine: Machine, *payloads: bytes) -> None:
-    """Write records just as ackd does, as another service."""
-    service = ("systemd-run", "--wait", "--quiet", "--unit=forger")
+def forge(machine: Machine, *payloads: bytes, settings: tuple[str, ...] = ()) -> None:
+    """Write records just as ackd does, as another service with these settings."""
+    properties = [f"--property={setting}" for setting in settings]
+    service = ("systemd-run", "--wait", "--quiet", "--unit=forger", *properties)
     words = (Kind.PAYLOAD.value, *(payload.decode() for payload in payloads))
     machine.run(*service, "python3", "-c", _FORGER, *words)
-    machine.run("journalctl", "--sync")
 
 
 def test_records_that_no_ackd_has_written_are_not_believed(served: Machine, run: Run) -> None:
     send(served, *numbers(run, 1))
     forge(served, *numbers(run, 2), run.end(2))
+    served.run("journalctl", "--sync")
     assert faults(served, run) == {"not_believed": 2, "end": False}
     told = "not believed: another unit than ackd's has written them; see --unit\n"
     assert verify(served, run)[1].endswith(f"      2  {told}")
@@ -233,6 +235,94 @@ def test_further_instances_are_believed(served: Machine, run: Run) -> None:
         peer.expect(ACK * 2)
     served.run("systemctl", "stop", "ackd@north")
     assert verify(served, run)[0] == 0
+
+
+@pytest.mark.parametrize("end", [("kill", "--signal=KILL"), ("stop",), ("restart",)])
+def test_what_journald_has_read_only_after_ackd_had_ended_is_believed(
+    served: Machine, run: Run, end: tuple[str, ...]
+) -> None:
+    journald, ackd = served.pid_of("systemd-journald"), served.pid_of("ackd")
+    with greeted(served) as peer:
+        served.run("sh", "-c", f"kill -STOP {journald}")
+        peer.send(b"".join(payload + b"\n" for payload in (*numbers(run, 1, 2, 3), run.end(3))))
+        peer.expect(ACK * 4)
+        served.run("systemctl", *end, "ackd")
+        wait_until("ackd has ended", lambda: not is_there(served, ackd))
+        served.run("sh", "-c", f"kill -KILL {journald}")
+    wait_until("the next journald reads", lambda: synced(served), 60)
+    assert units(served, run) == {()}
+    assert verify(served, run)[0] == 0
+    assert f"{CLIENT_ADDRESS} #4: {run.end(3).decode()}" in lines(served)
+
+
+ENDED = (
+    "not believed: their process had no unit, or had ended before journald read them; see --unit\n"
+)
+
+
+@pytest.mark.parametrize("user", ["DynamicUser=yes", "User=nobody", "User=root"])
+def test_who_writes_and_ends_before_journald_reads_is_not_believed(
+    served: Machine, run: Run, user: str
+) -> None:
+    send(served, *numbers(run, 1))
+    forge_and_end(served, user, *numbers(run, 2), run.end(2))
+    assert units(served, run) == {(b"ackd.service",), ()}
+    assert faults(served, run) == {"not_believed": 2, "without_unit": 2, "end": False}
+    assert verify(served, run)[1].endswith(f"      2  {ENDED}")
+    assert "forged" not in ackctl(served, "log", "--json")[1]
+    status, out, err = ackctl(served, "log", "--peer", "192.0.2.7")
+    assert (status, out) == (0, "")
+    assert err.endswith(ENDED)
+    assert verify(served, run, "--unit", "*")[0] == 0
+
+
+@pytest.fixture
+def shared(served: Machine) -> Iterator[Machine]:
+    """One whose ackd has a user that others have as well."""
+    setting = "/etc/systemd/system/ackd.service.d/user.conf"
+    served.put(setting, "[Service]\nDynamicUser=no\nUser=daemon\n")
+    served.run("systemctl", "daemon-reload")
+    served.run("systemctl", "restart", "ackd")
+    yield served
+    served.run("rm", setting)
+    served.run("systemctl", "daemon-reload")
+
+
+def test_a_user_that_others_have_as_well_is_not_believed_without_a_unit(
+    shared: Machine, run: Run
+) -> None:
+    send(shared, *numbers(run, 1))
+    forge_and_end(shared, "User=daemon", *numbers(run, 2), run.end(2))
+    assert faults(shared, run) == {"not_believed": 2, "without_unit": 2, "end": False}
+
+
+def forge_and_end(machine: Machine, user: str, *payloads: bytes) -> None:
+    """Write records just as ackd does, and have ended when journald reads them."""
+    journald = machine.pid_of("systemd-journald")
+    machine.run("sh", "-c", f"kill -STOP {journald}")
+    # Without the streams that journald would know its unit by.
+    settings = (user, "StandardOutput=null", "StandardError=null")
+    forge(machine, *payloads, settings=settings)
+    machine.run("sh", "-c", f"kill -CONT {journald}")
+
+
+def synced(machine: Machine) -> bool:
+    """Start journald if it has been killed too often, and say whether it has read everything."""
+    command = ("sh", "-c", "systemctl start systemd-journald && journalctl --sync")
+    return machine.run(*command, check=False).returncode == 0
+
+
+def is_there(machine: Machine, pid: int) -> bool:
+    return machine.run("sh", "-c", f"kill -0 {pid}", check=False).returncode == 0
+
+
+def units(machine: Machine, run: Run) -> set[tuple[bytes, ...]]:
+    """Return which units, or (), journald has taken the run's payloads for."""
+    return {
+        entry.all("_SYSTEMD_UNIT")
+        for entry in machine.journal(f"MESSAGE_ID={Kind.PAYLOAD.value}")
+        if run.name.encode() in entry["MESSAGE"]
+    }
 
 
 # Which journal, and whether it may be read

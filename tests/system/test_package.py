@@ -166,7 +166,8 @@ def test_debians_own_tests_of_it_pass(installed: Machine, test: Message) -> None
     by_nobody = ("setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups")
     by = () if "needs-root" in test["Restrictions"] else by_nobody
     run = ("env", "--chdir=/srv/source", *by, f"debian/tests/{test['Tests']}")
-    done = installed.run(*run, env={"AUTOPKGTEST_TMP": "/srv/tests"}, timeout=600)
+    own = {"AUTOPKGTEST_TMP": "/srv/tests", "HOME": "/srv/tests"}  # as a user there has one
+    done = installed.run(*run, env=own, timeout=600)
     print(done.stdout[-2000:])
     assert "allow-stderr" in test["Restrictions"] or done.stderr == ""
     installed.run("rm", "-r", "/srv/source", "/srv/tests")
