@@ -13,7 +13,11 @@ TEST_PACKAGES := mmdebstrap systemd-container iproute2 netcat-openbsd php-cli sc
 # What makes the Debian package; what it needs for that itself, debian/control says.
 DEB_PACKAGES  := dpkg-dev build-essential debhelper
 
-.PHONY: run test style unit system campaign bench bench-quick deb man completions clean
+# How many tests run at a time: more than there are processors, since they wait, for deadlines,
+# restarts and boots, as long as they work.
+WORKERS := 3
+
+.PHONY: run test style unit bases system campaign bench bench-quick deb man completions clean
 
 run: $(VENV)/.run
 	@echo
@@ -22,7 +26,9 @@ run: $(VENV)/.run
 	@echo
 	@$(VENV)/bin/ackd --terminal --config etc/ackd.yaml
 
-test: style unit system
+test: style
+	$(MAKE) --no-print-directory --jobs=2 unit bases
+	$(MAKE) --no-print-directory system
 
 style: $(VENV)/.test
 	$(VENV)/bin/python -m ruff check .
@@ -32,10 +38,15 @@ style: $(VENV)/.test
 unit: $(VENV)/.test
 	$(VENV)/bin/python -m coverage run --branch --include=ackd/protocol.py -m pytest tests/test_protocol.py
 	$(VENV)/bin/python -m coverage report --fail-under=100 --show-missing
-	$(VENV)/bin/python -m pytest --ignore=tests/system
+	$(VENV)/bin/python -m pytest --verbose -n $(WORKERS) --ignore=tests/system
 
+# The Debian systems that are booted; they are kept in the user's cache.
+bases: $(VENV)/.test
+	$(VENV)/bin/python -m tests.system.bases
+
+# In the order that they are in: the modules with the most tests are not those that take longest.
 system: $(VENV)/.test
-	$(VENV)/bin/python -m pytest tests/system
+	$(VENV)/bin/python -m pytest --verbose -n $(WORKERS) --no-loadscope-reorder tests/system
 
 # The long form of what `make test` has in short: about an hour; writes tests/system/RESULTS.md.
 campaign: $(VENV)/.test

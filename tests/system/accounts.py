@@ -75,12 +75,16 @@ class Recorded:
     repeated: bool
 
 
-def recorded(machine: Machine, run: str, namespace: str = "") -> Iterator[Recorded]:
-    """Yield a run's payloads as they are recorded, oldest first: a namespace's, or the system's."""
+def recorded(machine: Machine, run: str, namespace: str = "", since: int = 0) -> Iterator[Recorded]:
+    """Yield a run's payloads as they are recorded, oldest first: a namespace's, or the system's.
+
+    What was recorded before `since`, in seconds since the epoch, is not looked through.
+    """
     journalctl = ("journalctl", f"--namespace={namespace}")
     machine.run(*journalctl, "--sync")
     form = ("--output=json", f"--output-fields={_FIELDS}", "--quiet", "--all")
-    with machine.popen(*journalctl, *form, f"MESSAGE_ID={Kind.PAYLOAD.value}") as process:
+    which = (f"--since=@{since}", f"MESSAGE_ID={Kind.PAYLOAD.value}")
+    with machine.popen(*journalctl, *form, *which) as process:
         assert process.stdout
         for line in process.stdout:
             fields = json.loads(line)
@@ -130,7 +134,7 @@ def compare(
     out_of_order = 0
     for name in namespaces:
         last: dict[str, int] = {}
-        for record in recorded(machine, run, name):
+        for record in recorded(machine, run, name, account.began):
             (repeated if record.repeated else first)[record.payload] += 1
             if not record.repeated:
                 out_of_order += record.sequence <= last.get(record.connection, 0)

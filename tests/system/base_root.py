@@ -82,11 +82,11 @@ def base_root(release: Release, tools: tuple[str, ...] = ()) -> Iterator[Path]:
     cache.mkdir(parents=True, exist_ok=True)
     root = cache / f"{family}-{digest}"
     with contextlib.ExitStack() as in_use:
-        with _locked(cache / f".{family}.lock", fcntl.LOCK_EX):
+        with locked(cache / f".{family}.lock", fcntl.LOCK_EX):
             if not root.exists():
                 _remove_unused(cache.glob(f"{family}-*"))
                 _build(recipe, root)
-            in_use.enter_context(_locked(root, fcntl.LOCK_SH))
+            in_use.enter_context(locked(root, fcntl.LOCK_SH))
         yield root
 
 
@@ -115,12 +115,13 @@ def _build(recipe: tuple[str, ...], root: Path) -> None:
 
 def _remove_unused(roots: Iterable[Path]) -> None:
     for root in roots:
-        with contextlib.suppress(BlockingIOError), _locked(root, fcntl.LOCK_EX | fcntl.LOCK_NB):
+        with contextlib.suppress(BlockingIOError), locked(root, fcntl.LOCK_EX | fcntl.LOCK_NB):
             shutil.rmtree(root)
 
 
 @contextlib.contextmanager
-def _locked(path: Path, operation: int) -> Iterator[None]:
+def locked(path: Path, operation: int) -> Iterator[None]:
+    """Hold a lock, as flock(2) names it, on a directory or on a file that it makes."""
     flags = os.O_RDONLY if path.is_dir() else os.O_RDONLY | os.O_CREAT
     descriptor = os.open(path, flags, 0o600)
     try:

@@ -6,14 +6,29 @@ from collections.abc import Iterator
 from types import FrameType
 
 import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 from .base_root import Release
 from .campaign import far
 from .installed import HERE, install
 from .machine import DeadlineError, Machine, boot
-from .workshop import Workshop, open_workshop
+from .workshop import Packages, packages_in
 
-LONGEST_TEST = far(3000, 300)  # seconds
+LONGEST_TEST = far(3000, 600)  # seconds
+
+
+class ByMachine(LoadScopeScheduling):  # type: ignore[misc] # it has no types
+    """Has tests that share a machine, those of a module and a release, run by one worker."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        module, _, test = nodeid.partition("::")
+        return next((f"{module} {r.value}" for r in Release if r.value in test), module)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByMachine:
+    """Have several workers share the tests so."""
+    return ByMachine(config, log)
 
 
 @pytest.fixture(scope="session", params=list(Release), ids=lambda release: str(release.value))
@@ -49,13 +64,12 @@ def served(installed: Machine) -> Iterator[Machine]:
 
 
 @pytest.fixture(scope="session")
-def workshop() -> Iterator[Workshop]:
-    """Where the package is made, once for all tests."""
+def packages(tmp_path_factory: pytest.TempPathFactory) -> Packages:
+    """The package and the next one, made once for all tests, whichever worker runs them."""
     if os.geteuid() != 0:
         pytest.skip("needs root: boots a Debian system")
-    with open_workshop() as workshop:
-        workshop.package  # noqa: B018 - made here, and not within the time of one test
-        yield workshop
+    own = tmp_path_factory.getbasetemp()
+    return packages_in(own.parent if "PYTEST_XDIST_WORKER" in os.environ else own)
 
 
 @pytest.fixture(autouse=True)

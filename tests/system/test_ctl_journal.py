@@ -176,16 +176,20 @@ def test_what_ackd_has_recorded_again_is_no_fault(served: Machine, run: Run) -> 
         served.run("sh", "-c", f"kill -STOP {journald}")
         peer.send(b"".join(payload + b"\n" for payload in (*numbers(run, 1, 2, 3), run.end(3))))
         peer.expect(ACK * 4)
-        served.run("sh", "-c", f"kill -KILL {journald}")
+        # So ackd notices nothing before the next journald has recorded all that there is, and gone.
+        ackd = served.pid_of("ackd")
+        served.run("sh", "-c", f"kill -STOP {ackd} && kill -KILL {journald}")
+        wait_until("it is recorded", lambda: there(served, run))
         succeed(served, "restart", *SOCKETS)
-        wait_until("it is recorded again", lambda: repeated(served, run))
+        served.run("sh", "-c", f"kill -CONT {ackd}")
+        wait_until("it is recorded again", lambda: there(served, run, "ACKD_REPEATED=1"))
     status, out, _ = verify(served, run)
     assert status == 0
     assert re.search(r"\n      \d+  repeated by ackd, which is no fault\n", out)
 
 
-def repeated(machine: Machine, run: Run) -> bool:
-    payloads = (f"MESSAGE_ID={Kind.PAYLOAD.value}", "ACKD_REPEATED=1")
+def there(machine: Machine, run: Run, *fields: str) -> bool:
+    payloads = (f"MESSAGE_ID={Kind.PAYLOAD.value}", *fields)
     # Without `--sync`, for which journald must be there again.
     return run.name in machine.run("journalctl", "--output=cat", *payloads).stdout
 

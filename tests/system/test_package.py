@@ -1,5 +1,6 @@
 """The package: made by `make deb`, installed, upgraded, removed and purged on each release."""
 
+import os
 import re
 from collections.abc import Iterator
 from email import message_from_string
@@ -14,7 +15,7 @@ from .accounts import assert_true, load
 from .installed import put_package
 from .machine import MACHINE_ADDRESS, CommandError, Machine
 from .network import greeted
-from .workshop import PROJECT, Workshop, source_archive
+from .workshop import PROJECT, Package, Packages, Workshop, open_workshop, source_archive
 
 EDITED = f"# The administrator was here.\nbind: {MACHINE_ADDRESS}\n"
 UNITS = ("ackd.service", "ackd@.service", "ackd.socket")
@@ -54,9 +55,9 @@ def bare_state(machine: Machine) -> set[str]:
 
 
 @pytest.fixture
-def installed(machine: Machine, workshop: Workshop, bare_state: set[str]) -> Iterator[Machine]:
+def installed(machine: Machine, packages: Packages, bare_state: set[str]) -> Iterator[Machine]:
     """A machine on which the package has just been installed."""
-    put_package(machine, workshop.package.deb)
+    put_package(machine, packages.first)
     yield machine
     machine.run("dpkg", "--purge", "ackd")
 
@@ -96,25 +97,34 @@ def join_again(machine: Machine) -> None:
 # Made
 
 
-def test_lintian_has_nothing_to_say(workshop: Workshop) -> None:
+@pytest.fixture(scope="module")
+def workshop() -> Iterator[Workshop]:
+    """Where the package is made once more."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root: boots a Debian system")
+    with open_workshop() as workshop:
+        yield workshop
+
+
+@pytest.fixture(scope="module")
+def again(workshop: Workshop) -> Package:
+    """The package, made elsewhere and otherwise than the one that is installed, and tested."""
+    workshop.machine.run("localedef", "--inputfile=tr_TR", "--charmap=UTF-8", "tr_TR.UTF-8")
+    otherwise = {"LC_ALL": "tr_TR.UTF-8", "TMPDIR": "/var/tmp", "TZ": "KTM-5:45"}
+    return workshop.make("quite/elsewhere", umask="077", env=otherwise)
+
+
+def test_lintian_has_nothing_to_say(workshop: Workshop, again: Package) -> None:
     lint = "lintian --pedantic --display-info --display-experimental ackd_*.changes"
-    assert workshop.by_nobody(workshop.package.dist, "sh", "-c", lint) == ""
-    overrides = workshop.machine.run(
-        "sh", "-c", f"cat {workshop.package.dist}/../debian/*overrides"
-    )
+    assert workshop.by_nobody(again.dist, "sh", "-c", lint) == ""
+    overrides = workshop.machine.run("sh", "-c", f"cat {again.dist}/../debian/*overrides")
     assert len(re.findall("^ackd", overrides.stdout, re.M)) <= 2
 
 
-def test_made_again_elsewhere_and_otherwise_it_is_the_same_bits(workshop: Workshop) -> None:
-    workshop.machine.run("localedef", "--inputfile=tr_TR", "--charmap=UTF-8", "tr_TR.UTF-8")
-    otherwise = {
-        "DEB_BUILD_OPTIONS": "nocheck",
-        "LC_ALL": "tr_TR.UTF-8",
-        "TMPDIR": "/var/tmp",
-        "TZ": "KTM-5:45",
-    }
-    again = workshop.make("quite/elsewhere", umask="077", env=otherwise)
-    assert again.deb == workshop.package.deb
+def test_made_again_elsewhere_and_otherwise_it_is_the_same_bits(
+    again: Package, packages: Packages
+) -> None:
+    assert again.deb == packages.first
 
 
 def test_nothing_that_a_build_or_its_tests_leave_is_in_it(installed: Machine) -> None:
@@ -177,11 +187,11 @@ def test_debians_own_tests_of_it_pass(installed: Machine, test: Message) -> None
 
 
 def test_an_upgrade_under_load_loses_no_connection_and_no_ack(
-    reached: Machine, workshop: Workshop
+    reached: Machine, packages: Packages
 ) -> None:
     before = reached.pid_of("ackd")
     with load(reached, "upgrade", clients=40, depth=16) as clients:
-        put_package(reached, workshop.next_package.deb)
+        put_package(reached, packages.next)
         assert reached.pid_of("ackd") != before
         account = clients.stop()
     assert_true(reached, "upgrade", account)
@@ -191,13 +201,13 @@ def test_an_upgrade_under_load_loses_no_connection_and_no_ack(
 
 
 def test_an_upgrade_under_load_loses_nothing_where_it_is_sealed(
-    installed: Machine, workshop: Workshop
+    installed: Machine, packages: Packages
 ) -> None:
     seal(installed)
     since = ("systemctl", "show", "--property=ActiveEnterTimestampMonotonic", "ackd.socket")
     before = installed.run(*since).stdout
     with load(installed, "sealed", clients=40, depth=16) as clients:
-        put_package(installed, workshop.next_package.deb)
+        put_package(installed, packages.next)
         account = clients.stop()
     assert_true(installed, "sealed", account)
     assert installed.run(*since).stdout == before
@@ -205,20 +215,20 @@ def test_an_upgrade_under_load_loses_nothing_where_it_is_sealed(
 
 
 def test_an_upgrade_under_load_loses_nothing_where_it_has_its_own_journal(
-    reached: Machine, workshop: Workshop
+    reached: Machine, packages: Packages
 ) -> None:
     reached.run("/usr/share/ackd/own-journal")
     before = reached.pid_of("ackd")
     with load(reached, "apart", clients=40, depth=16) as clients:
-        put_package(reached, workshop.next_package.deb)
+        put_package(reached, packages.next)
         account = clients.stop()
     assert reached.pid_of("ackd") != before
     assert_true(reached, "apart", account, namespaces=("ackd",))
     join_again(reached)
 
 
-def test_an_upgrade_keeps_the_edited_configuration(reached: Machine, workshop: Workshop) -> None:
-    put_package(reached, workshop.next_package.deb)
+def test_an_upgrade_keeps_the_edited_configuration(reached: Machine, packages: Packages) -> None:
+    put_package(reached, packages.next)
     assert reached.run("cat", "/etc/ackd.yaml").stdout == EDITED
     assert reached.run("sh", "-c", "echo /etc/ackd.yaml*").stdout == "/etc/ackd.yaml\n"
     with greeted(reached) as peer:
@@ -227,10 +237,10 @@ def test_an_upgrade_keeps_the_edited_configuration(reached: Machine, workshop: W
 
 
 def test_an_upgrade_does_not_start_what_was_disabled(
-    installed: Machine, workshop: Workshop
+    installed: Machine, packages: Packages
 ) -> None:
     installed.run("systemctl", "disable", "--now", "ackd")
-    put_package(installed, workshop.next_package.deb)
+    put_package(installed, packages.next)
     assert not is_so(installed, "is-active", "ackd.service")
     assert not is_so(installed, "is-enabled", "ackd.service")
 
@@ -256,10 +266,10 @@ def test_removing_closes_the_socket_of_the_sealed_service(installed: Machine) ->
 
 
 def test_purging_leaves_nothing_behind(
-    reached: Machine, workshop: Workshop, bare_state: set[str]
+    reached: Machine, packages: Packages, bare_state: set[str]
 ) -> None:
     reached.run("ackctl", "send", "--host", MACHINE_ADDRESS, "hello")
-    put_package(reached, workshop.next_package.deb)
+    put_package(reached, packages.next)
     assert state(reached) != bare_state
     reached.run("apt-get", "purge", "--yes", "ackd")
     assert state(reached) == bare_state

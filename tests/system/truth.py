@@ -18,7 +18,7 @@ import socket
 import sys
 from collections import deque
 from dataclasses import asdict, dataclass, field
-from time import monotonic
+from time import monotonic, time
 
 from tests.peer import ACK, GREETING
 
@@ -37,9 +37,11 @@ class Account:
     """What all clients have seen. Lists have a member for each client.
 
     `acknowledged` and `refused` are ranges of payloads' numbers, first and last. `latencies` counts
-    acks by how long they took, in tenths of a millisecond; pauses are seconds between two acks.
+    acks by how long they took, in tenths of a millisecond; pauses are seconds between two acks;
+    `began` is in seconds since the epoch.
     """
 
+    began: int = field(default_factory=lambda: int(time()))
     sent: list[int] = field(default_factory=list)
     acknowledged: list[list[list[int]]] = field(default_factory=list)
     refused: list[list[list[int]]] = field(default_factory=list)

@@ -1,17 +1,18 @@
 """Makes the package by `make deb`, in a clean Debian system without a network, and not as root."""
 
+import fcntl
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
-from .base_root import Release, build_packages
+from .base_root import Release, build_packages, locked
 from .machine import Machine, boot
 
 PROJECT = Path(__file__).parents[2]
-_TOOLS = ("git", "make", "lintian", "locales")
+TOOLS = ("git", "make", "lintian", "locales", *build_packages())
+_UNTESTED = {"DEB_BUILD_OPTIONS": "nocheck"}
 _BY_NOBODY = """
 cd "$1" && umask "$2" && shift 2
 HOME=/tmp exec setpriv --reuid=nobody --regid=nogroup --clear-groups -- "$@"
@@ -27,21 +28,19 @@ class Package:
 
 
 @dataclass(frozen=True)
+class Packages:
+    """What is installed, and what an upgrade brings: the same under a higher version."""
+
+    first: bytes
+    next: bytes
+
+
+@dataclass(frozen=True)
 class Workshop:
     """A booted system with the tools; `source` is this checkout's, as it was when it booted."""
 
     machine: Machine
     source: bytes
-
-    @cached_property
-    def package(self) -> Package:
-        """The package, with its build's tests passed."""
-        return self.make("first")
-
-    @cached_property
-    def next_package(self) -> Package:
-        """What an upgrade brings: the same under a higher version."""
-        return self.make("next", suffix="+next", env={"DEB_BUILD_OPTIONS": "nocheck"})
 
     def make(
         self,
@@ -79,8 +78,23 @@ class Workshop:
 @contextmanager
 def open_workshop() -> Iterator[Workshop]:
     """Boot the workshop, with the newest release's tools."""
-    with boot(Release.TRIXIE, tools=(*_TOOLS, *build_packages())) as machine:
+    with boot(Release.TRIXIE, tools=TOOLS) as machine:
         yield Workshop(machine, source_archive())
+
+
+def packages_in(directory: Path) -> Packages:
+    """Return the packages from a directory, in which the first process to come makes them.
+
+    The tests of their build are not run: nobody waits for those.
+    """
+    files = [directory / f"{name}.deb" for name in ("first", "next")]
+    with locked(directory / ".packages.lock", fcntl.LOCK_EX):
+        if not files[-1].exists():
+            with open_workshop() as workshop:
+                for file, suffix in zip(files, ("", "+next"), strict=True):
+                    made = workshop.make(file.stem, suffix=suffix, env=_UNTESTED)
+                    file.write_bytes(made.deb)
+    return Packages(*(file.read_bytes() for file in files))
 
 
 def source_archive() -> bytes:
