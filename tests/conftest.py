@@ -1,5 +1,6 @@
 """Fixtures: a daemon made to order."""
 
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,9 @@ pytest.register_assert_rewrite("tests.system.accounts")
 from tests.daemon_process import Daemon  # noqa: E402
 
 StartDaemon = Callable[..., Daemon]
+
+# Who is started in the background of a script ignores Ctrl-C, and so does all that he starts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
