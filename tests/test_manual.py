@@ -21,6 +21,7 @@ from ackd.ctl.pinger import PingTally
 from ackd.ctl.status import Status
 from ackd.ctl.tally import Tally
 from ackd.records import Kind, Priority
+from tests.readme import README
 
 CODE = Path(ackd.__file__).parent
 MAN = Path(__file__).parents[1] / "packaging" / "man"
@@ -158,8 +159,7 @@ def test_the_defaults_of_ackctl_are_told(option: str) -> None:
 
 def commands() -> Iterator[str]:
     """Yield the commands of ackctl that are shown to be typed."""
-    readme = (MAN.parents[1] / "README.md").read_text()
-    typed = re.findall(r"^ {4}(?:.* )?(ackctl .*)", readme, re.MULTILINE)
+    typed = re.findall(r"^ {4}(?:.* )?(ackctl .*)", README, re.MULTILINE)
     examples = re.findall(r"^(?:.* )?(ackctl .*)", section(CLIENT, "# EXAMPLES"), re.MULTILINE)
     helps = [re.findall(r"^  .*?(ackctl .*)", parser.format_help(), re.M) for _, parser in verbs()]
     yield from dict.fromkeys((*typed, *examples, *itertools.chain(*helps)))

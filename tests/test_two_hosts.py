@@ -1,14 +1,12 @@
 """Two hosts with a cable between them: network namespaces that are joined by a veth pair."""
 
 import os
-import re
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from textwrap import dedent
 
 import pytest
 
@@ -19,13 +17,13 @@ from tests.daemon_process import Daemon
 from tests.journal_socket import DEADLINE
 from tests.network_host import Host
 from tests.peer import ACK
+from tests.readme import python_lines
 
 pytestmark = pytest.mark.skipif(
     os.geteuid() != 0, reason="needs root: it makes two hosts out of network namespaces"
 )
 
 THANKS = ACK.decode()
-README = (Path(__file__).parents[1] / "README.md").read_text()
 
 
 class Hosts:
@@ -69,8 +67,7 @@ def test_a_payload_gets_from_one_host_to_the_other(hosts: Hosts, start: StartDae
 
 def test_the_lines_of_python_in_the_readme_work(hosts: Hosts, start: StartDaemon) -> None:
     ackd = hosts.serve(start)
-    (lines,) = re.findall(r"^    from ackd.*\n(?:    .*\n|\n(?=    ))+", README, re.MULTILINE)
-    python = [*hosts.client.shell, sys.executable, "-c", dedent(lines)]
+    python = [*hosts.client.shell, sys.executable, "-c", python_lines()]
     said = subprocess.check_output(python, text=True, timeout=DEADLINE)
     thanks = ACK.removesuffix(b"\n")
     assert said == f"{thanks!r}\n" + 2 * f"Verdict.ACKNOWLEDGED {thanks!r}\n"

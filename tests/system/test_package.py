@@ -10,6 +10,7 @@ import pytest
 
 from ackd.records import Kind
 from tests.peer import ACK
+from tests.readme import python_lines
 
 from .accounts import assert_true, load
 from .installed import put_package
@@ -140,6 +141,12 @@ def test_it_is_running_and_enabled_and_ackctl_reaches_it(installed: Machine) -> 
     assert is_so(installed, "is-enabled", "ackd.service")
     assert installed.run("ackctl", "send", "hello").returncode == 0
     assert installed.run("dpkg", "--verify", "ackd").stdout == ""
+
+
+def test_programs_can_use_its_modules(installed: Machine) -> None:
+    lines = python_lines().replace("192.168.150.1", "127.0.0.1")
+    said = installed.run("python3", "-c", lines, env={"PYTHONPATH": "/usr/share/ackd"}).stdout
+    assert said.count("Verdict.ACKNOWLEDGED") == 2
 
 
 def test_its_socket_and_further_instances_wait_for_the_administrator(installed: Machine) -> None:
