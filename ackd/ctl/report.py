@@ -1,6 +1,5 @@
 """What `ackctl send` tells: each reply, the whole story with times, or JSON."""
 
-import os
 import sys
 from collections import deque
 from time import monotonic
@@ -116,7 +115,7 @@ class Story(Report):
 
     def connecting(self, host: str, port: int) -> None:
         """Tell that a connection is attempted."""
-        self.say(f"connecting to {printable(os.fsencode(host))} port {port}")
+        self.say(f"connecting to {host} port {port}")
 
     def greeted(self, greeting: bytes) -> None:
         """Tell what the server said first."""

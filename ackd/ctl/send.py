@@ -5,7 +5,7 @@ import os
 import sys
 from time import sleep
 
-from ackd.client import ClientError, NoAckError, NotAckdError, TurnedAwayError
+from ackd.client import ClientError, NoAckError, NotAckdError, TurnedAwayError, shown
 from ackd.ctl.failure import meaning
 from ackd.ctl.lines import Lines
 from ackd.ctl.options import add_server_options, connected, count
@@ -142,7 +142,7 @@ def _failed(
 
 def _send(options: argparse.Namespace, lines: Lines, report: Report, retry: Retry) -> None:
     """Send what there is over one connection; raises ClientError."""
-    report.connecting(options.host, options.port)
+    report.connecting(shown(options.host), options.port)
     report.flush()
     with connected(options) as client:
         if not options.no_greeting:
