@@ -103,7 +103,7 @@ def test_packets_that_are_dropped_get_no_answer(network: Network, start: StartDa
     network.drop()
     status, stages, summary = network.probe(*SOON)
     assert (status, stages[1:]) == (3, [f"connected failed {SERVER} no answer within 0.2 s"])
-    assert summary["verdict"].startswith("Packets get no answer: a firewall drops them, the")
+    assert summary["meaning"].startswith("Packets get no answer: a firewall drops them, the")
 
 
 @pytest.mark.parametrize("how", ["unreachable", "prohibit"])
@@ -111,11 +111,11 @@ def test_packets_that_a_router_turns_back(network: Network, how: str) -> None:
     network.router.ip("route", "add", how, SERVER)
     status, stages, summary = network.probe()
     assert (status, stages[1:]) == (3, [f"connected failed {SERVER} no route to host"])
-    assert summary["verdict"].startswith("Packets are turned back by a router or a firewall")
+    assert summary["meaning"].startswith("Packets are turned back by a router or a firewall")
 
 
 @pytest.mark.parametrize(
-    ("how", "seen", "verdict"),
+    ("how", "seen", "meaning"),
     [
         ("unreachable", "no route to host", "Packets are turned back by a router"),
         ("prohibit", "prohibited", "A firewall or a route prohibits it, of this host"),
@@ -124,13 +124,13 @@ def test_packets_that_a_router_turns_back(network: Network, how: str) -> None:
     ],
 )
 def test_packets_that_do_not_leave_the_host(
-    network: Network, how: str, seen: str, verdict: str
+    network: Network, how: str, seen: str, meaning: str
 ) -> None:
     network.client.ip("route", "add", how, SERVER)
     network.client.ip("route", "delete", "default")
     status, stages, summary = network.probe()
     assert (status, stages[1:]) == (3, [f"connected failed {SERVER} {seen}"])
-    assert summary["verdict"].startswith(verdict)
+    assert summary["meaning"].startswith(meaning)
 
 
 def test_a_host_that_is_there_and_has_no_server(network: Network) -> None:
@@ -153,7 +153,7 @@ def test_a_name_that_nobody_knows(network: Network, tmp_path: Path) -> None:
     before = with_etc(tmp_path, nsswitch_conf="hosts: files\n")
     status, stages, summary = network.probe("--host", "no-such-host.example", before=before)
     assert (status, stages) == (3, ["resolved failed there is no such name"])
-    assert "look for a typo" in summary["verdict"]
+    assert "look for a typo" in summary["meaning"]
 
 
 def with_deaf_name_servers(network: Network, directory: Path) -> tuple[str, ...]:
@@ -174,7 +174,7 @@ def test_name_servers_that_do_not_answer(
     arguments = ("--host", "server.example", "--timeout", patience)
     status, stages, summary = network.probe(*arguments, before=before)
     assert (status, stages) == (3, [f"resolved failed {seen}"])
-    assert "ask those who run it on this network" in summary["verdict"]
+    assert "ask those who run it on this network" in summary["meaning"]
 
 
 def test_a_sending_waits_for_name_servers_as_long_as_it_is_told_to(
@@ -225,7 +225,7 @@ def test_ipv6_that_is_broken_where_ipv4_is_not(
     )
     assert (
         "IPv6 does not work and IPv4 does: 2001:db8::2 was not reached (refused)"
-        in (summary["verdict"])
+        in (summary["meaning"])
     )
 
 
@@ -250,7 +250,7 @@ def test_packets_that_are_dropped_once_it_is_connected(
             "sent failed no packet says within 2 s that it arrived: 44 bytes wait",
         ],
     )
-    assert summary["verdict"].startswith("The connection stood, and now packets get no answer")
+    assert summary["meaning"].startswith("The connection stood, and now packets get no answer")
     assert summary["unknown"] == 1
 
 
@@ -277,7 +277,7 @@ def test_a_tunnel_that_drops_large_packets_without_a_word(
     # 1000 without 20 bytes of IPv4, 20 of TCP, 12 of its timestamps and the end of the line.
     assert (summary["largest"], summary["too_large"], summary["limit"]) == (947, 948, None)
     assert (
-        "packets of over 1000 bytes vanish, and this host believes in 1500" in (summary["verdict"])
+        "packets of over 1000 bytes vanish, and this host believes in 1500" in (summary["meaning"])
     )
     assert summary["end_acknowledged"]
     stored = ackd.journal.payloads(summary["acknowledged"] + 1)

@@ -60,11 +60,11 @@ def _line(stage: dict[str, Any]) -> str:
 
 
 def failed(port: int, *arguments: str) -> tuple[int, str, str]:
-    """Return the exit status, the stage that failed and what was seen, and the verdict."""
+    """Return the exit status, the stage that failed and what was seen, and what it means."""
     status, stages, summary = found(port, *arguments)
     (line,) = (stage for stage in stages if " failed" in stage)
     assert line.startswith(f"{summary['failed']} ")
-    return status, line, summary["verdict"]
+    return status, line, summary["meaning"]
 
 
 def read_until(process: Ackctl, beginning: str) -> None:
@@ -160,7 +160,7 @@ def test_json_has_an_object_for_each_stage_and_one_for_all(start: StartDaemon) -
         "unknown": 0,
         "end_acknowledged": True,
         "failed": None,
-        "verdict": "Data gets through: what was sent is acknowledged,"
+        "meaning": "Data gets through: what was sent is acknowledged,"
         " and so in the server's journal.",
         "largest": None,
         "too_large": None,
@@ -180,10 +180,10 @@ def test_an_ackd_that_does_not_greet_is_probed_as_told(start: StartDaemon) -> No
 
 def test_a_greeting_is_not_taken_for_an_ack(start: StartDaemon) -> None:
     ackd = start()
-    status, line, verdict = failed(ackd.port, "--no-greeting")
+    status, line, meaning = failed(ackd.port, "--no-greeting")
     assert status == 5
     assert line.startswith("acknowledged failed: it says Connect")
-    assert verdict.endswith("leave out --no-greeting.")
+    assert meaning.endswith("leave out --no-greeting.")
 
 
 def test_whom_the_server_turns_away_without_a_greeting_either(start: StartDaemon) -> None:
@@ -211,28 +211,28 @@ def test_whom_the_server_does_not_allow_learns_whom_to_ask(start: StartDaemon) -
 def test_a_server_that_is_full_is_told_from_one_that_is_not_there(start: StartDaemon) -> None:
     ackd = start("max_connections: 1")
     with ackd.peer():
-        status, line, verdict = failed(ackd.port)
+        status, line, meaning = failed(ackd.port)
     assert (status, line) == (
         1,
         "greeted failed: not connect: too many connections, the limit is 1",
     )
-    assert "`max_connections`" in verdict
+    assert "`max_connections`" in meaning
 
 
 def test_a_journal_that_can_not_be_reached_is_the_servers_affair(start: StartDaemon) -> None:
     ackd = start("journal_wait: 0")
     ackd.journal.close()
-    status, line, verdict = failed(ackd.port)
+    status, line, meaning = failed(ackd.port)
     assert status == 1
     assert line == "acknowledged failed: not received: the journal can't be reached"
-    assert verdict.startswith("The path is good, but the ackd there can't reach its journal: ask")
+    assert meaning.startswith("The path is good, but the ackd there can't reach its journal: ask")
 
 
 def test_a_server_that_takes_only_shorter_payloads_says_so(start: StartDaemon) -> None:
     ackd = start("max_payload: 10")
-    status, line, verdict = failed(ackd.port)
+    status, line, meaning = failed(ackd.port)
     assert (status, line) == (1, "acknowledged failed: not received: longer than 10 bytes")
-    assert "`max_payload`" in verdict
+    assert "`max_payload`" in meaning
 
 
 # What is no ackd
@@ -252,15 +252,15 @@ def test_a_port_on_which_nothing_listens() -> None:
             "acknowledged not tried",
         ],
     )
-    assert summary["verdict"].startswith("The host is there, and nothing listens on that port")
+    assert summary["meaning"].startswith("The host is there, and nothing listens on that port")
     assert summary["unknown"] == 0
 
 
 def test_what_is_mute() -> None:
     with playing(Caller.expect_end) as port:
-        status, line, verdict = failed(port, *SOON)
+        status, line, meaning = failed(port, *SOON)
     assert (status, line) == (4, "greeted failed: connected, but mute for 0.2 s")
-    assert "--no-greeting" in verdict
+    assert "--no-greeting" in meaning
 
 
 @pytest.mark.parametrize("how", ["closed", "reset"])
@@ -295,10 +295,10 @@ def test_what_speaks_and_is_no_ackd_is_shown_escaped(banner: bytes, seen: str) -
         caller.read_to_loss()
 
     with playing(speak) as port:
-        status, line, verdict = failed(port, *SOON)
+        status, line, meaning = failed(port, *SOON)
     assert status == 4
     assert line.startswith(f"greeted failed: {seen}")
-    assert verdict.startswith("Something else listens on that port: look whether the port is right")
+    assert meaning.startswith("Something else listens on that port: look whether the port is right")
 
 
 def test_what_begins_to_greet_and_closes() -> None:
@@ -318,8 +318,8 @@ def test_what_greets_and_never_acknowledges() -> None:
         ["sent passed", "acknowledged failed: no ack within 0.5 s"],
     )
     assert summary["unknown"] == 1
-    assert summary["verdict"].startswith("The payload has arrived at the host, or at a balancer")
-    assert "With a longer --timeout an ack that is only late is seen." in summary["verdict"]
+    assert summary["meaning"].startswith("The payload has arrived at the host, or at a balancer")
+    assert "With a longer --timeout an ack that is only late is seen." in summary["meaning"]
 
 
 def test_an_ack_without_an_end() -> None:
@@ -345,9 +345,9 @@ def test_what_greets_and_ends_the_connection(how: str) -> None:
             caller.reset()
 
     with playing(greet_and_end) as port:
-        status, line, verdict = failed(port)
+        status, line, meaning = failed(port)
     assert (status, line) == (5, f"acknowledged failed: {how}")
-    assert verdict.startswith("Whether the payload is recorded is unknown.")
+    assert meaning.startswith("Whether the payload is recorded is unknown.")
 
 
 @pytest.mark.parametrize("greeting", [b"", GREETING])
@@ -372,10 +372,10 @@ def test_a_web_server_is_known_by_its_answer() -> None:
         caller.send(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n")
 
     with playing(serve) as port:
-        status, line, verdict = failed(port, "--no-greeting")
+        status, line, meaning = failed(port, "--no-greeting")
     assert status == 5
     assert line.startswith(r"acknowledged failed: it is a web server: HTTP/1.1 400 Bad Request\r\n")
-    assert verdict.startswith("Something else than an ackd answers there: ask who runs it")
+    assert meaning.startswith("Something else than an ackd answers there: ask who runs it")
 
 
 def test_a_dribbled_answer_is_one_and_its_pieces_are_counted() -> None:
@@ -408,7 +408,7 @@ def test_what_acknowledges_once_and_ends_the_connection() -> None:
     assert not summary["end_acknowledged"]
     assert (
         "But the last payload, which tells `ackctl verify` how many there were, has no ack"
-        in (summary["verdict"])
+        in (summary["meaning"])
     )
 
 
@@ -430,8 +430,8 @@ def test_all_sizes_are_tried_up_to_the_servers_limit(start: StartDaemon) -> None
         ],
     )
     assert (summary["largest"], summary["limit"], summary["too_large"]) == (1000, 1000, None)
-    assert "up to 1000 bytes, the server's limit" in summary["verdict"]
-    assert "on the way back" in summary["verdict"]
+    assert "up to 1000 bytes, the server's limit" in summary["meaning"]
+    assert "on the way back" in summary["meaning"]
     payloads = ackd.journal.payloads(7)
     assert [len(payload) for payload in payloads[1:6]] == [64, 128, 256, 512, 1000]
     parts = [parse(payload) for payload in payloads]
@@ -446,7 +446,7 @@ def test_the_largest_payload_that_any_ackd_takes_is_the_last(start: StartDaemon)
     status, stages, summary = found(ackd.port, "--sweep")
     assert (status, stages[-1]) == (0, "sweep 131072 passed")
     assert (summary["largest"], summary["limit"]) == (131072, None)
-    assert "the most that any ackd takes" in summary["verdict"]
+    assert "the most that any ackd takes" in summary["meaning"]
 
 
 def test_sizes_are_a_column_of_numbers(start: StartDaemon) -> None:
@@ -474,7 +474,7 @@ def test_long_lines_that_arrive_and_are_not_acknowledged_are_no_matter_of_packet
     assert (summary["largest"], summary["too_large"]) == (999, 1000)
     assert (
         "Payloads of up to 999 bytes come through, of 1000 and more they do not, although they"
-        " arrive somewhere" in summary["verdict"]
+        " arrive somewhere" in summary["meaning"]
     )
 
 
@@ -495,7 +495,7 @@ def test_a_connection_that_is_reset_after_three_acks_is_not_taken_for_a_matter_o
     assert (summary["largest"], summary["too_large"], summary["unknown"]) == (131072, None, 1)
     assert (
         "The connection broke once with a payload of which a new one has taken the same size"
-        in (summary["verdict"])
+        in (summary["meaning"])
     )
 
 
@@ -531,7 +531,7 @@ def test_a_silence_that_the_connection_outlasts(start: StartDaemon) -> None:
     status, stages, summary = found(ackd.port, "--hold", "0.2,0.1,0.2")
     assert (status, stages[5:]) == (0, ["hold 0.1 passed", "hold 0.2 passed"])
     assert (summary["held"], summary["not_held"]) == (0.2, None)
-    assert summary["verdict"].endswith("A connection outlasts a silence of 0.2 s.")
+    assert summary["meaning"].endswith("A connection outlasts a silence of 0.2 s.")
     assert len(ackd.journal.payloads(4)) == 4
 
 
@@ -545,8 +545,8 @@ def test_a_server_that_ends_a_silent_connection_is_told_from_one_that_forgets(
     assert re.fullmatch(r"hold 20.0 failed: closed by the other side after 0\.\d s", stages[6])
     assert stages[7] == "hold 30.0 not tried"
     assert (summary["held"], summary["not_held"], summary["unknown"]) == (0.1, 20, 0)
-    assert "an ackd does so after its `idle_timeout`" in summary["verdict"]
-    assert summary["verdict"].endswith("A new connection is good, so it is for the silence.")
+    assert "an ackd does so after its `idle_timeout`" in summary["meaning"]
+    assert summary["meaning"].endswith("A new connection is good, so it is for the silence.")
 
 
 def test_a_connection_that_is_reset_by_the_first_payload_after_a_silence() -> None:
@@ -560,7 +560,7 @@ def test_a_connection_that_is_reset_by_the_first_payload_after_a_silence() -> No
     assert (status, stages[5:]) == (5, ["hold 0.1 failed: reset"])
     assert (
         "has forgotten the silent connection, and says so only when spoken to"
-        in (summary["verdict"])
+        in (summary["meaning"])
     )
 
 
@@ -569,7 +569,7 @@ def test_a_server_that_is_gone_after_a_silence_is_not_blamed_for_the_silence() -
         status, stages, summary = found(port, "--hold", "20", *SOON)
     assert status == 3
     assert re.fullmatch(r"hold 20.0 failed: closed by the other side after \d\.\d s", stages[5])
-    assert "But a new connection is no better" in summary["verdict"]
+    assert "But a new connection is no better" in summary["meaning"]
 
 
 # The command line, the terminal

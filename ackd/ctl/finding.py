@@ -82,16 +82,16 @@ class Summary:
     limit: int | None = None
     held: float | None = None
     not_held: float | None = None
-    verdicts: list[str] = field(default_factory=list)
+    meanings: list[str] = field(default_factory=list)
     status: Status = Status.DELIVERED
 
-    def fail(self, stage: Stage, status: Status, verdict: str) -> None:
+    def fail(self, stage: Stage, status: Status, meaning: str) -> None:
         """Take note of the first that failed, and of what it means."""
         self.failed = self.failed or stage
         self.status = self.status or status
-        self.tell(verdict)
+        self.tell(meaning)
 
-    def tell(self, verdict: str) -> None:
-        """Take note of a verdict, once."""
-        if verdict not in self.verdicts:
-            self.verdicts.append(verdict)
+    def tell(self, meaning: str) -> None:
+        """Take note of what something means, once."""
+        if meaning not in self.meanings:
+            self.meanings.append(meaning)

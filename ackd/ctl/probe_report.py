@@ -47,8 +47,8 @@ class Report:
     def end(self, summary: Summary) -> None:
         """Tell what it means."""
         self._print("")
-        for verdict in summary.verdicts:
-            self._print(self._wrapped(verdict))
+        for meaning in summary.meanings:
+            self._print(self._wrapped(meaning))
         if summary.acknowledged or summary.refused or summary.unknown:
             self._print(
                 f"\nrun {summary.run}: {summary.acknowledged} acknowledged,"
@@ -98,7 +98,7 @@ class Json(Report):
                 "unknown": summary.unknown,
                 "end_acknowledged": summary.end_acknowledged,
                 "failed": summary.failed and summary.failed.value,
-                "verdict": " ".join(summary.verdicts),
+                "meaning": " ".join(summary.meanings),
                 "largest": summary.largest,
                 "too_large": summary.too_large,
                 "limit": summary.limit,
