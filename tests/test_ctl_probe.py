@@ -18,6 +18,7 @@ from ackd.ctl.contact import Contact
 from ackd.ctl.run import Run, parse
 from ackd.ctl.sweep import Search
 from tests.ackctl_process import Ackctl, Ended, ackctl
+from tests.ackctl_terminal import COLOUR, Terminal
 from tests.conftest import StartDaemon
 from tests.impostor import Caller, Impostor, playing
 from tests.journal_socket import DEADLINE
@@ -580,6 +581,10 @@ def test_a_server_that_is_gone_after_a_silence_is_not_blamed_for_the_silence() -
     [
         (("--hold", "1,x"), "argument --hold: 'x' is not a number of seconds up to 86400"),
         (("--hold", ""), "argument --hold: '' is not a number of seconds up to 86400"),
+        (
+            ("--name", "two words"),
+            "argument --name: 'two words' is not 1 to 64 letters, digits, '.', '_' or '-'",
+        ),
         (("--port", "0"), "argument --port: '0' is not a whole number from 1 to 65535"),
     ],
 )
@@ -619,6 +624,27 @@ def test_what_a_server_says_does_not_reach_the_terminal_raw() -> None:
     assert r"\x1b]0;owned\x07" in out
     assert r"\x9b2J" in out
     assert "\x1b" not in out + complaint
+
+
+@pytest.mark.parametrize(
+    ("variables", "alive", "coloured"),
+    [({}, True, True), ({"NO_COLOR": "1"}, True, False), ({"TERM": "dumb"}, False, False)],
+)
+def test_a_terminal_is_shown_what_it_can_show(
+    start: StartDaemon, variables: dict[str, str], alive: bool, coloured: bool
+) -> None:
+    ackd = start()
+    with Terminal("probe", "--port", str(ackd.port), before=(), **variables) as terminal:
+        status, shown = terminal.ended()
+    assert status == 0
+    assert ("\r\x1b[K" in shown, bool(re.search(COLOUR, shown))) == (alive, coloured)
+    assert alive or "\x1b" not in shown
+
+
+def test_a_run_may_be_called_as_one_likes(start: StartDaemon) -> None:
+    ackd = start()
+    assert found(ackd.port, "--name", "office")[2]["run"] == "office"
+    assert ackd.journal.payloads(2) == [Run("office").payload(1), Run("office").end(1)]
 
 
 def test_a_source_of_another_kind_reaches_nobody() -> None:

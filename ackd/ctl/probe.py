@@ -14,6 +14,7 @@ from ackd.ctl.options import add_server_options, seconds
 from ackd.ctl.probe_report import Json, Report
 from ackd.ctl.prober import Prober
 from ackd.ctl.run import Run
+from ackd.ctl.run_options import run_named, run_of
 from ackd.ctl.status import Status
 from ackd.ctl.sweep import Sweep
 from ackd.printable import printable
@@ -57,12 +58,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="then be silent for so many seconds, and send a payload",
     )
+    option("--name", metavar="RUN", type=run_named, help="what to call the run (8 random digits)")
     option("--json", action="store_true", help="one JSON object a stage, then one for all")
 
 
 def run(options: argparse.Namespace) -> Status:
     """Probe as the options say; return the exit status."""
-    this = Run()
+    this = run_of(options)
     report = Json() if options.json else Report()
     report.begin(this.name, f"{printable(os.fsencode(options.host))} port {options.port}")
     probe = _Probe(options, this, report)

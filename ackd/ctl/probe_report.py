@@ -5,6 +5,7 @@ import sys
 
 from ackd.ctl.figures import milliseconds, verify
 from ackd.ctl.finding import Finding, Outcome, Summary
+from ackd.ctl.screen import alive, coloured
 
 # Select Graphic Rendition, ECMA-48: green, red, yellow, default.
 _COLOURS = {Outcome.PASSED: "\x1b[32m", Outcome.FAILED: "\x1b[31m", Outcome.REFUSED: "\x1b[33m"}
@@ -18,8 +19,8 @@ class Report:
 
     def __init__(self) -> None:
         self._terminal = sys.stdout is not None and sys.stdout.isatty()
-        self._coloured = self._terminal and not os.environ.get("NO_COLOR")
-        self._watched = sys.stderr is not None and sys.stderr.isatty()
+        self._coloured = coloured(sys.stdout)
+        self._watched = alive(sys.stderr)
 
     def begin(self, run: str, where: str) -> None:
         """Tell what is probed."""
