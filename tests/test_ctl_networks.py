@@ -22,6 +22,7 @@ pytestmark = pytest.mark.skipif(
 )
 
 CLIENT, SERVER = "192.168.151.2", "192.168.150.1"
+BOTH_KINDS = f"{SERVER} server\n2001:db8::2 server\n"  # of addresses, as in /etc/hosts
 WHERE = ("probe", "--host", SERVER)
 SOON = ("--timeout", "0.2")  # for a wait that is meant to be in vain
 LATER = ("--timeout", "0.5")  # for one after an answer, which must come in time
@@ -103,7 +104,7 @@ def test_packets_that_are_dropped_get_no_answer(network: Network, start: StartDa
     network.drop()
     status, stages, summary = network.probe(*SOON)
     assert (status, stages[1:]) == (3, [f"connected failed {SERVER} no answer within 0.2 s"])
-    assert summary["meaning"].startswith("Packets get no answer: a firewall drops them, the")
+    assert summary["meaning"].startswith("Packets get no answer: a firewall, perhaps this host's")
 
 
 @pytest.mark.parametrize("how", ["unreachable", "prohibit"])
@@ -119,7 +120,7 @@ def test_packets_that_a_router_turns_back(network: Network, how: str) -> None:
     [
         ("unreachable", "no route to host", "Packets are turned back by a router"),
         ("prohibit", "prohibited", "A firewall or a route prohibits it, of this host"),
-        ("blackhole", "discarded here", "This host's own routes discard packets"),
+        ("blackhole", "discarded here", "This host's own routes do not let packets"),
         ("throw", "network is unreachable", "This host, or a router, has no route there"),
     ],
 )
@@ -136,6 +137,25 @@ def test_packets_that_do_not_leave_the_host(
 def test_a_host_that_is_there_and_has_no_server(network: Network) -> None:
     status, stages, _ = network.probe()
     assert (status, stages[1:]) == (3, [f"connected failed {SERVER} refused"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "meaning"),
+    [
+        (("--source", "127.0.0.1"), "From 127.0.0.1 this host reaches only itself"),
+        (("--host", "fe80::1"), "An address like fe80::1 is good on one link only"),
+        (
+            ("--host", "2001:db8::2", "--source", "fe80::1"),
+            "A source like fe80::1 is good on one link only",
+        ),
+    ],
+)
+def test_addresses_that_can_not_be_used_so(
+    network: Network, arguments: tuple[str, ...], meaning: str
+) -> None:
+    status, _, summary = network.probe(*arguments)
+    assert status == 3
+    assert summary["meaning"].startswith(meaning)
 
 
 # Names
@@ -165,7 +185,7 @@ def with_deaf_name_servers(network: Network, directory: Path) -> tuple[str, ...]
 
 @pytest.mark.parametrize(
     ("patience", "seen"),
-    [("0.2", "no answer within 0.2 s"), ("20", "the name servers do not answer")],
+    [("0.2", "no answer within 0.2 s"), ("20", "the name servers do not answer, or with an error")],
 )
 def test_name_servers_that_do_not_answer(
     network: Network, tmp_path: Path, patience: str, seen: str
@@ -175,6 +195,17 @@ def test_name_servers_that_do_not_answer(
     status, stages, summary = network.probe(*arguments, before=before)
     assert (status, stages) == (3, [f"resolved failed {seen}"])
     assert "ask those who run it on this network" in summary["meaning"]
+
+
+def test_name_servers_that_turn_the_question_down(network: Network, tmp_path: Path) -> None:
+    resolv_conf = f"nameserver {SERVER}\n"  # where nobody listens
+    before = with_etc(tmp_path, nsswitch_conf="hosts: dns\n", resolv_conf=resolv_conf)
+    status, stages, summary = network.probe("--host", "server.example", before=before)
+    assert (status, stages) == (
+        3,
+        ["resolved failed the name servers do not answer, or with an error"],
+    )
+    assert "then who runs the name's zone" in summary["meaning"]
 
 
 def test_a_sending_waits_for_name_servers_as_long_as_it_is_told_to(
@@ -199,10 +230,8 @@ def test_ctrl_c_ends_the_wait_for_name_servers(network: Network, tmp_path: Path)
     assert (status, complaint) == (130, "ackctl: interrupted (1 not sent)\n")
 
 
-def test_ipv6_that_is_broken_where_ipv4_is_not(
-    network: Network, start: StartDaemon, tmp_path: Path
-) -> None:
-    network.serve(start)  # by IPv4 only, while the name promises more
+def with_ipv6(network: Network, directory: Path) -> tuple[str, ...]:
+    """Return what to put before a command for which `server` has addresses of both kinds."""
     for host, own, gateway in (
         (network.client, "2001:db8:1::2/64", "2001:db8:1::1"),
         (network.server, "2001:db8::2/64", "2001:db8::1"),
@@ -212,8 +241,14 @@ def test_ipv6_that_is_broken_where_ipv4_is_not(
         network.router.ip("address", "add", f"{gateway}/64", "dev", link, "nodad")
         host.ip("route", "add", "default", "via", gateway)
     run(*network.router.shell, "sh", "-c", "echo 1 >/proc/sys/net/ipv6/conf/all/forwarding")
-    names = f"{SERVER} server\n2001:db8::2 server\n"
-    before = with_etc(tmp_path, nsswitch_conf="hosts: files\n", hosts=names)
+    return with_etc(directory, nsswitch_conf="hosts: files\n", hosts=BOTH_KINDS)
+
+
+def test_an_ackd_that_listens_by_ipv4_only(
+    network: Network, start: StartDaemon, tmp_path: Path
+) -> None:
+    network.serve(start)
+    before = with_ipv6(network, tmp_path)
     status, stages, summary = network.probe("--host", "server", before=before)
     assert (status, stages[:3]) == (
         0,
@@ -223,9 +258,36 @@ def test_ipv6_that_is_broken_where_ipv4_is_not(
             f"connected passed {SERVER} from {CLIENT}",
         ],
     )
+    assert summary["meaning"].endswith(
+        f"2001:db8::2 refuses, and {SERVER} does not: nothing listens there by IPv6, unless a"
+        " firewall refuses in its place: ask who runs it for `bind`. Programs that try only one"
+        " address may fail."
+    )
+
+
+def test_ipv6_that_is_broken_where_ipv4_is_not(
+    network: Network, start: StartDaemon, tmp_path: Path
+) -> None:
+    network.serve(start)
+    before = with_ipv6(network, tmp_path)
+    network.router.ip("-6", "rule", "add", "iif", "client", "blackhole")
+    status, _, summary = network.probe("--host", "server", *LATER, before=before)
+    assert status == 0
     assert (
-        "IPv6 does not work and IPv4 does: 2001:db8::2 was not reached (refused)"
-        in (summary["meaning"])
+        "By IPv6 it does not work, and by IPv4 it does: 2001:db8::2 was not reached (no answer"
+        " within 0.5 s), and programs that try it first wait in vain" in summary["meaning"]
+    )
+
+
+def test_addresses_that_fail_each_in_its_way(network: Network, tmp_path: Path) -> None:
+    before = with_etc(tmp_path, nsswitch_conf="hosts: files\n", hosts=BOTH_KINDS)
+    network.drop()
+    status, _, summary = network.probe("--host", "server", *SOON, before=before)
+    assert status == 3
+    assert summary["meaning"].startswith(f"{SERVER}: no answer within 0.2 s. Packets get no answer")
+    assert (
+        " 2001:db8::2: no address to connect from. This host has no address that can reach that"
+        in summary["meaning"]
     )
 
 

@@ -15,14 +15,16 @@ _UNRESOLVED = {
     socket.EAI_NONAME: ("there is no such name", "typo"),
     socket.EAI_NODATA: ("the name has no address", "typo"),
     socket.EAI_ADDRFAMILY: ("the name has no address", "typo"),
-    socket.EAI_AGAIN: ("the name servers do not answer", "dns"),
+    # So it is as well if they answer SERVFAIL or REFUSED, or nobody listens there: getaddrinfo(3).
+    socket.EAI_AGAIN: ("the name servers do not answer, or with an error", "dns"),
     socket.EAI_FAIL: ("the name servers answer with an error", "dns"),
 }
 _WHOM_ABOUT_NAMES = {
     "typo": "The name is wrong, or is not in the DNS: look for a typo, then ask whoever gave it to"
     " you.",
-    "dns": "The DNS does not work from here: ask those who run it on this network;"
-    " /etc/resolv.conf says which servers are asked, and an address needs none.",
+    "dns": "The DNS does not work from here, or not for this name: ask those who run it on this"
+    " network (/etc/resolv.conf says which servers are asked), then who runs the name's zone. An"
+    " address needs no DNS.",
 }
 _LOCAL = "`ip route get ADDRESS` shows what this host does with it"
 _UNCONNECTED = {
@@ -58,13 +60,19 @@ _UNCONNECTED = {
     ),
     errno.EINVAL: (
         "discarded here",
-        f"This host's own routes discard packets to there: ask who runs this host; {_LOCAL}.",
+        f"This host's own routes do not let packets go there, or not from that source: ask who runs"
+        f" this host; {_LOCAL}.",
     ),
     errno.EADDRNOTAVAIL: (
         "the source address is not one of this host",
         "Give an address of this host with --source, or none; `ip address` shows all.",
     ),
 }
+_NO_SOURCE = (
+    "no address to connect from",
+    "This host has no address that can reach that one, perhaps none of its kind, or all its ports"
+    " are in use: ask who runs this host; `ip address` and `ss -s` show both.",
+)
 # Each answers, or greets, in a way that no ackd does without being told to.
 _FOREIGN = (
     (b"SSH-", "an SSH server"),
@@ -105,8 +113,10 @@ def not_resolved(error: BaseException | None, timeout: float) -> BrokenError:
     return _not_reached(Stage.RESOLVED, text, _WHOM_ABOUT_NAMES[whom])
 
 
-def not_connected(error: OSError, timeout: float) -> BrokenError:
-    """Return what it means that connect() raised this."""
+def not_connected(
+    error: OSError, timeout: float, address: tuple[object, ...], source: str
+) -> BrokenError:
+    """Return what it means that connect() from `source`, if it is given, raised this."""
     text, advice = _UNCONNECTED.get(
         error.errno or 0,
         (error.strerror or f"{error}", "The network does not carry it: ask those who run it."),
@@ -114,10 +124,47 @@ def not_connected(error: OSError, timeout: float) -> BrokenError:
     if isinstance(error, TimeoutError):
         text = f"no answer within {timeout:g} s"
         advice = (
-            "Packets get no answer: a firewall drops them, the address is wrong, or the host is"
-            " down: ask those who run the network, then who runs the host."
+            "Packets get no answer: a firewall, perhaps this host's own, drops them, many are lost"
+            " on the way, the address is wrong, or the host is down or overloaded: ask those who"
+            " run the network, then who runs the host. A longer --timeout shows whether the answer"
+            " is only late."
         )
+    if error.errno == errno.EADDRNOTAVAIL and not source:
+        text, advice = _NO_SOURCE
+    advice = _misused(error, address, source) or advice
     return _not_reached(Stage.CONNECTED, text, advice)
+
+
+def _misused(error: OSError, address: tuple[object, ...], source: str) -> str:
+    """Return what is wrong with addresses that can't be used so, if that is it."""
+    to = str(address[0])
+    if error.errno == errno.EINVAL and to.startswith("fe80:") and not address[3]:
+        return f"An address like {to} is good on one link only: say on which, {to}%INTERFACE."
+    if error.errno == errno.EINVAL and source.lower().startswith("fe80:") and "%" not in source:
+        return f"A source like {source} is good on one link only: say on which, {source}%INTERFACE."
+    if _is_loopback(source) and not isinstance(error, ConnectionRefusedError):
+        return f"From {source} this host reaches only itself: give another --source, or none."
+    return ""
+
+
+def _is_loopback(address: str) -> bool:
+    return address.startswith("127.") or address == "::1"
+
+
+def unreached(address: str, broken: BrokenError, reached: str) -> str:
+    """Return what it means that one address of a name was not reached, while another was."""
+    families = ["IPv6" if ":" in each else "IPv4" for each in (address, reached)]
+    if isinstance(broken.__cause__, ConnectionRefusedError) and families[0] != families[1]:
+        return (
+            f"{address} refuses, and {reached} does not: nothing listens there by {families[0]},"
+            " unless a firewall refuses in its place: ask who runs it for `bind`. Programs that"
+            " try only one address may fail."
+        )
+    ways = f"By {families[0]} it does not work, and by {families[1]} it does: "
+    return (
+        f"{ways if families[0] != families[1] else ''}{address} was not reached ({broken.text}),"
+        f" and programs that try it first wait in vain, or fail. {broken.advice}"
+    )
 
 
 def _not_reached(stage: Stage, text: str, advice: str) -> BrokenError:

@@ -2,7 +2,6 @@
 
 import argparse
 import os
-import socket
 from time import monotonic
 
 from ackd.client import Address, NotReachedError, alike, connect, resolve
@@ -103,7 +102,9 @@ class _Probe:
         try:
             self._end(self._held(self._swept(contact)))
         except BrokenError as broken:
-            self.summary.fail(broken.stage, broken.status, f"{broken.text}: {broken.advice}")
+            self.summary.fail(
+                broken.stage, broken.status, f"Later it failed ({broken.text}). {broken.advice}"
+            )
 
     def _resolved(self) -> list[Address]:
         self._begin("resolving the name")
@@ -132,8 +133,17 @@ class _Probe:
             self._address = address
             self._passed(Stage.CONNECTED, f"from {contact.source}", _shown(address))
             return contact
-        reasons = {broken.advice: None for broken in self._unreached.values()} or [_NOT_ALIKE]
-        raise BrokenError(Stage.CONNECTED, Status.NOT_REACHED, "not reached", " ".join(reasons))
+        *others, last = self._reasons()
+        for reason in others:
+            self.summary.tell(reason)
+        raise BrokenError(Stage.CONNECTED, Status.NOT_REACHED, "not reached", last)
+
+    def _reasons(self) -> list[str]:
+        """Return why no address was reached: for each on its own, where they differ."""
+        advices = {broken.advice: "" for broken in self._unreached.values()}
+        if len(advices) <= 1:
+            return list(advices) or [_NOT_ALIKE]
+        return [f"{to}: {broken.text}. {broken.advice}" for to, broken in self._unreached.items()]
 
     def _greeted(self, contact: Contact) -> Contact:
         if self._options.no_greeting:
@@ -205,16 +215,9 @@ class _Probe:
 
     def _tell_unreached(self) -> None:
         """Tell of addresses that were in vain, and which others may try first as well."""
+        assert self._address
         for address, broken in self._unreached.items():
-            family = "IPv6 does not work and IPv4 does: " * (":" in address and not self._ipv6)
-            self.summary.tell(
-                f"{family}{address} was not reached ({broken.text}), and programs that try it"
-                f" first wait in vain, or fail. {broken.advice}"
-            )
-
-    @property
-    def _ipv6(self) -> bool:
-        return self._address is not None and self._address.family == socket.AF_INET6
+            self.summary.tell(diagnosis.unreached(address, broken, _shown(self._address)))
 
     def _reconnected(self) -> Contact:
         assert self._address
@@ -225,7 +228,8 @@ class _Probe:
         try:
             sock = connect(address, timeout, self._options.source)
         except OSError as error:
-            raise diagnosis.not_connected(error, timeout) from error
+            to, source = address.address, self._options.source
+            raise diagnosis.not_connected(error, timeout, to, source) from error
         return Contact(sock, timeout, greeted=not self._options.no_greeting)
 
     def _begin(self, what: str) -> None:
