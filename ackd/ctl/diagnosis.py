@@ -322,8 +322,9 @@ def ended_in_silence(how: str, seconds: float) -> BrokenError:
         Stage.HOLD,
         Status.NOT_REACHED,
         f"{how} by the other side after {seconds:.1f} s",
-        "The other side ended the connection for its silence: an ackd does so after its"
-        " `idle_timeout`, and so do balancers and proxies: ask who runs the server.",
+        "The other side ended the connection. It may be for the silence: an ackd does so after its"
+        " `idle_timeout`, and so do balancers and proxies after a time of theirs. Or the server"
+        " was stopped just then: ask who runs it.",
     )
 
 
@@ -342,13 +343,13 @@ def after_silence(broken: BrokenError) -> BrokenError:
     advice = broken.advice
     if broken.stage is Stage.SENT:
         advice = (
-            "A firewall, NAT or balancer on the way has forgotten the silent connection, and drops"
-            " its packets: ask those who run it for a longer time, or send more often."
+            "A firewall, NAT or balancer on the way has probably forgotten the silent connection,"
+            " and drops its packets: ask those who run it for a longer time, or send more often."
         )
     elif isinstance(broken, EndedError):
         advice = (
-            "The server, or a firewall, NAT or balancer before it, has forgotten the silent"
-            " connection, and says so only when spoken to: ask those who run it for a longer time,"
-            " or send more often."
+            "The server, or a firewall, NAT or balancer before it, has probably forgotten the"
+            " silent connection, and says so only when spoken to: ask those who run it for a longer"
+            " time, or send more often."
         )
     return BrokenError(Stage.HOLD, broken.status, broken.text, advice)

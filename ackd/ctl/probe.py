@@ -32,7 +32,7 @@ examples:
   ackctl probe --host ackd.example.org --hold 30,60,300
 
 exit status:
-    0  every stage passed
+    0  every stage passed: what was sent is acknowledged
     1  the server turned us or a payload away
     2  usage
     3  the server was not reached, or ended the connection while we were silent
@@ -42,7 +42,10 @@ exit status:
 """
 _STAGES = (Stage.RESOLVED, Stage.CONNECTED, Stage.GREETED, Stage.SENT, Stage.ACKNOWLEDGED)
 _NOT_ALIKE = "None of its addresses is of the same kind, IPv4 or IPv6, as the one of --source."
-_GOOD = "Data gets through: what was sent is acknowledged, and so in the server's journal."
+_GOOD = (
+    "Data gets through, and is acknowledged. That it is in the journal of an ackd, `ackctl verify`"
+    " proves on the server."
+)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
