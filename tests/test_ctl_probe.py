@@ -184,15 +184,35 @@ def test_an_ackd_that_does_not_greet_is_probed_as_told(start: StartDaemon) -> No
     ackd = start('greeting: ""')
     status, stages, _ = found(ackd.port, "--no-greeting")
     assert status == 0
-    assert stages[2] == "greeted not tried: --no-greeting"
+    assert stages[2] == "greeted passed: silent, as --no-greeting says"
 
 
 def test_a_greeting_is_not_taken_for_an_ack(start: StartDaemon) -> None:
     ackd = start()
     status, line, meaning = failed(ackd.port, "--no-greeting")
-    assert status == 5
-    assert line.startswith("acknowledged failed: it says Connect")
-    assert meaning.endswith("leave out --no-greeting.")
+    assert (status, line) == (
+        4,
+        "greeted failed: it says Connect where no greeting was expected",
+    )
+    assert "leave out --no-greeting" in meaning
+
+
+def test_a_greeting_is_not_taken_for_an_ack_where_none_ever_comes() -> None:
+    def greet_and_wait_for_the_end(caller: Caller) -> None:
+        caller.send(GREETING)
+        caller.expect_end()
+
+    with playing(greet_and_wait_for_the_end) as port:
+        status, stages, summary = found(port, "--no-greeting")
+    assert (status, stages[2:]) == (
+        4,
+        [
+            "greeted failed: it says Connect where no greeting was expected",
+            "sent not tried",
+            "acknowledged not tried",
+        ],
+    )
+    assert summary["unknown"] == 0
 
 
 def test_whom_the_server_turns_away_without_a_greeting_either(start: StartDaemon) -> None:
@@ -272,9 +292,12 @@ def test_what_is_mute() -> None:
     assert "--no-greeting" in meaning
 
 
-@pytest.mark.parametrize("how", ["closed", "reset"])
-def test_what_hangs_up_at_once(how: str) -> None:
-    with Impostor() as impostor, Ackctl("probe", "--port", str(impostor.port)) as probe:
+@pytest.mark.parametrize(
+    ("how", "arguments"), [("closed", ()), ("reset", ()), ("reset", ("--no-greeting",))]
+)
+def test_what_hangs_up_at_once(how: str, arguments: tuple[str, ...]) -> None:
+    where = ("probe", "--port")
+    with Impostor() as impostor, Ackctl(*where, str(impostor.port), *arguments) as probe:
         read_until(probe, "connected")  # by the kernel, while nobody has accepted it
         caller = impostor.accept()
         if how == "reset":
@@ -331,6 +354,13 @@ def test_what_greets_and_never_acknowledges() -> None:
     assert "With a longer --timeout an ack that is only late is seen." in summary["meaning"]
 
 
+def test_what_neither_greets_nor_closes() -> None:
+    with Impostor() as impostor:  # its kernel connects, and nobody accepts
+        status, line, meaning = failed(impostor.port, "--no-greeting", *SOON)
+    assert (status, line) == (4, "greeted failed: silent, but not closed within 0.2 s")
+    assert "What listens there hangs, is overloaded, or is no ackd" in meaning
+
+
 def test_an_ack_without_an_end() -> None:
     def acknowledge_by_half(caller: Caller) -> None:
         caller.send(GREETING)
@@ -366,7 +396,7 @@ def test_what_only_echoes(greeting: bytes) -> None:
         caller.send(caller.socket.recv(1000))
         caller.expect_end()
 
-    with playing(echo) as port:
+    with playing_in_turn(*([] if greeting else [Caller.expect_end]), echo) as port:
         assert failed(port, *(() if greeting else ["--no-greeting"])) == (
             5,
             "acknowledged failed: it sends back what it was sent",
@@ -380,7 +410,7 @@ def test_a_web_server_is_known_by_its_answer() -> None:
         caller.socket.recv(1000)
         caller.send(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n")
 
-    with playing(serve) as port:
+    with playing_in_turn(Caller.expect_end, serve) as port:
         status, line, meaning = failed(port, "--no-greeting")
     assert status == 5
     assert line.startswith(r"acknowledged failed: it is a web server: HTTP/1.1 400 Bad Request\r\n")

@@ -5,6 +5,7 @@ import select
 import socket
 import termios
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from math import ceil
 from time import monotonic
@@ -56,7 +57,6 @@ class Contact:
         self.timeout = timeout
         self._socket = sock
         self.pieces = 0  # in which the answer came, in this step
-        self._greeted = greeted
         self._protocol = ClientProtocol(expect_greeting=greeted)
         self._received = b""  # in this step
         self._broken = "closed"  # or how else it has ended
@@ -136,29 +136,30 @@ class Contact:
             raise diagnosis.turned_away(self.greeting)
         if payload in self._received:
             raise diagnosis.echoed()
-        foreign = diagnosis.foreign(self._received)
-        if self._protocol.unexpected and not (foreign or self._greeted):
-            first, _, more = self._received.partition(b"\n")
-            raise diagnosis.greeted(first, more)
-        if self._protocol.unexpected or foreign:
+        if self._protocol.unexpected or diagnosis.foreign(self._received):
             raise diagnosis.no_reply(self._received)
 
     def finish(self) -> None:
-        """End the sending and wait for the end; raises BrokenError if more comes, or no end.
+        """End the sending without a payload, to see that nobody greets.
 
-        Who was not greeted may so have taken a greeting for an ack.
+        Raises BrokenError if the connection is not closed in silence.
         """
-        said = self._received
         deadline = self._begin()
-        self._socket.shutdown(socket.SHUT_WR)
+        with suppress(OSError):  # if it has ended already, that is received
+            self._socket.shutdown(socket.SHUT_WR)
         try:
-            while not self._received:
+            while not (self._protocol.unexpected or self._protocol.turned_away):
                 self._receive(deadline)
         except _SilenceError:
-            raise diagnosis.no_end(self.timeout) from None
-        except _EndError:
-            return
-        raise diagnosis.greeted(said, self._received)
+            if not self._received:
+                raise diagnosis.no_end(self.timeout) from None
+        except _EndError as error:
+            if not self._received and str(error) != "closed":
+                raise diagnosis.hung_up(str(error), b"") from None
+        if self._protocol.turned_away:
+            raise diagnosis.turned_away(self.greeting)
+        if self._received:
+            raise diagnosis.greeted(self._received)
 
     def hold(self, seconds: float) -> Iterator[float]:
         """Be silent for so long, and yield now and then how long still.

@@ -11,6 +11,10 @@ from ackd.printable import printable
 _SHOWN = 80
 
 _ASK_OWNER = "ask who runs it what listens on that port, and where its ackd does"
+_LOST = (
+    "packets are lost on the way, there or back: ask who runs it for `systemctl status ackd`, and"
+    " whether `journalctl -u ackd` shows our connection, then those who run the network."
+)
 _UNRESOLVED = {
     socket.EAI_NONAME: ("there is no such name", "typo"),
     socket.EAI_NODATA: ("the name has no address", "typo"),
@@ -177,9 +181,31 @@ def mute(timeout: float, received: bytes) -> BrokenError:
         return no_greeting(received, f" and no end of the line within {timeout:g} s")
     return _not_greeted(
         f"connected, but mute for {timeout:g} s",
-        "What listens there hangs, or waits for its client to speak, as web servers do, or a"
-        f" firewall accepts in its place: {_ASK_OWNER}. If it is an ackd whose greeting is empty:"
-        " --no-greeting.",
+        "What listens there hangs, is overloaded, or waits for its client to speak, as web servers"
+        f" do; or a firewall accepts in its place; or {_LOST} A longer --timeout shows whether"
+        " the greeting is only late, --no-greeting whether it is an ackd whose greeting is empty.",
+    )
+
+
+def no_end(timeout: float) -> BrokenError:
+    """Return what it means that the connection did not end when we ended the sending."""
+    return _not_greeted(
+        f"silent, but not closed within {timeout:g} s",
+        "An ackd closes a connection by which nothing is sent. What listens there hangs, is"
+        f" overloaded, or is no ackd; or a firewall accepts in its place; or {_LOST} A longer"
+        " --timeout shows whether it is only late.",
+    )
+
+
+def greeted(received: bytes) -> BrokenError:
+    """Return what it means that something speaks first where no greeting was expected."""
+    if foreign(received):
+        return no_greeting(received)
+    said = shown(received.removesuffix(b"\n"))
+    return _not_greeted(
+        f"it says {said} where no greeting was expected",
+        "If that is the greeting of an ackd, leave out --no-greeting. Otherwise something else"
+        f" listens on that port: {_ASK_OWNER}.",
     )
 
 
@@ -279,25 +305,6 @@ def no_reply(received: bytes) -> BrokenError:
 
 def _unknown(stage: Stage, text: str, advice: str) -> BrokenError:
     return BrokenError(stage, Status.UNKNOWN, text, advice)
-
-
-def greeted(said: bytes, more: bytes) -> BrokenError:
-    """Return what it means that another line came, where no greeting was expected before an ack."""
-    return _unknown(
-        Stage.ACKNOWLEDGED,
-        f"it says {shown(said)} and {shown(more)} to one payload",
-        "The first is a greeting, unless something else than an ackd is there: leave out"
-        " --no-greeting.",
-    )
-
-
-def no_end(timeout: float) -> BrokenError:
-    """Return what it means that the connection did not end when we did."""
-    return _unknown(
-        Stage.ACKNOWLEDGED,
-        f"it has not closed the connection within {timeout:g} s, as ackd does at the end",
-        f"Something else than an ackd answers there, or it hangs: {_ASK_OWNER}.",
-    )
 
 
 def refused(reply: bytes) -> BrokenError:
