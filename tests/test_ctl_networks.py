@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -52,6 +53,10 @@ class Network:
     def drop(self, *which: str) -> None:
         """Have the router drop packets without a word, those from the client or others."""
         self.router.ip("rule", "add", *(which or ("iif", "client")), "blackhole")
+
+    def carry(self) -> None:
+        """Drop those from the client no more."""
+        self.router.ip("rule", "delete", "iif", "client", "blackhole")
 
     def drop_icmp(self) -> None:
         """Have the router's own packets dropped: as its routing has it, they come from lo."""
@@ -316,6 +321,30 @@ def test_packets_that_are_dropped_once_it_is_connected(
     assert summary["unknown"] == 1
 
 
+def probed_while_packets_are_lost(
+    network: Network, ackd: Daemon, *arguments: str
+) -> tuple[int, dict[str, Any]]:
+    """Have the first payload lost, and sent again; return the exit status and the summary."""
+    ackd.signal(signal.SIGSTOP)
+    with network.probing("--json", *arguments) as probe:
+        connected = [probe.read_line(), probe.read_line()]
+        network.drop()
+        ackd.signal(signal.SIGCONT)
+        network.client.await_retransmission()
+        network.carry()
+        status, out, complaint = probe.ended()
+    status, _, summary = found((status, "".join([*connected, out]), complaint))
+    return status, summary
+
+
+def test_packets_that_are_lost_are_counted(network: Network, start: StartDaemon) -> None:
+    status, summary = probed_while_packets_are_lost(network, network.serve(start))
+    assert status == 0
+    assert summary["retransmitted"] >= 1
+    lost = f"{summary['retransmitted']} of {summary['packets']} packets had to be sent again"
+    assert f"{lost}: packets are lost on the way, there or back" in summary["meaning"]
+
+
 # Sizes
 
 
@@ -346,11 +375,37 @@ def test_a_tunnel_that_drops_large_packets_without_a_word(
     assert max(map(len, stored)) == 947
 
 
+def test_a_size_is_perhaps_lost_by_chance_where_others_are_lost_as_well(
+    network: Network, start: StartDaemon
+) -> None:
+    ackd = network.serve(start)
+    network.router.ip("link", "set", "server", "mtu", "1000")
+    network.drop_icmp()
+    status, summary = probed_while_packets_are_lost(network, ackd, "--sweep", "--timeout", "2")
+    assert (status, summary["too_large"]) == (5, 948)
+    assert (
+        "Packets of other sizes are lost as well, so this may be chance. Payloads of up to 947"
+        in summary["meaning"]
+    )
+
+
 def test_a_tunnel_that_says_what_is_too_large_is_good(network: Network, start: StartDaemon) -> None:
     network.serve(start)
     network.router.ip("link", "set", "server", "mtu", "1000")
     status, _, summary = network.probe("--sweep")
-    assert (status, summary["largest"]) == (0, 65536)
+    assert (status, summary["largest"], summary["retransmitted"]) == (0, 65536, 0)
+
+
+def test_a_slow_link_is_given_time_as_long_as_bytes_come_through(
+    network: Network, start: StartDaemon
+) -> None:
+    network.serve(start)
+    slow = "qdisc add dev eth0 root tbf rate 512kbit burst 3000 limit 200000"
+    run("tc", "-netns", network.client.name, *slow.split())
+    status, stages, summary = network.probe("--sweep", *LATER)
+    assert status == 0
+    assert re.fullmatch(r"sweep 65536 passed slow: \d{3} kbit/s", stages[-2])
+    assert (summary["largest"], summary["too_large"]) == (65536, None)
 
 
 # Silences

@@ -2,6 +2,7 @@
 
 import json
 import re
+import select
 import signal
 import socket
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ackd.ctl.contact import Contact
+from ackd.ctl.finding import EndedError, SilentError, Stage, Traffic
 from ackd.ctl.run import Run, parse
 from ackd.ctl.sweep import Search
 from tests.ackctl_process import Ackctl, Ended, ackctl
@@ -164,6 +166,7 @@ def test_json_has_an_object_for_each_stage_and_one_for_all(start: StartDaemon) -
         {"stage": "acknowledged", "outcome": "passed", "text": THANKS},
     ]
     assert re.fullmatch("[0-9a-f]{8}", summary.pop("run"))
+    assert summary.pop("packets") > 0
     assert summary == {
         "acknowledged": 1,
         "refused": 0,
@@ -176,6 +179,7 @@ def test_json_has_an_object_for_each_stage_and_one_for_all(start: StartDaemon) -
         "limit": None,
         "held": None,
         "not_held": None,
+        "retransmitted": 0,
         "status": 0,
     }
 
@@ -347,11 +351,30 @@ def test_what_greets_and_never_acknowledges() -> None:
         status, stages, summary = found(port, *LATER)
     assert (status, stages[3:]) == (
         5,
-        ["sent passed", "acknowledged failed: no ack within 0.5 s"],
+        ["sent passed: 43 bytes", "acknowledged failed: no ack within 0.5 s"],
     )
     assert summary["unknown"] == 1
-    assert summary["meaning"].startswith("The payload has arrived at the host, or at a balancer")
-    assert "With a longer --timeout an ack that is only late is seen." in summary["meaning"]
+    assert summary["meaning"] == (
+        "The payload has arrived at the host, or at a proxy or balancer before it, and no reply"
+        " comes back: `ackctl verify RUN` on the server tells whether it is recorded. If so,"
+        " replies are lost on the way back: ask those who run the network. If not, ask who runs the"
+        " server for `systemctl status ackd systemd-journald`. A longer --timeout shows whether the"
+        " ack is only late."
+    )
+
+
+def test_what_has_ended_the_connection_before_anything_could_be_sent() -> None:
+    with Impostor() as impostor:
+        ours = socket.create_connection(("127.0.0.1", impostor.port))
+        impostor.accept().reset()
+    contact = Contact(ours, DEADLINE, False, Traffic())
+    with select.epoll() as ended:
+        ended.register(ours, 0)
+        assert ended.poll(DEADLINE)
+    with pytest.raises(EndedError, match=r"^reset$") as failure:
+        contact.exchange(b"hello")
+    contact.close()
+    assert failure.value.stage is Stage.SENT
 
 
 def test_what_neither_greets_nor_closes() -> None:
@@ -359,6 +382,21 @@ def test_what_neither_greets_nor_closes() -> None:
         status, line, meaning = failed(impostor.port, "--no-greeting", *SOON)
     assert (status, line) == (4, "greeted failed: silent, but not closed within 0.2 s")
     assert "What listens there hangs, is overloaded, or is no ackd" in meaning
+
+
+def test_what_reads_no_further_is_not_taken_for_a_path_on_which_nothing_arrives() -> None:
+    with Impostor(buffer=2048) as impostor:
+        ours = socket.create_connection(("127.0.0.1", impostor.port))
+        ours.setblocking(False)
+        contact = Contact(ours, 0.2, False, Traffic())
+        with impostor.accept(), pytest.raises(SilentError) as failure:
+            contact.exchange(b"x" * 131072)
+        contact.close()
+    assert failure.value.stage is Stage.ACKNOWLEDGED
+    assert re.fullmatch(
+        r"no ack within 0\.2 s, and \d+ bytes wait for it to read", failure.value.text
+    )
+    assert failure.value.advice.startswith("The beginning of the payload has arrived")
 
 
 def test_an_ack_without_an_end() -> None:
@@ -418,11 +456,13 @@ def test_a_web_server_is_known_by_its_answer() -> None:
 
 
 def test_a_dribbled_answer_is_one_and_its_pieces_are_counted() -> None:
-    ours, theirs = socket.socketpair()
-    contact = Contact(ours, DEADLINE, greeted=True)
+    with Impostor() as impostor:
+        ours = socket.create_connection(("127.0.0.1", impostor.port))
+        theirs = impostor.accept()
+    contact = Contact(ours, DEADLINE, True, Traffic())
 
     def dribble() -> None:
-        with Caller(theirs) as caller:
+        with theirs as caller:
             for before, line in ((b"", GREETING), (b"hello\n", ACK)):
                 caller.expect(before)
                 for count, byte in enumerate(line):
@@ -536,6 +576,37 @@ def test_a_connection_that_is_reset_after_three_acks_is_not_taken_for_a_matter_o
         "The connection broke once with a payload of which a new one has taken the same size"
         in (summary["meaning"])
     )
+
+
+def test_a_connection_that_falls_silent_is_not_said_to_be_ended_by_others() -> None:
+    def acknowledge_three_and_fall_silent(caller: Caller) -> None:
+        acknowledge(caller, most=3)
+        caller.read_to_loss()
+
+    with playing_in_turn(acknowledge_three_and_fall_silent, acknowledge) as port:
+        status, stages, summary = found(port, "--sweep", *LATER)
+    assert status == 5
+    assert stages[7] == "sweep 256 failed: no ack within 0.5 s; now by a new connection"
+    assert (summary["largest"], summary["too_large"], summary["unknown"]) == (131072, None, 1)
+    assert (
+        "The connection fell silent once with a payload of which a new one has"
+        in (summary["meaning"])
+    )
+    assert "ends connections" not in summary["meaning"]
+
+
+def test_a_server_that_acknowledges_nothing_any_more_is_not_taken_for_a_matter_of_size() -> None:
+    def greet_only(caller: Caller) -> None:
+        caller.send(GREETING)
+        caller.read_to_loss()
+
+    # By each one size: 256, then those down to 129, and at last 128 again.
+    servers = [lambda caller: acknowledge(caller, most=3), *[greet_only] * 9]
+    with playing_in_turn(*servers) as port:
+        status, stages, summary = found(port, "--sweep", *LATER)
+    assert (status, stages[-1]) == (5, "sweep 129 failed: no ack within 0.5 s")
+    assert "Later it failed (no ack within 0.5 s). The payload has arrived" in summary["meaning"]
+    assert "come through" not in summary["meaning"]
 
 
 @given(edge=st.integers(64, 131072), limit=st.integers(64, 131072))

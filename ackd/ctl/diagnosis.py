@@ -3,7 +3,7 @@
 import errno
 import socket
 
-from ackd.ctl.finding import BrokenError, EndedError, Stage
+from ackd.ctl.finding import BrokenError, EndedError, SilentError, Stage, Traffic
 from ackd.ctl.status import Status
 from ackd.printable import printable
 
@@ -250,33 +250,44 @@ def turned_away(greeting: bytes) -> BrokenError:
 
 def not_arrived(timeout: float, waiting: int) -> BrokenError:
     """Return what it means that `waiting` bytes were sent and no packet says that they arrived."""
-    return _unknown(
+    return SilentError(
         Stage.SENT,
+        Status.UNKNOWN,
         f"no packet says within {timeout:g} s that it arrived: {waiting} bytes wait",
-        "The connection stood, and now packets get no answer: a firewall drops them, or a tunnel"
-        " has failed: ask those who run the network; --sweep shows whether it is their size.",
+        "The connection stood, and now packets get no answer: a firewall drops them, a tunnel or"
+        " the host has failed, or many packets are lost: ask those who run the network, then who"
+        " runs the host. A longer --timeout shows whether they are only late.",
     )
 
 
-def no_ack(timeout: float, received: bytes) -> BrokenError:
-    """Return what it means that what was sent arrived, and no reply came in time."""
+def no_ack(timeout: float, received: bytes, waiting: int = 0) -> BrokenError:
+    """Return what it means that no reply came in time to what has arrived.
+
+    `waiting` bytes have not, since the other side takes no more.
+    """
     text = f"no ack within {timeout:g} s"
+    if waiting:
+        text = f"{text}, and {waiting} bytes wait for it to read"
     if received:
         text = f"no end of the reply within {timeout:g} s: {shown(received)}"
-    return _unknown(
+    what = "The beginning of the payload" if waiting else "The payload"
+    return SilentError(
         Stage.ACKNOWLEDGED,
+        Status.UNKNOWN,
         text,
-        "The payload has arrived at the host, or at a balancer before it, and nobody answers: ask"
-        " who runs it for `systemctl status ackd systemd-journald`. With a longer --timeout an ack"
-        " that is only late is seen.",
+        f"{what} has arrived at the host, or at a proxy or balancer before it, and no reply comes"
+        " back: `ackctl verify RUN` on the server tells whether it is recorded. If so, replies are"
+        " lost on the way back: ask those who run the network. If not, ask who runs the server for"
+        " `systemctl status ackd systemd-journald`. A longer --timeout shows whether the ack is"
+        " only late.",
     )
 
 
-def cut_off(how: str, received: bytes) -> BrokenError:
-    """Return what it means that the connection ended before the reply; `how`: closed, reset."""
+def cut_off(stage: Stage, how: str, received: bytes) -> BrokenError:
+    """Return what it means that the connection ended in this stage; `how`: closed, reset."""
     said = f" after {shown(received)}" if received else ""
     return EndedError(
-        Stage.ACKNOWLEDGED,
+        stage,
         Status.UNKNOWN,
         f"{how}{said}",
         "Whether the payload is recorded is unknown. The server, or a firewall or balancer before"
@@ -348,15 +359,24 @@ def spoke_in_silence(received: bytes) -> BrokenError:
 def after_silence(broken: BrokenError) -> BrokenError:
     """Return what it means that a payload after a silence was `broken`."""
     advice = broken.advice
-    if broken.stage is Stage.SENT:
-        advice = (
-            "A firewall, NAT or balancer on the way has probably forgotten the silent connection,"
-            " and drops its packets: ask those who run it for a longer time, or send more often."
-        )
-    elif isinstance(broken, EndedError):
+    if isinstance(broken, EndedError):
         advice = (
             "The server, or a firewall, NAT or balancer before it, has probably forgotten the"
             " silent connection, and says so only when spoken to: ask those who run it for a longer"
             " time, or send more often."
         )
+    elif broken.stage is Stage.SENT:
+        advice = (
+            "A firewall, NAT or balancer on the way has probably forgotten the silent connection,"
+            " and drops its packets: ask those who run it for a longer time, or send more often."
+        )
     return BrokenError(Stage.HOLD, broken.status, broken.text, advice)
+
+
+def lost(traffic: Traffic) -> str:
+    """Return what it means that packets were sent again, and arrived then."""
+    return (
+        f"{traffic.retransmitted} of {traffic.packets} packets had to be sent again: packets are"
+        " lost on the way, there or back, or come very late: ask those who run the network, then"
+        " who runs the server's host, which may be overloaded."
+    )

@@ -67,6 +67,18 @@ class EndedError(BrokenError):
     """So did the connection end."""
 
 
+class SilentError(BrokenError):
+    """So long did nothing come, and we have given up."""
+
+
+@dataclass(slots=True)
+class Traffic:
+    """How many packets were sent, of what has arrived then, and how many of these again."""
+
+    packets: int = 0
+    retransmitted: int = 0
+
+
 @dataclass(slots=True)
 class Summary:
     """What is known in the end; sizes in bytes, of payloads, and silences in seconds."""
@@ -82,6 +94,7 @@ class Summary:
     limit: int | None = None
     held: float | None = None
     not_held: float | None = None
+    traffic: Traffic = field(default_factory=Traffic)
     meanings: list[str] = field(default_factory=list)
     status: Status = Status.DELIVERED
 

@@ -74,6 +74,7 @@ def run(options: argparse.Namespace) -> Status:
         probe.run()
     except KeyboardInterrupt:
         probe.interrupted()
+    probe.tell_lost()
     report.end(probe.summary)
     return probe.summary.status
 
@@ -173,10 +174,10 @@ class _Probe:
         try:
             exchanged = self._prober.send(contact)
         except BrokenError as broken:
-            self._sent(broken.stage)
+            self._sent(contact, broken)
             self._failed(broken)
             raise
-        self._sent(Stage.ACKNOWLEDGED, f"{exchanged.size} bytes", exchanged.sending)
+        self._sent(contact)
         text = f"{diagnosis.shown(exchanged.reply.text)}{_pieces(contact.pieces)}"
         took = exchanged.seconds
         try:
@@ -188,10 +189,11 @@ class _Probe:
         self._report.found(Finding(Stage.ACKNOWLEDGED, Outcome.PASSED, text, took))
         return contact
 
-    def _sent(self, reached: Stage, text: str = "", seconds: float | None = None) -> None:
+    def _sent(self, contact: Contact, broken: BrokenError | None = None) -> None:
         """Tell that a payload was sent, unless that or an earlier stage has failed."""
-        if reached is Stage.ACKNOWLEDGED:
-            self._report.found(Finding(Stage.SENT, Outcome.PASSED, text, seconds))
+        if contact.sent and (broken is None or broken.stage is Stage.ACKNOWLEDGED):
+            text, took = f"{contact.sent.size} bytes", contact.sent.seconds
+            self._report.found(Finding(Stage.SENT, Outcome.PASSED, text, took))
 
     def _swept(self, contact: Contact) -> Contact | None:
         if not self._options.sweep:
@@ -218,6 +220,11 @@ class _Probe:
         self.summary.tell("Interrupted: what comes later was not tried.")
         self.summary.status = Status.INTERRUPTED
 
+    def tell_lost(self) -> None:
+        """Tell of packets that had to be sent again, if there were any."""
+        if self.summary.traffic.retransmitted > 0:
+            self.summary.tell(diagnosis.lost(self.summary.traffic))
+
     def _tell_unreached(self) -> None:
         """Tell of addresses that were in vain, and which others may try first as well."""
         assert self._address
@@ -235,7 +242,8 @@ class _Probe:
         except OSError as error:
             to, source = address.address, self._options.source
             raise diagnosis.not_connected(error, timeout, to, source) from error
-        return Contact(sock, timeout, greeted=not self._options.no_greeting)
+        greeted = not self._options.no_greeting
+        return Contact(sock, timeout, greeted, self.summary.traffic)
 
     def _begin(self, what: str) -> None:
         self._report.trying(f"{what}, for {self._options.timeout:g} s at most")

@@ -105,6 +105,8 @@ class Json(Report):
                 "limit": summary.limit,
                 "held": summary.held,
                 "not_held": summary.not_held,
+                "packets": summary.traffic.packets,
+                "retransmitted": summary.traffic.retransmitted,
                 "status": int(summary.status),
             }
         )
