@@ -11,9 +11,10 @@ from ackd.printable import printable
 _SHOWN = 80
 
 _ASK_OWNER = "ask who runs it what listens on that port, and where its ackd does"
-_LOST = (
-    "packets are lost on the way, there or back: ask who runs it for `systemctl status ackd`, and"
-    " whether `journalctl -u ackd` shows our connection, then those who run the network."
+_OR_LOST = (
+    "Or a firewall accepts in its place, or packets are lost on the way, there or back. Ask who"
+    " runs it for `systemctl status ackd`, and whether `journalctl -u ackd` shows our connection;"
+    " then those who run the network."
 )
 _UNRESOLVED = {
     socket.EAI_NONAME: ("there is no such name", "typo"),
@@ -182,8 +183,8 @@ def mute(timeout: float, received: bytes) -> BrokenError:
     return _not_greeted(
         f"connected, but mute for {timeout:g} s",
         "What listens there hangs, is overloaded, or waits for its client to speak, as web servers"
-        f" do; or a firewall accepts in its place; or {_LOST} A longer --timeout shows whether"
-        " the greeting is only late, --no-greeting whether it is an ackd whose greeting is empty.",
+        f" do. {_OR_LOST} A longer --timeout shows whether the greeting is only late, --no-greeting"
+        " whether it is an ackd whose greeting is empty.",
     )
 
 
@@ -191,9 +192,8 @@ def no_end(timeout: float) -> BrokenError:
     """Return what it means that the connection did not end when we ended the sending."""
     return _not_greeted(
         f"silent, but not closed within {timeout:g} s",
-        "An ackd closes a connection by which nothing is sent. What listens there hangs, is"
-        f" overloaded, or is no ackd; or a firewall accepts in its place; or {_LOST} A longer"
-        " --timeout shows whether it is only late.",
+        "An ackd closes a connection that its client has ended. What listens there hangs, is"
+        f" overloaded, or is no ackd. {_OR_LOST} A longer --timeout shows whether it is only late.",
     )
 
 
@@ -204,8 +204,8 @@ def greeted(received: bytes) -> BrokenError:
     said = shown(received.removesuffix(b"\n"))
     return _not_greeted(
         f"it says {said} where no greeting was expected",
-        "If that is the greeting of an ackd, leave out --no-greeting. Otherwise something else"
-        f" listens on that port: {_ASK_OWNER}.",
+        "If that is the greeting of an ackd, leave out --no-greeting. Otherwise it is none:"
+        f" {_ASK_OWNER}.",
     )
 
 
