@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import re
 import subprocess
 
 CLONE_NEWNET = 0x40000000
@@ -30,6 +31,18 @@ class Host:
         with open(f"/run/netns/{self.name}") as namespace:
             if ctypes.CDLL(None, use_errno=True).setns(namespace.fileno(), CLONE_NEWNET):
                 raise OSError(ctypes.get_errno(), "setns")
+
+    def await_retransmission(self) -> None:
+        """Wait until it has sent something again."""
+        command = (*self.shell, "cat", "/proc/net/snmp")
+        retransmitted = 0
+        while not retransmitted:
+            names, numbers = re.findall(
+                "^Tcp: (.*)", subprocess.check_output(command, text=True), re.M
+            )
+            retransmitted = int(
+                dict(zip(names.split(), numbers.split(), strict=True))["RetransSegs"]
+            )
 
     @property
     def shell(self) -> tuple[str, ...]:

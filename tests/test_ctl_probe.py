@@ -2,6 +2,7 @@
 
 import json
 import re
+import select
 import signal
 import socket
 from collections.abc import Callable, Iterator
@@ -15,17 +16,28 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ackd.ctl.contact import Contact
+from ackd.ctl.finding import EndedError, SilentError, Stage, Traffic
 from ackd.ctl.run import Run, parse
 from ackd.ctl.sweep import Search
 from tests.ackctl_process import Ackctl, Ended, ackctl
+from tests.ackctl_terminal import COLOUR, Terminal
 from tests.conftest import StartDaemon
 from tests.impostor import Caller, Impostor, playing
 from tests.journal_socket import DEADLINE
 from tests.peer import ACK, GREETING
 
 THANKS = ACK.decode().strip()
+GOOD = (
+    "Data gets through, and is acknowledged. That it is in the journal of an ackd, `ackctl verify`"
+    " proves on the server."
+)
 SOON = ("--timeout", "0.2")  # for a wait that is meant to be in vain
 LATER = ("--timeout", "0.5")  # for one after an answer, which must come in time
+
+LIKELY = (
+    "A new connection is good, so it is likely for the silence; it is surely, if another run ends"
+    " after the same time."
+)
 
 Script = Callable[[Caller], None]
 
@@ -60,11 +72,11 @@ def _line(stage: dict[str, Any]) -> str:
 
 
 def failed(port: int, *arguments: str) -> tuple[int, str, str]:
-    """Return the exit status, the stage that failed and what was seen, and the verdict."""
+    """Return the exit status, the stage that failed and what was seen, and what it means."""
     status, stages, summary = found(port, *arguments)
     (line,) = (stage for stage in stages if " failed" in stage)
     assert line.startswith(f"{summary['failed']} ")
-    return status, line, summary["verdict"]
+    return status, line, summary["meaning"]
 
 
 def read_until(process: Ackctl, beginning: str) -> None:
@@ -122,7 +134,7 @@ def test_it_tells_each_stage_and_what_it_means(start: StartDaemon) -> None:
         "sent            passed TIME 43 bytes\n"
         f"acknowledged    passed TIME {THANKS}\n"
         "\n"
-        "Data gets through: what was sent is acknowledged, and so in the server's journal.\n"
+        f"{GOOD}\n"
         "\n"
         "run RUN: 1 acknowledged, 0 refused, 0 unknown\n"
         "on the server, `ackctl verify RUN` tells whether all is stored\n"
@@ -154,19 +166,20 @@ def test_json_has_an_object_for_each_stage_and_one_for_all(start: StartDaemon) -
         {"stage": "acknowledged", "outcome": "passed", "text": THANKS},
     ]
     assert re.fullmatch("[0-9a-f]{8}", summary.pop("run"))
+    assert summary.pop("packets") > 0
     assert summary == {
         "acknowledged": 1,
         "refused": 0,
         "unknown": 0,
         "end_acknowledged": True,
         "failed": None,
-        "verdict": "Data gets through: what was sent is acknowledged,"
-        " and so in the server's journal.",
+        "meaning": GOOD,
         "largest": None,
         "too_large": None,
         "limit": None,
         "held": None,
         "not_held": None,
+        "retransmitted": 0,
         "status": 0,
     }
 
@@ -175,15 +188,35 @@ def test_an_ackd_that_does_not_greet_is_probed_as_told(start: StartDaemon) -> No
     ackd = start('greeting: ""')
     status, stages, _ = found(ackd.port, "--no-greeting")
     assert status == 0
-    assert stages[2] == "greeted not tried: --no-greeting"
+    assert stages[2] == "greeted passed: silent, as --no-greeting says"
 
 
 def test_a_greeting_is_not_taken_for_an_ack(start: StartDaemon) -> None:
     ackd = start()
-    status, line, verdict = failed(ackd.port, "--no-greeting")
-    assert status == 5
-    assert line.startswith("acknowledged failed: it says Connect")
-    assert verdict.endswith("leave out --no-greeting.")
+    status, line, meaning = failed(ackd.port, "--no-greeting")
+    assert (status, line) == (
+        4,
+        "greeted failed: it says Connect where no greeting was expected",
+    )
+    assert "leave out --no-greeting" in meaning
+
+
+def test_a_greeting_is_not_taken_for_an_ack_where_none_ever_comes() -> None:
+    def greet_and_wait_for_the_end(caller: Caller) -> None:
+        caller.send(GREETING)
+        caller.expect_end()
+
+    with playing(greet_and_wait_for_the_end) as port:
+        status, stages, summary = found(port, "--no-greeting")
+    assert (status, stages[2:]) == (
+        4,
+        [
+            "greeted failed: it says Connect where no greeting was expected",
+            "sent not tried",
+            "acknowledged not tried",
+        ],
+    )
+    assert summary["unknown"] == 0
 
 
 def test_whom_the_server_turns_away_without_a_greeting_either(start: StartDaemon) -> None:
@@ -211,28 +244,28 @@ def test_whom_the_server_does_not_allow_learns_whom_to_ask(start: StartDaemon) -
 def test_a_server_that_is_full_is_told_from_one_that_is_not_there(start: StartDaemon) -> None:
     ackd = start("max_connections: 1")
     with ackd.peer():
-        status, line, verdict = failed(ackd.port)
+        status, line, meaning = failed(ackd.port)
     assert (status, line) == (
         1,
         "greeted failed: not connect: too many connections, the limit is 1",
     )
-    assert "`max_connections`" in verdict
+    assert "`max_connections`" in meaning
 
 
 def test_a_journal_that_can_not_be_reached_is_the_servers_affair(start: StartDaemon) -> None:
     ackd = start("journal_wait: 0")
     ackd.journal.close()
-    status, line, verdict = failed(ackd.port)
+    status, line, meaning = failed(ackd.port)
     assert status == 1
     assert line == "acknowledged failed: not received: the journal can't be reached"
-    assert verdict.startswith("The path is good, but the ackd there can't reach its journal: ask")
+    assert meaning.startswith("The path is good, but the ackd there can't reach its journal: ask")
 
 
 def test_a_server_that_takes_only_shorter_payloads_says_so(start: StartDaemon) -> None:
     ackd = start("max_payload: 10")
-    status, line, verdict = failed(ackd.port)
+    status, line, meaning = failed(ackd.port)
     assert (status, line) == (1, "acknowledged failed: not received: longer than 10 bytes")
-    assert "`max_payload`" in verdict
+    assert "`max_payload`" in meaning
 
 
 # What is no ackd
@@ -252,20 +285,23 @@ def test_a_port_on_which_nothing_listens() -> None:
             "acknowledged not tried",
         ],
     )
-    assert summary["verdict"].startswith("The host is there, and nothing listens on that port")
+    assert summary["meaning"].startswith("The host is there, and nothing listens on that port")
     assert summary["unknown"] == 0
 
 
 def test_what_is_mute() -> None:
     with playing(Caller.expect_end) as port:
-        status, line, verdict = failed(port, *SOON)
+        status, line, meaning = failed(port, *SOON)
     assert (status, line) == (4, "greeted failed: connected, but mute for 0.2 s")
-    assert "--no-greeting" in verdict
+    assert "--no-greeting" in meaning
 
 
-@pytest.mark.parametrize("how", ["closed", "reset"])
-def test_what_hangs_up_at_once(how: str) -> None:
-    with Impostor() as impostor, Ackctl("probe", "--port", str(impostor.port)) as probe:
+@pytest.mark.parametrize(
+    ("how", "arguments"), [("closed", ()), ("reset", ()), ("reset", ("--no-greeting",))]
+)
+def test_what_hangs_up_at_once(how: str, arguments: tuple[str, ...]) -> None:
+    where = ("probe", "--port")
+    with Impostor() as impostor, Ackctl(*where, str(impostor.port), *arguments) as probe:
         read_until(probe, "connected")  # by the kernel, while nobody has accepted it
         caller = impostor.accept()
         if how == "reset":
@@ -295,10 +331,10 @@ def test_what_speaks_and_is_no_ackd_is_shown_escaped(banner: bytes, seen: str) -
         caller.read_to_loss()
 
     with playing(speak) as port:
-        status, line, verdict = failed(port, *SOON)
+        status, line, meaning = failed(port, *SOON)
     assert status == 4
     assert line.startswith(f"greeted failed: {seen}")
-    assert verdict.startswith("Something else listens on that port: look whether the port is right")
+    assert meaning.startswith("Something else listens on that port: look whether the port is right")
 
 
 def test_what_begins_to_greet_and_closes() -> None:
@@ -315,11 +351,52 @@ def test_what_greets_and_never_acknowledges() -> None:
         status, stages, summary = found(port, *LATER)
     assert (status, stages[3:]) == (
         5,
-        ["sent passed", "acknowledged failed: no ack within 0.5 s"],
+        ["sent passed: 43 bytes", "acknowledged failed: no ack within 0.5 s"],
     )
     assert summary["unknown"] == 1
-    assert summary["verdict"].startswith("The payload has arrived at the host, or at a balancer")
-    assert "With a longer --timeout an ack that is only late is seen." in summary["verdict"]
+    assert summary["meaning"] == (
+        "The payload has arrived at the host, or at a proxy or balancer before it, and no reply"
+        " comes back: `ackctl verify RUN` on the server tells whether it is recorded. If so,"
+        " replies are lost on the way back: ask those who run the network. If not, ask who runs the"
+        " server for `systemctl status ackd systemd-journald`. A longer --timeout shows whether the"
+        " ack is only late."
+    )
+
+
+def test_what_has_ended_the_connection_before_anything_could_be_sent() -> None:
+    with Impostor() as impostor:
+        ours = socket.create_connection(("127.0.0.1", impostor.port))
+        impostor.accept().reset()
+    contact = Contact(ours, DEADLINE, False, Traffic())
+    with select.epoll() as ended:
+        ended.register(ours, 0)
+        assert ended.poll(DEADLINE)
+    with pytest.raises(EndedError, match=r"^reset$") as failure:
+        contact.exchange(b"hello")
+    contact.close()
+    assert failure.value.stage is Stage.SENT
+
+
+def test_what_neither_greets_nor_closes() -> None:
+    with Impostor() as impostor:  # its kernel connects, and nobody accepts
+        status, line, meaning = failed(impostor.port, "--no-greeting", *SOON)
+    assert (status, line) == (4, "greeted failed: silent, but not closed within 0.2 s")
+    assert "What listens there hangs, is overloaded, or is no ackd" in meaning
+
+
+def test_what_reads_no_further_is_not_taken_for_a_path_on_which_nothing_arrives() -> None:
+    with Impostor(buffer=2048) as impostor:
+        ours = socket.create_connection(("127.0.0.1", impostor.port))
+        ours.setblocking(False)
+        contact = Contact(ours, 0.2, False, Traffic())
+        with impostor.accept(), pytest.raises(SilentError) as failure:
+            contact.exchange(b"x" * 131072)
+        contact.close()
+    assert failure.value.stage is Stage.ACKNOWLEDGED
+    assert re.fullmatch(
+        r"no ack within 0\.2 s, and \d+ bytes wait for it to read", failure.value.text
+    )
+    assert failure.value.advice.startswith("The beginning of the payload has arrived")
 
 
 def test_an_ack_without_an_end() -> None:
@@ -345,9 +422,9 @@ def test_what_greets_and_ends_the_connection(how: str) -> None:
             caller.reset()
 
     with playing(greet_and_end) as port:
-        status, line, verdict = failed(port)
+        status, line, meaning = failed(port)
     assert (status, line) == (5, f"acknowledged failed: {how}")
-    assert verdict.startswith("Whether the payload is recorded is unknown.")
+    assert meaning.startswith("Whether the payload is recorded is unknown.")
 
 
 @pytest.mark.parametrize("greeting", [b"", GREETING])
@@ -357,7 +434,7 @@ def test_what_only_echoes(greeting: bytes) -> None:
         caller.send(caller.socket.recv(1000))
         caller.expect_end()
 
-    with playing(echo) as port:
+    with playing_in_turn(*([] if greeting else [Caller.expect_end]), echo) as port:
         assert failed(port, *(() if greeting else ["--no-greeting"])) == (
             5,
             "acknowledged failed: it sends back what it was sent",
@@ -371,19 +448,21 @@ def test_a_web_server_is_known_by_its_answer() -> None:
         caller.socket.recv(1000)
         caller.send(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n")
 
-    with playing(serve) as port:
-        status, line, verdict = failed(port, "--no-greeting")
+    with playing_in_turn(Caller.expect_end, serve) as port:
+        status, line, meaning = failed(port, "--no-greeting")
     assert status == 5
     assert line.startswith(r"acknowledged failed: it is a web server: HTTP/1.1 400 Bad Request\r\n")
-    assert verdict.startswith("Something else than an ackd answers there: ask who runs it")
+    assert meaning.startswith("Something else than an ackd answers there: ask who runs it")
 
 
 def test_a_dribbled_answer_is_one_and_its_pieces_are_counted() -> None:
-    ours, theirs = socket.socketpair()
-    contact = Contact(ours, DEADLINE, greeted=True)
+    with Impostor() as impostor:
+        ours = socket.create_connection(("127.0.0.1", impostor.port))
+        theirs = impostor.accept()
+    contact = Contact(ours, DEADLINE, True, Traffic())
 
     def dribble() -> None:
-        with Caller(theirs) as caller:
+        with theirs as caller:
             for before, line in ((b"", GREETING), (b"hello\n", ACK)):
                 caller.expect(before)
                 for count, byte in enumerate(line):
@@ -408,7 +487,7 @@ def test_what_acknowledges_once_and_ends_the_connection() -> None:
     assert not summary["end_acknowledged"]
     assert (
         "But the last payload, which tells `ackctl verify` how many there were, has no ack"
-        in (summary["verdict"])
+        in (summary["meaning"])
     )
 
 
@@ -430,8 +509,8 @@ def test_all_sizes_are_tried_up_to_the_servers_limit(start: StartDaemon) -> None
         ],
     )
     assert (summary["largest"], summary["limit"], summary["too_large"]) == (1000, 1000, None)
-    assert "up to 1000 bytes, the server's limit" in summary["verdict"]
-    assert "on the way back" in summary["verdict"]
+    assert "up to 1000 bytes, the server's limit" in summary["meaning"]
+    assert "on the way back" in summary["meaning"]
     payloads = ackd.journal.payloads(7)
     assert [len(payload) for payload in payloads[1:6]] == [64, 128, 256, 512, 1000]
     parts = [parse(payload) for payload in payloads]
@@ -446,7 +525,7 @@ def test_the_largest_payload_that_any_ackd_takes_is_the_last(start: StartDaemon)
     status, stages, summary = found(ackd.port, "--sweep")
     assert (status, stages[-1]) == (0, "sweep 131072 passed")
     assert (summary["largest"], summary["limit"]) == (131072, None)
-    assert "the most that any ackd takes" in summary["verdict"]
+    assert "the most that any ackd takes" in summary["meaning"]
 
 
 def test_sizes_are_a_column_of_numbers(start: StartDaemon) -> None:
@@ -474,7 +553,7 @@ def test_long_lines_that_arrive_and_are_not_acknowledged_are_no_matter_of_packet
     assert (summary["largest"], summary["too_large"]) == (999, 1000)
     assert (
         "Payloads of up to 999 bytes come through, of 1000 and more they do not, although they"
-        " arrive somewhere" in summary["verdict"]
+        " arrive somewhere" in summary["meaning"]
     )
 
 
@@ -495,8 +574,39 @@ def test_a_connection_that_is_reset_after_three_acks_is_not_taken_for_a_matter_o
     assert (summary["largest"], summary["too_large"], summary["unknown"]) == (131072, None, 1)
     assert (
         "The connection broke once with a payload of which a new one has taken the same size"
-        in (summary["verdict"])
+        in (summary["meaning"])
     )
+
+
+def test_a_connection_that_falls_silent_is_not_said_to_be_ended_by_others() -> None:
+    def acknowledge_three_and_fall_silent(caller: Caller) -> None:
+        acknowledge(caller, most=3)
+        caller.read_to_loss()
+
+    with playing_in_turn(acknowledge_three_and_fall_silent, acknowledge) as port:
+        status, stages, summary = found(port, "--sweep", *LATER)
+    assert status == 5
+    assert stages[7] == "sweep 256 failed: no ack within 0.5 s; now by a new connection"
+    assert (summary["largest"], summary["too_large"], summary["unknown"]) == (131072, None, 1)
+    assert (
+        "The connection fell silent once with a payload of which a new one has"
+        in (summary["meaning"])
+    )
+    assert "ends connections" not in summary["meaning"]
+
+
+def test_a_server_that_acknowledges_nothing_any_more_is_not_taken_for_a_matter_of_size() -> None:
+    def greet_only(caller: Caller) -> None:
+        caller.send(GREETING)
+        caller.read_to_loss()
+
+    # By each one size: 256, then those down to 129, and at last 128 again.
+    servers = [lambda caller: acknowledge(caller, most=3), *[greet_only] * 9]
+    with playing_in_turn(*servers) as port:
+        status, stages, summary = found(port, "--sweep", *LATER)
+    assert (status, stages[-1]) == (5, "sweep 129 failed: no ack within 0.5 s")
+    assert "Later it failed (no ack within 0.5 s). The payload has arrived" in summary["meaning"]
+    assert "come through" not in summary["meaning"]
 
 
 @given(edge=st.integers(64, 131072), limit=st.integers(64, 131072))
@@ -531,7 +641,7 @@ def test_a_silence_that_the_connection_outlasts(start: StartDaemon) -> None:
     status, stages, summary = found(ackd.port, "--hold", "0.2,0.1,0.2")
     assert (status, stages[5:]) == (0, ["hold 0.1 passed", "hold 0.2 passed"])
     assert (summary["held"], summary["not_held"]) == (0.2, None)
-    assert summary["verdict"].endswith("A connection outlasts a silence of 0.2 s.")
+    assert summary["meaning"].endswith("A connection outlasts a silence of 0.2 s.")
     assert len(ackd.journal.payloads(4)) == 4
 
 
@@ -545,8 +655,8 @@ def test_a_server_that_ends_a_silent_connection_is_told_from_one_that_forgets(
     assert re.fullmatch(r"hold 20.0 failed: closed by the other side after 0\.\d s", stages[6])
     assert stages[7] == "hold 30.0 not tried"
     assert (summary["held"], summary["not_held"], summary["unknown"]) == (0.1, 20, 0)
-    assert "an ackd does so after its `idle_timeout`" in summary["verdict"]
-    assert summary["verdict"].endswith("A new connection is good, so it is for the silence.")
+    assert "an ackd does so after its `idle_timeout`" in summary["meaning"]
+    assert summary["meaning"].endswith(LIKELY)
 
 
 def test_a_connection_that_is_reset_by_the_first_payload_after_a_silence() -> None:
@@ -559,8 +669,8 @@ def test_a_connection_that_is_reset_by_the_first_payload_after_a_silence() -> No
         status, stages, summary = found(port, "--hold", "0.1")
     assert (status, stages[5:]) == (5, ["hold 0.1 failed: reset"])
     assert (
-        "has forgotten the silent connection, and says so only when spoken to"
-        in (summary["verdict"])
+        "has probably forgotten the silent connection, and says so only when spoken to"
+        in (summary["meaning"])
     )
 
 
@@ -569,7 +679,7 @@ def test_a_server_that_is_gone_after_a_silence_is_not_blamed_for_the_silence() -
         status, stages, summary = found(port, "--hold", "20", *SOON)
     assert status == 3
     assert re.fullmatch(r"hold 20.0 failed: closed by the other side after \d\.\d s", stages[5])
-    assert "But a new connection is no better" in summary["verdict"]
+    assert "But a new connection is no better" in summary["meaning"]
 
 
 # The command line, the terminal
@@ -580,6 +690,10 @@ def test_a_server_that_is_gone_after_a_silence_is_not_blamed_for_the_silence() -
     [
         (("--hold", "1,x"), "argument --hold: 'x' is not a number of seconds up to 86400"),
         (("--hold", ""), "argument --hold: '' is not a number of seconds up to 86400"),
+        (
+            ("--name", "two words"),
+            "argument --name: 'two words' is not 1 to 64 letters, digits, '.', '_' or '-'",
+        ),
         (("--port", "0"), "argument --port: '0' is not a whole number from 1 to 65535"),
     ],
 )
@@ -619,6 +733,27 @@ def test_what_a_server_says_does_not_reach_the_terminal_raw() -> None:
     assert r"\x1b]0;owned\x07" in out
     assert r"\x9b2J" in out
     assert "\x1b" not in out + complaint
+
+
+@pytest.mark.parametrize(
+    ("variables", "alive", "coloured"),
+    [({}, True, True), ({"NO_COLOR": "1"}, True, False), ({"TERM": "dumb"}, False, False)],
+)
+def test_a_terminal_is_shown_what_it_can_show(
+    start: StartDaemon, variables: dict[str, str], alive: bool, coloured: bool
+) -> None:
+    ackd = start()
+    with Terminal("probe", "--port", str(ackd.port), before=(), **variables) as terminal:
+        status, shown = terminal.ended()
+    assert status == 0
+    assert ("\r\x1b[K" in shown, bool(re.search(COLOUR, shown))) == (alive, coloured)
+    assert alive or "\x1b" not in shown
+
+
+def test_a_run_may_be_called_as_one_likes(start: StartDaemon) -> None:
+    ackd = start()
+    assert found(ackd.port, "--name", "office")[2]["run"] == "office"
+    assert ackd.journal.payloads(2) == [Run("office").payload(1), Run("office").end(1)]
 
 
 def test_a_source_of_another_kind_reaches_nobody() -> None:

@@ -3,7 +3,7 @@
 import errno
 import socket
 
-from ackd.ctl.finding import BrokenError, EndedError, Stage
+from ackd.ctl.finding import BrokenError, EndedError, SilentError, Stage, Traffic
 from ackd.ctl.status import Status
 from ackd.printable import printable
 
@@ -11,18 +11,25 @@ from ackd.printable import printable
 _SHOWN = 80
 
 _ASK_OWNER = "ask who runs it what listens on that port, and where its ackd does"
+_OR_LOST = (
+    "Or a firewall accepts in its place, or packets are lost on the way, there or back. Ask who"
+    " runs it for `systemctl status ackd`, and whether `journalctl -u ackd` shows our connection;"
+    " then those who run the network."
+)
 _UNRESOLVED = {
     socket.EAI_NONAME: ("there is no such name", "typo"),
     socket.EAI_NODATA: ("the name has no address", "typo"),
     socket.EAI_ADDRFAMILY: ("the name has no address", "typo"),
-    socket.EAI_AGAIN: ("the name servers do not answer", "dns"),
+    # So it is as well if they answer SERVFAIL or REFUSED, or nobody listens there: getaddrinfo(3).
+    socket.EAI_AGAIN: ("the name servers do not answer, or with an error", "dns"),
     socket.EAI_FAIL: ("the name servers answer with an error", "dns"),
 }
 _WHOM_ABOUT_NAMES = {
     "typo": "The name is wrong, or is not in the DNS: look for a typo, then ask whoever gave it to"
     " you.",
-    "dns": "The DNS does not work from here: ask those who run it on this network;"
-    " /etc/resolv.conf says which servers are asked, and an address needs none.",
+    "dns": "The DNS does not work from here, or not for this name: ask those who run it on this"
+    " network (/etc/resolv.conf says which servers are asked), then who runs the name's zone. An"
+    " address needs no DNS.",
 }
 _LOCAL = "`ip route get ADDRESS` shows what this host does with it"
 _UNCONNECTED = {
@@ -58,13 +65,19 @@ _UNCONNECTED = {
     ),
     errno.EINVAL: (
         "discarded here",
-        f"This host's own routes discard packets to there: ask who runs this host; {_LOCAL}.",
+        f"This host's own routes do not let packets go there, or not from that source: ask who runs"
+        f" this host; {_LOCAL}.",
     ),
     errno.EADDRNOTAVAIL: (
         "the source address is not one of this host",
         "Give an address of this host with --source, or none; `ip address` shows all.",
     ),
 }
+_NO_SOURCE = (
+    "no address to connect from",
+    "This host has no address that can reach that one, perhaps none of its kind, or all its ports"
+    " are in use: ask who runs this host; `ip address` and `ss -s` show both.",
+)
 # Each answers, or greets, in a way that no ackd does without being told to.
 _FOREIGN = (
     (b"SSH-", "an SSH server"),
@@ -105,8 +118,10 @@ def not_resolved(error: BaseException | None, timeout: float) -> BrokenError:
     return _not_reached(Stage.RESOLVED, text, _WHOM_ABOUT_NAMES[whom])
 
 
-def not_connected(error: OSError, timeout: float) -> BrokenError:
-    """Return what it means that connect() raised this."""
+def not_connected(
+    error: OSError, timeout: float, address: tuple[object, ...], source: str
+) -> BrokenError:
+    """Return what it means that connect() from `source`, if it is given, raised this."""
     text, advice = _UNCONNECTED.get(
         error.errno or 0,
         (error.strerror or f"{error}", "The network does not carry it: ask those who run it."),
@@ -114,10 +129,47 @@ def not_connected(error: OSError, timeout: float) -> BrokenError:
     if isinstance(error, TimeoutError):
         text = f"no answer within {timeout:g} s"
         advice = (
-            "Packets get no answer: a firewall drops them, the address is wrong, or the host is"
-            " down: ask those who run the network, then who runs the host."
+            "Packets get no answer: a firewall, perhaps this host's own, drops them, many are lost"
+            " on the way, the address is wrong, or the host is down or overloaded: ask those who"
+            " run the network, then who runs the host. A longer --timeout shows whether the answer"
+            " is only late."
         )
+    if error.errno == errno.EADDRNOTAVAIL and not source:
+        text, advice = _NO_SOURCE
+    advice = _misused(error, address, source) or advice
     return _not_reached(Stage.CONNECTED, text, advice)
+
+
+def _misused(error: OSError, address: tuple[object, ...], source: str) -> str:
+    """Return what is wrong with addresses that can't be used so, if that is it."""
+    to = str(address[0])
+    if error.errno == errno.EINVAL and to.startswith("fe80:") and not address[3]:
+        return f"An address like {to} is good on one link only: say on which, {to}%INTERFACE."
+    if error.errno == errno.EINVAL and source.lower().startswith("fe80:") and "%" not in source:
+        return f"A source like {source} is good on one link only: say on which, {source}%INTERFACE."
+    if _is_loopback(source) and not isinstance(error, ConnectionRefusedError):
+        return f"From {source} this host reaches only itself: give another --source, or none."
+    return ""
+
+
+def _is_loopback(address: str) -> bool:
+    return address.startswith("127.") or address == "::1"
+
+
+def unreached(address: str, broken: BrokenError, reached: str) -> str:
+    """Return what it means that one address of a name was not reached, while another was."""
+    families = ["IPv6" if ":" in each else "IPv4" for each in (address, reached)]
+    if isinstance(broken.__cause__, ConnectionRefusedError) and families[0] != families[1]:
+        return (
+            f"{address} refuses, and {reached} does not: nothing listens there by {families[0]},"
+            " unless a firewall refuses in its place: ask who runs it for `bind`. Programs that"
+            " try only one address may fail."
+        )
+    ways = f"By {families[0]} it does not work, and by {families[1]} it does: "
+    return (
+        f"{ways if families[0] != families[1] else ''}{address} was not reached ({broken.text}),"
+        f" and programs that try it first wait in vain, or fail. {broken.advice}"
+    )
 
 
 def _not_reached(stage: Stage, text: str, advice: str) -> BrokenError:
@@ -130,9 +182,30 @@ def mute(timeout: float, received: bytes) -> BrokenError:
         return no_greeting(received, f" and no end of the line within {timeout:g} s")
     return _not_greeted(
         f"connected, but mute for {timeout:g} s",
-        "What listens there hangs, or waits for its client to speak, as web servers do, or a"
-        f" firewall accepts in its place: {_ASK_OWNER}. If it is an ackd whose greeting is empty:"
-        " --no-greeting.",
+        "What listens there hangs, is overloaded, or waits for its client to speak, as web servers"
+        f" do. {_OR_LOST} A longer --timeout shows whether the greeting is only late, --no-greeting"
+        " whether it is an ackd whose greeting is empty.",
+    )
+
+
+def no_end(timeout: float) -> BrokenError:
+    """Return what it means that the connection did not end when we ended the sending."""
+    return _not_greeted(
+        f"silent, but not closed within {timeout:g} s",
+        "An ackd closes a connection that its client has ended. What listens there hangs, is"
+        f" overloaded, or is no ackd. {_OR_LOST} A longer --timeout shows whether it is only late.",
+    )
+
+
+def greeted(received: bytes) -> BrokenError:
+    """Return what it means that something speaks first where no greeting was expected."""
+    if foreign(received):
+        return no_greeting(received)
+    said = shown(received.removesuffix(b"\n"))
+    return _not_greeted(
+        f"it says {said} where no greeting was expected",
+        "If that is the greeting of an ackd, leave out --no-greeting. Otherwise it is none:"
+        f" {_ASK_OWNER}.",
     )
 
 
@@ -177,33 +250,44 @@ def turned_away(greeting: bytes) -> BrokenError:
 
 def not_arrived(timeout: float, waiting: int) -> BrokenError:
     """Return what it means that `waiting` bytes were sent and no packet says that they arrived."""
-    return _unknown(
+    return SilentError(
         Stage.SENT,
+        Status.UNKNOWN,
         f"no packet says within {timeout:g} s that it arrived: {waiting} bytes wait",
-        "The connection stood, and now packets get no answer: a firewall drops them, or a tunnel"
-        " has failed: ask those who run the network; --sweep shows whether it is their size.",
+        "The connection stood, and now packets get no answer: a firewall drops them, a tunnel or"
+        " the host has failed, or many packets are lost: ask those who run the network, then who"
+        " runs the host. A longer --timeout shows whether they are only late.",
     )
 
 
-def no_ack(timeout: float, received: bytes) -> BrokenError:
-    """Return what it means that what was sent arrived, and no reply came in time."""
+def no_ack(timeout: float, received: bytes, waiting: int = 0) -> BrokenError:
+    """Return what it means that no reply came in time to what has arrived.
+
+    `waiting` bytes have not, since the other side takes no more.
+    """
     text = f"no ack within {timeout:g} s"
+    if waiting:
+        text = f"{text}, and {waiting} bytes wait for it to read"
     if received:
         text = f"no end of the reply within {timeout:g} s: {shown(received)}"
-    return _unknown(
+    what = "The beginning of the payload" if waiting else "The payload"
+    return SilentError(
         Stage.ACKNOWLEDGED,
+        Status.UNKNOWN,
         text,
-        "The payload has arrived at the host, or at a balancer before it, and nobody answers: ask"
-        " who runs it for `systemctl status ackd systemd-journald`. With a longer --timeout an ack"
-        " that is only late is seen.",
+        f"{what} has arrived at the host, or at a proxy or balancer before it, and no reply comes"
+        " back: `ackctl verify RUN` on the server tells whether it is recorded. If so, replies are"
+        " lost on the way back: ask those who run the network. If not, ask who runs the server for"
+        " `systemctl status ackd systemd-journald`. A longer --timeout shows whether the ack is"
+        " only late.",
     )
 
 
-def cut_off(how: str, received: bytes) -> BrokenError:
-    """Return what it means that the connection ended before the reply; `how`: closed, reset."""
+def cut_off(stage: Stage, how: str, received: bytes) -> BrokenError:
+    """Return what it means that the connection ended in this stage; `how`: closed, reset."""
     said = f" after {shown(received)}" if received else ""
     return EndedError(
-        Stage.ACKNOWLEDGED,
+        stage,
         Status.UNKNOWN,
         f"{how}{said}",
         "Whether the payload is recorded is unknown. The server, or a firewall or balancer before"
@@ -234,25 +318,6 @@ def _unknown(stage: Stage, text: str, advice: str) -> BrokenError:
     return BrokenError(stage, Status.UNKNOWN, text, advice)
 
 
-def greeted(said: bytes, more: bytes) -> BrokenError:
-    """Return what it means that another line came, where no greeting was expected before an ack."""
-    return _unknown(
-        Stage.ACKNOWLEDGED,
-        f"it says {shown(said)} and {shown(more)} to one payload",
-        "The first is a greeting, unless something else than an ackd is there: leave out"
-        " --no-greeting.",
-    )
-
-
-def no_end(timeout: float) -> BrokenError:
-    """Return what it means that the connection did not end when we did."""
-    return _unknown(
-        Stage.ACKNOWLEDGED,
-        f"it has not closed the connection within {timeout:g} s, as ackd does at the end",
-        f"Something else than an ackd answers there, or it hangs: {_ASK_OWNER}.",
-    )
-
-
 def refused(reply: bytes) -> BrokenError:
     """Return what it means that the server said `not received`."""
     advice = "The path is good, but the ackd there refuses the payload: ask who runs it."
@@ -275,8 +340,9 @@ def ended_in_silence(how: str, seconds: float) -> BrokenError:
         Stage.HOLD,
         Status.NOT_REACHED,
         f"{how} by the other side after {seconds:.1f} s",
-        "The other side ended the connection for its silence: an ackd does so after its"
-        " `idle_timeout`, and so do balancers and proxies: ask who runs the server.",
+        "The other side ended the connection. It may be for the silence: an ackd does so after its"
+        " `idle_timeout`, and so do balancers and proxies after a time of theirs. Or the server"
+        " was stopped just then: ask who runs it.",
     )
 
 
@@ -293,15 +359,24 @@ def spoke_in_silence(received: bytes) -> BrokenError:
 def after_silence(broken: BrokenError) -> BrokenError:
     """Return what it means that a payload after a silence was `broken`."""
     advice = broken.advice
-    if broken.stage is Stage.SENT:
+    if isinstance(broken, EndedError):
         advice = (
-            "A firewall, NAT or balancer on the way has forgotten the silent connection, and drops"
-            " its packets: ask those who run it for a longer time, or send more often."
+            "The server, or a firewall, NAT or balancer before it, has probably forgotten the"
+            " silent connection, and says so only when spoken to: ask those who run it for a longer"
+            " time, or send more often."
         )
-    elif isinstance(broken, EndedError):
+    elif broken.stage is Stage.SENT:
         advice = (
-            "The server, or a firewall, NAT or balancer before it, has forgotten the silent"
-            " connection, and says so only when spoken to: ask those who run it for a longer time,"
-            " or send more often."
+            "A firewall, NAT or balancer on the way has probably forgotten the silent connection,"
+            " and drops its packets: ask those who run it for a longer time, or send more often."
         )
     return BrokenError(Stage.HOLD, broken.status, broken.text, advice)
+
+
+def lost(traffic: Traffic) -> str:
+    """Return what it means that packets were sent again, and arrived then."""
+    return (
+        f"{traffic.retransmitted} of {traffic.packets} packets had to be sent again: packets are"
+        " lost on the way, there or back, or come very late: ask those who run the network, then"
+        " who runs the server's host, which may be overloaded."
+    )

@@ -67,6 +67,18 @@ class EndedError(BrokenError):
     """So did the connection end."""
 
 
+class SilentError(BrokenError):
+    """So long did nothing come, and we have given up."""
+
+
+@dataclass(slots=True)
+class Traffic:
+    """How many packets were sent, of what has arrived then, and how many of these again."""
+
+    packets: int = 0
+    retransmitted: int = 0
+
+
 @dataclass(slots=True)
 class Summary:
     """What is known in the end; sizes in bytes, of payloads, and silences in seconds."""
@@ -82,16 +94,17 @@ class Summary:
     limit: int | None = None
     held: float | None = None
     not_held: float | None = None
-    verdicts: list[str] = field(default_factory=list)
+    traffic: Traffic = field(default_factory=Traffic)
+    meanings: list[str] = field(default_factory=list)
     status: Status = Status.DELIVERED
 
-    def fail(self, stage: Stage, status: Status, verdict: str) -> None:
+    def fail(self, stage: Stage, status: Status, meaning: str) -> None:
         """Take note of the first that failed, and of what it means."""
         self.failed = self.failed or stage
         self.status = self.status or status
-        self.tell(verdict)
+        self.tell(meaning)
 
-    def tell(self, verdict: str) -> None:
-        """Take note of a verdict, once."""
-        if verdict not in self.verdicts:
-            self.verdicts.append(verdict)
+    def tell(self, meaning: str) -> None:
+        """Take note of what something means, once."""
+        if meaning not in self.meanings:
+            self.meanings.append(meaning)

@@ -68,7 +68,10 @@ class Hold:
                 " it need not be for the silence."
             )
             return
-        self._summary.tell("A new connection is good, so it is for the silence.")
+        self._summary.tell(
+            "A new connection is good, so it is likely for the silence; it is surely, if another"
+            " run ends after the same time."
+        )
 
     def _found(
         self, silence: float, outcome: Outcome, text: str = "", seconds: float | None = None

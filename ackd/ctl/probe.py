@@ -2,7 +2,6 @@
 
 import argparse
 import os
-import socket
 from time import monotonic
 
 from ackd.client import Address, NotReachedError, alike, connect, resolve
@@ -14,6 +13,7 @@ from ackd.ctl.options import add_server_options, seconds
 from ackd.ctl.probe_report import Json, Report
 from ackd.ctl.prober import Prober
 from ackd.ctl.run import Run
+from ackd.ctl.run_options import run_named, run_of
 from ackd.ctl.status import Status
 from ackd.ctl.sweep import Sweep
 from ackd.printable import printable
@@ -32,7 +32,7 @@ examples:
   ackctl probe --host ackd.example.org --hold 30,60,300
 
 exit status:
-    0  every stage passed
+    0  every stage passed: what was sent is acknowledged
     1  the server turned us or a payload away
     2  usage
     3  the server was not reached, or ended the connection while we were silent
@@ -42,7 +42,10 @@ exit status:
 """
 _STAGES = (Stage.RESOLVED, Stage.CONNECTED, Stage.GREETED, Stage.SENT, Stage.ACKNOWLEDGED)
 _NOT_ALIKE = "None of its addresses is of the same kind, IPv4 or IPv6, as the one of --source."
-_GOOD = "Data gets through: what was sent is acknowledged, and so in the server's journal."
+_GOOD = (
+    "Data gets through, and is acknowledged. That it is in the journal of an ackd, `ackctl verify`"
+    " proves on the server."
+)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -57,12 +60,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="then be silent for so many seconds, and send a payload",
     )
+    option("--name", metavar="RUN", type=run_named, help="what to call the run (8 random digits)")
     option("--json", action="store_true", help="one JSON object a stage, then one for all")
 
 
 def run(options: argparse.Namespace) -> Status:
     """Probe as the options say; return the exit status."""
-    this = Run()
+    this = run_of(options)
     report = Json() if options.json else Report()
     report.begin(this.name, f"{printable(os.fsencode(options.host))} port {options.port}")
     probe = _Probe(options, this, report)
@@ -70,6 +74,7 @@ def run(options: argparse.Namespace) -> Status:
         probe.run()
     except KeyboardInterrupt:
         probe.interrupted()
+    probe.tell_lost()
     report.end(probe.summary)
     return probe.summary.status
 
@@ -101,7 +106,9 @@ class _Probe:
         try:
             self._end(self._held(self._swept(contact)))
         except BrokenError as broken:
-            self.summary.fail(broken.stage, broken.status, f"{broken.text}: {broken.advice}")
+            self.summary.fail(
+                broken.stage, broken.status, f"Later it failed ({broken.text}). {broken.advice}"
+            )
 
     def _resolved(self) -> list[Address]:
         self._begin("resolving the name")
@@ -130,51 +137,63 @@ class _Probe:
             self._address = address
             self._passed(Stage.CONNECTED, f"from {contact.source}", _shown(address))
             return contact
-        reasons = {broken.advice: None for broken in self._unreached.values()} or [_NOT_ALIKE]
-        raise BrokenError(Stage.CONNECTED, Status.NOT_REACHED, "not reached", " ".join(reasons))
+        *others, last = self._reasons()
+        for reason in others:
+            self.summary.tell(reason)
+        raise BrokenError(Stage.CONNECTED, Status.NOT_REACHED, "not reached", last)
+
+    def _reasons(self) -> list[str]:
+        """Return why no address was reached: for each on its own, where they differ."""
+        advices = {broken.advice: "" for broken in self._unreached.values()}
+        if len(advices) <= 1:
+            return list(advices) or [_NOT_ALIKE]
+        return [f"{to}: {broken.text}. {broken.advice}" for to, broken in self._unreached.items()]
 
     def _greeted(self, contact: Contact) -> Contact:
-        if self._options.no_greeting:
-            return contact
         self._begin("waiting for the greeting")
         try:
-            greeting = contact.greet()
+            if self._options.no_greeting:
+                contact = self._silent(contact)
+                text = "silent, as --no-greeting says"
+            else:
+                text = f"{diagnosis.shown(contact.greet())}{_pieces(contact.pieces)}"
         except BrokenError as broken:
             self._failed(broken)
             raise
-        self._passed(Stage.GREETED, f"{diagnosis.shown(greeting)}{_pieces(contact.pieces)}")
+        self._passed(Stage.GREETED, text)
         return contact
+
+    def _silent(self, contact: Contact) -> Contact:
+        """Return another connection; by this one it is seen that nobody greets."""
+        contact.finish()
+        contact.close()
+        return self._reconnected()
 
     def _acknowledged(self, contact: Contact) -> Contact:
         self._begin("waiting for the ack")
         try:
             exchanged = self._prober.send(contact)
         except BrokenError as broken:
-            self._sent(broken.stage)
+            self._sent(contact, broken)
             self._failed(broken)
             raise
-        self._sent(Stage.ACKNOWLEDGED, f"{exchanged.size} bytes", exchanged.sending)
+        self._sent(contact)
         text = f"{diagnosis.shown(exchanged.reply.text)}{_pieces(contact.pieces)}"
         took = exchanged.seconds
         try:
             if exchanged.reply.verdict is Verdict.REFUSED:
                 raise diagnosis.refused(exchanged.reply.text)
-            if self._options.no_greeting:
-                contact.finish()
-                contact.close()
-                contact = self._prober.open()
         except BrokenError as broken:
             self._failed(broken)
             raise
         self._report.found(Finding(Stage.ACKNOWLEDGED, Outcome.PASSED, text, took))
         return contact
 
-    def _sent(self, reached: Stage, text: str = "", seconds: float | None = None) -> None:
-        """Tell of the stages before the one that was reached."""
-        if self._options.no_greeting and reached is not Stage.GREETED:
-            self._report.found(Finding(Stage.GREETED, Outcome.NOT_TRIED, "--no-greeting"))
-        if reached is Stage.ACKNOWLEDGED:
-            self._report.found(Finding(Stage.SENT, Outcome.PASSED, text, seconds))
+    def _sent(self, contact: Contact, broken: BrokenError | None = None) -> None:
+        """Tell that a payload was sent, unless that or an earlier stage has failed."""
+        if contact.sent and (broken is None or broken.stage is Stage.ACKNOWLEDGED):
+            text, took = f"{contact.sent.size} bytes", contact.sent.seconds
+            self._report.found(Finding(Stage.SENT, Outcome.PASSED, text, took))
 
     def _swept(self, contact: Contact) -> Contact | None:
         if not self._options.sweep:
@@ -201,18 +220,16 @@ class _Probe:
         self.summary.tell("Interrupted: what comes later was not tried.")
         self.summary.status = Status.INTERRUPTED
 
+    def tell_lost(self) -> None:
+        """Tell of packets that had to be sent again, if there were any."""
+        if self.summary.traffic.retransmitted > 0:
+            self.summary.tell(diagnosis.lost(self.summary.traffic))
+
     def _tell_unreached(self) -> None:
         """Tell of addresses that were in vain, and which others may try first as well."""
+        assert self._address
         for address, broken in self._unreached.items():
-            family = "IPv6 does not work and IPv4 does: " * (":" in address and not self._ipv6)
-            self.summary.tell(
-                f"{family}{address} was not reached ({broken.text}), and programs that try it"
-                f" first wait in vain, or fail. {broken.advice}"
-            )
-
-    @property
-    def _ipv6(self) -> bool:
-        return self._address is not None and self._address.family == socket.AF_INET6
+            self.summary.tell(diagnosis.unreached(address, broken, _shown(self._address)))
 
     def _reconnected(self) -> Contact:
         assert self._address
@@ -223,8 +240,10 @@ class _Probe:
         try:
             sock = connect(address, timeout, self._options.source)
         except OSError as error:
-            raise diagnosis.not_connected(error, timeout) from error
-        return Contact(sock, timeout, greeted=not self._options.no_greeting)
+            to, source = address.address, self._options.source
+            raise diagnosis.not_connected(error, timeout, to, source) from error
+        greeted = not self._options.no_greeting
+        return Contact(sock, timeout, greeted, self.summary.traffic)
 
     def _begin(self, what: str) -> None:
         self._report.trying(f"{what}, for {self._options.timeout:g} s at most")

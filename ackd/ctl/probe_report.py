@@ -5,6 +5,7 @@ import sys
 
 from ackd.ctl.figures import milliseconds, verify
 from ackd.ctl.finding import Finding, Outcome, Summary
+from ackd.ctl.screen import alive, coloured
 
 # Select Graphic Rendition, ECMA-48: green, red, yellow, default.
 _COLOURS = {Outcome.PASSED: "\x1b[32m", Outcome.FAILED: "\x1b[31m", Outcome.REFUSED: "\x1b[33m"}
@@ -18,8 +19,8 @@ class Report:
 
     def __init__(self) -> None:
         self._terminal = sys.stdout is not None and sys.stdout.isatty()
-        self._coloured = self._terminal and not os.environ.get("NO_COLOR")
-        self._watched = sys.stderr is not None and sys.stderr.isatty()
+        self._coloured = coloured(sys.stdout)
+        self._watched = alive(sys.stderr)
 
     def begin(self, run: str, where: str) -> None:
         """Tell what is probed."""
@@ -47,8 +48,8 @@ class Report:
     def end(self, summary: Summary) -> None:
         """Tell what it means."""
         self._print("")
-        for verdict in summary.verdicts:
-            self._print(self._wrapped(verdict))
+        for meaning in summary.meanings:
+            self._print(self._wrapped(meaning))
         if summary.acknowledged or summary.refused or summary.unknown:
             self._print(
                 f"\nrun {summary.run}: {summary.acknowledged} acknowledged,"
@@ -98,12 +99,14 @@ class Json(Report):
                 "unknown": summary.unknown,
                 "end_acknowledged": summary.end_acknowledged,
                 "failed": summary.failed and summary.failed.value,
-                "verdict": " ".join(summary.verdicts),
+                "meaning": " ".join(summary.meanings),
                 "largest": summary.largest,
                 "too_large": summary.too_large,
                 "limit": summary.limit,
                 "held": summary.held,
                 "not_held": summary.not_held,
+                "packets": summary.traffic.packets,
+                "retransmitted": summary.traffic.retransmitted,
                 "status": int(summary.status),
             }
         )

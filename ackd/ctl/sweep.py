@@ -1,10 +1,11 @@
 """`ackctl probe --sweep`: growing payloads, to find the largest that comes through."""
 
 import re
+from collections.abc import Iterator
 
 from ackd.ctl import diagnosis
 from ackd.ctl.contact import Contact, Exchanged, Packets
-from ackd.ctl.finding import BrokenError, Finding, Outcome, Stage, Summary
+from ackd.ctl.finding import BrokenError, EndedError, Finding, Outcome, SilentError, Stage, Summary
 from ackd.ctl.probe_report import Report
 from ackd.ctl.prober import Prober
 from ackd.ctl.status import Status
@@ -49,7 +50,7 @@ class Sweep:
         self._summary = summary
         self._report = report
         self._search = Search()
-        self._cuts = 0
+        self._cuts: list[BrokenError] = []  # of which a new connection has shown: not for the size
         self._slowest = 0.0
         self._timeout = contact.timeout
         self._broken: BrokenError | None = None
@@ -64,23 +65,33 @@ class Sweep:
         self._summary.largest, self._summary.too_large = search.passed, search.lost
         self._summary.limit = search.limit if search.limit < _LAST else None
         if self._broken and search.lost:
-            verdict = too_large(self._broken, search.passed, search.lost, self._packets)
-            self._summary.fail(Stage.SWEEP, Status.UNKNOWN, verdict)
+            self._summary.fail(Stage.SWEEP, Status.UNKNOWN, self._too_large(search.lost))
         else:
             whose = "the server's limit" if search.limit < _LAST else "the most that any ackd takes"
             self._summary.tell(
                 f"Payloads of all sizes come through, up to {search.passed} bytes, {whose}. Large"
                 " packets on the way back are not tested: replies are short."
             )
-        if self._cuts:
-            self._summary.fail(Stage.SWEEP, Status.UNKNOWN, cut_for_no_size(self._cuts))
+        for meaning in for_no_size(self._cuts):
+            self._summary.fail(Stage.SWEEP, Status.UNKNOWN, meaning)
+
+    def _too_large(self, lost: int) -> str:
+        """Return what it means that this size has failed, when a smaller one still passes.
+
+        Raises BrokenError if that has failed as well.
+        """
+        assert self._broken
+        meaning = too_large(self._broken, self._search.passed, lost, self._packets)
+        if self._search.passed:
+            self._exchange_anew(self._search.passed)
+        if self._summary.traffic.retransmitted > 0:
+            return f"Packets of other sizes are lost as well, so this may be chance. {meaning}"
+        return meaning
 
     def _try(self, size: int) -> None:
         try:
             exchanged = self._exchange(size)
-        except BrokenError as broken:
-            if broken.status is not Status.UNKNOWN:
-                raise
+        except (EndedError, SilentError) as broken:
             self._search.lost = size
             self._found(size, Outcome.FAILED, broken.text)
             return
@@ -89,7 +100,7 @@ class Sweep:
         if reply.verdict is Verdict.ACKNOWLEDGED:
             self._search.passed = size
             self._slowest = max(self._slowest, exchanged.seconds)
-            self._found(size, Outcome.PASSED, seconds=exchanged.seconds)
+            self._found(size, Outcome.PASSED, self._pace(exchanged), exchanged.seconds)
         elif limit:
             self._search.too_long(size, int(limit[1]))
             self._found(size, Outcome.REFUSED, diagnosis.shown(reply.text), exchanged.seconds)
@@ -101,12 +112,11 @@ class Sweep:
         if self.contact and self._search.lost is None:
             try:
                 return self._prober.send(self.contact, size)
-            except BrokenError as broken:
-                if broken.status is not Status.UNKNOWN:
-                    raise
+            except (EndedError, SilentError) as broken:
                 self._found(size, Outcome.FAILED, f"{broken.text}; now by a new connection")
+                cut = broken
             exchanged = self._exchange_anew(size)
-            self._cuts += 1
+            self._cuts.append(cut)
             return exchanged
         return self._exchange_anew(size)
 
@@ -129,6 +139,12 @@ class Sweep:
     ) -> None:
         self._report.found(Finding(Stage.SWEEP, outcome, text, seconds, size=size))
 
+    def _pace(self, exchanged: Exchanged) -> str:
+        """Say so if it took longer than a wait may: then bytes came through all the while."""
+        if exchanged.seconds <= self._timeout:
+            return ""
+        return f"slow: {exchanged.size * 8 / exchanged.seconds / 1000:,.0f} kbit/s"
+
     @property
     def _patience(self) -> float:
         if self._search.lost is None:
@@ -139,7 +155,7 @@ class Sweep:
 def too_large(broken: BrokenError, passed: int, lost: int, packets: Packets) -> str:
     """Return what it means that payloads of `lost` bytes do not come through."""
     sizes = f"Payloads of up to {passed} bytes come through, of {lost} and more they do not"
-    if broken.stage is not Stage.SENT:
+    if broken.stage is not Stage.SENT or isinstance(broken, EndedError):
         return (
             f"{sizes}, although they arrive somewhere: a proxy or balancer before the server, or"
             " what listens there, does not take long lines: ask who runs it."
@@ -159,11 +175,21 @@ def too_large(broken: BrokenError, passed: int, lost: int, packets: Packets) -> 
     )
 
 
-def cut_for_no_size(times: int) -> str:
-    """Return what it means that connections end with payloads that a new one takes."""
-    often = "once" if times == 1 else f"{times} times"
-    return (
-        f"The connection broke {often} with a payload of which a new one has taken the same size:"
-        " something, a balancer, firewall or the server, ends connections that are in use: ask"
-        " those who run them."
-    )
+def for_no_size(cuts: list[BrokenError]) -> Iterator[str]:
+    """Yield what it means that payloads failed, and a new connection has taken the same size."""
+    same = "with a payload of which a new one has taken the same size:"
+    if ended := sum(isinstance(cut, EndedError) for cut in cuts):
+        yield (
+            f"The connection broke {_times(ended)} {same} something, a balancer, firewall or the"
+            " server, ends connections that are in use: ask those who run them."
+        )
+    if silent := len(cuts) - ended:
+        yield (
+            f"The connection fell silent {_times(silent)} {same} packets are lost or held up on the"
+            " way, there or back, something on the way has forgotten the connection, or the server"
+            " hangs now and then: ask those who run the network, then who runs the server."
+        )
+
+
+def _times(number: int) -> str:
+    return "once" if number == 1 else f"{number} times"
