@@ -1,10 +1,9 @@
 """`ackctl probe`: stage by stage, to learn where a path is broken and whom to ask."""
 
 import argparse
-import os
 from time import monotonic
 
-from ackd.client import Address, NotReachedError, alike, connect, resolve
+from ackd.client import Address, NotReachedError, alike, connect, resolve, shown
 from ackd.ctl import diagnosis
 from ackd.ctl.contact import Contact
 from ackd.ctl.finding import BrokenError, Finding, Outcome, Stage, Summary
@@ -16,7 +15,6 @@ from ackd.ctl.run import Run
 from ackd.ctl.run_options import run_named, run_of
 from ackd.ctl.status import Status
 from ackd.ctl.sweep import Sweep
-from ackd.printable import printable
 from ackd.protocol import Verdict
 
 HELP = "find out where a path is broken, and whom to ask"
@@ -68,7 +66,7 @@ def run(options: argparse.Namespace) -> Status:
     """Probe as the options say; return the exit status."""
     this = run_of(options)
     report = Json() if options.json else Report()
-    report.begin(this.name, f"{printable(os.fsencode(options.host))} port {options.port}")
+    report.begin(this.name, f"{shown(options.host)} port {options.port}")
     probe = _Probe(options, this, report)
     try:
         probe.run()
