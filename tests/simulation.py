@@ -205,6 +205,8 @@ class Client:
         self._longest_silence = 0.0
         self._socket = socket.socket()
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
+        # Or the kernel keeps for 40 ms what follows an unanswered line, RFC 896: for ever, here.
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._socket.bind((address, 0))
         self._socket.connect(("127.0.0.1", port))
         self._socket.setblocking(False)
@@ -225,9 +227,8 @@ class Client:
         *lines, self._rest = (self._rest + data[:sent]).split(b"\n")
         self.lines += (line[:-1] if line.endswith(b"\r") else line for line in lines)
         self._note_silence()
-        # Reading is nothing that the server must notice; what is sent in one moment comes as one.
-        if self._active_at < self._world.clock.now:
-            self._active_before, self._active_at = self._active_at, self._world.clock.now
+        # Reading is nothing that the server must notice.
+        self._active_before, self._active_at = self._active_at, self._world.clock.now
 
     def half_close(self) -> None:
         """End the sending; an unterminated rest is a line too."""
