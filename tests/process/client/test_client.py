@@ -7,14 +7,14 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from ackd.client.client import (
+from ackd.client import (
     Client,
     ClientError,
-    NoAckError,
+    UnknownOutcomeError,
     NoGreetingError,
-    NotAckdError,
+    UnexpectedReplyError,
     NotReachedError,
-    TurnedAwayError,
+    RejectedError,
 )
 from ackd.protocol import Reply, Verdict
 from tests.conftest import StartDaemon
@@ -176,7 +176,7 @@ def test_ipv6_is_as_good(start: StartDaemon) -> None:
 
 def test_a_full_server_turns_us_away_in_its_own_words(start: StartDaemon) -> None:
     ackd = start("max_connections: 1")
-    with ackd.peer(), pytest.raises(TurnedAwayError) as caught:
+    with ackd.peer(), pytest.raises(RejectedError) as caught:
         Client(port=ackd.port)
     assert str(caught.value) == "not connect: too many connections, the limit is 1"
 
@@ -194,14 +194,16 @@ def test_a_full_server_without_a_greeting_turns_us_away_all_the_same(start: Star
     ackd = start("greeting: ''\nmax_connections: 1")
     with Client(port=ackd.port, greeted=False) as first:
         assert first.send(b"hello") == ACKNOWLEDGED
-        with pytest.raises(TurnedAwayError) as caught:
+        with pytest.raises(RejectedError) as caught:
             Client(port=ackd.port, greeted=False)
     assert caught.value.said == b"not connect: too many connections, the limit is 1"
 
 
 def test_a_greeting_that_is_not_expected_is_never_taken_for_an_ack(start: StartDaemon) -> None:
     ackd = start()
-    with pytest.raises(NotAckdError, match=r"^no greeting was expected, and it says Connect$"):
+    with pytest.raises(
+        UnexpectedReplyError, match=r"^no greeting was expected, and it says Connect$"
+    ):
         Client(port=ackd.port, greeted=False)
 
 
@@ -212,7 +214,9 @@ def test_a_server_that_is_silent_and_does_not_close_is_no_ackd() -> None:
 
     hold = threading.Event()
     with playing(server) as port:
-        with pytest.raises(NotAckdError, match=r"^it does not close a connection without payloads"):
+        with pytest.raises(
+            UnexpectedReplyError, match=r"^it does not close a connection without payloads"
+        ):
             Client(port=port, timeout=SOON, greeted=False)
         hold.set()
 
@@ -236,7 +240,7 @@ def test_a_server_that_does_not_end_as_an_ackd_is_found_out(
         served = pool.submit(server, impostor)
         with Client(port=impostor.port, timeout=LATER, greeted=False) as client:
             client.send(b"hello")
-            with pytest.raises(NotAckdError, match="does not end as an ackd does"):
+            with pytest.raises(UnexpectedReplyError, match="does not end as an ackd does"):
                 client.finish()
         hold.set()
         served.result(DEADLINE)
@@ -262,7 +266,7 @@ def test_the_address_to_connect_from_can_be_chosen(start: StartDaemon) -> None:
     ackd = start("allow: [127.0.0.7]")
     with Client(port=ackd.port, source="127.0.0.7") as client:
         assert client.send(b"hello") == ACKNOWLEDGED
-    with pytest.raises(TurnedAwayError, match="is not allowed here"):
+    with pytest.raises(RejectedError, match="is not allowed here"):
         Client(port=ackd.port)
 
 
@@ -286,7 +290,7 @@ def test_a_wait_can_be_cut_short_by_who_has_more_to_do() -> None:
         client.offer(b"hello")
         client.pump()
         assert not client.wait(most=0.001)
-        with pytest.raises(NoAckError, match=r"^no answer within 0\.5 s$"):
+        with pytest.raises(UnknownOutcomeError, match=r"^no answer within 0\.5 s$"):
             client.wait(most=60)
 
 
@@ -295,7 +299,7 @@ def test_what_turns_us_away_is_escaped() -> None:
         caller.send(b"\x1b[2Jnot connect\n")
         caller.expect_end()
 
-    with playing(server) as port, pytest.raises(TurnedAwayError) as caught:
+    with playing(server) as port, pytest.raises(RejectedError) as caught:
         Client(port=port)
     assert str(caught.value) == "\\x1b[2Jnot connect"
 
@@ -326,7 +330,7 @@ def test_an_ack_that_does_not_come_is_an_exception() -> None:
     with (
         playing(greet_and_be_mute) as port,
         Client(port=port, timeout=LATER) as client,
-        pytest.raises(NoAckError, match=r"^no answer within 0\.5 s$"),
+        pytest.raises(UnknownOutcomeError, match=r"^no answer within 0\.5 s$"),
     ):
         client.send(b"hello")
 
@@ -341,7 +345,7 @@ def test_what_was_replied_before_a_reset_is_told_first() -> None:
     with playing(server) as port, Client(port=port) as client:
         replies = client.exchange([b"1", b"2", b"3", b"4", b"5"])
         assert [next(replies), next(replies), next(replies)] == [ACKNOWLEDGED] * 3
-        with pytest.raises(NoAckError, match=r"^the other side reset the connection$"):
+        with pytest.raises(UnknownOutcomeError, match=r"^the other side reset the connection$"):
             next(replies)
         assert client.unanswered == 2
 
@@ -353,7 +357,7 @@ def test_a_payload_for_a_server_that_has_gone_is_an_exception() -> None:
         caller.expect(b"hello\n")
 
     with playing(server) as port, Client(port=port) as client:
-        with pytest.raises(NoAckError, match=r"^the server closed the connection$"):
+        with pytest.raises(UnknownOutcomeError, match=r"^the server closed the connection$"):
             client.send(b"hello")
         assert client.unanswered == 1
 
@@ -367,7 +371,7 @@ def test_more_replies_than_payloads_end_the_exchange() -> None:
 
     with playing(server) as port, Client(port=port) as client:
         assert client.send(b"hello") == ACKNOWLEDGED
-        with pytest.raises(NoAckError) as caught:
+        with pytest.raises(UnknownOutcomeError) as caught:
             client.send(b"its ack could be the other one's")
     reason = "the server sent more replies than it was sent payloads"
     assert str(caught.value) == f"{reason}: it is no ackd"
@@ -383,7 +387,7 @@ def test_a_line_without_end_is_no_reply() -> None:
     with (
         playing(server) as port,
         Client(port=port) as client,
-        pytest.raises(NoAckError) as caught,
+        pytest.raises(UnknownOutcomeError) as caught,
     ):
         client.send(b"hello")
     assert str(caught.value) == "the server sent a line of over 65536 bytes: it is no ackd"
@@ -409,6 +413,6 @@ def test_a_server_that_reads_for_ever_fills_no_memory() -> None:
             yield b""
 
     with playing(read_and_be_mute) as port, Client(port=port, timeout=LATER) as client:
-        with pytest.raises(NoAckError, match=r"^no answer within 0\.5 s$"):
+        with pytest.raises(UnknownOutcomeError, match=r"^no answer within 0\.5 s$"):
             list(client.exchange(endless()))
         assert client.unanswered == 65536
