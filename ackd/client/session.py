@@ -5,9 +5,10 @@ from math import inf
 from time import monotonic
 from typing import Generic
 
+from ackd.client.addresses import Server
 from ackd.client.ending import Ending
 from ackd.client.errors import Unexpected, UnexpectedReplyError, error_of
-from ackd.client.opening import finished
+from ackd.client.opening import finished, open_transport
 from ackd.client.transport import Transport
 from ackd.client.waiting import milliseconds, run
 from ackd.protocol import Reply, TagT
@@ -97,3 +98,9 @@ class Session(Generic[TagT]):
     def close(self) -> list[TagT]:
         """Close the connection; return the tags of the payloads without a reply."""
         return self.transport.close()
+
+
+def open_session(server: Server) -> Session[TagT]:
+    """Return a greeted session; raises what `open_transport` raises."""
+    transport: Transport[TagT] = run(open_transport(server))
+    return Session(transport)

@@ -4,7 +4,8 @@ import argparse
 import re
 from math import nan
 
-from ackd.client.client import DEFAULT_PORT, DEFAULT_TIMEOUT, Client, check_address
+from ackd.client.addresses import Server, check_address
+from ackd.client.client import DEFAULT_PORT, DEFAULT_TIMEOUT
 
 # As in URLs, RFC 3986: [::1], [::1]:10008, 192.0.2.1:10008.
 _WITH_PORT = re.compile(r"[\[\]]|^[^:]*:\d*$")
@@ -30,10 +31,10 @@ def add_server_options(parser: argparse.ArgumentParser) -> None:
     option("--no-greeting", action="store_true", help="the server's greeting is empty")
 
 
-def connected(options: argparse.Namespace) -> Client:
-    """Return a connection to the server that the options name; raises what Client() does."""
-    server = (options.host, options.port, options.timeout, options.source)
-    return Client(*server, greeted=not options.no_greeting)
+def server_of(options: argparse.Namespace) -> Server:
+    """Return the server that the options name."""
+    where = (options.host, options.port, options.timeout, options.source)
+    return Server(*where, greeted=not options.no_greeting)
 
 
 def port(text: str) -> int:

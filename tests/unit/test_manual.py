@@ -17,8 +17,8 @@ import ackd
 from ackd import config
 from ackd.config import Config, ConfigError
 from ackd.ctl import main as ctl
-from ackd.ctl.ping.pinger import PingTally
-from ackd.ctl.runs.counts import Tally
+from ackd.ctl.ping.pinger import PingCounts
+from ackd.ctl.runs.counts import Counts
 from ackd.ctl.status import Status
 from ackd.records import Kind, Priority
 from ackd.server.counters import Counters
@@ -277,9 +277,9 @@ def members(module: str) -> set[str]:
 
 MEMBERS = {
     "send": members("send/report"),
-    "ping": members("ping/report") | PingTally().counts().keys(),
+    "ping": members("ping/report") | PingCounts().by_outcome().keys(),
     "probe": members("probe/report"),
-    "bench": members("bench/report") | Tally().counts().keys(),
+    "bench": members("bench/report") | Counts().by_outcome().keys(),
     "verify": members("journal/verify"),
     "log": members("journal/log"),
 }

@@ -570,8 +570,8 @@ def test_split_as_far_as_wanted_it_is_answered_all_the_same(
     server = Server()
     for number, chunk in enumerate(cut(sent, sizes)):
         server.receive_data(chunk, most)
-        for count in counts[: number % 3]:
-            server.record(min(count, len(server.payloads)))
+        for limit in counts[: number % 3]:
+            server.record(min(limit, len(server.payloads)))
             server.split(most)
     server.end()
     assert (server.recorded, server.replies) == as_it_should_be(sent)

@@ -1,28 +1,28 @@
-"""What `ackctl bench` tells: how far it is, and at the end the figures, as a table or as JSON."""
+"""Prints the progress of `ackctl bench`, and its figures as a table or as JSON."""
 
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from ackd.ctl.bench.load import Load, Plan
+from ackd.client.addresses import Server
+from ackd.ctl.bench.load import BenchPlan, Load
 from ackd.ctl.output.figures import aligned, histogram, milliseconds, verify
 from ackd.ctl.output.terminal import alive
 
 
-class Report:
+class BenchReport:
     """Prints text: what the load is, and the figures in a table."""
 
-    def __init__(self, host: str, port: int, plan: Plan, load: Load) -> None:
-        self._host, self._port = host, port
-        self._plan, self._load = plan, load
+    def __init__(self, server: Server, plan: BenchPlan, load: Load) -> None:
+        self._server, self._plan, self._load = server, plan, load
 
     def begin(self, what: str) -> None:
-        """Tell what the load will be."""
+        """Print what the load will be."""
         where = "all are recorded there, unless it records none"
         print(f"run {self._load.run.name}: {what}; {where}", flush=True)
 
     def end(self) -> None:
-        """Tell what came of it."""
+        """Print what went wrong, and the figures."""
         for what, clients in self._load.trouble.items():
             whose = f"{clients:,} of {self._plan.clients:,} clients: " * (self._plan.clients > 1)
             print(f"ackctl: {whose}{what}", file=sys.stderr)
@@ -30,47 +30,47 @@ class Report:
 
     def show(self) -> None:
         """Print the figures."""
-        tally = self._load.tally
+        counts = self._load.counts
         rows = [("acks/s", f"{self._load.rate:,.0f}")]
-        rows += [(name, f"{count:,}") for name, count in tally.counts().items()]
-        rows += [(name, milliseconds(took)) for name, took in tally.latencies.figures()]
+        rows += [(name, f"{count:,}") for name, count in counts.by_outcome().items()]
+        rows += [(name, milliseconds(took)) for name, took in counts.latencies.figures()]
         if alive(sys.stdout):
             _show_table(rows)
         else:
             print("", *aligned(rows), sep="\n")
-        if tally.latencies.count:
-            print("", *histogram(tally.latencies), sep="\n")
-        if tally.sent:
-            print("", *verify(self._load.run.name, tally.ended), sep="\n")
+        if counts.latencies.count:
+            print("", *histogram(counts.latencies), sep="\n")
+        if counts.sent:
+            print("", *verify(self._load.run.name, counts.ended), sep="\n")
 
 
-class Json(Report):
+class BenchJson(BenchReport):
     """Prints the figures as one object."""
 
     def begin(self, what: str) -> None:
-        """Tell nothing: all is in the object."""
+        """Print nothing: all is in the object."""
 
     def show(self) -> None:
         """Print the figures."""
         import json
 
-        tally, plan = self._load.tally, self._plan
+        counts, plan = self._load.counts, self._plan
         members = {
             "run": self._load.run.name,
-            "host": self._host,
-            "port": self._port,
+            "host": self._server.host,
+            "port": self._server.port,
             "clients": plan.clients,
             "depth": plan.depth,
             "bytes": plan.size,
-            "timeout": plan.timeout,
+            "timeout": self._server.timeout,
             "planned_seconds": plan.seconds,
             "seconds": round(self._load.seconds, 6),
             "acks_per_second": round(self._load.rate, 1),
-            **tally.counts(),
-            "end_acknowledged": tally.ended,
-            "latency": {name: round(took, 9) for name, took in tally.latencies.figures()},
-            "status": tally.status,
-            "problem": tally.problem if tally.status else None,
+            **counts.by_outcome(),
+            "end_acknowledged": counts.ended,
+            "latency": {name: round(took, 9) for name, took in counts.latencies.figures()},
+            "status": counts.status,
+            "problem": counts.problem if counts.status else None,
         }
         print(json.dumps(members), flush=True)
 

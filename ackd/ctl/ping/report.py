@@ -1,20 +1,20 @@
-"""What `ackctl ping` tells: a line for each thing that happens, or JSON."""
+"""Prints what happens during `ackctl ping`: a line for each event, or JSON."""
 
 import sys
 from time import time
 
-from ackd.client.client import ClientError, shown
-from ackd.ctl.failure import told
+from ackd.client.errors import ClientError, printable_host
+from ackd.ctl.failure import describe_failure
 from ackd.ctl.output.figures import aligned, clock, histogram, many, milliseconds, verify
 from ackd.ctl.output.terminal import coloured
-from ackd.ctl.ping.connection import Answer, Sent
-from ackd.ctl.ping.pinger import PingTally
+from ackd.ctl.ping.connection import PingAnswer, PingPayload
+from ackd.ctl.ping.pinger import PingCounts
 from ackd.ctl.runs.latency import Outage
 from ackd.printable import printable
 from ackd.protocol import Verdict
 
 
-class Report:
+class PingReport:
     """Prints what happens as it happens, then the figures."""
 
     def __init__(self, run: str, host: str, port: int, parallel: int) -> None:
@@ -26,50 +26,53 @@ class Report:
         self._red = coloured(sys.stdout)
 
     def begin(self, what: str) -> None:
-        """Tell what is going to be sent, and where."""
-        print(f"run {self._run}: {shown(self._host)} port {self._port}, {what}", flush=True)
+        """Print what is going to be sent, and where."""
+        print(
+            f"run {self._run}: {printable_host(self._host)} port {self._port}, {what}", flush=True
+        )
 
-    def connected(self, link: int) -> None:
-        """Tell that a connection is there after all, or again."""
-        if link in self._down:
-            self._down.remove(link)
-            self._say(link, "connected")
+    def connected(self, connection: int) -> None:
+        """Report that a connection is there after a failure."""
+        if connection in self._down:
+            self._down.remove(connection)
+            self._say(connection, "connected")
 
-    def failed(self, link: int, error: ClientError) -> None:
-        """Tell that a connection is not there, or no more."""
-        self._down.add(link)
-        self._warn(link, told(error))
+    def failed(self, connection: int, error: ClientError) -> None:
+        """Report that a connection is not there, or no longer."""
+        self._down.add(connection)
+        self._warn(connection, describe_failure(error))
 
-    def answered(self, link: int, answer: Answer) -> None:
-        """Tell what the server said of a payload."""
-        line = f"{_number(answer.sent)} {milliseconds(answer.seconds):>12}"
+    def answered(self, connection: int, answer: PingAnswer) -> None:
+        """Report the reply to a payload."""
+        line = f"{_number(answer.payload)} {milliseconds(answer.seconds):>12}"
         if answer.reply.verdict is Verdict.REFUSED:
-            self._warn(link, f"{line}  refused: {printable(answer.reply.text)}")
+            self._warn(connection, f"{line}  refused: {printable(answer.reply.text)}")
         else:
-            self._say(link, line)
+            self._say(connection, line)
 
-    def unanswered(self, link: int, sent: Sent, why: str) -> None:
-        """Tell that nobody waits for a reply any more."""
-        self._warn(link, f"{_number(sent)}  unknown: {why}")
+    def unanswered(self, connection: int, payload: PingPayload, why: str) -> None:
+        """Report that no reply to a payload will come."""
+        self._warn(connection, f"{_number(payload)}  unknown: {why}")
 
     def waiting(self, count: int) -> None:
-        """Tell that it ends when so many replies have come."""
+        """Report that the ping ends when so many replies have come."""
         replies = "the reply" if count == 1 else f"{count:,} replies"
         print(f"ackctl: waiting for {replies}; Ctrl-C again: no longer", file=sys.stderr)
 
-    def end(self, tally: PingTally) -> None:
-        """Tell how it came out."""
-        counts = (f"{count:,} {name.replace('_', ' ')}" for name, count in tally.counts().items())
-        lines = ["", ", ".join(counts)]
-        if tally.reconnects:
-            lines.append(f"connected again {many(tally.reconnects, 'time')}")
+    def end(self, counts: PingCounts) -> None:
+        """Print the summary."""
+        outcomes = counts.by_outcome().items()
+        words = (f"{count:,} {name.replace('_', ' ')}" for name, count in outcomes)
+        lines = ["", ", ".join(words)]
+        if counts.reconnects:
+            lines.append(f"connected again {many(counts.reconnects, 'time')}")
         now = time()
-        lines += [self._outage(outage, now) for outage in tally.outages.finish(now)]
-        if tally.latencies.count:
-            figures = [(name, milliseconds(took)) for name, took in tally.latencies.figures()]
-            lines += ["", *aligned(figures), "", *histogram(tally.latencies)]
-        if tally.sent:
-            lines += ["", *verify(self._run, tally.ended)]
+        lines += [self._outage(outage, now) for outage in counts.outages.finish(now)]
+        if counts.latencies.count:
+            figures = [(name, milliseconds(took)) for name, took in counts.latencies.figures()]
+            lines += ["", *aligned(figures), "", *histogram(counts.latencies)]
+        if counts.sent:
+            lines += ["", *verify(self._run, counts.ended)]
         print(*lines, sep="\n", flush=True)
 
     def _outage(self, outage: Outage, now: float) -> str:
@@ -80,56 +83,60 @@ class Report:
             where = f", on {outage.connections:,} of {self._parallel:,} connections"
         return f"no ack from {clock(outage.since, date)} to {until}, {outage.seconds:.3f} s{where}"
 
-    def _warn(self, link: int, what: str) -> None:
-        self._say(link, f"\x1b[31m{what}\x1b[0m" if self._red else what)
+    def _warn(self, connection: int, what: str) -> None:
+        self._say(connection, f"\x1b[31m{what}\x1b[0m" if self._red else what)
 
-    def _say(self, link: int, what: str) -> None:
-        print(self._line(link, what), flush=True)
+    def _say(self, connection: int, what: str) -> None:
+        print(self._line(connection, what), flush=True)
 
-    def _line(self, link: int, what: str) -> str:
+    def _line(self, connection: int, what: str) -> str:
         width = len(str(self._parallel))
-        where = f" [{link + 1:{width}}]" if self._parallel > 1 else ""
+        where = f" [{connection + 1:{width}}]" if self._parallel > 1 else ""
         return f"{clock(time())}{where} {what}"
 
 
-class Json(Report):
-    """Prints an object for each payload, then one for all; connections are told of in words."""
+class PingJson(PingReport):
+    """Prints an object for each payload, then one for all; connections are reported in words."""
 
     def begin(self, what: str) -> None:
-        """Tell nothing: the run's name is in the last object."""
+        """Print nothing: the name of the run is in the last object."""
 
-    def answered(self, link: int, answer: Answer) -> None:
-        """Print what the server said of a payload."""
+    def answered(self, connection: int, answer: PingAnswer) -> None:
+        """Print the reply to a payload."""
         self._show(
-            link,
-            answer.sent,
+            connection,
+            answer.payload,
             verdict=answer.reply.verdict.value,
             reply=printable(answer.reply.text),
             seconds=round(answer.seconds, 6),
         )
 
-    def unanswered(self, link: int, sent: Sent, why: str) -> None:
-        """Print that nobody waits for a reply any more."""
-        self._show(link, sent, verdict="unknown", problem=why)
+    def unanswered(self, connection: int, payload: PingPayload, why: str) -> None:
+        """Print that no reply to a payload will come."""
+        self._show(connection, payload, verdict="unknown", problem=why)
 
-    def end(self, tally: PingTally) -> None:
+    def end(self, counts: PingCounts) -> None:
         """Print the counts, the outages and the figures."""
         self._object(
             run=self._run,
             host=self._host,
             port=self._port,
-            **tally.counts(),
-            reconnects=tally.reconnects,
-            end_acknowledged=tally.ended,
-            outages=[_members(outage) for outage in tally.outages.finish(time())],
-            latency={name: round(took, 9) for name, took in tally.latencies.figures()},
-            status=tally.status,
-            problem=tally.problem if tally.status else None,
+            **counts.by_outcome(),
+            reconnects=counts.reconnects,
+            end_acknowledged=counts.ended,
+            outages=[_members(outage) for outage in counts.outages.finish(time())],
+            latency={name: round(took, 9) for name, took in counts.latencies.figures()},
+            status=counts.status,
+            problem=counts.problem if counts.status else None,
         )
 
-    def _show(self, link: int, sent: Sent, **members: str | float) -> None:
+    def _show(self, connection: int, payload: PingPayload, **members: str | float) -> None:
         self._object(
-            number=sent.number, connection=link + 1, time=_iso(sent.at), **members, bytes=sent.size
+            number=payload.number,
+            connection=connection + 1,
+            time=_iso(payload.at),
+            **members,
+            bytes=payload.size,
         )
 
     def _object(self, **members: object) -> None:
@@ -137,11 +144,11 @@ class Json(Report):
 
         print(json.dumps(members), flush=True)
 
-    def _say(self, link: int, what: str) -> None:
-        print(f"ackctl: {self._line(link, what)}", file=sys.stderr)
+    def _say(self, connection: int, what: str) -> None:
+        print(f"ackctl: {self._line(connection, what)}", file=sys.stderr)
 
-    def _warn(self, link: int, what: str) -> None:
-        self._say(link, what)
+    def _warn(self, connection: int, what: str) -> None:
+        self._say(connection, what)
 
 
 def _members(outage: Outage) -> dict[str, str | float | None]:
@@ -153,8 +160,8 @@ def _members(outage: Outage) -> dict[str, str | float | None]:
     }
 
 
-def _number(sent: Sent) -> str:
-    return f"{f'#{sent.number}':>6}"
+def _number(payload: PingPayload) -> str:
+    return f"{f'#{payload.number}':>6}"
 
 
 def _iso(at: float) -> str:

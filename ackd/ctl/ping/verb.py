@@ -4,15 +4,15 @@ import argparse
 from math import inf
 
 from ackd.ctl.interrupt import Interrupt
-from ackd.ctl.options import connected, connections, count, seconds
-from ackd.ctl.ping.pinger import Pinger, Plan
-from ackd.ctl.ping.report import Json, Report
+from ackd.ctl.options import connections, count, seconds, server_of
+from ackd.ctl.ping.pinger import Pinger, PingPlan
+from ackd.ctl.ping.report import PingJson, PingReport
 from ackd.ctl.runs.options import add_run_options, allow_connections, run_of
 from ackd.ctl.status import Status
 
 HELP = "send a payload every second and time the acks"
 DESCRIPTION = """\
-Send a payload every second, and tell how long each ack took. A connection that
+Send a payload every second, and print how long each ack took. A connection that
 ends is opened again. The end, or Ctrl-C, brings figures and outages.
 """
 EPILOG = """\
@@ -47,16 +47,16 @@ def run(options: argparse.Namespace) -> Status:
     """Ping as the options say; return the exit status."""
     allow_connections()
     this = run_of(options)
-    plan = Plan(options.count, options.size, options.interval, options.parallel, options.timeout)
-    kind = Json if options.json else Report
+    plan = PingPlan(options.count, options.size, options.interval, options.parallel)
+    kind = PingJson if options.json else PingReport
     report = kind(this.name, options.host, options.port, options.parallel)
-    pinger = Pinger(plan, this, lambda: connected(options), report)
+    pinger = Pinger(plan, this, server_of(options), report)
     with Interrupt() as interrupt:
         report.begin(_what(options))
         pinger.ping(interrupt)
         pinger.end()
-        report.end(pinger.tally)
-    return pinger.tally.status
+        report.end(pinger.counts)
+    return pinger.counts.status
 
 
 def _what(options: argparse.Namespace) -> str:

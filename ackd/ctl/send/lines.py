@@ -3,6 +3,8 @@
 import os
 from collections import deque
 from collections.abc import Iterable
+from time import monotonic
+from typing import NamedTuple
 
 _CHUNK = 65536
 # No ackd takes a line half as long; without a bound one without end would fill the memory.
@@ -11,8 +13,15 @@ _LONGEST = 262144
 _FULL = 1 << 26
 
 
+class SendPayload(NamedTuple):
+    """A payload on its way, and when it was sent, in seconds of time.monotonic()."""
+
+    payload: bytes
+    since: float
+
+
 class Lines:
-    """Payloads that wait (`pending`), those without a reply, and where more may come from.
+    """Payloads that wait (`pending`), and where more may come from.
 
     Lines end in LF or CR LF, as on the wire; a last one without its end counts as well. `problem`
     tells what kept the rest from being read. `again` is how many were sent more than once.
@@ -25,9 +34,10 @@ class Lines:
         self.descriptor = descriptor
         self._rest = b""
         self._count = 0
-        self._sent: deque[bytes] = deque()
-        self._held = 0  # bytes in `_sent`
-        self._doubtful = 0  # of those sent and then of those that wait, the first: sent before
+        self._in_flight = 0  # payloads that were taken and have no reply
+        self._held = 0  # bytes in these
+        # Of those in flight and then of those that wait, the first: they were sent before.
+        self._unconfirmed = 0
 
     @property
     def source(self) -> int:
@@ -47,33 +57,33 @@ class Lines:
     @property
     def unknown(self) -> int:
         """How many payloads were sent, now or before, and have no reply."""
-        return max(self._doubtful, len(self._sent))
+        return max(self._unconfirmed, self._in_flight)
 
     @property
     def unsent(self) -> int:
         """How many payloads have been read and never been sent."""
-        return len(self._sent) + len(self.pending) - self.unknown
+        return self._in_flight + len(self.pending) - self.unknown
 
-    def take(self) -> bytes:
+    def take(self) -> SendPayload:
         """Return the next payload, which is sent now."""
         payload = self.pending.popleft()
-        self.again += len(self._sent) < self._doubtful
-        self._sent.append(payload)
+        self.again += self._in_flight < self._unconfirmed
+        self._in_flight += 1
         self._held += len(payload)
-        return payload
+        return SendPayload(payload, monotonic())
 
-    def replied(self) -> None:
+    def replied(self, sent: SendPayload) -> None:
         """Note that the oldest payload without a reply has one."""
-        self._held -= len(self._sent.popleft())
-        self._doubtful = max(0, self._doubtful - 1)
+        self._in_flight -= 1
+        self._held -= len(sent.payload)
+        self._unconfirmed = max(0, self._unconfirmed - 1)
 
-    def put_back(self, doubtful: bool) -> None:
-        """Let what has no reply wait again; it may be recorded unless it is not `doubtful`."""
-        if doubtful:
-            self._doubtful = self.unknown
-        self.pending.extendleft(reversed(self._sent))
-        self._sent.clear()
-        self._held = 0
+    def put_back(self, sent: Iterable[SendPayload], unconfirmed: bool) -> None:
+        """Let what has no reply wait again, oldest first; `unconfirmed` if it may be recorded."""
+        if unconfirmed:
+            self._unconfirmed = self.unknown
+        self.pending.extendleft(reversed([payload for payload, _ in sent]))
+        self._in_flight = self._held = 0
 
     def read(self) -> None:
         """Read once; an error is the end, and `problem` tells it."""

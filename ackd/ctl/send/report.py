@@ -1,10 +1,9 @@
 """What `ackctl send` tells: each reply, the whole story with times, or JSON."""
 
 import sys
-from collections import deque
 from time import monotonic
 
-from ackd.ctl.send.lines import Lines
+from ackd.ctl.send.lines import Lines, SendPayload
 from ackd.ctl.send.progress import Progress
 from ackd.printable import printable
 from ackd.protocol import Reply, Verdict
@@ -21,7 +20,6 @@ class Report:
         self._lines = lines
         self._progress = progress
         self._text: list[str] = []
-        self._sent: deque[tuple[int, float]] = deque()  # unanswered: bytes, when sent
 
     @property
     def unknown(self) -> int:
@@ -52,17 +50,16 @@ class Report:
 
     def sent(self, payload: bytes) -> None:
         """Tell that a payload is on its way."""
-        self._sent.append((len(payload), monotonic()))
 
-    def replied(self, reply: Reply) -> None:
-        """Tell what the server said of the oldest payload without reply."""
-        size, since = self._sent.popleft()
+    def replied(self, sent: SendPayload, reply: Reply) -> None:
+        """Tell what the server said of a payload."""
+        size = len(sent.payload)
         if reply.verdict is Verdict.ACKNOWLEDGED:
             self.acknowledged += 1
         else:
             self.refused += 1
         self._size += size + 1
-        self.show(reply, size, monotonic() - since)
+        self.show(reply, size, monotonic() - sent.since)
 
     def show(self, reply: Reply, size: int, seconds: float) -> None:
         """Print one reply, to a payload of `size` bytes, `seconds` after that was sent."""
@@ -81,10 +78,6 @@ class Report:
     def due(self) -> float:
         """Return in how many seconds to flush at the latest."""
         return self._progress.due()
-
-    def disconnected(self) -> None:
-        """Note that no more replies come for what was sent."""
-        self._sent.clear()
 
     def doubt(self) -> None:
         """Note that no reply can be believed."""
@@ -127,7 +120,6 @@ class Story(Report):
 
     def sent(self, payload: bytes) -> None:
         """Tell that a payload is on its way."""
-        super().sent(payload)
         self.say(f"Sent to server: {printable(payload)}")
 
     def show(self, reply: Reply, size: int, seconds: float) -> None:

@@ -5,10 +5,17 @@ import os
 import sys
 from time import sleep
 
-from ackd.client.client import ClientError, NoAckError, NotAckdError, TurnedAwayError, shown
+from ackd.client.errors import (
+    ClientError,
+    RejectedError,
+    UnexpectedReplyError,
+    UnknownOutcomeError,
+    printable_host,
+)
+from ackd.client.session import Session, open_session
 from ackd.ctl.failure import meaning
-from ackd.ctl.options import add_server_options, connected, count
-from ackd.ctl.send.lines import Lines
+from ackd.ctl.options import add_server_options, count, server_of
+from ackd.ctl.send.lines import Lines, SendPayload
 from ackd.ctl.send.progress import progress
 from ackd.ctl.send.report import Json, Report, Story
 from ackd.ctl.send.retry import Retry
@@ -127,37 +134,49 @@ def _try(options: argparse.Namespace, lines: Lines, report: Report) -> tuple[Sta
 def _failed(
     error: ClientError, options: argparse.Namespace, lines: Lines, report: Report
 ) -> tuple[Status, str]:
-    """Note what is in doubt now; return the exit status if it ends so, and what went wrong."""
-    report.disconnected()
-    lines.put_back(doubtful=not isinstance(error, TurnedAwayError))
-    if isinstance(error, TurnedAwayError):
+    """Return the exit status if the error ends the sending, and what went wrong."""
+    if isinstance(error, RejectedError):
         report.greeted(error.said)
-    if isinstance(error, NotAckdError) and options.no_greeting:
+    if isinstance(error, UnexpectedReplyError) and options.no_greeting:
         report.doubt()
     status, what = meaning(error)
     if report.unknown:
-        return Status.UNKNOWN, f"{'unknown' if isinstance(error, NoAckError) else what}: {error}"
+        unknown = isinstance(error, UnknownOutcomeError)
+        return Status.UNKNOWN, f"{'unknown' if unknown else what}: {error}"
     return status, f"{what}: {error}"
 
 
 def _send(options: argparse.Namespace, lines: Lines, report: Report, retry: Retry) -> None:
     """Send what there is over one connection; raises ClientError."""
-    report.connecting(shown(options.host), options.port)
+    report.connecting(printable_host(options.host), options.port)
     report.flush()
-    with connected(options) as client:
+    session: Session[SendPayload] = open_session(server_of(options))
+    try:
         if not options.no_greeting:
-            report.greeted(client.greeting)
+            report.greeted(session.greeting)
         report.writing()
-        while not lines.ended or client.unanswered:
-            while lines.pending and not (client.full or lines.full):
-                client.offer(payload := lines.take())
-                report.sent(payload)
-            report.flush()
-            if client.wait(lines.source, report.due()):
-                lines.read()
-            for reply in client.pump():
-                lines.replied()
-                report.replied(reply)
-                retry.replied()
+        _exchange(session, lines, report, retry)
         if options.no_greeting:
-            client.finish()
+            session.finish()
+    except ClientError as error:
+        # A server that rejects a client records none of its payloads.
+        lines.put_back(session.close(), unconfirmed=not isinstance(error, RejectedError))
+        raise
+    finally:
+        session.close()
+
+
+def _exchange(session: Session[SendPayload], lines: Lines, report: Report, retry: Retry) -> None:
+    """Send each line as it comes, and wait for all replies."""
+    while not lines.ended or session.unanswered:
+        while lines.pending and not (session.full or lines.full):
+            sent = lines.take()
+            session.offer(sent.payload, sent)
+            report.sent(sent.payload)
+        report.flush()
+        if session.wait(lines.source, report.due()):
+            lines.read()
+        for sent, reply in session.advance():
+            lines.replied(sent)
+            report.replied(sent, reply)
+            retry.replied()

@@ -10,11 +10,11 @@ import pytest
 from ackd.client import (
     Client,
     ClientError,
-    UnknownOutcomeError,
     NoGreetingError,
-    UnexpectedReplyError,
     NotReachedError,
     RejectedError,
+    UnexpectedReplyError,
+    UnknownOutcomeError,
 )
 from ackd.protocol import Reply, Verdict
 from tests.conftest import StartDaemon
