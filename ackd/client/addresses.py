@@ -20,7 +20,7 @@ from ackd.client.waiting import Steps, Wait
 _ATTEMPT_DELAY = 0.25
 
 
-class Server(NamedTuple):
+class Destination(NamedTuple):
     """Where a server is, and how to speak to it.
 
     `timeout` (seconds) bounds each wait: for the addresses of the name, the connection, the
@@ -35,7 +35,7 @@ class Server(NamedTuple):
     greeted: bool = True
 
 
-class Address(NamedTuple):
+class SocketAddress(NamedTuple):
     """An address that a name stands for, as socket() and connect() take it."""
 
     family: int
@@ -50,30 +50,30 @@ def check_address(text: str) -> None:
         raise ValueError(f"{text!r} is not an IPv4 or IPv6 address") from None
 
 
-def same_family(address: Address, source: str) -> bool:
+def same_family(address: SocketAddress, source: str) -> bool:
     """Return whether `address` and `source` are both IPv4 or both IPv6; "" suits any."""
     return not source or (":" in source) == (address.family == socket.AF_INET6)
 
 
-def resolve(server: Server) -> Steps[list[Address]]:
+def resolve(destination: Destination) -> Steps[list[SocketAddress]]:
     """Return all addresses of the server's name; raises NotReachedError."""
     try:
-        return (yield from _resolve(server))
+        return (yield from _resolve(destination))
     except TimeoutError:
-        raise _not_reached(server, Unreached.NAME) from None
+        raise _not_reached(destination, Unreached.NAME) from None
     except (OSError, UnicodeError) as error:
-        raise _not_reached(server, Unreached.NAME, error) from error
+        raise _not_reached(destination, Unreached.NAME, error) from error
 
 
-def _resolve(server: Server) -> Steps[list[Address]]:
+def _resolve(destination: Destination) -> Steps[list[SocketAddress]]:
     """Return the addresses; raises TimeoutError, and what getaddrinfo() does."""
-    host, port = server.host, server.port
+    host, port = destination.host, destination.port
     with suppress(socket.gaierror):
         return _addresses(host, port, socket.AI_NUMERICHOST)
     # In a thread: getaddrinfo() blocks, with timeouts of its own, and Ctrl-C does not end it.
     from threading import Thread  # for names only: the import takes longer than to send a line
 
-    answers: list[list[Address] | OSError | UnicodeError] = []
+    answers: list[list[SocketAddress] | OSError | UnicodeError] = []
     reader, writer = os.pipe()
 
     def ask() -> None:
@@ -84,7 +84,7 @@ def _resolve(server: Server) -> Steps[list[Address]]:
         finally:
             os.close(writer)  # which makes `reader` readable
 
-    deadline = monotonic() + server.timeout
+    deadline = monotonic() + destination.timeout
     Thread(target=ask, daemon=True).start()
     try:
         while not answers:
@@ -98,30 +98,30 @@ def _resolve(server: Server) -> Steps[list[Address]]:
     return answers[0]
 
 
-def _addresses(host: str, port: int, flags: int = 0) -> list[Address]:
+def _addresses(host: str, port: int, flags: int = 0) -> list[SocketAddress]:
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)
-    return [Address(family, address) for family, *_, address in found]
+    return [SocketAddress(family, address) for family, *_, address in found]
 
 
 def _not_reached(
-    server: Server, missing: Unreached, cause: OSError | UnicodeError | None = None
+    destination: Destination, missing: Unreached, cause: OSError | UnicodeError | None = None
 ) -> NotReachedError:
-    where = (server.host, server.port, server.timeout, server.source)
+    where = (destination.host, destination.port, destination.timeout, destination.source)
     return NotReachedError(missing, *where, cause)
 
 
-def connect(server: Server, addresses: list[Address]) -> Steps[socket.socket]:
+def connect(destination: Destination, addresses: list[SocketAddress]) -> Steps[socket.socket]:
     """Return a socket that is connected to one of the addresses; raises NotReachedError."""
-    usable = [address for address in addresses if same_family(address, server.source)]
+    usable = [address for address in addresses if same_family(address, destination.source)]
     if not usable:
-        raise _not_reached(server, Unreached.FAMILY)
+        raise _not_reached(destination, Unreached.FAMILY)
     try:
-        return (yield from race(usable, server.timeout, server.source))
+        return (yield from race(usable, destination.timeout, destination.source))
     except OSError as error:
-        raise _not_reached(server, Unreached.CONNECTION, error) from error
+        raise _not_reached(destination, Unreached.CONNECTION, error) from error
 
 
-def race(addresses: list[Address], timeout: float, source: str = "") -> Steps[socket.socket]:
+def race(addresses: list[SocketAddress], timeout: float, source: str = "") -> Steps[socket.socket]:
     """Return a non-blocking socket that is connected to the address that answers first.
 
     The addresses are tried side by side, RFC 8305: the next one if the one before has failed, or
@@ -149,7 +149,7 @@ def race(addresses: list[Address], timeout: float, source: str = "") -> Steps[so
         attempts.close()
 
 
-def _alternating(addresses: Iterable[Address]) -> Iterator[Address]:
+def _alternating(addresses: Iterable[SocketAddress]) -> Iterator[SocketAddress]:
     """Yield addresses of both families in turn, beginning with that of the first: RFC 8305, 4."""
     addresses = list(addresses)
     first = [each for each in addresses if each.family == addresses[0].family]
@@ -181,7 +181,7 @@ class _Attempts:
     def fileno(self) -> int:
         return self._poll.fileno()
 
-    def begin(self, address: Address) -> None:
+    def begin(self, address: SocketAddress) -> None:
         sock = socket.socket(address.family, socket.SOCK_STREAM)
         try:
             sock.setblocking(False)

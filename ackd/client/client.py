@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 
-from ackd.client.addresses import Server, check_address
+from ackd.client.addresses import Destination, check_address
 from ackd.client.opening import open_transport
 from ackd.client.session import Session
 from ackd.client.waiting import run
@@ -44,7 +44,7 @@ class Client(Session[None]):
             raise ValueError(f"{port} is no port: 1 to 65535")
         if source:
             check_address(source)
-        super().__init__(run(open_transport(Server(host, port, timeout, source, greeted))))
+        super().__init__(run(open_transport(Destination(host, port, timeout, source, greeted))))
 
     def __enter__(self) -> "Client":
         return self

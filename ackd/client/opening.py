@@ -1,6 +1,6 @@
 """A connection from the name of a server to its greeting, as steps."""
 
-from ackd.client.addresses import Address, Server, connect, resolve
+from ackd.client.addresses import Destination, SocketAddress, connect, resolve
 from ackd.client.ending import End, Ending
 from ackd.client.errors import NoGreetingError, RejectedError, Unexpected, UnexpectedReplyError
 from ackd.client.transport import Transport
@@ -8,25 +8,25 @@ from ackd.client.waiting import Steps, Wait
 from ackd.protocol import TagT, Violation
 
 
-def open_transport(server: Server) -> Steps[Transport[TagT]]:
+def open_transport(destination: Destination) -> Steps[Transport[TagT]]:
     """Resolve the name, connect, and wait for the greeting.
 
     Raises NotReachedError, NoGreetingError, RejectedError, and UnexpectedReplyError if the server
     greets although no greeting is expected.
     """
-    addresses = yield from resolve(server)
-    transport: Transport[TagT] = yield from open_to(server, addresses)
+    addresses = yield from resolve(destination)
+    transport: Transport[TagT] = yield from open_to(destination, addresses)
     return transport
 
 
-def open_to(server: Server, addresses: list[Address]) -> Steps[Transport[TagT]]:
+def open_to(destination: Destination, addresses: list[SocketAddress]) -> Steps[Transport[TagT]]:
     """Connect to one of the addresses, and wait for the greeting; raises as `open_transport`."""
-    if not server.greeted:
-        yield from _check_silence(server, addresses)
-    sock = yield from connect(server, addresses)
-    transport: Transport[TagT] = Transport(sock, server.timeout, server.greeted)
+    if not destination.greeted:
+        yield from _check_silence(destination, addresses)
+    sock = yield from connect(destination, addresses)
+    transport: Transport[TagT] = Transport(sock, destination.timeout, destination.greeted)
     try:
-        if server.greeted:
+        if destination.greeted:
             yield from _greeted(transport)
     except BaseException:
         transport.close()
@@ -43,12 +43,14 @@ def _greeted(transport: Transport[TagT]) -> Steps[None]:
             raise NoGreetingError(end)
 
 
-def _check_silence(server: Server, addresses: list[Address]) -> Steps[None]:
+def _check_silence(destination: Destination, addresses: list[SocketAddress]) -> Steps[None]:
     """See by a connection without payloads that the server does not greet.
 
     A greeting would be taken for the ack of the first payload.
     """
-    transport: Transport[None] = Transport((yield from connect(server, addresses)), server.timeout)
+    transport: Transport[None] = Transport(
+        (yield from connect(destination, addresses)), destination.timeout
+    )
     try:
         transport.finish()
         end = None

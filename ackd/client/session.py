@@ -5,7 +5,7 @@ from math import inf
 from time import monotonic
 from typing import Generic
 
-from ackd.client.addresses import Server
+from ackd.client.addresses import Destination
 from ackd.client.ending import Ending
 from ackd.client.errors import Unexpected, UnexpectedReplyError, error_of
 from ackd.client.opening import finished, open_transport
@@ -68,7 +68,7 @@ class Session(Generic[TagT]):
         """
         transport = self.transport
         # Only the time in here counts: a caller that is busy between two waits does not wait.
-        transport.resume(self._left)
+        transport.waiting_since += monotonic() - max(self._left, transport.waiting_since)
         if transport.ended:
             raise error_of(transport.ended)
         poll = select.poll()
@@ -100,7 +100,7 @@ class Session(Generic[TagT]):
         return self.transport.close()
 
 
-def open_session(server: Server) -> Session[TagT]:
+def open_session(destination: Destination) -> Session[TagT]:
     """Return a greeted session; raises what `open_transport` raises."""
-    transport: Transport[TagT] = run(open_transport(server))
+    transport: Transport[TagT] = run(open_transport(destination))
     return Session(transport)

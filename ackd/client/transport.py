@@ -2,6 +2,7 @@
 
 import socket
 from collections.abc import Sequence
+from contextlib import suppress
 from math import inf
 from time import monotonic
 from typing import Generic
@@ -32,12 +33,15 @@ class Transport(Generic[TagT]):
         self.timeout = timeout
         self.written = 0  # bytes that the kernel has taken
         self.chunk = b""  # what the last `receive` has read
+        # When the wait for what is due began, by time.monotonic(). A caller moves it by the time
+        # in which it did not wait.
+        self.waiting_since = monotonic()
         self._socket = sock
+        sock.setblocking(False)
         self._protocol: ClientProtocol[TagT] = ClientProtocol(greeted)
         self._output = bytearray()
         self._broken: End | None = None  # for sending; what has arrived can still be read
         self._finishing = False
-        self._since = monotonic()  # when the wait for what is due began
 
     @property
     def socket(self) -> socket.socket:
@@ -65,15 +69,20 @@ class Transport(Generic[TagT]):
         return len(self._output) >= _FULL or self._protocol.unanswered >= _WINDOW
 
     @property
+    def unsent(self) -> int:
+        """How many bytes the kernel has not taken."""
+        return len(self._output)
+
+    @property
     def writing(self) -> bool:
         """Whether `flush` waits for the kernel to take more."""
-        return bool(self._output)
+        return bool(self._output) and not self._broken
 
     @property
     def deadline(self) -> float:
         """When the server is overdue, by time.monotonic(); inf while nothing is due."""
         due = self._protocol.in_flight or self._finishing or self._protocol.greeting is None
-        return self._since + self.timeout if due and not self.ended else inf
+        return self.waiting_since + self.timeout if due and not self.ended else inf
 
     def fileno(self) -> int:
         """Return the descriptor of the socket."""
@@ -82,12 +91,12 @@ class Transport(Generic[TagT]):
     def offer(self, payload: bytes, tag: TagT) -> None:
         """Take a payload to be sent by `flush`; one that holds a newline is a ValueError."""
         if not self._protocol.in_flight:
-            self._since = monotonic()
+            self.waiting_since = monotonic()
         self._output += self._protocol.send_payload(payload, tag)
 
     def flush(self) -> None:
         """Send what the kernel takes. `receive` reports the end of the connection."""
-        if not self._output or self.ended:
+        if self.ended or not self.writing:
             return
         try:
             # ackctl lets SIGPIPE end it, as a program at the front of a pipe should.
@@ -96,8 +105,7 @@ class Transport(Generic[TagT]):
             return
         except OSError as error:
             # What the server has sent before that can still be read.
-            self._broken = self._broken or end_of(error, b"")
-            self._output.clear()
+            self._broken = end_of(error, b"")
         else:
             self.written += sent
             del self._output[:sent]
@@ -126,17 +134,11 @@ class Transport(Generic[TagT]):
         if monotonic() >= self.deadline:
             self.ended = End(Ending.TIMED_OUT, seconds=self.timeout, line=self._protocol.partial)
 
-    def resume(self, idle_since: float) -> None:
-        """Move the deadline by the time in which the caller has not waited for the server."""
-        self._since += monotonic() - max(idle_since, self._since)
-
     def finish(self) -> None:
         """End the sending. An ackd closes the connection then; that is waited for like a reply."""
-        self._since, self._finishing = monotonic(), True
-        try:
+        self.waiting_since, self._finishing = monotonic(), True
+        with suppress(OSError):  # if the connection has ended already, `receive` reports that
             self._socket.shutdown(socket.SHUT_WR)
-        except OSError as error:
-            self._broken = self._broken or end_of(error, b"")
 
     def close(self) -> list[TagT]:
         """Close the connection; return the tags of the payloads without a reply."""
@@ -151,5 +153,5 @@ class Transport(Generic[TagT]):
         elif protocol.violation:
             self.ended = End(Ending.UNEXPECTED, violation=protocol.violation, line=protocol.partial)
         if answers:
-            self._since = monotonic()
+            self.waiting_since = monotonic()
         return answers

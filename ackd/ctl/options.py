@@ -4,7 +4,7 @@ import argparse
 import re
 from math import nan
 
-from ackd.client.addresses import Server, check_address
+from ackd.client.addresses import Destination, check_address
 from ackd.client.client import DEFAULT_PORT, DEFAULT_TIMEOUT
 
 # As in URLs, RFC 3986: [::1], [::1]:10008, 192.0.2.1:10008.
@@ -31,10 +31,10 @@ def add_server_options(parser: argparse.ArgumentParser) -> None:
     option("--no-greeting", action="store_true", help="the server's greeting is empty")
 
 
-def server_of(options: argparse.Namespace) -> Server:
+def destination_of(options: argparse.Namespace) -> Destination:
     """Return the server that the options name."""
     where = (options.host, options.port, options.timeout, options.source)
-    return Server(*where, greeted=not options.no_greeting)
+    return Destination(*where, greeted=not options.no_greeting)
 
 
 def port(text: str) -> int:

@@ -8,7 +8,7 @@ from functools import partial
 from math import inf
 from time import monotonic
 
-from ackd.client.addresses import Server
+from ackd.client.addresses import Destination
 from ackd.client.errors import ClientError, RejectedError, error_of
 from ackd.client.transport import Transport
 from ackd.ctl.failure import describe_failure
@@ -40,7 +40,7 @@ BenchConnection = Transport[float]
 class Load:
     """Puts a load on a server, and counts what becomes of it."""
 
-    def __init__(self, plan: BenchPlan, run: Run, server: Server) -> None:
+    def __init__(self, plan: BenchPlan, run: Run, destination: Destination) -> None:
         self.counts = Counts()
         self.trouble: Counter[str] = Counter()  # to how many clients it happened
         self.seconds = 0.0  # from the first payload to the last reply
@@ -50,7 +50,7 @@ class Load:
         self._expected = plan.clients  # that are still being connected
         self._until = self._last = 0.0
         self._selector = selectors.DefaultSelector()
-        self._opening: Opening[float] = Opening(server, self._selector, self._on_opened)
+        self._opening: Opening[float] = Opening(destination, self._selector, self._on_opened)
 
     @property
     def rate(self) -> float:

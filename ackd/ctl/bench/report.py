@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from ackd.client.addresses import Server
+from ackd.client.addresses import Destination
 from ackd.ctl.bench.load import BenchPlan, Load
 from ackd.ctl.output.figures import aligned, histogram, milliseconds, verify
 from ackd.ctl.output.terminal import alive
@@ -13,8 +13,8 @@ from ackd.ctl.output.terminal import alive
 class BenchReport:
     """Prints text: what the load is, and the figures in a table."""
 
-    def __init__(self, server: Server, plan: BenchPlan, load: Load) -> None:
-        self._server, self._plan, self._load = server, plan, load
+    def __init__(self, destination: Destination, plan: BenchPlan, load: Load) -> None:
+        self._destination, self._plan, self._load = destination, plan, load
 
     def begin(self, what: str) -> None:
         """Print what the load will be."""
@@ -57,12 +57,12 @@ class BenchJson(BenchReport):
         counts, plan = self._load.counts, self._plan
         members = {
             "run": self._load.run.name,
-            "host": self._server.host,
-            "port": self._server.port,
+            "host": self._destination.host,
+            "port": self._destination.port,
             "clients": plan.clients,
             "depth": plan.depth,
             "bytes": plan.size,
-            "timeout": self._server.timeout,
+            "timeout": self._destination.timeout,
             "planned_seconds": plan.seconds,
             "seconds": round(self._load.seconds, 6),
             "acks_per_second": round(self._load.rate, 1),

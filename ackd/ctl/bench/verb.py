@@ -9,7 +9,7 @@ from ackd.ctl.bench import plot
 from ackd.ctl.bench.load import BenchPlan, Load
 from ackd.ctl.bench.report import BenchJson, BenchReport, progress
 from ackd.ctl.interrupt import Interrupt
-from ackd.ctl.options import connections, count, seconds, server_of
+from ackd.ctl.options import connections, count, destination_of, seconds
 from ackd.ctl.output.figures import many
 from ackd.ctl.runs.counts import Counts
 from ackd.ctl.runs.options import add_run_options, allow_connections, run_of
@@ -56,9 +56,9 @@ def run(options: argparse.Namespace) -> Status:
     this = run_of(options)
     size = max(options.size, len(this.payload(1)))
     plan = BenchPlan(options.clients, options.depth, size, options.seconds)
-    load = Load(plan, this, server_of(options))
+    load = Load(plan, this, destination_of(options))
     kind = BenchJson if options.json else BenchReport
-    report = kind(server_of(options), plan, load)
+    report = kind(destination_of(options), plan, load)
     with Interrupt() as interrupt:
         report.begin(_what(options, plan))
         with progress(options.seconds) as show:
@@ -73,8 +73,8 @@ def run(options: argparse.Namespace) -> Status:
 def _what(options: argparse.Namespace, plan: BenchPlan) -> str:
     clients, payloads = many(plan.clients, "client"), many(plan.depth, "payload")
     return (
-        f"{printable_host(options.host)} port {options.port}: {clients}, {payloads} of {plan.size:,} bytes"
-        f" on the way from each, for {plan.seconds:g} s"
+        f"{printable_host(options.host)} port {options.port}: {clients}, {payloads} of"
+        f" {plan.size:,} bytes on the way from each, for {plan.seconds:g} s"
     )
 
 

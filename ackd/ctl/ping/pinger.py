@@ -8,7 +8,7 @@ from math import inf
 from time import monotonic, time
 from typing import Protocol
 
-from ackd.client.addresses import Server
+from ackd.client.addresses import Destination
 from ackd.client.errors import (
     ClientError,
     NotReachedError,
@@ -84,7 +84,9 @@ class PingCounts(Counts):
 class Pinger:
     """Sends a run's payloads, and reports what becomes of each."""
 
-    def __init__(self, plan: PingPlan, run: Run, server: Server, observer: PingObserver) -> None:
+    def __init__(
+        self, plan: PingPlan, run: Run, destination: Destination, observer: PingObserver
+    ) -> None:
         self.counts = PingCounts()
         self._plan, self._run, self._observer = plan, run, observer
         self._connections = [PingConnection(n, plan.count) for n in range(plan.parallel)]
@@ -92,8 +94,8 @@ class Pinger:
         self._fresh = set(self._connections)
         self._deadlines: Deadlines[PingConnection] = Deadlines()
         self._selector = selectors.DefaultSelector()
-        self._opening: Opening[PingPayload] = Opening(server, self._selector, self._on_opened)
-        where = (server.host, server.port, server.timeout)
+        self._opening: Opening[PingPayload] = Opening(destination, self._selector, self._on_opened)
+        where = (destination.host, destination.port, destination.timeout)
         self._pending = NotReachedError(Unreached.PENDING, *where)
 
     def ping(self, interrupt: Interrupt) -> None:

@@ -4,7 +4,7 @@ import argparse
 from math import inf
 
 from ackd.ctl.interrupt import Interrupt
-from ackd.ctl.options import connections, count, seconds, server_of
+from ackd.ctl.options import connections, count, destination_of, seconds
 from ackd.ctl.ping.pinger import Pinger, PingPlan
 from ackd.ctl.ping.report import PingJson, PingReport
 from ackd.ctl.runs.options import add_run_options, allow_connections, run_of
@@ -50,7 +50,7 @@ def run(options: argparse.Namespace) -> Status:
     plan = PingPlan(options.count, options.size, options.interval, options.parallel)
     kind = PingJson if options.json else PingReport
     report = kind(this.name, options.host, options.port, options.parallel)
-    pinger = Pinger(plan, this, server_of(options), report)
+    pinger = Pinger(plan, this, destination_of(options), report)
     with Interrupt() as interrupt:
         report.begin(_what(options))
         pinger.ping(interrupt)

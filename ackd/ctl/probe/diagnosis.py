@@ -1,11 +1,22 @@
 """What a failure means, and whom to ask: one sentence or two for somebody with a broken path."""
 
 import errno
+import os
 import socket
 
+from ackd.client.ending import End, Ending
+from ackd.client.errors import NotReachedError
 from ackd.ctl.probe.finding import BrokenError, EndedError, SilentError, Stage, Traffic
 from ackd.ctl.status import Status
 from ackd.printable import printable
+from ackd.protocol import (
+    JOURNAL_UNREACHABLE,
+    LONGER_THAN,
+    NOT_ALLOWED,
+    STOPPING,
+    TOO_MANY_CONNECTIONS,
+    Reply,
+)
 
 # As much of what came as is shown of it, in bytes.
 _SHOWN = 80
@@ -108,13 +119,14 @@ def foreign(data: bytes) -> str:
     return next((what for start, what in _FOREIGN if data.startswith(start)), "")
 
 
-def not_resolved(error: BaseException | None, timeout: float) -> BrokenError:
-    """Return what it means that a name has no addresses for this reason."""
-    if isinstance(error, TimeoutError):
-        text = f"no answer within {timeout:g} s"
+def not_resolved(error: NotReachedError) -> BrokenError:
+    """Return what it means that a name has no addresses."""
+    if error.cause is None:
+        text = f"no answer within {error.timeout:g} s"
         return _not_reached(Stage.RESOLVED, text, _WHOM_ABOUT_NAMES["dns"])
-    number = error.errno if isinstance(error, socket.gaierror) else socket.EAI_NONAME
-    text, whom = _UNRESOLVED.get(number or 0, (f"{error}", "dns"))
+    cause = error.cause
+    number = cause.errno if isinstance(cause, socket.gaierror) else socket.EAI_NONAME
+    text, whom = _UNRESOLVED.get(number or 0, (f"{cause}", "dns"))
     return _not_reached(Stage.RESOLVED, text, _WHOM_ABOUT_NAMES[whom])
 
 
@@ -176,7 +188,31 @@ def _not_reached(stage: Stage, text: str, advice: str) -> BrokenError:
     return BrokenError(stage, Status.NOT_REACHED, text, advice)
 
 
-def mute(timeout: float, received: bytes) -> BrokenError:
+def not_greeted(end: End, received: bytes) -> BrokenError:
+    """Return what it means that the connection ended so, or the wait, without a greeting."""
+    if end.how is Ending.REJECTED:
+        return rejected(end.line)
+    if end.how is Ending.UNEXPECTED:
+        return no_greeting(received)
+    if end.how is Ending.TIMED_OUT:
+        return _mute(end.seconds, received)
+    if received:
+        return no_greeting(received, f", then {_how(end)}")
+    return _not_greeted(
+        f"{_how(end)} without a word",
+        "What accepts there does not serve us: a balancer without a server behind it, or a filter"
+        " that does not know this address: ask who runs it, and those who run the network.",
+    )
+
+
+def _how(end: End) -> str:
+    """Return how the other side ended the connection, in a word."""
+    if end.how is Ending.BROKEN:
+        return f"broken, {os.strerror(end.errno)}"
+    return "reset" if end.how is Ending.RESET else "closed"
+
+
+def _mute(timeout: float, received: bytes) -> BrokenError:
     """Return what it means that no greeting, or not all of one, came in time."""
     if received:
         return no_greeting(received, f" and no end of the line within {timeout:g} s")
@@ -209,17 +245,6 @@ def greeted(received: bytes) -> BrokenError:
     )
 
 
-def hung_up(how: str, received: bytes) -> BrokenError:
-    """Return what it means that the connection ended before a greeting; `how`: closed, reset."""
-    if received:
-        return no_greeting(received, f", then {how}")
-    return _not_greeted(
-        f"{how} without a word",
-        "What accepts there does not serve us: a balancer without a server behind it, or a filter"
-        " that does not know this address: ask who runs it, and those who run the network.",
-    )
-
-
 def no_greeting(received: bytes, more: str = "") -> BrokenError:
     """Return what it means that something speaks first, but no ackd; `more` was seen."""
     what = foreign(received)
@@ -233,17 +258,17 @@ def _not_greeted(text: str, advice: str) -> BrokenError:
     return BrokenError(Stage.GREETED, Status.NO_GREETING, text, advice)
 
 
-def turned_away(greeting: bytes) -> BrokenError:
+def rejected(greeting: bytes) -> BrokenError:
     """Return what it means that the server said `not connect`."""
     advice = "The ackd there does not serve us: ask who runs it."
-    if b"not allowed" in greeting:
+    if NOT_ALLOWED.encode() in greeting:
         advice = "The ackd there does not know this address: ask who runs it for `allow`."
-    elif b"too many" in greeting:
+    elif TOO_MANY_CONNECTIONS.encode() in greeting:
         advice = (
             "The ackd there serves as many as it may: ask who runs it for `max_connections` and"
             " `max_connections_per_client`."
         )
-    elif b"stopping" in greeting:
+    elif STOPPING.encode() in greeting:
         advice = "The ackd there is being stopped: try again, or ask who runs it."
     return BrokenError(Stage.GREETED, Status.REFUSED, shown(greeting), advice)
 
@@ -283,13 +308,13 @@ def no_ack(timeout: float, received: bytes, waiting: int = 0) -> BrokenError:
     )
 
 
-def cut_off(stage: Stage, how: str, received: bytes) -> BrokenError:
-    """Return what it means that the connection ended in this stage; `how`: closed, reset."""
+def cut_off(stage: Stage, end: End, received: bytes) -> BrokenError:
+    """Return what it means that the connection ended in this stage."""
     said = f" after {shown(received)}" if received else ""
     return EndedError(
         stage,
         Status.UNKNOWN,
-        f"{how}{said}",
+        f"{_how(end)}{said}",
         "Whether the payload is recorded is unknown. The server, or a firewall or balancer before"
         " it, ended the connection: ask who runs the server what its journal says at this time.",
     )
@@ -318,28 +343,28 @@ def _unknown(stage: Stage, text: str, advice: str) -> BrokenError:
     return BrokenError(stage, Status.UNKNOWN, text, advice)
 
 
-def refused(reply: bytes) -> BrokenError:
+def refused(reply: Reply) -> BrokenError:
     """Return what it means that the server said `not received`."""
     advice = "The path is good, but the ackd there refuses the payload: ask who runs it."
-    if b"journal" in reply:
+    if reply.gives_reason(JOURNAL_UNREACHABLE):
         advice = (
             "The path is good, but the ackd there can't reach its journal: ask who runs it for"
             " `systemctl status systemd-journald`."
         )
-    elif b"longer than" in reply:
+    elif reply.gives_reason(LONGER_THAN):
         advice = (
             "The path is good, but the ackd there takes only shorter payloads: ask who runs it for"
             " `max_payload`."
         )
-    return BrokenError(Stage.ACKNOWLEDGED, Status.REFUSED, shown(reply), advice)
+    return BrokenError(Stage.ACKNOWLEDGED, Status.REFUSED, shown(reply.text), advice)
 
 
-def ended_in_silence(how: str, seconds: float) -> BrokenError:
+def ended_in_silence(end: End, seconds: float) -> BrokenError:
     """Return what it means that the connection ended after so long a silence."""
     return BrokenError(
         Stage.HOLD,
         Status.NOT_REACHED,
-        f"{how} by the other side after {seconds:.1f} s",
+        f"{_how(end)} by the other side after {seconds:.1f} s",
         "The other side ended the connection. It may be for the silence: an ackd does so after its"
         " `idle_timeout`, and so do balancers and proxies after a time of theirs. Or the server"
         " was stopped just then: ask who runs it.",

@@ -14,7 +14,7 @@ _PLAIN = "\x1b[0m"
 _CLEAR = "\r\x1b[K"
 
 
-class Report:
+class ProbeReport:
     """Prints each stage as it comes out."""
 
     def __init__(self) -> None:
@@ -70,7 +70,7 @@ class Report:
         print(text, flush=True)
 
 
-class Json(Report):
+class ProbeJson(ProbeReport):
     """Prints an object for each stage, then one for all."""
 
     def begin(self, run: str, where: str) -> None:

@@ -1,10 +1,9 @@
 """`ackctl probe --sweep`: growing payloads, to find the largest that comes through."""
 
-import re
 from collections.abc import Iterator
 
 from ackd.ctl.probe import diagnosis
-from ackd.ctl.probe.connection import Contact, Exchanged, Packets
+from ackd.ctl.probe.connection import Exchanged, Packets, ProbeConnection
 from ackd.ctl.probe.finding import (
     BrokenError,
     EndedError,
@@ -15,7 +14,7 @@ from ackd.ctl.probe.finding import (
     Summary,
 )
 from ackd.ctl.probe.prober import Prober
-from ackd.ctl.probe.report import Report
+from ackd.ctl.probe.report import ProbeReport
 from ackd.ctl.status import Status
 from ackd.protocol import Verdict
 
@@ -25,7 +24,6 @@ _LAST = 131072
 # Once a size had all the time that there is, further ones have so many seconds, or so many times
 # what the slowest ack took: TCP sends what is lost again after 0.2, 0.6 and 1.4 s.
 _PATIENCE, _SLOWER = 2.0, 20
-_LIMIT = re.compile(rb"longer than (\d{1,9}) bytes")
 
 
 class Search:
@@ -52,17 +50,19 @@ class Search:
 class Sweep:
     """Goes on by one connection as long as that is good."""
 
-    def __init__(self, prober: Prober, contact: Contact, summary: Summary, report: Report) -> None:
-        self.contact: Contact | None = contact
+    def __init__(
+        self, prober: Prober, connection: ProbeConnection, summary: Summary, report: ProbeReport
+    ) -> None:
+        self.connection: ProbeConnection | None = connection
         self._prober = prober
         self._summary = summary
         self._report = report
         self._search = Search()
         self._cuts: list[BrokenError] = []  # of which a new connection has shown: not for the size
         self._slowest = 0.0
-        self._timeout = contact.timeout
+        self._timeout = connection.timeout
         self._broken: BrokenError | None = None
-        self._packets = contact.packets
+        self._packets = connection.packets
 
     def run(self) -> None:
         """Try all sizes, and tell; raises BrokenError when the server can't be reached any more."""
@@ -104,22 +104,21 @@ class Sweep:
             self._found(size, Outcome.FAILED, broken.text)
             return
         reply = exchanged.reply
-        limit = _LIMIT.search(reply.text)
         if reply.verdict is Verdict.ACKNOWLEDGED:
             self._search.passed = size
             self._slowest = max(self._slowest, exchanged.seconds)
             self._found(size, Outcome.PASSED, self._pace(exchanged), exchanged.seconds)
-        elif limit:
-            self._search.too_long(size, int(limit[1]))
+        elif (limit := reply.limit) is not None:
+            self._search.too_long(size, limit)
             self._found(size, Outcome.REFUSED, diagnosis.shown(reply.text), exchanged.seconds)
         else:
-            raise diagnosis.refused(reply.text)
+            raise diagnosis.refused(reply)
 
     def _exchange(self, size: int) -> Exchanged:
         """Send by the connection that there is; if that breaks, once more by a new one."""
-        if self.contact and self._search.lost is None:
+        if self.connection and self._search.lost is None:
             try:
-                return self._prober.send(self.contact, size)
+                return self._prober.send(self.connection, size)
             except (EndedError, SilentError) as broken:
                 self._found(size, Outcome.FAILED, f"{broken.text}; now by a new connection")
                 cut = broken
@@ -129,17 +128,17 @@ class Sweep:
         return self._exchange_anew(size)
 
     def _exchange_anew(self, size: int) -> Exchanged:
-        if self.contact:
-            self.contact.close()
-        self.contact = None
-        contact = self._prober.open(self._patience)
+        if self.connection:
+            self.connection.close()
+        self.connection = None
+        connection = self._prober.open(self._patience)
         try:
-            exchanged = self._prober.send(contact, size)
+            exchanged = self._prober.send(connection, size)
         except BrokenError as broken:
-            self._broken, self._packets = broken, contact.packets
-            contact.close()
+            self._broken, self._packets = broken, connection.packets
+            connection.close()
             raise
-        self.contact = contact
+        self.connection = connection
         return exchanged
 
     def _found(

@@ -8,7 +8,7 @@ from selectors import EVENT_READ, EVENT_WRITE, BaseSelector
 from time import monotonic
 from typing import Any, Generic, TypeAlias
 
-from ackd.client.addresses import Address, Server, resolve
+from ackd.client.addresses import Destination, SocketAddress, resolve
 from ackd.client.errors import ClientError
 from ackd.client.opening import open_to
 from ackd.client.transport import Transport
@@ -55,13 +55,15 @@ class Opening(Generic[TagT]):
     `open`, and the greeted connection or the error.
     """
 
-    def __init__(self, server: Server, selector: BaseSelector, opened: Opened[TagT]) -> None:
-        self._server = server
+    def __init__(
+        self, destination: Destination, selector: BaseSelector, opened: Opened[TagT]
+    ) -> None:
+        self._destination = destination
         self._selector = selector
         self._opened = opened
         self._waiting: deque[int] = deque()
         self._tasks: list[_Task] = []
-        self._addresses: list[Address] = []
+        self._addresses: list[SocketAddress] = []
         self._resolving = False
         self._asked = -inf  # when the name servers were asked
 
@@ -85,7 +87,7 @@ class Opening(Generic[TagT]):
         self._waiting.append(number)
         if not self._resolving and monotonic() >= self._asked + _FRESH:
             self._resolving, self._asked = True, monotonic()
-            self._begin(resolve(self._server), self._on_resolved)
+            self._begin(resolve(self._destination), self._on_resolved)
         self._start()
 
     def expire(self) -> None:
@@ -95,7 +97,7 @@ class Opening(Generic[TagT]):
             self._advance(task)
         self._start()
 
-    def _on_resolved(self, found: list[Address] | ClientError) -> None:
+    def _on_resolved(self, found: list[SocketAddress] | ClientError) -> None:
         self._resolving = False
         if not isinstance(found, ClientError):
             self._addresses = found
@@ -114,7 +116,7 @@ class Opening(Generic[TagT]):
             return
         while self._waiting and len(self._tasks) < _AT_ONCE:
             number = self._waiting.popleft()
-            self._begin(open_to(self._server, self._addresses), partial(self._opened, number))
+            self._begin(open_to(self._destination, self._addresses), partial(self._opened, number))
 
     def _begin(self, steps: Steps[Any], done: Callable[[Any], None]) -> None:
         task = _Task(steps, done)

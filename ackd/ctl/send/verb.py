@@ -14,7 +14,7 @@ from ackd.client.errors import (
 )
 from ackd.client.session import Session, open_session
 from ackd.ctl.failure import meaning
-from ackd.ctl.options import add_server_options, count, server_of
+from ackd.ctl.options import add_server_options, count, destination_of
 from ackd.ctl.send.lines import Lines, SendPayload
 from ackd.ctl.send.progress import progress
 from ackd.ctl.send.report import Json, Report, Story
@@ -150,7 +150,7 @@ def _send(options: argparse.Namespace, lines: Lines, report: Report, retry: Retr
     """Send what there is over one connection; raises ClientError."""
     report.connecting(printable_host(options.host), options.port)
     report.flush()
-    session: Session[SendPayload] = open_session(server_of(options))
+    session: Session[SendPayload] = open_session(destination_of(options))
     try:
         if not options.no_greeting:
             report.greeted(session.greeting)

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ackd.ctl.probe.connection import Contact
+from ackd.ctl.probe.connection import ProbeConnection
 from ackd.ctl.probe.finding import EndedError, SilentError, Stage, Traffic
 from ackd.ctl.probe.sweep import Search
 from ackd.ctl.runs.payloads import Run, parse
@@ -367,13 +367,13 @@ def test_what_has_ended_the_connection_before_anything_could_be_sent() -> None:
     with Impostor() as impostor:
         ours = socket.create_connection(("127.0.0.1", impostor.port))
         impostor.accept().reset()
-    contact = Contact(ours, DEADLINE, False, Traffic())
+    connection = ProbeConnection(ours, DEADLINE, False, Traffic())
     with select.epoll() as ended:
         ended.register(ours, 0)
         assert ended.poll(DEADLINE)
     with pytest.raises(EndedError, match=r"^reset$") as failure:
-        contact.exchange(b"hello")
-    contact.close()
+        connection.exchange(b"hello")
+    connection.close()
     assert failure.value.stage is Stage.SENT
 
 
@@ -388,10 +388,10 @@ def test_what_reads_no_further_is_not_taken_for_a_path_on_which_nothing_arrives(
     with Impostor(buffer=2048) as impostor:
         ours = socket.create_connection(("127.0.0.1", impostor.port))
         ours.setblocking(False)
-        contact = Contact(ours, 0.2, False, Traffic())
+        connection = ProbeConnection(ours, 0.2, False, Traffic())
         with impostor.accept(), pytest.raises(SilentError) as failure:
-            contact.exchange(b"x" * 131072)
-        contact.close()
+            connection.exchange(b"x" * 131072)
+        connection.close()
     assert failure.value.stage is Stage.ACKNOWLEDGED
     assert re.fullmatch(
         r"no ack within 0\.2 s, and \d+ bytes wait for it to read", failure.value.text
@@ -459,7 +459,7 @@ def test_a_dribbled_answer_is_one_and_its_pieces_are_counted() -> None:
     with Impostor() as impostor:
         ours = socket.create_connection(("127.0.0.1", impostor.port))
         theirs = impostor.accept()
-    contact = Contact(ours, DEADLINE, True, Traffic())
+    connection = ProbeConnection(ours, DEADLINE, True, Traffic())
 
     def dribble() -> None:
         with theirs as caller:
@@ -467,17 +467,17 @@ def test_a_dribbled_answer_is_one_and_its_pieces_are_counted() -> None:
                 caller.expect(before)
                 for count, byte in enumerate(line):
                     caller.send(bytes([byte]))
-                    while contact.pieces == count:
+                    while connection.pieces == count:
                         pass  # until it is read
 
     with ThreadPoolExecutor(1) as pool:
         dribbled = pool.submit(dribble)
-        assert contact.greet() == b"Connect"
-        assert contact.pieces == len(GREETING)
-        assert contact.exchange(b"hello").reply.text == THANKS.encode()
-        assert contact.pieces == len(ACK)
+        assert connection.greet() == b"Connect"
+        assert connection.pieces == len(GREETING)
+        assert connection.exchange(b"hello").reply.text == THANKS.encode()
+        assert connection.pieces == len(ACK)
         dribbled.result(DEADLINE)
-    contact.close()
+    connection.close()
 
 
 def test_what_acknowledges_once_and_ends_the_connection() -> None:
