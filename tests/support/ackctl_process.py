@@ -66,6 +66,11 @@ class Ackctl:
         ):
             pass
 
+    @property
+    def threads(self) -> int:
+        """How many threads it has."""
+        return len(os.listdir(f"/proc/{self._process.pid}/task"))
+
     def signal(self, number: signal.Signals) -> None:
         self._process.send_signal(number)
 

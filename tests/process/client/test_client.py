@@ -1,5 +1,6 @@
 """The library: against a real ackd, and against servers that are none."""
 
+import select
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -205,6 +206,20 @@ def test_a_greeting_that_is_not_expected_is_never_taken_for_an_ack(start: StartD
         UnexpectedReplyError, match=r"^no greeting was expected, and it says Connect$"
     ):
         Client(port=ackd.port, greeted=False)
+
+
+def test_a_server_that_speaks_without_an_end_does_not_keep_a_client_for_ever() -> None:
+    def speak_byte_by_byte(caller: Caller) -> None:
+        closed = select.poll()
+        closed.register(caller.socket, 0)
+        while not closed.poll(50):
+            caller.send(b"x")
+
+    with (
+        playing(speak_byte_by_byte) as port,
+        pytest.raises(UnexpectedReplyError, match=r"^no greeting was expected, and it says x+$"),
+    ):
+        Client(port=port, timeout=LATER, greeted=False)
 
 
 def test_a_server_that_is_silent_and_does_not_close_is_no_ackd() -> None:

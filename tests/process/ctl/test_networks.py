@@ -275,7 +275,7 @@ def test_ipv6_that_is_broken_where_ipv4_is_not(
 ) -> None:
     network.serve(start)
     before = with_ipv6(network, tmp_path)
-    network.router.ip("-6", "rule", "add", "iif", "client", "blackhole")
+    drop_ipv6(network)
     status, _, summary = network.probe("--host", "server", *LATER, before=before)
     assert status == 0
     assert (
@@ -294,6 +294,90 @@ def test_addresses_that_fail_each_in_its_way(network: Network, tmp_path: Path) -
         " 2001:db8::2: no address to connect from. This host has no address that can reach that"
         in summary["meaning"]
     )
+
+
+def drop_ipv6(network: Network) -> None:
+    network.router.ip("-6", "rule", "add", "iif", "client", "blackhole")
+
+
+@pytest.mark.parametrize("verb", ["send", "ping", "bench"])
+def test_a_server_whose_ipv6_is_a_black_hole_is_reached_by_ipv4(
+    network: Network, start: StartDaemon, tmp_path: Path, verb: str
+) -> None:
+    ackd = network.serve(start)
+    before = (*network.client.shell, *with_ipv6(network, tmp_path))
+    drop_ipv6(network)
+    what = {"send": ("hello",), "ping": ("--count", "1"), "bench": ("--seconds", "0.1")}[verb]
+    # With a share of such a timeout for each address, it would take half a day.
+    command = (verb, "--host", "server", "--timeout", "86400", *what)
+    status, _, complaint = ackctl(*command, before=before)
+    assert (status, complaint) == (0, "")
+    assert ackd.journal.next(Kind.PAYLOAD)["ACKD_PEER"] == CLIENT.encode()
+
+
+# The name of a server that moves
+
+
+class MovingServer:
+    """A server whose name stands for one of two addresses; `before` makes it known to ackctl."""
+
+    def __init__(self, network: Network, directory: Path) -> None:
+        self._hosts = directory / "hosts"
+        self._hosts.write_text("")
+        (directory / "nsswitch.conf").write_text("hosts: files\n")
+        network.server.ip("address", "add", f"{OTHER_SERVER}/24", "dev", "eth0")
+        mounts = (f"mount --bind {directory / name} /etc/{name}" for name in FILES)
+        script = f'{" && ".join(mounts)} && exec "$@"'
+        self.before = (*network.client.shell, "sh", "-c", script, "sh")
+
+    def move_to(self, address: str) -> None:
+        """Have the name stand for this address, or for none if it is empty."""
+        self._hosts.write_text(f"{address} server\n" if address else "")
+
+
+FILES = ("hosts", "nsswitch.conf")
+OTHER_SERVER = "192.168.150.3"
+OFTEN = ("--host", "server", "--interval", "0.01", "--json")
+
+
+def pinging(server: MovingServer) -> Ackctl:
+    return Ackctl("ping", *OFTEN, before=server.before)
+
+
+def serve_at(network: Network, start: StartDaemon, address: str) -> Daemon:
+    return start(f"bind: {address}\nport: 10008", prepare=network.server.move_in)
+
+
+def test_a_ping_follows_a_name_to_another_address(
+    network: Network, start: StartDaemon, tmp_path: Path
+) -> None:
+    server = MovingServer(network, tmp_path)
+    first, second = serve_at(network, start, SERVER), serve_at(network, start, OTHER_SERVER)
+    server.move_to(SERVER)
+    with pinging(server) as ping:
+        first.journal.next(Kind.PAYLOAD)
+        server.move_to(OTHER_SERVER)
+        first.signal(signal.SIGKILL)
+        first.wait()
+        second.journal.next(Kind.PAYLOAD)
+        ping.signal(signal.SIGINT)
+        assert ping.ended()[0] in (3, 5)
+
+
+def test_a_ping_connects_again_although_its_name_can_not_be_resolved_any_more(
+    network: Network, start: StartDaemon, tmp_path: Path
+) -> None:
+    server = MovingServer(network, tmp_path)
+    first = serve_at(network, start, SERVER)
+    server.move_to(SERVER)
+    with pinging(server) as ping:
+        first.journal.next(Kind.PAYLOAD)
+        server.move_to("")
+        first.signal(signal.SIGKILL)
+        first.wait()
+        serve_at(network, start, SERVER).journal.next(Kind.PAYLOAD)
+        ping.signal(signal.SIGINT)
+        assert ping.ended()[0] in (3, 5)
 
 
 # Sent

@@ -423,6 +423,20 @@ def test_a_connection_in_the_making_holds_up_no_other() -> None:
         second.expect(b"ackctl run=link-7 number=")
 
 
+def test_connections_in_the_making_need_no_threads() -> None:
+    with (
+        Impostor() as server,
+        pinging(server.port, "--parallel", "2") as ackctl,
+        server.accept() as first,
+        server.accept() as second,
+    ):
+        assert ackctl.threads == 1
+        first.send(GREETING)
+        second.send(GREETING)
+        first.expect(b"ackctl run=link-7 number=")
+        assert ackctl.threads == 1
+
+
 def test_what_comes_from_the_server_never_reaches_the_terminal_raw() -> None:
     with Impostor() as server, pinging(server.port, "--count", "1") as ackctl:
         with server.accept() as caller:
