@@ -6,6 +6,7 @@ has one reply line, in order: the ack, or `not received: REASON`.
 
 from collections import deque
 from enum import Enum
+from functools import lru_cache
 from typing import Generic, NamedTuple, TypeVar
 
 TURNED_AWAY = b"not connect"
@@ -369,7 +370,8 @@ class ClientProtocol(Generic[TagT]):
             self.violation = Violation.EXCESS_REPLY
         elif len(self.partial) > MAX_REPLY:
             self.violation = Violation.ENDLESS_LINE
-        return [(self.in_flight.popleft(), _reply(line)) for line in due]
+        next_tag = self.in_flight.popleft
+        return [(next_tag(), _reply(line)) for line in due]
 
     def abandon(self) -> list[TagT]:
         """Return the tags of the payloads that have no reply, and forget them."""
@@ -384,6 +386,7 @@ class ClientProtocol(Generic[TagT]):
             self.rejected = TURNED_AWAY in self.greeting
 
 
+@lru_cache(maxsize=8)  # the acks of a server are all alike
 def _reply(line: bytes) -> Reply:
     refused = line.startswith(NOT_RECEIVED)
     return Reply(Verdict.REFUSED if refused else Verdict.ACKNOWLEDGED, line)

@@ -68,8 +68,10 @@ def resolve(destination: Destination) -> Steps[list[SocketAddress]]:
 def _resolve(destination: Destination) -> Steps[list[SocketAddress]]:
     """Return the addresses; raises TimeoutError, and what getaddrinfo() does."""
     host, port = destination.host, destination.port
-    with suppress(socket.gaierror):
-        return _addresses(host, port, socket.AI_NUMERICHOST)
+    if host.isascii():
+        with suppress(socket.gaierror):
+            # As bytes: for a str, Python would import what only other names need.
+            return _addresses(host.encode(), port, socket.AI_NUMERICHOST)
     # In a thread: getaddrinfo() blocks, with timeouts of its own, and Ctrl-C does not end it.
     from threading import Thread  # for names only: the import takes longer than to send a line
 
@@ -98,7 +100,7 @@ def _resolve(destination: Destination) -> Steps[list[SocketAddress]]:
     return answers[0]
 
 
-def _addresses(host: str, port: int, flags: int = 0) -> list[SocketAddress]:
+def _addresses(host: str | bytes, port: int, flags: int = 0) -> list[SocketAddress]:
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)
     return [SocketAddress(family, address) for family, *_, address in found]
 

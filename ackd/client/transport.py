@@ -39,6 +39,8 @@ class Transport(Generic[TagT]):
         self._socket = sock
         sock.setblocking(False)
         self._protocol: ClientProtocol[TagT] = ClientProtocol(greeted)
+        # The tags of the payloads without a reply, oldest first; only the protocol changes it.
+        self.in_flight: Sequence[TagT] = self._protocol.in_flight
         self._output = bytearray()
         self._broken: End | None = None  # for sending; what has arrived can still be read
         self._finishing = False
@@ -54,19 +56,14 @@ class Transport(Generic[TagT]):
         return self._protocol.greeting
 
     @property
-    def in_flight(self) -> Sequence[TagT]:
-        """The tags of the payloads without a reply, oldest first."""
-        return self._protocol.in_flight
-
-    @property
     def unanswered(self) -> int:
         """How many payloads have been offered and have no reply."""
-        return self._protocol.unanswered
+        return len(self.in_flight)
 
     @property
     def full(self) -> bool:
         """Whether replies are to be waited for before the next payload is offered."""
-        return len(self._output) >= _FULL or self._protocol.unanswered >= _WINDOW
+        return len(self._output) >= _FULL or len(self.in_flight) >= _WINDOW
 
     @property
     def unsent(self) -> int:
@@ -81,7 +78,7 @@ class Transport(Generic[TagT]):
     @property
     def deadline(self) -> float:
         """When the server is overdue, by time.monotonic(); inf while nothing is due."""
-        due = self._protocol.in_flight or self._finishing or self._protocol.greeting is None
+        due = self.in_flight or self._finishing or self._protocol.greeting is None
         return self.waiting_since + self.timeout if due and not self.ended else inf
 
     def fileno(self) -> int:
@@ -90,7 +87,7 @@ class Transport(Generic[TagT]):
 
     def offer(self, payload: bytes, tag: TagT) -> None:
         """Take a payload to be sent by `flush`; one that holds a newline is a ValueError."""
-        if not self._protocol.in_flight:
+        if not self.in_flight:
             self.waiting_since = monotonic()
         self._output += self._protocol.send_payload(payload, tag)
 

@@ -125,10 +125,12 @@ class Load:
     def _go_on(self, connection: BenchConnection) -> None:
         """Have as many payloads on their way as there should be."""
         now = monotonic()
-        more = now < self._until and not self._interrupt.pressed
-        while more and connection.unanswered < self._plan.depth and not connection.full:
-            self.counts.sent += 1
-            connection.offer(self.run.payload(self.counts.sent, self._plan.size), now)
+        if now < self._until and not self._interrupt.pressed:
+            for _ in range(self._plan.depth - connection.unanswered):
+                if connection.full:
+                    break
+                self.counts.sent += 1
+                connection.offer(self.run.payload(self.counts.sent, self._plan.size), now)
         connection.flush()
         watch(self._selector, connection)
 
