@@ -53,6 +53,21 @@ class Client(Session[None]):
         self.close()
 
     @property
+    def greeting(self) -> bytes:
+        """What the server said first, without the end of the line."""
+        return self.transport.greeting or b""
+
+    @property
+    def unanswered(self) -> int:
+        """How many payloads have been offered and have no reply."""
+        return self.transport.unanswered
+
+    @property
+    def full(self) -> bool:
+        """Whether to wait for replies before the next payload is offered."""
+        return self.transport.full
+
+    @property
     def writing(self) -> bool:
         """Whether `pump` waits for the kernel to take more, not only for replies."""
         return self.transport.writing
@@ -81,9 +96,9 @@ class Client(Session[None]):
         while self.unanswered:
             yield from self._next()
 
-    def offer(self, payload: bytes, tag: None = None) -> None:
+    def offer(self, payload: bytes) -> None:
         """Take a payload to be sent by `pump`; one that holds a newline is a ValueError."""
-        super().offer(payload, tag)
+        self.transport.offer(payload, None)
 
     def pump(self) -> list[Reply]:
         """Send and receive what can be at once; return the replies that came.

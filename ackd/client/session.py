@@ -15,37 +15,15 @@ from ackd.protocol import Reply, TagT
 
 
 class Session(Generic[TagT]):
-    """Sends payloads over a greeted transport, and waits for the replies.
+    """Waits for the server at the other end of a greeted transport.
 
-    `offer` takes a payload, `advance` sends and receives what can be at once, and `wait` waits
-    until there is something to do.
+    The caller offers payloads to the `transport`. `advance` sends and receives what can be at
+    once, and `wait` waits until there is something to do.
     """
 
     def __init__(self, transport: Transport[TagT]) -> None:
         self.transport = transport
         self._left = monotonic()  # when the last wait ended
-
-    @property
-    def greeting(self) -> bytes:
-        """What the server said first, without the end of the line."""
-        return self.transport.greeting or b""
-
-    @property
-    def unanswered(self) -> int:
-        """How many payloads have been offered and have no reply."""
-        return self.transport.unanswered
-
-    @property
-    def full(self) -> bool:
-        """Whether replies are to be waited for before the next payload is offered."""
-        return self.transport.full
-
-    def offer(self, payload: bytes, tag: TagT) -> None:
-        """Take a payload to be sent by `advance`; one that holds a newline is a ValueError.
-
-        `advance` returns the tag with the reply.
-        """
-        self.transport.offer(payload, tag)
 
     def advance(self) -> list[tuple[TagT, Reply]]:
         """Send and receive what can be at once; return the tag and the reply of each payload.
@@ -77,7 +55,7 @@ class Session(Generic[TagT]):
             poll.register(source, select.POLLIN)
         ready = dict(poll.poll(milliseconds(min(most, transport.deadline - monotonic()))))
         self._left = monotonic()
-        if not ready:
+        if transport.fileno() not in ready:
             transport.expire()
             if transport.ended:
                 raise error_of(transport.ended)

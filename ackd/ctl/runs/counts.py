@@ -47,9 +47,9 @@ class Counts:
     def end(self, transport: Transport[Any], run: Run, interrupt: Interrupt) -> None:
         """Send the number of payloads, wait for the ack until Ctrl-C, and close the connection."""
         session = Session(transport)
-        session.offer(run.end(self.sent), None)
+        transport.offer(run.end(self.sent), None)
         with contextlib.suppress(ClientError):
-            while session.unanswered and not session.wait(interrupt.fileno()):
+            while transport.unanswered and not session.wait(interrupt.fileno()):
                 for _, reply in session.advance():
                     self.ended = reply.verdict is Verdict.ACKNOWLEDGED
         session.close()

@@ -153,7 +153,7 @@ def _send(options: argparse.Namespace, lines: Lines, report: Report, retry: Retr
     session: Session[SendPayload] = open_session(destination_of(options))
     try:
         if not options.no_greeting:
-            report.greeted(session.greeting)
+            report.greeted(session.transport.greeting or b"")
         report.writing()
         _exchange(session, lines, report, retry)
         if options.no_greeting:
@@ -168,10 +168,11 @@ def _send(options: argparse.Namespace, lines: Lines, report: Report, retry: Retr
 
 def _exchange(session: Session[SendPayload], lines: Lines, report: Report, retry: Retry) -> None:
     """Send each line as it comes, and wait for all replies."""
-    while not lines.ended or session.unanswered:
-        while lines.pending and not (session.full or lines.full):
+    transport = session.transport
+    while not lines.ended or transport.unanswered:
+        while lines.pending and not (transport.full or lines.full):
             sent = lines.take()
-            session.offer(sent.payload, sent)
+            transport.offer(sent.payload, sent)
             report.sent(sent.payload)
         report.flush()
         if session.wait(lines.source, report.due()):
