@@ -24,7 +24,7 @@ from ackd.records import Kind, Priority
 from tests.readme import README
 
 CODE = Path(ackd.__file__).parent
-MAN = Path(__file__).parents[1] / "packaging" / "man"
+MAN = Path(__file__).parents[1] / "man"
 PAGES = {path.name.removesuffix(".scd"): path.read_text() for path in sorted(MAN.glob("*.scd"))}
 SERVER, CLIENT, FILE = "ackd.8", "ackctl.1", "ackd.yaml.5"
 SOURCE = "\n".join(path.read_text() for path in sorted(CODE.rglob("*.py")))
