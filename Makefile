@@ -36,7 +36,7 @@ style: $(VENV)/.test
 	$(VENV)/bin/python -m mypy
 
 unit: $(VENV)/.test
-	$(VENV)/bin/python -m coverage run --branch --include=ackd/protocol.py -m pytest tests/test_protocol.py
+	$(VENV)/bin/python -m coverage run --branch --include=ackd/protocol.py -m pytest tests/unit/test_protocol.py
 	$(VENV)/bin/python -m coverage report --fail-under=100 --show-missing
 	$(VENV)/bin/python -m pytest --verbose -n $(WORKERS) --ignore=tests/system
 
@@ -51,7 +51,7 @@ system: $(VENV)/.test
 # The long form of what `make test` has in short: about an hour; writes tests/system/RESULTS.md.
 campaign: $(VENV)/.test
 	ACKD_CAMPAIGN=1 $(VENV)/bin/python -m pytest -rP \
-		tests/system/test_campaigns.py tests/test_simulation.py tests/test_fuzz.py
+		tests/system/test_campaigns.py tests/simulation tests/fuzz
 
 # How fast it is, beside the same in C and in other Python: some ten minutes, as root. Writes
 # tests/bench/RESULTS.md and its chart; the quick one takes a minute, and only prints.

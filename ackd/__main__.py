@@ -2,6 +2,6 @@
 
 import sys
 
-from ackd.daemon import main
+from ackd.service.main import main
 
 sys.exit(main())

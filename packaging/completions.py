@@ -16,9 +16,10 @@ import shtab
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from ackd import ctl, daemon
+from ackd.ctl import main as client
+from ackd.service import main as daemon
 
-PARSERS = (daemon.parser, ctl.parser)
+PARSERS = (daemon.parser, client.parser)
 # What an argument that names a file is called in the usage.
 FILES = ("FILE", "F", "SOCKET")
 

@@ -9,7 +9,7 @@ import pytest
 
 pytest.register_assert_rewrite("tests.system.accounts")
 
-from tests.daemon_process import Daemon  # noqa: E402
+from tests.support.daemon_process import Daemon  # noqa: E402
 
 StartDaemon = Callable[..., Daemon]
 

@@ -2,6 +2,6 @@
 
 import sys
 
-from ackd.ctl import main
+from ackd.ctl.main import main
 
 sys.exit(main())

@@ -1,6 +1,6 @@
 """What an error of the client's means: for the exit status, and in words."""
 
-from ackd.client import (
+from ackd.client.client import (
     ClientError,
     NoGreetingError,
     NotAckdError,

@@ -4,7 +4,7 @@ import argparse
 import re
 from math import nan
 
-from ackd.client import DEFAULT_PORT, DEFAULT_TIMEOUT, Client, check_address
+from ackd.client.client import DEFAULT_PORT, DEFAULT_TIMEOUT, Client, check_address
 
 # As in URLs, RFC 3986: [::1], [::1]:10008, 192.0.2.1:10008.
 _WITH_PORT = re.compile(r"[\[\]]|^[^:]*:\d*$")

@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Protocol
 
-from tests.journal_socket import JournalSocket
+from tests.support.journal_socket import JournalSocket
 from tests.system.base_root import Release
 from tests.system.installed import install
 from tests.system.machine import Machine, boot

@@ -3,8 +3,7 @@
 from collections.abc import Callable, Iterator
 from itertools import cycle
 
-from ackd.handover import HandoverError, Snapshot, State, dump, load
-from ackd.journal import JournalFormat
+from ackd.journal.entry import JournalFormat
 from ackd.protocol import (
     NOT_RECEIVED,
     TURNED_AWAY,
@@ -14,6 +13,8 @@ from ackd.protocol import (
     ServerProtocol,
 )
 from ackd.records import Kind, Origin, Priority, Record
+from ackd.server.snapshot import Snapshot
+from ackd.service.handover import HandoverError, State, dump, load
 
 OK, REFUSED = b"ok", b"not received: no"
 

@@ -6,15 +6,14 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
-from ackd.journal import payloads_of
+from ackd.journal.entry import payloads_of
 from ackd.records import Kind
+from tests.support.project import PROJECT
 
 from .machine import MACHINE_ADDRESS, Machine, Process
 from .truth import PROGRESS, Account
 
-_PROJECT = Path(__file__).parents[2]
 _FIELDS = "MESSAGE,ACKD_CONNECTION,ACKD_SEQUENCE,ACKD_COUNT,ACKD_REPEATED"
 
 
@@ -60,7 +59,7 @@ def load(
         "tests.system.truth",
         *arguments,
         stdin=-1,
-        env={"PYTHONPATH": str(_PROJECT)},
+        env={"PYTHONPATH": str(PROJECT)},
     ) as process:
         yield Load(process)
 

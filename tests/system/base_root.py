@@ -13,6 +13,8 @@ import subprocess
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from tests.support.project import PROJECT
+
 PACKAGES = (
     "systemd",
     "systemd-sysv",
@@ -43,7 +45,7 @@ _UNPACKED = """--customize-hook=cd "$1/root" &&
     APT_CONFIG=$MMDEBSTRAP_APT_CONFIG apt-get download python3-matplotlib python-matplotlib-data &&
     for deb in *.deb; do dpkg -x "$deb" "$1" && rm "$deb" || exit; done"""
 
-_CONTROL = Path(__file__).parents[2] / "debian" / "control"
+_CONTROL = PROJECT / "debian" / "control"
 
 # A build that is killed takes all that it has started with it, and its mounts are its own.
 _ALONE = ("unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc")

@@ -1,10 +1,9 @@
 """Puts ackd into a machine where the package will put it."""
 
-from pathlib import Path
+from tests.support.project import PROJECT
 
 from .machine import MACHINE_ADDRESS, Machine
 
-_SOURCE = Path(__file__).parents[2]
 # A configuration with which the client host is served.
 HERE = f"bind: {MACHINE_ADDRESS}\n"
 UNITS = "/usr/lib/systemd/system"
@@ -34,9 +33,9 @@ _TREES = (
 def install(machine: Machine) -> None:
     """Install this checkout's ackd; nothing is started."""
     for source, target in _TREES:
-        machine.copy_tree(_SOURCE / source, target)
+        machine.copy_tree(PROJECT / source, target)
     for source, target, mode in _FILES:
-        machine.put(target, (_SOURCE / source).read_bytes(), mode)
+        machine.put(target, (PROJECT / source).read_bytes(), mode)
     machine.run("ln", "-sf", "../share/ackd/run-ackd", "/usr/sbin/ackd")
     machine.run("ln", "-sf", "../share/ackd/run-ackctl", "/usr/bin/ackctl")
     machine.run("python3", "-m", "compileall", "-q", "/usr/share/ackd")

@@ -3,7 +3,7 @@
 import socket
 import sys
 
-from tests.peer import GREETING, Peer
+from tests.support.peer import GREETING, Peer
 
 from .machine import MACHINE_ADDRESS, Machine
 

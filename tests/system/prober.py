@@ -11,7 +11,7 @@ import socket
 import sys
 from time import monotonic
 
-from tests.peer import GREETING
+from tests.support.peer import GREETING
 
 
 def main(host: str, port: str) -> None:

@@ -8,12 +8,12 @@ import secrets
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 
 import pytest
 
 from ackd.records import Kind
-from tests.peer import ACK
+from tests.support.peer import ACK
+from tests.support.project import PROJECT
 
 from .accounts import Load, assert_no_lie, assert_true, compare, load
 from .base_root import Release
@@ -24,7 +24,6 @@ from .machine import INTERFACE, MACHINE_ADDRESS, Machine, Process, boot, succeed
 from .network import greeted
 from .workshop import Packages
 
-PROJECT = Path(__file__).parents[2]
 KILL = ("systemctl", "kill", "--signal=KILL", "--kill-whom=main")
 DROPIN = "/run/systemd/system/{}.d/{}.conf"
 # Room for all that a campaign records: what journald deletes for want of it would seem lost.

@@ -9,9 +9,9 @@ from datetime import datetime
 
 import pytest
 
-from ackd.ctl.run import Run
+from ackd.ctl.runs.payloads import Run
 from ackd.records import Kind
-from tests.peer import ACK
+from tests.support.peer import ACK
 
 from .installed import HERE
 from .machine import CLIENT_ADDRESS, MACHINE_ADDRESS, Machine, Process, succeed, wait_until

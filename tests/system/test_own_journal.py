@@ -4,13 +4,13 @@ import json
 import re
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from random import Random
 
 import pytest
 
 from ackd.records import Kind
-from tests.peer import ACK, Peer
+from tests.support.peer import ACK, Peer
+from tests.support.project import PROJECT
 
 from .accounts import assert_no_lie, assert_true, compare, load, payloads_in_journal
 from .installed import install
@@ -18,7 +18,6 @@ from .machine import MACHINE_ADDRESS, JournalEntry, Machine, wait_until
 from .network import connect, greeted
 from .truth import Account
 
-PROJECT = Path(__file__).parents[2]
 SWITCH = "/usr/share/ackd/own-journal"
 OWN = "--namespace=ackd"
 JOURNALD = "systemd-journald@ackd.service"

@@ -9,14 +9,15 @@ from email.message import Message
 import pytest
 
 from ackd.records import Kind
-from tests.peer import ACK
-from tests.readme import python_lines
+from tests.support.peer import ACK
+from tests.support.project import PROJECT
+from tests.support.readme import python_lines
 
 from .accounts import assert_true, load
 from .installed import put_package
 from .machine import MACHINE_ADDRESS, CommandError, Machine
 from .network import greeted
-from .workshop import PROJECT, Package, Packages, Workshop, open_workshop, source_archive
+from .workshop import Package, Packages, Workshop, open_workshop, source_archive
 
 EDITED = f"# The administrator was here.\nbind: {MACHINE_ADDRESS}\n"
 UNITS = ("ackd.service", "ackd@.service", "ackd.socket")

@@ -4,19 +4,17 @@ import json
 import re
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from ackd.records import Kind
-from tests.peer import ACK, GREETING
+from tests.support.peer import ACK, GREETING
+from tests.support.project import PROJECT
 
 from .accounts import assert_no_lie, assert_true, compare, load, payloads_in_journal
 from .installed import HERE, install
 from .machine import CLIENT_ADDRESS, INTERFACE, MACHINE_ADDRESS, Machine, wait_until
 from .network import connect, greeted
-
-PROJECT = Path(__file__).parents[2]
 
 
 def send(machine: Machine, *payloads: str) -> int:
@@ -287,7 +285,7 @@ def test_a_restart_hands_over_4000_clients_and_closes_those_beyond_well(served: 
 
 
 def test_clients_whose_state_is_of_another_version_are_closed_well(served: Machine) -> None:
-    handover = "/usr/share/ackd/ackd/handover.py"
+    handover = "/usr/share/ackd/ackd/service/handover.py"
     with greeted(served) as peer:
         peer.send(b"one\nhalf a pay")
         peer.expect(ACK)

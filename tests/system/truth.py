@@ -20,7 +20,7 @@ from collections import deque
 from dataclasses import asdict, dataclass, field
 from time import monotonic, time
 
-from tests.peer import ACK, GREETING
+from tests.support.peer import ACK, GREETING
 
 # Acks for which a line is printed.
 PROGRESS = 100

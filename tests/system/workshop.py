@@ -7,10 +7,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.support.project import PROJECT
+
 from .base_root import Release, build_packages, locked
 from .machine import Machine, boot
 
-PROJECT = Path(__file__).parents[2]
 TOOLS = ("git", "make", "lintian", "locales", *build_packages())
 _UNTESTED = {"DEB_BUILD_OPTIONS": "nocheck"}
 _BY_NOBODY = """

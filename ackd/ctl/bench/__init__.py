@@ -1,0 +1,1 @@
+"""`ackctl bench`."""

@@ -1,0 +1,95 @@
+"""`ackctl bench`: how many acks a second, and how long they take, under a load."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from ackd.client.client import shown
+from ackd.ctl.bench import plot
+from ackd.ctl.bench.load import Load, Plan
+from ackd.ctl.bench.report import Json, Report, progress
+from ackd.ctl.interrupt import Interrupt
+from ackd.ctl.options import connected, connections, count, seconds
+from ackd.ctl.output.figures import many
+from ackd.ctl.runs.counts import Tally
+from ackd.ctl.runs.options import add_run_options, allow_connections, run_of
+from ackd.ctl.status import Status
+
+HELP = "count the acks a second under a load"
+DESCRIPTION = """\
+Put a load on a server: each client sends its next payload as soon as an
+earlier one is acknowledged. Tell how many acks a second come, and how long
+each takes. Every payload is recorded, as all that a server acknowledges.
+"""
+EPILOG = """\
+examples:
+  ackctl bench --host 192.168.150.1
+  ackctl bench --host 192.168.150.1 --clients 50 --depth 64 --seconds 30
+  ackctl bench --size 1400 --json
+  ackctl bench --plot latencies.svg
+
+exit status:
+    0  every payload was acknowledged: its record is in the server's journal
+    1  the server turned a client or a payload away
+    2  usage, or the picture can't be written
+    3  a client did not reach the server, or lost its connection
+    4  a client was connected, but not greeted
+    5  sent, but the ack did not come: whether it is recorded is unknown
+  130  interrupted before anything was known
+"""
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add those of the verb."""
+    add_run_options(parser, 80, "80")
+    option = parser.add_argument
+    option("--clients", metavar="N", type=connections, default=1, help="how many connections (1)")
+    option("--depth", metavar="N", type=count, default=1, help="payloads on the way from each (1)")
+    option("--seconds", metavar="S", type=seconds, default=10.0, help="for how long (10)")
+    option("--plot", metavar="FILE", type=_picture, help="draw the latencies: .svg or .png")
+    option("--json", action="store_true", help="the figures as one JSON object")
+
+
+def run(options: argparse.Namespace) -> Status:
+    """Make the load that the options say; return the exit status."""
+    allow_connections()
+    this = run_of(options)
+    size = max(options.size, len(this.payload(1)))
+    plan = Plan(options.clients, options.depth, size, options.seconds, options.timeout)
+    load = Load(plan, this, lambda: connected(options))
+    kind = Json if options.json else Report
+    report = kind(options.host, options.port, plan, load)
+    with Interrupt() as interrupt:
+        report.begin(_what(options, plan))
+        with progress(options.seconds) as tell:
+            load.make(interrupt, lambda elapsed: tell(elapsed, load.tally.acknowledged))
+        load.end()
+        report.end()
+    if options.plot and load.tally.latencies.count:
+        return _draw(options.plot, _what(options, plan), load.tally)
+    return load.tally.status
+
+
+def _what(options: argparse.Namespace, plan: Plan) -> str:
+    clients, payloads = many(plan.clients, "client"), many(plan.depth, "payload")
+    return (
+        f"{shown(options.host)} port {options.port}: {clients}, {payloads} of {plan.size:,} bytes"
+        f" on the way from each, for {plan.seconds:g} s"
+    )
+
+
+def _draw(path: Path, title: str, tally: Tally) -> Status:
+    """Write the picture; return the exit status."""
+    try:
+        plot.draw(tally.latencies, path, title)
+    except OSError as error:
+        print(f"ackctl: --plot: {path}: {error.strerror}", file=sys.stderr)
+        return tally.status or Status.USAGE
+    return tally.status
+
+
+def _picture(text: str) -> Path:
+    path = Path(text)
+    if problem := plot.problem(path):
+        raise argparse.ArgumentTypeError(problem)
+    return path

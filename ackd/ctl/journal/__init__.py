@@ -1,0 +1,1 @@
+"""`ackctl verify` and `ackctl log`, which read the server's journal."""

@@ -1,0 +1,1 @@
+"""What ackctl prints: figures, and what a terminal can show."""

@@ -1,0 +1,71 @@
+"""`ackctl ping`: a payload now and then, to see whether a path lasts."""
+
+import argparse
+from math import inf
+
+from ackd.ctl.interrupt import Interrupt
+from ackd.ctl.options import connected, connections, count, seconds
+from ackd.ctl.ping.pinger import Pinger, Plan
+from ackd.ctl.ping.report import Json, Report
+from ackd.ctl.runs.options import add_run_options, allow_connections, run_of
+from ackd.ctl.status import Status
+
+HELP = "send a payload every second and time the acks"
+DESCRIPTION = """\
+Send a payload every second, and tell how long each ack took. A connection that
+ends is opened again. The end, or Ctrl-C, brings figures and outages.
+"""
+EPILOG = """\
+examples:
+  ackctl ping --host 192.168.150.1
+  ackctl ping --host 192.168.150.1 --count 10 --interval 0.1
+  ackctl ping --host balancer.example.org --parallel 20
+  ackctl ping --host 192.168.150.1 --size 1400 --json
+
+exit status:
+    0  every payload was acknowledged: its record is in the server's journal
+    1  the server turned us or a payload away
+    2  usage
+    3  a payload was due while the server was not reached
+    4  a payload was due while it was connected, but not greeted
+    5  sent, but the ack did not come: whether it is recorded is unknown
+  130  interrupted before anything was known
+"""
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add those of the verb."""
+    add_run_options(parser, 0, "as few as it takes")
+    option = parser.add_argument
+    option("--interval", metavar="S", type=_interval, default=1.0, help="seconds between two (1)")
+    option("--count", metavar="N", type=count, default=inf, help="end after N on each connection")
+    option("--parallel", metavar="N", type=connections, default=1, help="how many connections (1)")
+    option("--json", action="store_true", help="one JSON object a payload, then the figures")
+
+
+def run(options: argparse.Namespace) -> Status:
+    """Ping as the options say; return the exit status."""
+    allow_connections()
+    this = run_of(options)
+    plan = Plan(options.count, options.size, options.interval, options.parallel, options.timeout)
+    kind = Json if options.json else Report
+    report = kind(this.name, options.host, options.port, options.parallel)
+    pinger = Pinger(plan, this, lambda: connected(options), report)
+    with Interrupt() as interrupt:
+        report.begin(_what(options))
+        pinger.ping(interrupt)
+        pinger.end()
+        report.end(pinger.tally)
+    return pinger.tally.status
+
+
+def _what(options: argparse.Namespace) -> str:
+    each = f" on each of {options.parallel:,} connections" if options.parallel > 1 else ""
+    return f"a payload every {options.interval:g} s{each}"
+
+
+def _interval(text: str) -> float:
+    interval = seconds(text)
+    if interval < 0.001:
+        raise argparse.ArgumentTypeError(f"{text!r} is less than 0.001 seconds")
+    return interval

@@ -1,0 +1,382 @@
+"""What a failure means, and whom to ask: one sentence or two for somebody with a broken path."""
+
+import errno
+import socket
+
+from ackd.ctl.probe.finding import BrokenError, EndedError, SilentError, Stage, Traffic
+from ackd.ctl.status import Status
+from ackd.printable import printable
+
+# As much of what came as is shown of it, in bytes.
+_SHOWN = 80
+
+_ASK_OWNER = "ask who runs it what listens on that port, and where its ackd does"
+_OR_LOST = (
+    "Or a firewall accepts in its place, or packets are lost on the way, there or back. Ask who"
+    " runs it for `systemctl status ackd`, and whether `journalctl -u ackd` shows our connection;"
+    " then those who run the network."
+)
+_UNRESOLVED = {
+    socket.EAI_NONAME: ("there is no such name", "typo"),
+    socket.EAI_NODATA: ("the name has no address", "typo"),
+    socket.EAI_ADDRFAMILY: ("the name has no address", "typo"),
+    # So it is as well if they answer SERVFAIL or REFUSED, or nobody listens there: getaddrinfo(3).
+    socket.EAI_AGAIN: ("the name servers do not answer, or with an error", "dns"),
+    socket.EAI_FAIL: ("the name servers answer with an error", "dns"),
+}
+_WHOM_ABOUT_NAMES = {
+    "typo": "The name is wrong, or is not in the DNS: look for a typo, then ask whoever gave it to"
+    " you.",
+    "dns": "The DNS does not work from here, or not for this name: ask those who run it on this"
+    " network (/etc/resolv.conf says which servers are asked), then who runs the name's zone. An"
+    " address needs no DNS.",
+}
+_LOCAL = "`ip route get ADDRESS` shows what this host does with it"
+_UNCONNECTED = {
+    errno.ECONNREFUSED: (
+        "refused",
+        "The host is there, and nothing listens on that port, unless a firewall refuses in its"
+        " place: ask who runs it whether its ackd runs, and for `bind` and `port` in its"
+        " configuration.",
+    ),
+    errno.ECONNRESET: (
+        "reset",
+        "Something that accepts for the host, a firewall or a balancer, has reset the connection:"
+        " ask those who run the network.",
+    ),
+    errno.EHOSTUNREACH: (
+        "no route to host",
+        "Packets are turned back by a router or a firewall, or nobody on this host's own network"
+        " has that address: ask those who run the network, and whether the host is up.",
+    ),
+    errno.ENETUNREACH: (
+        "network is unreachable",
+        f"This host, or a router, has no route there: ask who runs this host's network; {_LOCAL}.",
+    ),
+    errno.EACCES: (
+        "prohibited",
+        "A firewall or a route prohibits it, of this host or of one in between: ask those who run"
+        f" them; {_LOCAL}.",
+    ),
+    errno.EPERM: (
+        "prohibited",
+        "This host's own firewall prohibits it: ask who runs this host; `nft list ruleset` shows"
+        " its rules.",
+    ),
+    errno.EINVAL: (
+        "discarded here",
+        f"This host's own routes do not let packets go there, or not from that source: ask who runs"
+        f" this host; {_LOCAL}.",
+    ),
+    errno.EADDRNOTAVAIL: (
+        "the source address is not one of this host",
+        "Give an address of this host with --source, or none; `ip address` shows all.",
+    ),
+}
+_NO_SOURCE = (
+    "no address to connect from",
+    "This host has no address that can reach that one, perhaps none of its kind, or all its ports"
+    " are in use: ask who runs this host; `ip address` and `ss -s` show both.",
+)
+# Each answers, or greets, in a way that no ackd does without being told to.
+_FOREIGN = (
+    (b"SSH-", "an SSH server"),
+    (b"HTTP/", "a web server"),
+    (b"<!DOCTYPE", "a web server"),
+    (b"<html", "a web server"),
+    (b"\x15\x03", "a server that wants TLS"),
+    (b"220 ", "a mail or FTP server"),
+    (b"220-", "a mail or FTP server"),
+    (b"421 ", "a mail or FTP server"),
+    (b"500 ", "a mail or FTP server"),
+    (b"502 ", "a mail or FTP server"),
+    (b"554 ", "a mail server"),
+    (b"* OK", "an IMAP server"),
+    (b"+OK", "a POP3 server"),
+    (b"-ERR", "a Redis or POP3 server"),
+    (b"RFB ", "a VNC server"),
+)
+
+
+def shown(data: bytes) -> str:
+    """Return the beginning of what came, escaped."""
+    return printable(data[:_SHOWN]) + "..." * (len(data) > _SHOWN)
+
+
+def foreign(data: bytes) -> str:
+    """Return what speaks so, where it is known and no ackd; otherwise nothing."""
+    return next((what for start, what in _FOREIGN if data.startswith(start)), "")
+
+
+def not_resolved(error: BaseException | None, timeout: float) -> BrokenError:
+    """Return what it means that a name has no addresses for this reason."""
+    if isinstance(error, TimeoutError):
+        text = f"no answer within {timeout:g} s"
+        return _not_reached(Stage.RESOLVED, text, _WHOM_ABOUT_NAMES["dns"])
+    number = error.errno if isinstance(error, socket.gaierror) else socket.EAI_NONAME
+    text, whom = _UNRESOLVED.get(number or 0, (f"{error}", "dns"))
+    return _not_reached(Stage.RESOLVED, text, _WHOM_ABOUT_NAMES[whom])
+
+
+def not_connected(
+    error: OSError, timeout: float, address: tuple[object, ...], source: str
+) -> BrokenError:
+    """Return what it means that connect() from `source`, if it is given, raised this."""
+    text, advice = _UNCONNECTED.get(
+        error.errno or 0,
+        (error.strerror or f"{error}", "The network does not carry it: ask those who run it."),
+    )
+    if isinstance(error, TimeoutError):
+        text = f"no answer within {timeout:g} s"
+        advice = (
+            "Packets get no answer: a firewall, perhaps this host's own, drops them, many are lost"
+            " on the way, the address is wrong, or the host is down or overloaded: ask those who"
+            " run the network, then who runs the host. A longer --timeout shows whether the answer"
+            " is only late."
+        )
+    if error.errno == errno.EADDRNOTAVAIL and not source:
+        text, advice = _NO_SOURCE
+    advice = _misused(error, address, source) or advice
+    return _not_reached(Stage.CONNECTED, text, advice)
+
+
+def _misused(error: OSError, address: tuple[object, ...], source: str) -> str:
+    """Return what is wrong with addresses that can't be used so, if that is it."""
+    to = str(address[0])
+    if error.errno == errno.EINVAL and to.startswith("fe80:") and not address[3]:
+        return f"An address like {to} is good on one link only: say on which, {to}%INTERFACE."
+    if error.errno == errno.EINVAL and source.lower().startswith("fe80:") and "%" not in source:
+        return f"A source like {source} is good on one link only: say on which, {source}%INTERFACE."
+    if _is_loopback(source) and not isinstance(error, ConnectionRefusedError):
+        return f"From {source} this host reaches only itself: give another --source, or none."
+    return ""
+
+
+def _is_loopback(address: str) -> bool:
+    return address.startswith("127.") or address == "::1"
+
+
+def unreached(address: str, broken: BrokenError, reached: str) -> str:
+    """Return what it means that one address of a name was not reached, while another was."""
+    families = ["IPv6" if ":" in each else "IPv4" for each in (address, reached)]
+    if isinstance(broken.__cause__, ConnectionRefusedError) and families[0] != families[1]:
+        return (
+            f"{address} refuses, and {reached} does not: nothing listens there by {families[0]},"
+            " unless a firewall refuses in its place: ask who runs it for `bind`. Programs that"
+            " try only one address may fail."
+        )
+    ways = f"By {families[0]} it does not work, and by {families[1]} it does: "
+    return (
+        f"{ways if families[0] != families[1] else ''}{address} was not reached ({broken.text}),"
+        f" and programs that try it first wait in vain, or fail. {broken.advice}"
+    )
+
+
+def _not_reached(stage: Stage, text: str, advice: str) -> BrokenError:
+    return BrokenError(stage, Status.NOT_REACHED, text, advice)
+
+
+def mute(timeout: float, received: bytes) -> BrokenError:
+    """Return what it means that no greeting, or not all of one, came in time."""
+    if received:
+        return no_greeting(received, f" and no end of the line within {timeout:g} s")
+    return _not_greeted(
+        f"connected, but mute for {timeout:g} s",
+        "What listens there hangs, is overloaded, or waits for its client to speak, as web servers"
+        f" do. {_OR_LOST} A longer --timeout shows whether the greeting is only late, --no-greeting"
+        " whether it is an ackd whose greeting is empty.",
+    )
+
+
+def no_end(timeout: float) -> BrokenError:
+    """Return what it means that the connection did not end when we ended the sending."""
+    return _not_greeted(
+        f"silent, but not closed within {timeout:g} s",
+        "An ackd closes a connection that its client has ended. What listens there hangs, is"
+        f" overloaded, or is no ackd. {_OR_LOST} A longer --timeout shows whether it is only late.",
+    )
+
+
+def greeted(received: bytes) -> BrokenError:
+    """Return what it means that something speaks first where no greeting was expected."""
+    if foreign(received):
+        return no_greeting(received)
+    said = shown(received.removesuffix(b"\n"))
+    return _not_greeted(
+        f"it says {said} where no greeting was expected",
+        "If that is the greeting of an ackd, leave out --no-greeting. Otherwise it is none:"
+        f" {_ASK_OWNER}.",
+    )
+
+
+def hung_up(how: str, received: bytes) -> BrokenError:
+    """Return what it means that the connection ended before a greeting; `how`: closed, reset."""
+    if received:
+        return no_greeting(received, f", then {how}")
+    return _not_greeted(
+        f"{how} without a word",
+        "What accepts there does not serve us: a balancer without a server behind it, or a filter"
+        " that does not know this address: ask who runs it, and those who run the network.",
+    )
+
+
+def no_greeting(received: bytes, more: str = "") -> BrokenError:
+    """Return what it means that something speaks first, but no ackd; `more` was seen."""
+    what = foreign(received)
+    return _not_greeted(
+        f"it is {what}: {shown(received)}" if what else f"it says {shown(received)}{more}",
+        f"Something else listens on that port: look whether the port is right, or {_ASK_OWNER}.",
+    )
+
+
+def _not_greeted(text: str, advice: str) -> BrokenError:
+    return BrokenError(Stage.GREETED, Status.NO_GREETING, text, advice)
+
+
+def turned_away(greeting: bytes) -> BrokenError:
+    """Return what it means that the server said `not connect`."""
+    advice = "The ackd there does not serve us: ask who runs it."
+    if b"not allowed" in greeting:
+        advice = "The ackd there does not know this address: ask who runs it for `allow`."
+    elif b"too many" in greeting:
+        advice = (
+            "The ackd there serves as many as it may: ask who runs it for `max_connections` and"
+            " `max_connections_per_client`."
+        )
+    elif b"stopping" in greeting:
+        advice = "The ackd there is being stopped: try again, or ask who runs it."
+    return BrokenError(Stage.GREETED, Status.REFUSED, shown(greeting), advice)
+
+
+def not_arrived(timeout: float, waiting: int) -> BrokenError:
+    """Return what it means that `waiting` bytes were sent and no packet says that they arrived."""
+    return SilentError(
+        Stage.SENT,
+        Status.UNKNOWN,
+        f"no packet says within {timeout:g} s that it arrived: {waiting} bytes wait",
+        "The connection stood, and now packets get no answer: a firewall drops them, a tunnel or"
+        " the host has failed, or many packets are lost: ask those who run the network, then who"
+        " runs the host. A longer --timeout shows whether they are only late.",
+    )
+
+
+def no_ack(timeout: float, received: bytes, waiting: int = 0) -> BrokenError:
+    """Return what it means that no reply came in time to what has arrived.
+
+    `waiting` bytes have not, since the other side takes no more.
+    """
+    text = f"no ack within {timeout:g} s"
+    if waiting:
+        text = f"{text}, and {waiting} bytes wait for it to read"
+    if received:
+        text = f"no end of the reply within {timeout:g} s: {shown(received)}"
+    what = "The beginning of the payload" if waiting else "The payload"
+    return SilentError(
+        Stage.ACKNOWLEDGED,
+        Status.UNKNOWN,
+        text,
+        f"{what} has arrived at the host, or at a proxy or balancer before it, and no reply comes"
+        " back: `ackctl verify RUN` on the server tells whether it is recorded. If so, replies are"
+        " lost on the way back: ask those who run the network. If not, ask who runs the server for"
+        " `systemctl status ackd systemd-journald`. A longer --timeout shows whether the ack is"
+        " only late.",
+    )
+
+
+def cut_off(stage: Stage, how: str, received: bytes) -> BrokenError:
+    """Return what it means that the connection ended in this stage; `how`: closed, reset."""
+    said = f" after {shown(received)}" if received else ""
+    return EndedError(
+        stage,
+        Status.UNKNOWN,
+        f"{how}{said}",
+        "Whether the payload is recorded is unknown. The server, or a firewall or balancer before"
+        " it, ended the connection: ask who runs the server what its journal says at this time.",
+    )
+
+
+def echoed() -> BrokenError:
+    """Return what it means that the reply is the payload."""
+    return _unknown(
+        Stage.ACKNOWLEDGED,
+        "it sends back what it was sent",
+        f"An echo server is there, which records nothing: {_ASK_OWNER}.",
+    )
+
+
+def no_reply(received: bytes) -> BrokenError:
+    """Return what it means that something replies, but no ackd."""
+    what = foreign(received)
+    return _unknown(
+        Stage.ACKNOWLEDGED,
+        f"it is {what}: {shown(received)}" if what else f"it says {shown(received)}",
+        f"Something else than an ackd answers there: {_ASK_OWNER}.",
+    )
+
+
+def _unknown(stage: Stage, text: str, advice: str) -> BrokenError:
+    return BrokenError(stage, Status.UNKNOWN, text, advice)
+
+
+def refused(reply: bytes) -> BrokenError:
+    """Return what it means that the server said `not received`."""
+    advice = "The path is good, but the ackd there refuses the payload: ask who runs it."
+    if b"journal" in reply:
+        advice = (
+            "The path is good, but the ackd there can't reach its journal: ask who runs it for"
+            " `systemctl status systemd-journald`."
+        )
+    elif b"longer than" in reply:
+        advice = (
+            "The path is good, but the ackd there takes only shorter payloads: ask who runs it for"
+            " `max_payload`."
+        )
+    return BrokenError(Stage.ACKNOWLEDGED, Status.REFUSED, shown(reply), advice)
+
+
+def ended_in_silence(how: str, seconds: float) -> BrokenError:
+    """Return what it means that the connection ended after so long a silence."""
+    return BrokenError(
+        Stage.HOLD,
+        Status.NOT_REACHED,
+        f"{how} by the other side after {seconds:.1f} s",
+        "The other side ended the connection. It may be for the silence: an ackd does so after its"
+        " `idle_timeout`, and so do balancers and proxies after a time of theirs. Or the server"
+        " was stopped just then: ask who runs it.",
+    )
+
+
+def spoke_in_silence(received: bytes) -> BrokenError:
+    """Return what it means that something came although nothing was sent."""
+    return BrokenError(
+        Stage.HOLD,
+        Status.NO_GREETING,
+        f"it says {shown(received)}",
+        f"No ackd speaks without being spoken to: {_ASK_OWNER}.",
+    )
+
+
+def after_silence(broken: BrokenError) -> BrokenError:
+    """Return what it means that a payload after a silence was `broken`."""
+    advice = broken.advice
+    if isinstance(broken, EndedError):
+        advice = (
+            "The server, or a firewall, NAT or balancer before it, has probably forgotten the"
+            " silent connection, and says so only when spoken to: ask those who run it for a longer"
+            " time, or send more often."
+        )
+    elif broken.stage is Stage.SENT:
+        advice = (
+            "A firewall, NAT or balancer on the way has probably forgotten the silent connection,"
+            " and drops its packets: ask those who run it for a longer time, or send more often."
+        )
+    return BrokenError(Stage.HOLD, broken.status, broken.text, advice)
+
+
+def lost(traffic: Traffic) -> str:
+    """Return what it means that packets were sent again, and arrived then."""
+    return (
+        f"{traffic.retransmitted} of {traffic.packets} packets had to be sent again: packets are"
+        " lost on the way, there or back, or come very late: ask those who run the network, then"
+        " who runs the server's host, which may be overloaded."
+    )

@@ -1,0 +1,1 @@
+"""The loop, the listeners and the connections."""

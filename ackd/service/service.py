@@ -1,0 +1,249 @@
+"""The parts put together: what signals, reloads and the service manager ask of the server."""
+
+import logging
+import os
+import resource
+import signal
+import socket
+from collections.abc import Callable
+from dataclasses import asdict
+from time import monotonic
+
+from ackd.config import DEFAULT_BIND, Config, ConfigError, Recording
+from ackd.journal.journald import JournalSocket
+from ackd.journal.recorder import Recorder, RecordHandler
+from ackd.journal.watch import Vigil
+from ackd.records import Kind, Priority, Record
+from ackd.server.connection import cookie
+from ackd.server.listener import ListenError, Listeners, name, open_listeners
+from ackd.server.server import Server
+from ackd.service import systemd
+from ackd.service.control import Control
+from ackd.service.store import Inheritance, bequeath, by_cookie, claim, drop, keep
+
+log = logging.getLogger("ackd")
+
+# Beside those of clients: listeners, the journal, the selector, those who are turned away.
+_SPARE_DESCRIPTORS = 320
+
+
+class CapacityError(Exception):
+    """Payloads that could never be recorded; the text says what to do."""
+
+
+class Service:
+    """One run of the daemon, from its listeners to its end."""
+
+    def __init__(
+        self, configure: Callable[[], Config], recorder: Recorder, inheritance: Inheritance
+    ) -> None:
+        """Open the listeners; raises ConfigError, CapacityError, ListenError."""
+        self._configure = configure
+        self._recorder = recorder
+        self._inheritance = inheritance
+        self._config = configure()
+        self._ending = False
+        self._check_capacity(self._config)
+        self._listeners = self._open_listeners(self._config, inheritance.listeners)
+
+    @property
+    def descriptors(self) -> list[int]:
+        """What must stay open when the process goes into the background."""
+        return [self._recorder.sink.fileno(), *(s.fileno() for s in self._listeners.values())]
+
+    def run(self, ready: Callable[[], None] = lambda: None) -> None:
+        """Serve until a signal ends it; `ready` is called when clients can come."""
+        log.addHandler(RecordHandler(self._recorder))
+        log.propagate = False
+        # The inherited listeners first: who waits before one that is given up is still let in.
+        self._server = Server(self._config, self._inheritance.listeners, self._recorder)
+        # Before anybody is told that we are there, and sends one.
+        self._watch_signals()
+        self._open_control()
+        self._enforce(self._config, self._listeners)
+        self._watch_journald()
+        self._take_over()
+        if systemd.listens(os.environ):
+            supervision = systemd.Supervision(os.environ, self._describe, self._serves_well)
+            # The first to be told, and not when the first client comes.
+            supervision.attend(monotonic())
+            self._server.add_chore(supervision)
+        ready()
+        self._server.run()
+        self._end()
+
+    def _check_capacity(self, config: Config) -> None:
+        """Refuse to take payloads that could never be recorded."""
+        needed = self._recorder.longest(config.max_payload)
+        capacity = self._recorder.sink.capacity
+        if needed > capacity:
+            raise CapacityError(
+                f"max_payload: {config.max_payload} needs datagrams of {needed} bytes, but"
+                f" net.core.wmem_max allows {capacity} here: raise it or lower max_payload"
+            )
+
+    def _open_listeners(self, config: Config, existing: Listeners) -> Listeners:
+        """Return the listeners that are wanted: those of a socket unit, or the configured ones.
+
+        A host without IPv6 can't open all of the default ones, and need not.
+        """
+        if self._inheritance.given:
+            return self._inheritance.given
+        need_all = config.bind != DEFAULT_BIND
+        return open_listeners(config.bind, config.port, existing, need_all)
+
+    def _enforce(self, config: Config, listeners: Listeners) -> None:
+        """Put settings and listeners into force, and tell."""
+        log.setLevel(logging.DEBUG if config.debug else logging.INFO)
+        _allow_descriptors(config.max_connections)
+        before = self._server.listeners
+        if not self._inheritance.given:
+            keep({key: listeners[key] for key in listeners if key not in before})
+        drop(key for key in before if key not in listeners)
+        self._server.configure(config, listeners)
+        self._tell_listening()
+        if config.record is Recording.NONE:
+            log.warning("record: none: payloads are acknowledged, but not recorded")
+
+    def _tell_listening(self) -> None:
+        where = " and ".join(map(name, self._server.listeners.values()))
+        note = ", passed by systemd: bind and port are not used" if self._inheritance.given else ""
+        log.info("listening on %s%s", where, note, extra={"kind": Kind.LISTENING})
+
+    def _serves_well(self) -> bool:
+        return self._recorder.sink.reachable
+
+    def _describe(self) -> str:
+        counters = self._server.counters
+        counts = (
+            f"clients: {self._server.connected};"
+            f" payloads: {counters.acknowledged} acknowledged, {counters.refused} refused"
+        )
+        return f"{self._server.trouble}; {counts}" if self._server.trouble else counts
+
+    # Signals and reloads
+
+    def _watch_signals(self) -> None:
+        """Let signals arrive in the loop as bytes, signal.set_wakeup_fd()."""
+        receiver, sender = socket.socketpair()
+        receiver.setblocking(False)
+        sender.setblocking(False)
+        self._signals = receiver, sender
+        reactions: dict[int, Callable[[], object]] = {
+            signal.SIGTERM: self._stop,
+            signal.SIGINT: self._interrupt,
+            signal.SIGHUP: self._reload,
+            signal.SIGUSR1: self._tell_counters,
+            signal.SIGUSR2: self._hand_over,
+        }
+
+        def on_signal() -> None:
+            for number in receiver.recv(4096):
+                self._server.call_soon(reactions[number])
+
+        self._server.watch(receiver, on_signal)
+        signal.set_wakeup_fd(sender.fileno(), warn_on_full_buffer=False)
+        for number in reactions:
+            signal.signal(number, lambda *_: None)
+
+    def _open_control(self) -> None:
+        try:
+            control = Control(self._reload)
+        except OSError as error:
+            log.warning("--reload is not possible: %s", error.strerror)
+        else:
+            self._server.watch(control, control.on_readable)
+
+    def _watch_journald(self) -> None:
+        if isinstance(self._recorder.sink, JournalSocket):
+            vigil = Vigil(self._recorder, self._recorder.sink)
+            self._server.watch(vigil, vigil.on_event)
+            self._server.add_chore(vigil)
+
+    def _stop(self) -> None:
+        if not self._ending:
+            self._ending = True
+            systemd.tell("STOPPING=1")
+            # Or clients would be let in by the kernel, with nobody to serve them.
+            drop(self._server.listeners)
+            self._server.drain()
+
+    def _interrupt(self) -> None:
+        if self._server.draining:
+            self._server.halt()
+        else:
+            self._stop()
+
+    def _hand_over(self) -> None:
+        """Leave the connections to the next process, if there is a store to leave them in."""
+        if not systemd.listens(os.environ):
+            self._stop()
+        elif not self._ending:
+            self._ending = True
+            self._server.hand_over()
+
+    def _reload(self) -> str:
+        """Put the configuration into force as it is now; or change nothing, and return why."""
+        if self._ending:
+            return "ackd is stopping"
+        systemd.tell_reloading()
+        try:
+            config = self._configure()
+            self._check_capacity(config)
+            listeners = self._open_listeners(config, self._server.listeners)
+        except (ConfigError, CapacityError, ListenError) as error:
+            for line in str(error).splitlines():
+                log.error("not reloaded: %s", line, extra={"kind": Kind.NOT_RELOADED})
+            return str(error)
+        else:
+            self._enforce(config, listeners)
+            log.info("reloaded", extra={"kind": Kind.RELOADED})
+            return ""
+        finally:
+            systemd.tell("READY=1")
+
+    def _tell_counters(self) -> None:
+        counts = asdict(self._server.counters)
+        text = ", ".join(f"{name} {count}" for name, count in counts.items())
+        fields = tuple((f"ACKD_{name.upper()}", count) for name, count in counts.items())
+        self._recorder.note(Record(Kind.COUNTERS, Priority.INFO, f"counters: {text}", None, fields))
+
+    # The beginning and the end
+
+    def _take_over(self) -> None:
+        """Go on with the connections of the process before."""
+        clients = self._inheritance.clients
+        snapshots = by_cookie(self._inheritance.state)
+        if self._inheritance.to_claim:
+            claim()
+        if self._inheritance.problem:
+            text = "the state of the process before is of no use, its clients go: %s"
+            log.error(text, self._inheritance.problem)
+        self._recorder.restore_backlog(self._inheritance.state.notes)
+        for client in clients:
+            client.setblocking(False)
+            self._server.adopt(client, snapshots.get(cookie(client)))
+        if clients:
+            log.info("took over clients: %d", len(clients), extra={"kind": Kind.TAKEN_OVER})
+
+    def _end(self) -> None:
+        """Say goodbye, and leave to the next process what is left."""
+        self._server.tell_left_out()
+        clients = list(self._server.snapshots())
+        text = f"stopped, clients handed over: {len(clients)}" if clients else "stopped"
+        log.info(text, extra={"kind": Kind.STOPPED})
+        self._recorder.resume()
+        if systemd.listens(os.environ):
+            bequeath(clients, self._recorder.take_backlog())
+        self._recorder.close()
+
+
+def _allow_descriptors(clients: int) -> None:
+    """Raise the limit of open descriptors as far as the clients need and we may."""
+    needed = clients + _SPARE_DESCRIPTORS
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < needed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(needed, hard), hard))
+    if hard < needed:
+        text = "max_connections: %d need %d descriptors, but only %d are allowed (LimitNOFILE=)"
+        log.warning(text, clients, needed, hard)

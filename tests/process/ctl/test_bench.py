@@ -1,0 +1,336 @@
+"""`ackctl bench` as its users see it: what it counts, and what it tells of it."""
+
+import json
+import re
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ackd.ctl.runs.payloads import Part, Run, parse
+from tests.conftest import StartDaemon
+from tests.support.ackctl_process import Ackctl, Ended, ackctl
+from tests.support.ackctl_terminal import COLOUR, Terminal
+from tests.support.impostor import Impostor, serve
+from tests.support.journal_socket import DEADLINE
+from tests.support.peer import ACK, GREETING
+
+RUN = Run("load-7")
+NAMED = ("--name", RUN.name)
+SHORT = ("--seconds", "0.1")
+
+
+def bench(port: int, *arguments: str) -> Ended:
+    """Run `ackctl bench` to its end."""
+    return ackctl("bench", "--port", str(port), *NAMED, *arguments)
+
+
+def benching(port: int, *arguments: str) -> Ackctl:
+    """Start `ackctl bench` while the test plays the server."""
+    return Ackctl("bench", "--port", str(port), *NAMED, *arguments)
+
+
+def line(number: int) -> bytes:
+    return RUN.payload(number) + b"\n"
+
+
+SMALL = ("--size", "1")  # as small as they can be, so that they are known beforehand
+
+
+# A real ackd
+
+
+def test_all_that_it_counts_is_in_the_journal(start: StartDaemon) -> None:
+    ackd = start()
+    arguments = (*SHORT, "--clients", "3", "--depth", "4", "--json")
+    status, out, complaint = bench(ackd.port, *arguments)
+    told = json.loads(out)
+    latency = told.pop("latency")
+    assert list(latency) == ["min", "mean", "p50", "p95", "p99", "p99.9", "max"]
+    assert 0 < latency["min"] <= latency["p50"] <= latency["max"]
+    assert told.pop("acks_per_second") > 0
+    assert told.pop("seconds") > 0
+    count = told["sent"]
+    assert told == {
+        "run": "load-7",
+        "host": "127.0.0.1",
+        "port": ackd.port,
+        "clients": 3,
+        "depth": 4,
+        "bytes": 80,
+        "planned_seconds": 0.1,
+        "timeout": 15.0,
+        "sent": count,
+        "acknowledged": count,
+        "refused": 0,
+        "unknown": 0,
+        "end_acknowledged": True,
+        "status": 0,
+        "problem": None,
+    }
+    assert (status, complaint) == (0, "")
+    payloads = ackd.journal.payloads(count + 1)
+    assert {len(payload) for payload in payloads[:-1]} == {80}
+    parts = [parse(payload) for payload in payloads]
+    assert sorted(part.number for part in parts[:-1] if part) == list(range(1, count + 1))
+    assert parts[-1] == Part("load-7", count, end=True)
+
+
+def test_a_pipe_gets_aligned_text(start: StartDaemon) -> None:
+    ackd = start()
+    status, out, complaint = bench(ackd.port, *SHORT, "--clients", "2", "--depth", "5")
+    head, *lines = out.splitlines()
+    assert head == (
+        f"run load-7: 127.0.0.1 port {ackd.port}: 2 clients, 5 payloads of 80 bytes on the way"
+        " from each, for 0.1 s; all are recorded there, unless it records none"
+    )
+    table = lines[1 : lines.index("", 1)]
+    assert [row.split()[0] for row in table] == [
+        *("acks/s", "sent", "acknowledged", "refused", "unknown"),
+        *("min", "mean", "p50", "p95", "p99", "p99.9", "max"),
+    ]
+    assert len({len(row) for row in table}) == 1
+    assert lines[-1] == "on the server, `ackctl verify load-7` tells whether all is stored"
+    assert (status, complaint) == (0, "")
+
+
+def test_clients_that_are_turned_away_are_told_and_the_others_go_on(start: StartDaemon) -> None:
+    ackd = start("max_connections: 2")
+    status, out, complaint = bench(ackd.port, *SHORT, "--clients", "5", "--json")
+    told = json.loads(out)
+    assert told["acknowledged"] == told["sent"] > 0
+    assert complaint == (
+        "ackctl: 3 of 5 clients: turned away: not connect: too many connections, the limit is 2\n"
+    )
+    assert (told["status"], status) == (1, 1)
+
+
+def test_refusals_are_counted(start: StartDaemon) -> None:
+    ackd = start("max_payload: 50")
+    status, out, complaint = bench(ackd.port, *SHORT, "--size", "51", "--json")
+    told = json.loads(out)
+    assert told["refused"] == told["sent"] > 0
+    assert (told["acknowledged"], told["latency"], told["status"], status) == (0, {}, 1, 1)
+    assert complaint == ""
+
+
+def test_there_are_more_clients_than_descriptors_by_default(start: StartDaemon) -> None:
+    ackd = start("max_connections: 2000\nmax_connections_per_client: 2000")
+    few = ("sh", "-c", 'ulimit -Sn 256; exec "$@"', "sh")
+    arguments = ("bench", "--port", str(ackd.port), *SHORT, "--clients", "300", "--json")
+    status, out, complaint = ackctl(*arguments, before=few)
+    assert (status, complaint) == (0, "")
+    assert json.loads(out)["acknowledged"] >= 300
+
+
+# Servers that are not as they should be
+
+
+def test_nothing_listens_on_the_port() -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        port = closed.getsockname()[1]
+        status, out, complaint = bench(port, *SHORT)
+    assert [row.split() for row in out.splitlines()[2:]] == [
+        *(["acks/s", "0"], ["sent", "0"], ["acknowledged", "0"], ["refused", "0"]),
+        ["unknown", "0"],
+    ]
+    assert complaint == (
+        f"ackctl: not reached: 127.0.0.1 port {port}: connection refused: nothing"
+        " listens on that port, or a firewall refuses\n"
+    )
+    assert status == 3
+
+
+def test_the_server_greets_and_never_acknowledges() -> None:
+    arguments = (*SMALL, "--depth", "2", "--timeout", "0.5")
+    with Impostor() as server, benching(server.port, *arguments) as ackctl:
+        with server.accept() as caller:
+            caller.send(GREETING)
+            caller.expect(line(1) + line(2))
+            caller.expect_end()
+        status, out, complaint = ackctl.ended()
+    assert re.search(r"^unknown +2$", out, re.M)
+    assert complaint == "ackctl: connection lost: no answer within 0.5 s\n"
+    assert status == 5
+
+
+def test_the_load_stays_as_deep_as_it_was_asked_to_be() -> None:
+    arguments = (*SMALL, "--depth", "3", "--seconds", "60", "--json")
+    with Impostor() as server, benching(server.port, *arguments) as ackctl:
+        with server.accept() as caller:
+            caller.send(GREETING)
+            caller.expect(line(1) + line(2) + line(3))
+            assert not caller.readable()
+            caller.send(ACK * 2)
+            caller.expect(line(4) + line(5))
+            assert not caller.readable()
+            ackctl.signal(signal.SIGINT)
+            caller.send(ACK * 3)
+            count = serve(caller)
+        status, out, complaint = ackctl.ended()
+    told = json.loads(out)
+    assert (told["sent"], told["acknowledged"]) == (count, count)
+    assert (status, complaint) == (0, "")
+
+
+def test_one_client_that_is_reset_does_not_keep_the_others() -> None:
+    arguments = ("--clients", "2", "--seconds", "60", "--json")
+    with Impostor() as server, benching(server.port, *arguments) as ackctl:
+        one, other = server.accept(), server.accept()
+        one.send(GREETING)
+        other.send(GREETING)
+        one.expect(b"ackctl run=load-7 number=")
+        one.reset()
+        ackctl.signal(signal.SIGINT)
+        with other:
+            count = serve(other)
+            status, out, complaint = ackctl.ended()
+    told = json.loads(out)
+    assert (told["sent"], told["acknowledged"], told["unknown"]) == (count, count - 1, 1)
+    assert complaint == (
+        "ackctl: 1 of 2 clients: connection lost: the other side reset the connection\n"
+    )
+    assert (told["status"], status) == (5, 5)
+
+
+def test_what_is_turned_away_instead_of_the_first_ack_was_refused() -> None:
+    arguments = (*SMALL, "--depth", "2", "--no-greeting", "--json")
+    with Impostor() as server, benching(server.port, *arguments) as ackctl:
+        with server.accept() as silent:
+            silent.expect_end()
+        with server.accept() as caller:
+            caller.expect(line(1) + line(2))
+            caller.send(b"not connect: go away\n")
+            caller.expect_end()
+        status, out, complaint = ackctl.ended()
+    told = json.loads(out)
+    assert (told["sent"], told["refused"], told["unknown"]) == (2, 2, 0)
+    assert (status, complaint) == (1, "ackctl: turned away: not connect: go away\n")
+
+
+# Ctrl-C and the terminal
+
+
+def test_ctrl_c_ends_it_early_and_is_no_failure(start: StartDaemon) -> None:
+    ackd = start()
+    with benching(ackd.port, "--seconds", "3600", "--json") as ackctl:
+        ackd.journal.payloads(1)
+        ackctl.signal(signal.SIGINT)
+        status, out, complaint = ackctl.ended()
+    told = json.loads(out)
+    assert told["acknowledged"] == told["sent"] > 0
+    assert told["end_acknowledged"]
+    assert (status, complaint) == (0, "")
+
+
+def test_ctrl_c_before_all_clients_are_there() -> None:
+    with Impostor() as server, benching(server.port, "--json") as ackctl, server.accept():
+        ackctl.signal(signal.SIGINT)
+        status, out, complaint = ackctl.ended()
+    assert json.loads(out)["sent"] == 0
+    assert (status, complaint) == (130, "")
+
+
+def test_a_second_ctrl_c_waits_for_nothing() -> None:
+    with Impostor() as server, benching(server.port, "--json") as ackctl:
+        with server.accept() as caller:
+            caller.send(GREETING)
+            caller.socket.makefile("rb").readline()
+            ackctl.signal(signal.SIGINT)
+            ackctl.await_delivery(signal.SIGINT)
+            ackctl.signal(signal.SIGINT)
+            caller.expect_end()
+        status, out, _ = ackctl.ended()
+    assert json.loads(out)["unknown"] == 1
+    assert status == 5
+
+
+def test_a_terminal_sees_how_far_it_is_and_a_table(start: StartDaemon) -> None:
+    ackd = start()
+    arguments = ("bench", "--port", str(ackd.port), "--seconds", "0.5")
+    with Terminal(*arguments) as terminal:
+        status, shown = terminal.ended()
+    progress, _, table = shown.partition("┌")
+    assert re.search(r"[\d,]+ acks/s", progress)
+    assert re.search(COLOUR, progress)
+    assert re.search(r"│ acks/s +│.*\d.*│\r\n", table)
+    assert status == 0
+
+
+def test_there_is_no_colour_where_none_is_wanted(start: StartDaemon) -> None:
+    ackd = start()
+    arguments = ("bench", "--port", str(ackd.port), "--seconds", "0.5")
+    with Terminal(*arguments, NO_COLOR="1") as terminal:
+        status, shown = terminal.ended()
+    assert not re.search(COLOUR, shown)
+    assert status == 0
+
+
+# The picture
+
+
+@pytest.mark.parametrize(("name", "begins"), [("x.svg", b"<?xml"), ("x.PNG", b"\x89PNG\r\n")])
+def test_the_latencies_are_drawn(
+    start: StartDaemon, tmp_path: Path, name: str, begins: bytes
+) -> None:
+    pytest.importorskip("matplotlib")
+    ackd = start()
+    picture = tmp_path / name
+    status, _, complaint = bench(ackd.port, *SHORT, "--plot", str(picture))
+    assert (status, complaint) == (0, "")
+    assert picture.read_bytes().startswith(begins)
+
+
+def test_a_picture_tells_what_it_shows(start: StartDaemon, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    ackd = start()
+    picture = tmp_path / "x.svg"
+    bench(ackd.port, *SHORT, "--plot", str(picture))
+    drawn = picture.read_text()
+    assert f"127.0.0.1 port {ackd.port}: 1 client, 1 payload of 80 bytes on the way" in drawn
+    assert all(re.search(rf">{name} [\d.]+ ms<", drawn) for name in ("p50", "p95", "p99", "p99.9"))
+
+
+@pytest.mark.parametrize(
+    ("path", "problem"),
+    [
+        ("x.jpg", "x.jpg ends neither in .svg nor in .png"),
+        ("svg", "svg ends neither in .svg nor in .png"),
+        ("/nowhere/x.svg", "/nowhere is no directory"),
+    ],
+)
+def test_a_picture_that_can_not_be_is_told_before_anything_is_sent(path: str, problem: str) -> None:
+    status, out, usage = bench(1, "--plot", path)
+    assert (status, out) == (2, "")
+    assert usage.splitlines()[-1] == f"ackctl bench: error: argument --plot: {problem}"
+
+
+def test_without_matplotlib_it_is_told_what_to_install_before_anything_is_sent() -> None:
+    # -S: without site-packages; -m finds ackd in the working directory.
+    command = (sys.executable, "-S", "-m", "ackd.ctl", "bench", "--port", "1", "--plot", "x.svg")
+    done = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.splitlines()[-1] == (
+        "ackctl bench: error: argument --plot: matplotlib is not installed;"
+        " on Debian: apt install python3-matplotlib"
+    )
+
+
+def test_a_picture_that_could_not_be_written_is_told(start: StartDaemon, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    ackd = start()
+    picture = tmp_path / "x.svg"
+    picture.symlink_to("/dev/full")
+    status, _, complaint = bench(ackd.port, *SHORT, "--plot", str(picture))
+    assert complaint == f"ackctl: --plot: {picture}: No space left on device\n"
+    assert status == 2
+
+
+def test_help_fits_in_80_columns() -> None:
+    status, text, _ = ackctl("bench", "--help", before=("env", "COLUMNS=80"))
+    assert status == 0
+    assert max(map(len, text.splitlines())) <= 80

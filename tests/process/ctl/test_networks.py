@@ -1,0 +1,427 @@
+"""ackctl on broken paths: a client, a router and a server, each in a network of its own."""
+
+import json
+import os
+import re
+import signal
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ackd.records import Kind
+from tests.conftest import StartDaemon
+from tests.process.ctl.test_probe import LIKELY, read_until
+from tests.support.ackctl_process import Ackctl, ackctl
+from tests.support.daemon_process import Daemon
+from tests.support.network_host import Host, run
+
+pytestmark = pytest.mark.skipif(
+    os.geteuid() != 0, reason="needs root: it makes hosts out of network namespaces"
+)
+
+CLIENT, SERVER = "192.168.151.2", "192.168.150.1"
+BOTH_KINDS = f"{SERVER} server\n2001:db8::2 server\n"  # of addresses, as in /etc/hosts
+WHERE = ("probe", "--host", SERVER)
+SOON = ("--timeout", "0.2")  # for a wait that is meant to be in vain
+LATER = ("--timeout", "0.5")  # for one after an answer, which must come in time
+
+Found = tuple[int, list[str], dict[str, Any]]
+
+
+class Network:
+    """A client and a server, and the router between them, which both have as their only way."""
+
+    def __init__(self, client: Host, router: Host, server: Host) -> None:
+        self.client, self.router, self.server = client, router, server
+        for host, name, address in ((client, "client", CLIENT), (server, "server", SERVER)):
+            gateway = f"{address.rpartition('.')[0]}.254"
+            host.ip("link", "add", "eth0", "type", "veth", "peer", name, "netns", router.name)
+            for end, link, own in ((host, "eth0", address), (router, name, gateway)):
+                end.ip("address", "add", f"{own}/24", "dev", link)
+                end.ip("link", "set", link, "up")
+            host.ip("route", "add", "default", "via", gateway)
+        forwarding = "echo 1 >/proc/sys/net/ipv4/ip_forward"
+        run(*router.shell, "sh", "-c", forwarding)
+
+    def serve(self, start: StartDaemon) -> Daemon:
+        settings = f"bind: {SERVER}\nport: 10008"
+        return start(settings, prepare=self.server.move_in)
+
+    def drop(self, *which: str) -> None:
+        """Have the router drop packets without a word, those from the client or others."""
+        self.router.ip("rule", "add", *(which or ("iif", "client")), "blackhole")
+
+    def carry(self) -> None:
+        """Drop those from the client no more."""
+        self.router.ip("rule", "delete", "iif", "client", "blackhole")
+
+    def drop_icmp(self) -> None:
+        """Have the router's own packets dropped: as its routing has it, they come from lo."""
+        self.drop("iif", "lo")
+
+    def probe(self, *arguments: str, before: tuple[str, ...] = ()) -> Found:
+        """Return the exit status, the stages that were tried, and the summary."""
+        command = (*WHERE, "--json", *arguments)
+        return found(ackctl(*command, before=(*self.client.shell, *before)))
+
+    def probing(self, *arguments: str) -> Ackctl:
+        """Start it while the test does something to the network."""
+        return Ackctl(*WHERE, *arguments, before=self.client.shell)
+
+
+def found(ended: tuple[int, str, str]) -> Found:
+    status, out, complaint = ended
+    assert complaint == ""
+    *stages, summary = map(json.loads, out.splitlines())
+    tried = [stage for stage in stages if stage["outcome"] != "not tried"]
+    return status, [_line(stage) for stage in tried], summary
+
+
+def _line(stage: dict[str, Any]) -> str:
+    members = ("stage", "bytes", "silence", "outcome", "address", "text")
+    return " ".join(str(stage[name]) for name in members if name in stage)
+
+
+@pytest.fixture
+def network() -> Iterator[Network]:
+    with ExitStack() as cleanup:
+        hosts = []
+        for name in ("client", "router", "server"):
+            hosts.append(Host(name))
+            cleanup.callback(hosts[-1].remove)
+        yield Network(*hosts)
+
+
+# Connected
+
+
+def test_a_router_lets_it_pass(network: Network, start: StartDaemon) -> None:
+    network.serve(start)
+    status, stages, _ = network.probe()
+    assert (status, stages[1]) == (0, f"connected passed {SERVER} from {CLIENT}")
+
+
+def test_packets_that_are_dropped_get_no_answer(network: Network, start: StartDaemon) -> None:
+    network.serve(start)
+    network.drop()
+    status, stages, summary = network.probe(*SOON)
+    assert (status, stages[1:]) == (3, [f"connected failed {SERVER} no answer within 0.2 s"])
+    assert summary["meaning"].startswith("Packets get no answer: a firewall, perhaps this host's")
+
+
+@pytest.mark.parametrize("how", ["unreachable", "prohibit"])
+def test_packets_that_a_router_turns_back(network: Network, how: str) -> None:
+    network.router.ip("route", "add", how, SERVER)
+    status, stages, summary = network.probe()
+    assert (status, stages[1:]) == (3, [f"connected failed {SERVER} no route to host"])
+    assert summary["meaning"].startswith("Packets are turned back by a router or a firewall")
+
+
+@pytest.mark.parametrize(
+    ("how", "seen", "meaning"),
+    [
+        ("unreachable", "no route to host", "Packets are turned back by a router"),
+        ("prohibit", "prohibited", "A firewall or a route prohibits it, of this host"),
+        ("blackhole", "discarded here", "This host's own routes do not let packets"),
+        ("throw", "network is unreachable", "This host, or a router, has no route there"),
+    ],
+)
+def test_packets_that_do_not_leave_the_host(
+    network: Network, how: str, seen: str, meaning: str
+) -> None:
+    network.client.ip("route", "add", how, SERVER)
+    network.client.ip("route", "delete", "default")
+    status, stages, summary = network.probe()
+    assert (status, stages[1:]) == (3, [f"connected failed {SERVER} {seen}"])
+    assert summary["meaning"].startswith(meaning)
+
+
+def test_a_host_that_is_there_and_has_no_server(network: Network) -> None:
+    status, stages, _ = network.probe()
+    assert (status, stages[1:]) == (3, [f"connected failed {SERVER} refused"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "meaning"),
+    [
+        (("--source", "127.0.0.1"), "From 127.0.0.1 this host reaches only itself"),
+        (("--host", "fe80::1"), "An address like fe80::1 is good on one link only"),
+        (
+            ("--host", "2001:db8::2", "--source", "fe80::1"),
+            "A source like fe80::1 is good on one link only",
+        ),
+    ],
+)
+def test_addresses_that_can_not_be_used_so(
+    network: Network, arguments: tuple[str, ...], meaning: str
+) -> None:
+    status, _, summary = network.probe(*arguments)
+    assert status == 3
+    assert summary["meaning"].startswith(meaning)
+
+
+# Names
+
+
+def with_etc(directory: Path, **files: str) -> tuple[str, ...]:
+    """Return what to put before a command that is to see these files in /etc."""
+    for name, text in files.items():
+        (directory / name.replace("_", ".")).write_text(text)
+    over_etc = f"mount -t overlay overlay -o lowerdir={directory}:/etc /etc"
+    return ("sh", "-ec", f'{over_etc}; exec "$@"', "sh")
+
+
+def test_a_name_that_nobody_knows(network: Network, tmp_path: Path) -> None:
+    before = with_etc(tmp_path, nsswitch_conf="hosts: files\n")
+    status, stages, summary = network.probe("--host", "no-such-host.example", before=before)
+    assert (status, stages) == (3, ["resolved failed there is no such name"])
+    assert "look for a typo" in summary["meaning"]
+
+
+def with_deaf_name_servers(network: Network, directory: Path) -> tuple[str, ...]:
+    """Return what to put before a command whose questions about names get no answer."""
+    network.drop()
+    resolv_conf = f"nameserver {SERVER}\noptions timeout:1 attempts:1\n"
+    return with_etc(directory, nsswitch_conf="hosts: dns\n", resolv_conf=resolv_conf)
+
+
+@pytest.mark.parametrize(
+    ("patience", "seen"),
+    [("0.2", "no answer within 0.2 s"), ("20", "the name servers do not answer, or with an error")],
+)
+def test_name_servers_that_do_not_answer(
+    network: Network, tmp_path: Path, patience: str, seen: str
+) -> None:
+    before = with_deaf_name_servers(network, tmp_path)
+    arguments = ("--host", "server.example", "--timeout", patience)
+    status, stages, summary = network.probe(*arguments, before=before)
+    assert (status, stages) == (3, [f"resolved failed {seen}"])
+    assert "ask those who run it on this network" in summary["meaning"]
+
+
+def test_name_servers_that_turn_the_question_down(network: Network, tmp_path: Path) -> None:
+    resolv_conf = f"nameserver {SERVER}\n"  # where nobody listens
+    before = with_etc(tmp_path, nsswitch_conf="hosts: dns\n", resolv_conf=resolv_conf)
+    status, stages, summary = network.probe("--host", "server.example", before=before)
+    assert (status, stages) == (
+        3,
+        ["resolved failed the name servers do not answer, or with an error"],
+    )
+    assert "then who runs the name's zone" in summary["meaning"]
+
+
+def test_a_sending_waits_for_name_servers_as_long_as_it_is_told_to(
+    network: Network, tmp_path: Path
+) -> None:
+    before = (*network.client.shell, *with_deaf_name_servers(network, tmp_path))
+    send = ("send", "--host", "server.example", "--timeout", "0.2", "hello")
+    assert ackctl(*send, before=before) == (
+        3,
+        "",
+        "ackctl: not reached: server.example: the name can't be resolved: no answer within 0.2 s:"
+        " the name servers, or the way to them, are down (1 not sent)\n",
+    )
+
+
+def test_ctrl_c_ends_the_wait_for_name_servers(network: Network, tmp_path: Path) -> None:
+    before = (*network.client.shell, *with_deaf_name_servers(network, tmp_path))
+    with Ackctl("send", "--host", "server.example", "-v", "hello", before=before) as sending:
+        assert "connecting to server.example port 10008" in sending.read_line()
+        sending.signal(signal.SIGINT)
+        status, _, complaint = sending.ended()
+    assert (status, complaint) == (130, "ackctl: interrupted (1 not sent)\n")
+
+
+def with_ipv6(network: Network, directory: Path) -> tuple[str, ...]:
+    """Return what to put before a command for which `server` has addresses of both kinds."""
+    for host, own, gateway in (
+        (network.client, "2001:db8:1::2/64", "2001:db8:1::1"),
+        (network.server, "2001:db8::2/64", "2001:db8::1"),
+    ):
+        link = "client" if host is network.client else "server"
+        host.ip("address", "add", own, "dev", "eth0", "nodad")
+        network.router.ip("address", "add", f"{gateway}/64", "dev", link, "nodad")
+        host.ip("route", "add", "default", "via", gateway)
+    run(*network.router.shell, "sh", "-c", "echo 1 >/proc/sys/net/ipv6/conf/all/forwarding")
+    return with_etc(directory, nsswitch_conf="hosts: files\n", hosts=BOTH_KINDS)
+
+
+def test_an_ackd_that_listens_by_ipv4_only(
+    network: Network, start: StartDaemon, tmp_path: Path
+) -> None:
+    network.serve(start)
+    before = with_ipv6(network, tmp_path)
+    status, stages, summary = network.probe("--host", "server", before=before)
+    assert (status, stages[:3]) == (
+        0,
+        [
+            f"resolved passed 2001:db8::2, {SERVER}",
+            "connected failed 2001:db8::2 refused",
+            f"connected passed {SERVER} from {CLIENT}",
+        ],
+    )
+    assert summary["meaning"].endswith(
+        f"2001:db8::2 refuses, and {SERVER} does not: nothing listens there by IPv6, unless a"
+        " firewall refuses in its place: ask who runs it for `bind`. Programs that try only one"
+        " address may fail."
+    )
+
+
+def test_ipv6_that_is_broken_where_ipv4_is_not(
+    network: Network, start: StartDaemon, tmp_path: Path
+) -> None:
+    network.serve(start)
+    before = with_ipv6(network, tmp_path)
+    network.router.ip("-6", "rule", "add", "iif", "client", "blackhole")
+    status, _, summary = network.probe("--host", "server", *LATER, before=before)
+    assert status == 0
+    assert (
+        "By IPv6 it does not work, and by IPv4 it does: 2001:db8::2 was not reached (no answer"
+        " within 0.5 s), and programs that try it first wait in vain" in summary["meaning"]
+    )
+
+
+def test_addresses_that_fail_each_in_its_way(network: Network, tmp_path: Path) -> None:
+    before = with_etc(tmp_path, nsswitch_conf="hosts: files\n", hosts=BOTH_KINDS)
+    network.drop()
+    status, _, summary = network.probe("--host", "server", *SOON, before=before)
+    assert status == 3
+    assert summary["meaning"].startswith(f"{SERVER}: no answer within 0.2 s. Packets get no answer")
+    assert (
+        " 2001:db8::2: no address to connect from. This host has no address that can reach that"
+        in summary["meaning"]
+    )
+
+
+# Sent
+
+
+def test_packets_that_are_dropped_once_it_is_connected(
+    network: Network, start: StartDaemon
+) -> None:
+    ackd = network.serve(start)
+    ackd.signal(signal.SIGSTOP)  # its kernel connects, and it does not greet
+    with network.probing("--json", "--timeout", "2") as probe:
+        connected = [probe.read_line(), probe.read_line()]
+        network.drop()
+        ackd.signal(signal.SIGCONT)
+        status, out, complaint = probe.ended()
+    status, stages, summary = found((status, "".join([*connected, out]), complaint))
+    assert (status, stages[2:]) == (
+        5,
+        [
+            "greeted passed Connect",
+            "sent failed no packet says within 2 s that it arrived: 44 bytes wait",
+        ],
+    )
+    assert summary["meaning"].startswith("The connection stood, and now packets get no answer")
+    assert summary["unknown"] == 1
+
+
+def probed_while_packets_are_lost(
+    network: Network, ackd: Daemon, *arguments: str
+) -> tuple[int, dict[str, Any]]:
+    """Have the first payload lost, and sent again; return the exit status and the summary."""
+    ackd.signal(signal.SIGSTOP)
+    with network.probing("--json", *arguments) as probe:
+        connected = [probe.read_line(), probe.read_line()]
+        network.drop()
+        ackd.signal(signal.SIGCONT)
+        network.client.await_retransmission()
+        network.carry()
+        status, out, complaint = probe.ended()
+    status, _, summary = found((status, "".join([*connected, out]), complaint))
+    return status, summary
+
+
+def test_packets_that_are_lost_are_counted(network: Network, start: StartDaemon) -> None:
+    status, summary = probed_while_packets_are_lost(network, network.serve(start))
+    assert status == 0
+    assert summary["retransmitted"] >= 1
+    lost = f"{summary['retransmitted']} of {summary['packets']} packets had to be sent again"
+    assert f"{lost}: packets are lost on the way, there or back" in summary["meaning"]
+
+
+# Sizes
+
+
+def test_a_tunnel_that_drops_large_packets_without_a_word(
+    network: Network, start: StartDaemon
+) -> None:
+    ackd = network.serve(start)
+    network.router.ip("link", "set", "server", "mtu", "1000")
+    network.drop_icmp()
+    status, stages, summary = network.probe("--sweep", *LATER)
+    assert status == 5
+    assert stages[5:11] == [
+        "sweep 64 passed",
+        "sweep 128 passed",
+        "sweep 256 passed",
+        "sweep 512 passed",
+        "sweep 1024 failed no packet says within 0.5 s that it arrived: 1025 bytes wait;"
+        " now by a new connection",
+        "sweep 1024 failed no packet says within 0.5 s that it arrived: 1025 bytes wait",
+    ]
+    # 1000 without 20 bytes of IPv4, 20 of TCP, 12 of its timestamps and the end of the line.
+    assert (summary["largest"], summary["too_large"], summary["limit"]) == (947, 948, None)
+    assert (
+        "packets of over 1000 bytes vanish, and this host believes in 1500" in (summary["meaning"])
+    )
+    assert summary["end_acknowledged"]
+    stored = ackd.journal.payloads(summary["acknowledged"] + 1)
+    assert max(map(len, stored)) == 947
+
+
+def test_a_size_is_perhaps_lost_by_chance_where_others_are_lost_as_well(
+    network: Network, start: StartDaemon
+) -> None:
+    ackd = network.serve(start)
+    network.router.ip("link", "set", "server", "mtu", "1000")
+    network.drop_icmp()
+    status, summary = probed_while_packets_are_lost(network, ackd, "--sweep", "--timeout", "2")
+    assert (status, summary["too_large"]) == (5, 948)
+    assert (
+        "Packets of other sizes are lost as well, so this may be chance. Payloads of up to 947"
+        in summary["meaning"]
+    )
+
+
+def test_a_tunnel_that_says_what_is_too_large_is_good(network: Network, start: StartDaemon) -> None:
+    network.serve(start)
+    network.router.ip("link", "set", "server", "mtu", "1000")
+    status, _, summary = network.probe("--sweep")
+    assert (status, summary["largest"], summary["retransmitted"]) == (0, 65536, 0)
+
+
+def test_a_slow_link_is_given_time_as_long_as_bytes_come_through(
+    network: Network, start: StartDaemon
+) -> None:
+    network.serve(start)
+    slow = "qdisc add dev eth0 root tbf rate 512kbit burst 3000 limit 200000"
+    run("tc", "-netns", network.client.name, *slow.split())
+    status, stages, summary = network.probe("--sweep", *LATER)
+    assert status == 0
+    assert re.fullmatch(r"sweep 65536 passed slow: \d{3} kbit/s", stages[-2])
+    assert (summary["largest"], summary["too_large"]) == (65536, None)
+
+
+# Silences
+
+
+def test_a_firewall_that_forgets_a_silent_connection(network: Network, start: StartDaemon) -> None:
+    ackd = network.serve(start)
+    with network.probing("--hold", "2", *LATER) as probe:
+        read_until(probe, "acknowledged")
+        probe.pause()
+        port = ackd.journal.next(Kind.PAYLOAD)["ACKD_PEER_PORT"].decode()
+        network.drop("ipproto", "tcp", "sport", port)
+        probe.signal(signal.SIGCONT)
+        status, told, complaint = probe.ended()
+    assert (status, complaint) == (5, "")
+    assert "     2 s silent failed" in told
+    assert "no packet says within 0.5 s that it arrived: 44 bytes wait" in told
+    assert "A firewall, NAT or balancer on the way has probably forgotten the silent" in told
+    assert f"{LIKELY}\n" in told

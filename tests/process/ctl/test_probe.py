@@ -1,0 +1,765 @@
+"""`ackctl probe` as its users see it, against a real ackd and against what is none."""
+
+import json
+import re
+import select
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from itertools import islice
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ackd.ctl.probe.connection import Contact
+from ackd.ctl.probe.finding import EndedError, SilentError, Stage, Traffic
+from ackd.ctl.probe.sweep import Search
+from ackd.ctl.runs.payloads import Run, parse
+from tests.conftest import StartDaemon
+from tests.support.ackctl_process import Ackctl, Ended, ackctl
+from tests.support.ackctl_terminal import COLOUR, Terminal
+from tests.support.impostor import Caller, Impostor, playing
+from tests.support.journal_socket import DEADLINE
+from tests.support.peer import ACK, GREETING
+
+THANKS = ACK.decode().strip()
+GOOD = (
+    "Data gets through, and is acknowledged. That it is in the journal of an ackd, `ackctl verify`"
+    " proves on the server."
+)
+SOON = ("--timeout", "0.2")  # for a wait that is meant to be in vain
+LATER = ("--timeout", "0.5")  # for one after an answer, which must come in time
+
+LIKELY = (
+    "A new connection is good, so it is likely for the silence; it is surely, if another run ends"
+    " after the same time."
+)
+
+Script = Callable[[Caller], None]
+
+
+def probe(port: int, *arguments: str) -> Ended:
+    """Run `ackctl probe` to its end."""
+    return ackctl("probe", "--port", str(port), *arguments)
+
+
+def told(text: str) -> str:
+    """Replace what differs from run to run: its name, and how long things took."""
+    run = re.search(r"^run (\w+)", text)
+    assert run
+    return re.sub(
+        r" +\d+\.\d{3} ms(?:  |$)", " TIME ", text.replace(run[1], "RUN"), flags=re.M
+    ).replace(" \n", "\n")
+
+
+def found(port: int, *arguments: str) -> tuple[int, list[str], dict[str, Any]]:
+    """Return the exit status, the stages, and the summary."""
+    status, out, complaint = probe(port, "--json", *arguments)
+    assert complaint == ""
+    *stages, summary = map(json.loads, out.splitlines())
+    assert summary["status"] == status
+    return status, [_line(stage) for stage in stages], summary
+
+
+def _line(stage: dict[str, Any]) -> str:
+    words = (stage["stage"], stage.get("bytes"), stage.get("silence"), stage["outcome"])
+    text = f": {stage['text']}" if "text" in stage else ""
+    return " ".join(str(word) for word in words if word is not None) + text
+
+
+def failed(port: int, *arguments: str) -> tuple[int, str, str]:
+    """Return the exit status, the stage that failed and what was seen, and what it means."""
+    status, stages, summary = found(port, *arguments)
+    (line,) = (stage for stage in stages if " failed" in stage)
+    assert line.startswith(f"{summary['failed']} ")
+    return status, line, summary["meaning"]
+
+
+def read_until(process: Ackctl, beginning: str) -> None:
+    while not process.read_line().startswith(beginning):
+        pass
+
+
+@contextmanager
+def playing_in_turn(*scripts: Script) -> Iterator[int]:
+    """Serve one client after the other, each by its script; yield the port."""
+    with Impostor() as impostor, ThreadPoolExecutor(1) as pool:
+
+        def play() -> None:
+            for script in scripts:
+                serve_one(impostor, script)
+
+        played = pool.submit(play)
+        yield impostor.port
+        played.result(DEADLINE)
+
+
+def serve_one(impostor: Impostor, script: Script) -> None:
+    caller = impostor.accept()
+    with caller:
+        script(caller)
+
+
+def acknowledge(caller: Caller, most: int | None = None) -> None:
+    caller.send(GREETING)
+    with caller.socket.makefile("rb") as lines:
+        for _ in islice(lines, most):
+            caller.send(ACK)
+
+
+def acknowledge_short_ones(caller: Caller) -> None:
+    caller.send(GREETING)
+    with caller.socket.makefile("rb") as lines:
+        for line in lines:
+            if len(line) <= 1000:
+                caller.send(ACK)
+
+
+# A real ackd
+
+
+def test_it_tells_each_stage_and_what_it_means(start: StartDaemon) -> None:
+    ackd = start()
+    status, out, complaint = probe(ackd.port)
+    assert (status, complaint) == (0, "")
+    assert told(out) == (
+        f"run RUN: 127.0.0.1 port {ackd.port}\n"
+        "resolved        passed TIME 127.0.0.1\n"
+        "connected       passed TIME 127.0.0.1 from 127.0.0.1\n"
+        "greeted         passed TIME Connect\n"
+        "sent            passed TIME 43 bytes\n"
+        f"acknowledged    passed TIME {THANKS}\n"
+        "\n"
+        f"{GOOD}\n"
+        "\n"
+        "run RUN: 1 acknowledged, 0 refused, 0 unknown\n"
+        "on the server, `ackctl verify RUN` tells whether all is stored\n"
+    )
+
+
+def test_its_payloads_are_a_run_with_an_end(start: StartDaemon) -> None:
+    ackd = start()
+    name = found(ackd.port)[2]["run"]
+    assert ackd.journal.payloads(2) == [Run(name).payload(1), Run(name).end(1)]
+
+
+def test_json_has_an_object_for_each_stage_and_one_for_all(start: StartDaemon) -> None:
+    ackd = start()
+    status, out, complaint = probe(ackd.port, "--json")
+    assert (status, complaint) == (0, "")
+    *stages, summary = map(json.loads, out.splitlines())
+    assert all(stage.pop("seconds") > 0 for stage in stages)
+    assert stages == [
+        {"stage": "resolved", "outcome": "passed", "text": "127.0.0.1"},
+        {
+            "stage": "connected",
+            "address": "127.0.0.1",
+            "outcome": "passed",
+            "text": "from 127.0.0.1",
+        },
+        {"stage": "greeted", "outcome": "passed", "text": "Connect"},
+        {"stage": "sent", "outcome": "passed", "text": "43 bytes"},
+        {"stage": "acknowledged", "outcome": "passed", "text": THANKS},
+    ]
+    assert re.fullmatch("[0-9a-f]{8}", summary.pop("run"))
+    assert summary.pop("packets") > 0
+    assert summary == {
+        "acknowledged": 1,
+        "refused": 0,
+        "unknown": 0,
+        "end_acknowledged": True,
+        "failed": None,
+        "meaning": GOOD,
+        "largest": None,
+        "too_large": None,
+        "limit": None,
+        "held": None,
+        "not_held": None,
+        "retransmitted": 0,
+        "status": 0,
+    }
+
+
+def test_an_ackd_that_does_not_greet_is_probed_as_told(start: StartDaemon) -> None:
+    ackd = start('greeting: ""')
+    status, stages, _ = found(ackd.port, "--no-greeting")
+    assert status == 0
+    assert stages[2] == "greeted passed: silent, as --no-greeting says"
+
+
+def test_a_greeting_is_not_taken_for_an_ack(start: StartDaemon) -> None:
+    ackd = start()
+    status, line, meaning = failed(ackd.port, "--no-greeting")
+    assert (status, line) == (
+        4,
+        "greeted failed: it says Connect where no greeting was expected",
+    )
+    assert "leave out --no-greeting" in meaning
+
+
+def test_a_greeting_is_not_taken_for_an_ack_where_none_ever_comes() -> None:
+    def greet_and_wait_for_the_end(caller: Caller) -> None:
+        caller.send(GREETING)
+        caller.expect_end()
+
+    with playing(greet_and_wait_for_the_end) as port:
+        status, stages, summary = found(port, "--no-greeting")
+    assert (status, stages[2:]) == (
+        4,
+        [
+            "greeted failed: it says Connect where no greeting was expected",
+            "sent not tried",
+            "acknowledged not tried",
+        ],
+    )
+    assert summary["unknown"] == 0
+
+
+def test_whom_the_server_turns_away_without_a_greeting_either(start: StartDaemon) -> None:
+    ackd = start('allow: 192.0.2.1\ngreeting: ""')
+    status, stages, _ = found(ackd.port, "--no-greeting")
+    assert (status, stages[2:]) == (
+        1,
+        [
+            "greeted failed: not connect: 127.0.0.1 is not allowed here",
+            "sent not tried",
+            "acknowledged not tried",
+        ],
+    )
+
+
+def test_whom_the_server_does_not_allow_learns_whom_to_ask(start: StartDaemon) -> None:
+    ackd = start("allow: 192.0.2.1")
+    assert failed(ackd.port) == (
+        1,
+        "greeted failed: not connect: 127.0.0.1 is not allowed here",
+        "The ackd there does not know this address: ask who runs it for `allow`.",
+    )
+
+
+def test_a_server_that_is_full_is_told_from_one_that_is_not_there(start: StartDaemon) -> None:
+    ackd = start("max_connections: 1")
+    with ackd.peer():
+        status, line, meaning = failed(ackd.port)
+    assert (status, line) == (
+        1,
+        "greeted failed: not connect: too many connections, the limit is 1",
+    )
+    assert "`max_connections`" in meaning
+
+
+def test_a_journal_that_can_not_be_reached_is_the_servers_affair(start: StartDaemon) -> None:
+    ackd = start("journal_wait: 0")
+    ackd.journal.close()
+    status, line, meaning = failed(ackd.port)
+    assert status == 1
+    assert line == "acknowledged failed: not received: the journal can't be reached"
+    assert meaning.startswith("The path is good, but the ackd there can't reach its journal: ask")
+
+
+def test_a_server_that_takes_only_shorter_payloads_says_so(start: StartDaemon) -> None:
+    ackd = start("max_payload: 10")
+    status, line, meaning = failed(ackd.port)
+    assert (status, line) == (1, "acknowledged failed: not received: longer than 10 bytes")
+    assert "`max_payload`" in meaning
+
+
+# What is no ackd
+
+
+def test_a_port_on_which_nothing_listens() -> None:
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        status, stages, summary = found(bound.getsockname()[1])
+    assert (status, stages) == (
+        3,
+        [
+            "resolved passed: 127.0.0.1",
+            "connected failed: refused",
+            "greeted not tried",
+            "sent not tried",
+            "acknowledged not tried",
+        ],
+    )
+    assert summary["meaning"].startswith("The host is there, and nothing listens on that port")
+    assert summary["unknown"] == 0
+
+
+def test_what_is_mute() -> None:
+    with playing(Caller.expect_end) as port:
+        status, line, meaning = failed(port, *SOON)
+    assert (status, line) == (4, "greeted failed: connected, but mute for 0.2 s")
+    assert "--no-greeting" in meaning
+
+
+@pytest.mark.parametrize(
+    ("how", "arguments"), [("closed", ()), ("reset", ()), ("reset", ("--no-greeting",))]
+)
+def test_what_hangs_up_at_once(how: str, arguments: tuple[str, ...]) -> None:
+    where = ("probe", "--port")
+    with Impostor() as impostor, Ackctl(*where, str(impostor.port), *arguments) as probe:
+        read_until(probe, "connected")  # by the kernel, while nobody has accepted it
+        caller = impostor.accept()
+        if how == "reset":
+            caller.reset()
+        caller.socket.close()
+        status, told, complaint = probe.ended()
+    assert (status, complaint) == (4, "")
+    assert f"  {how} without a word\n" in told
+    assert "a balancer without a server behind it" in told
+
+
+@pytest.mark.parametrize(
+    ("banner", "seen"),
+    [
+        (b"SSH-2.0-OpenSSH_9.2\r\n", r"it is an SSH server: SSH-2.0-OpenSSH_9.2\r\n"),
+        (b"220 mail.example.org ESMTP\r\n", r"it is a mail or FTP server: 220 mail.exa"),
+        (b"\x15\x03\x01\x00\x02\x02\x0a", r"it is a server that wants TLS: \x15\x03\x01\x00"),
+        (b"a\x1b[2J\nb\nc\n", r"it says a\x1b[2J\nb\nc\n"),
+        (b"J\x00\x00\x00\x0a8.0.36\x00", r"it says J\x00\x00\x00\n8.0.36\x00"),
+        (b"login: ", "it says login:  and no end of the line within 0.2 s"),
+        (b"x" * 70000, f"it says {'x' * 80}..."),
+    ],
+)
+def test_what_speaks_and_is_no_ackd_is_shown_escaped(banner: bytes, seen: str) -> None:
+    def speak(caller: Caller) -> None:
+        caller.send(banner)
+        caller.read_to_loss()
+
+    with playing(speak) as port:
+        status, line, meaning = failed(port, *SOON)
+    assert status == 4
+    assert line.startswith(f"greeted failed: {seen}")
+    assert meaning.startswith("Something else listens on that port: look whether the port is right")
+
+
+def test_what_begins_to_greet_and_closes() -> None:
+    with playing(lambda caller: caller.send(b"Conn")) as port:
+        assert failed(port)[:2] == (4, "greeted failed: it says Conn, then closed")
+
+
+def test_what_greets_and_never_acknowledges() -> None:
+    def greet_and_be_mute(caller: Caller) -> None:
+        caller.send(GREETING)
+        caller.read_to_loss()
+
+    with playing(greet_and_be_mute) as port:
+        status, stages, summary = found(port, *LATER)
+    assert (status, stages[3:]) == (
+        5,
+        ["sent passed: 43 bytes", "acknowledged failed: no ack within 0.5 s"],
+    )
+    assert summary["unknown"] == 1
+    assert summary["meaning"] == (
+        "The payload has arrived at the host, or at a proxy or balancer before it, and no reply"
+        " comes back: `ackctl verify RUN` on the server tells whether it is recorded. If so,"
+        " replies are lost on the way back: ask those who run the network. If not, ask who runs the"
+        " server for `systemctl status ackd systemd-journald`. A longer --timeout shows whether the"
+        " ack is only late."
+    )
+
+
+def test_what_has_ended_the_connection_before_anything_could_be_sent() -> None:
+    with Impostor() as impostor:
+        ours = socket.create_connection(("127.0.0.1", impostor.port))
+        impostor.accept().reset()
+    contact = Contact(ours, DEADLINE, False, Traffic())
+    with select.epoll() as ended:
+        ended.register(ours, 0)
+        assert ended.poll(DEADLINE)
+    with pytest.raises(EndedError, match=r"^reset$") as failure:
+        contact.exchange(b"hello")
+    contact.close()
+    assert failure.value.stage is Stage.SENT
+
+
+def test_what_neither_greets_nor_closes() -> None:
+    with Impostor() as impostor:  # its kernel connects, and nobody accepts
+        status, line, meaning = failed(impostor.port, "--no-greeting", *SOON)
+    assert (status, line) == (4, "greeted failed: silent, but not closed within 0.2 s")
+    assert "What listens there hangs, is overloaded, or is no ackd" in meaning
+
+
+def test_what_reads_no_further_is_not_taken_for_a_path_on_which_nothing_arrives() -> None:
+    with Impostor(buffer=2048) as impostor:
+        ours = socket.create_connection(("127.0.0.1", impostor.port))
+        ours.setblocking(False)
+        contact = Contact(ours, 0.2, False, Traffic())
+        with impostor.accept(), pytest.raises(SilentError) as failure:
+            contact.exchange(b"x" * 131072)
+        contact.close()
+    assert failure.value.stage is Stage.ACKNOWLEDGED
+    assert re.fullmatch(
+        r"no ack within 0\.2 s, and \d+ bytes wait for it to read", failure.value.text
+    )
+    assert failure.value.advice.startswith("The beginning of the payload has arrived")
+
+
+def test_an_ack_without_an_end() -> None:
+    def acknowledge_by_half(caller: Caller) -> None:
+        caller.send(GREETING)
+        caller.socket.recv(1000)
+        caller.send(ACK[:9])
+        caller.expect_end()
+
+    with playing(acknowledge_by_half) as port:
+        assert failed(port, *LATER)[:2] == (
+            5,
+            "acknowledged failed: no end of the reply within 0.5 s: thank you",
+        )
+
+
+@pytest.mark.parametrize("how", ["closed", "reset"])
+def test_what_greets_and_ends_the_connection(how: str) -> None:
+    def greet_and_end(caller: Caller) -> None:
+        caller.send(GREETING)
+        caller.socket.recv(1000)
+        if how == "reset":
+            caller.reset()
+
+    with playing(greet_and_end) as port:
+        status, line, meaning = failed(port)
+    assert (status, line) == (5, f"acknowledged failed: {how}")
+    assert meaning.startswith("Whether the payload is recorded is unknown.")
+
+
+@pytest.mark.parametrize("greeting", [b"", GREETING])
+def test_what_only_echoes(greeting: bytes) -> None:
+    def echo(caller: Caller) -> None:
+        caller.send(greeting)
+        caller.send(caller.socket.recv(1000))
+        caller.expect_end()
+
+    with playing_in_turn(*([] if greeting else [Caller.expect_end]), echo) as port:
+        assert failed(port, *(() if greeting else ["--no-greeting"])) == (
+            5,
+            "acknowledged failed: it sends back what it was sent",
+            "An echo server is there, which records nothing: ask who runs it what listens on that"
+            " port, and where its ackd does.",
+        )
+
+
+def test_a_web_server_is_known_by_its_answer() -> None:
+    def serve(caller: Caller) -> None:
+        caller.socket.recv(1000)
+        caller.send(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n")
+
+    with playing_in_turn(Caller.expect_end, serve) as port:
+        status, line, meaning = failed(port, "--no-greeting")
+    assert status == 5
+    assert line.startswith(r"acknowledged failed: it is a web server: HTTP/1.1 400 Bad Request\r\n")
+    assert meaning.startswith("Something else than an ackd answers there: ask who runs it")
+
+
+def test_a_dribbled_answer_is_one_and_its_pieces_are_counted() -> None:
+    with Impostor() as impostor:
+        ours = socket.create_connection(("127.0.0.1", impostor.port))
+        theirs = impostor.accept()
+    contact = Contact(ours, DEADLINE, True, Traffic())
+
+    def dribble() -> None:
+        with theirs as caller:
+            for before, line in ((b"", GREETING), (b"hello\n", ACK)):
+                caller.expect(before)
+                for count, byte in enumerate(line):
+                    caller.send(bytes([byte]))
+                    while contact.pieces == count:
+                        pass  # until it is read
+
+    with ThreadPoolExecutor(1) as pool:
+        dribbled = pool.submit(dribble)
+        assert contact.greet() == b"Connect"
+        assert contact.pieces == len(GREETING)
+        assert contact.exchange(b"hello").reply.text == THANKS.encode()
+        assert contact.pieces == len(ACK)
+        dribbled.result(DEADLINE)
+    contact.close()
+
+
+def test_what_acknowledges_once_and_ends_the_connection() -> None:
+    with playing(lambda caller: acknowledge(caller, most=1)) as port:
+        status, stages, summary = found(port)
+    assert (status, stages[4]) == (5, f"acknowledged passed: {THANKS}")
+    assert not summary["end_acknowledged"]
+    assert (
+        "But the last payload, which tells `ackctl verify` how many there were, has no ack"
+        in (summary["meaning"])
+    )
+
+
+# Sizes
+
+
+def test_all_sizes_are_tried_up_to_the_servers_limit(start: StartDaemon) -> None:
+    ackd = start("max_payload: 1000")
+    status, stages, summary = found(ackd.port, "--sweep")
+    assert (status, stages[5:]) == (
+        0,
+        [
+            "sweep 64 passed",
+            "sweep 128 passed",
+            "sweep 256 passed",
+            "sweep 512 passed",
+            "sweep 1024 refused: not received: longer than 1000 bytes",
+            "sweep 1000 passed",
+        ],
+    )
+    assert (summary["largest"], summary["limit"], summary["too_large"]) == (1000, 1000, None)
+    assert "up to 1000 bytes, the server's limit" in summary["meaning"]
+    assert "on the way back" in summary["meaning"]
+    payloads = ackd.journal.payloads(7)
+    assert [len(payload) for payload in payloads[1:6]] == [64, 128, 256, 512, 1000]
+    parts = [parse(payload) for payload in payloads]
+    assert [(part.number, part.end) for part in parts if part] == [
+        *((number, False) for number in range(1, 7)),
+        (6, True),
+    ]
+
+
+def test_the_largest_payload_that_any_ackd_takes_is_the_last(start: StartDaemon) -> None:
+    ackd = start("max_payload: 131072")
+    status, stages, summary = found(ackd.port, "--sweep")
+    assert (status, stages[-1]) == (0, "sweep 131072 passed")
+    assert (summary["largest"], summary["limit"]) == (131072, None)
+    assert "the most that any ackd takes" in summary["meaning"]
+
+
+def test_sizes_are_a_column_of_numbers(start: StartDaemon) -> None:
+    ackd = start("max_payload: 200")
+    _, out, _ = probe(ackd.port, "--sweep")
+    assert told(out).splitlines()[6:10] == [
+        "    64 bytes    passed TIME",
+        "   128 bytes    passed TIME",
+        "   256 bytes    refused TIME not received: longer than 200 bytes",
+        "   200 bytes    passed TIME",
+    ]
+
+
+def test_long_lines_that_arrive_and_are_not_acknowledged_are_no_matter_of_packets() -> None:
+    # The first that fails does so by the connection that there is, and by a new one.
+    clients = [acknowledge_short_ones] * 20
+    with Impostor() as impostor, ThreadPoolExecutor(len(clients)) as pool:
+        served = [pool.submit(serve_one, impostor, script) for script in clients]
+        status, stages, summary = found(impostor.port, "--sweep", *LATER)
+        for _ in clients:
+            socket.create_connection(("127.0.0.1", impostor.port)).close()
+        assert served
+    assert status == 5
+    assert stages[9] == "sweep 1024 failed: no ack within 0.5 s; now by a new connection"
+    assert (summary["largest"], summary["too_large"]) == (999, 1000)
+    assert (
+        "Payloads of up to 999 bytes come through, of 1000 and more they do not, although they"
+        " arrive somewhere" in summary["meaning"]
+    )
+
+
+def test_a_connection_that_is_reset_after_three_acks_is_not_taken_for_a_matter_of_size() -> None:
+    def acknowledge_three_and_reset(caller: Caller) -> None:
+        acknowledge(caller, most=3)
+        caller.reset()
+
+    with playing_in_turn(acknowledge_three_and_reset, acknowledge) as port:
+        status, stages, summary = found(port, "--sweep")
+    assert status == 5
+    assert stages[5:9] == [
+        "sweep 64 passed",
+        "sweep 128 passed",
+        "sweep 256 failed: reset; now by a new connection",
+        "sweep 256 passed",
+    ]
+    assert (summary["largest"], summary["too_large"], summary["unknown"]) == (131072, None, 1)
+    assert (
+        "The connection broke once with a payload of which a new one has taken the same size"
+        in (summary["meaning"])
+    )
+
+
+def test_a_connection_that_falls_silent_is_not_said_to_be_ended_by_others() -> None:
+    def acknowledge_three_and_fall_silent(caller: Caller) -> None:
+        acknowledge(caller, most=3)
+        caller.read_to_loss()
+
+    with playing_in_turn(acknowledge_three_and_fall_silent, acknowledge) as port:
+        status, stages, summary = found(port, "--sweep", *LATER)
+    assert status == 5
+    assert stages[7] == "sweep 256 failed: no ack within 0.5 s; now by a new connection"
+    assert (summary["largest"], summary["too_large"], summary["unknown"]) == (131072, None, 1)
+    assert (
+        "The connection fell silent once with a payload of which a new one has"
+        in (summary["meaning"])
+    )
+    assert "ends connections" not in summary["meaning"]
+
+
+def test_a_server_that_acknowledges_nothing_any_more_is_not_taken_for_a_matter_of_size() -> None:
+    def greet_only(caller: Caller) -> None:
+        caller.send(GREETING)
+        caller.read_to_loss()
+
+    # By each one size: 256, then those down to 129, and at last 128 again.
+    servers = [lambda caller: acknowledge(caller, most=3), *[greet_only] * 9]
+    with playing_in_turn(*servers) as port:
+        status, stages, summary = found(port, "--sweep", *LATER)
+    assert (status, stages[-1]) == (5, "sweep 129 failed: no ack within 0.5 s")
+    assert "Later it failed (no ack within 0.5 s). The payload has arrived" in summary["meaning"]
+    assert "come through" not in summary["meaning"]
+
+
+@given(edge=st.integers(64, 131072), limit=st.integers(64, 131072))
+def test_the_edge_between_sizes_is_found_to_the_byte(edge: int, limit: int) -> None:
+    search = Search()
+    tries = 0
+    while size := search.next:
+        tries += 1
+        if size > limit:
+            search.too_long(size, limit)
+        elif size > edge:
+            search.lost = size
+        else:
+            search.passed = size
+    assert search.passed == min(edge, limit)
+    assert search.lost == (edge + 1 if edge < limit else None)
+    assert tries <= 30
+
+
+def test_a_limit_that_is_no_limit_does_not_keep_it_searching() -> None:
+    search = Search()
+    while size := search.next:
+        search.too_long(size, 10**9)
+    assert search.limit == 0
+
+
+# Silences
+
+
+def test_a_silence_that_the_connection_outlasts(start: StartDaemon) -> None:
+    ackd = start()
+    status, stages, summary = found(ackd.port, "--hold", "0.2,0.1,0.2")
+    assert (status, stages[5:]) == (0, ["hold 0.1 passed", "hold 0.2 passed"])
+    assert (summary["held"], summary["not_held"]) == (0.2, None)
+    assert summary["meaning"].endswith("A connection outlasts a silence of 0.2 s.")
+    assert len(ackd.journal.payloads(4)) == 4
+
+
+def test_a_server_that_ends_a_silent_connection_is_told_from_one_that_forgets(
+    start: StartDaemon,
+) -> None:
+    ackd = start("idle_timeout: 0.3")
+    status, stages, summary = found(ackd.port, "--hold", "0.1,20,30")
+    assert status == 3
+    assert stages[5] == "hold 0.1 passed"
+    assert re.fullmatch(r"hold 20.0 failed: closed by the other side after 0\.\d s", stages[6])
+    assert stages[7] == "hold 30.0 not tried"
+    assert (summary["held"], summary["not_held"], summary["unknown"]) == (0.1, 20, 0)
+    assert "an ackd does so after its `idle_timeout`" in summary["meaning"]
+    assert summary["meaning"].endswith(LIKELY)
+
+
+def test_a_connection_that_is_reset_by_the_first_payload_after_a_silence() -> None:
+    def forget(caller: Caller) -> None:
+        acknowledge(caller, most=1)
+        caller.socket.recv(1000)
+        caller.reset()
+
+    with playing_in_turn(forget, acknowledge) as port:
+        status, stages, summary = found(port, "--hold", "0.1")
+    assert (status, stages[5:]) == (5, ["hold 0.1 failed: reset"])
+    assert (
+        "has probably forgotten the silent connection, and says so only when spoken to"
+        in (summary["meaning"])
+    )
+
+
+def test_a_server_that_is_gone_after_a_silence_is_not_blamed_for_the_silence() -> None:
+    with playing(lambda caller: acknowledge(caller, most=1)) as port:
+        status, stages, summary = found(port, "--hold", "20", *SOON)
+    assert status == 3
+    assert re.fullmatch(r"hold 20.0 failed: closed by the other side after \d\.\d s", stages[5])
+    assert "But a new connection is no better" in summary["meaning"]
+
+
+# The command line, the terminal
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (("--hold", "1,x"), "argument --hold: 'x' is not a number of seconds up to 86400"),
+        (("--hold", ""), "argument --hold: '' is not a number of seconds up to 86400"),
+        (
+            ("--name", "two words"),
+            "argument --name: 'two words' is not 1 to 64 letters, digits, '.', '_' or '-'",
+        ),
+        (("--port", "0"), "argument --port: '0' is not a whole number from 1 to 65535"),
+    ],
+)
+def test_a_wrong_command_line_is_one_sentence(arguments: tuple[str, ...], complaint: str) -> None:
+    status, out, told = ackctl("probe", *arguments)
+    assert (status, out) == (2, "")
+    assert told.splitlines()[-1] == f"ackctl probe: error: {complaint}"
+
+
+def test_help_fits_a_terminal_and_has_examples() -> None:
+    status, text, _ = ackctl("probe", "--help", before=("env", "COLUMNS=80"))
+    assert status == 0
+    assert "examples:\n  ackctl probe" in text
+    assert max(map(len, text.splitlines())) <= 80
+
+
+def test_ctrl_c_in_a_silence_brings_what_is_known(start: StartDaemon) -> None:
+    ackd = start()
+    with Ackctl("probe", "--port", str(ackd.port), "--hold", "3600") as probe:
+        read_until(probe, "acknowledged")
+        probe.signal(signal.SIGINT)
+        status, rest, complaint = probe.ended()
+    assert (status, complaint) == (130, "")
+    assert "Interrupted: what comes later was not tried." in rest
+    assert ": 1 acknowledged, 0 refused, 0 unknown\n" in rest
+
+
+def test_what_a_server_says_does_not_reach_the_terminal_raw() -> None:
+    def misbehave(caller: Caller) -> None:
+        caller.send(b"\x1b]0;owned\x07\n")
+        caller.socket.recv(1000)
+        caller.send(b"\x9b2J\n")
+        caller.read_to_loss()
+
+    with playing(misbehave) as port:
+        _, out, complaint = probe(port, *LATER)
+    assert r"\x1b]0;owned\x07" in out
+    assert r"\x9b2J" in out
+    assert "\x1b" not in out + complaint
+
+
+@pytest.mark.parametrize(
+    ("variables", "alive", "coloured"),
+    [({}, True, True), ({"NO_COLOR": "1"}, True, False), ({"TERM": "dumb"}, False, False)],
+)
+def test_a_terminal_is_shown_what_it_can_show(
+    start: StartDaemon, variables: dict[str, str], alive: bool, coloured: bool
+) -> None:
+    ackd = start()
+    with Terminal("probe", "--port", str(ackd.port), before=(), **variables) as terminal:
+        status, shown = terminal.ended()
+    assert status == 0
+    assert ("\r\x1b[K" in shown, bool(re.search(COLOUR, shown))) == (alive, coloured)
+    assert alive or "\x1b" not in shown
+
+
+def test_a_run_may_be_called_as_one_likes(start: StartDaemon) -> None:
+    ackd = start()
+    assert found(ackd.port, "--name", "office")[2]["run"] == "office"
+    assert ackd.journal.payloads(2) == [Run("office").payload(1), Run("office").end(1)]
+
+
+def test_a_source_of_another_kind_reaches_nobody() -> None:
+    status, out, _ = probe(1, "--source", "::1")
+    assert status == 3
+    assert (
+        "connected       not tried                 127.0.0.1: not of the same kind as --source"
+        in (out)
+    )

@@ -1,0 +1,817 @@
+"""`ackctl send` as its users see it: what it prints, what it complains of, its exit status."""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import StartDaemon
+from tests.support.ackctl_process import COMMAND, ENVIRONMENT, Ackctl, Ended, ackctl, without_times
+from tests.support.ackctl_terminal import COLOUR, Terminal
+from tests.support.impostor import Impostor
+from tests.support.journal_socket import DEADLINE
+from tests.support.peer import ACK, GREETING, Peer
+
+THANKS = ACK.decode()
+SOON = "0.2"  # seconds, for a first wait that is meant to be in vain
+LATER = "0.5"  # for one after a greeting, which must come in time
+
+
+def send(port: int, *arguments: str, stdin: bytes = b"", before: tuple[str, ...] = ()) -> Ended:
+    """Run `ackctl send` to its end."""
+    return ackctl("send", "--port", str(port), *arguments, stdin=stdin, before=before)
+
+
+def sending(port: int, *arguments: str) -> Ackctl:
+    """Start `ackctl send` while the test plays the server."""
+    return Ackctl("send", "--port", str(port), *arguments)
+
+
+# A real ackd
+
+
+def test_a_payload_is_sent_and_the_ack_printed(start: StartDaemon) -> None:
+    ackd = start()
+    assert send(ackd.port, "this data will send to server!") == (0, THANKS, "")
+    assert ackd.journal.payloads(1) == [b"this data will send to server!"]
+
+
+def test_several_payloads_have_an_ack_each(start: StartDaemon) -> None:
+    ackd = start()
+    assert send(ackd.port, "one", "", "three") == (0, THANKS * 3, "")
+    assert ackd.journal.payloads(3) == [b"one", b"", b"three"]
+
+
+def test_verbose_tells_the_whole_story_with_times(start: StartDaemon) -> None:
+    ackd = start()
+    status, story, complaint = send(ackd.port, "-v", "hello", "again")
+    assert without_times(story).splitlines() == [
+        f"TIME connecting to 127.0.0.1 port {ackd.port}",
+        "TIME buffer data: Connect",
+        "TIME writing to socket",
+        "TIME Sent to server: hello",
+        "TIME Sent to server: again",
+        "TIME Response from server was: thank you client, you data is Received success (TOOK)",
+        "TIME Response from server was: thank you client, you data is Received success (TOOK)",
+        "TIME 2 acknowledged, 0 refused, 0 unknown",
+    ]
+    assert (status, complaint) == (0, "")
+
+
+def test_json_is_an_object_for_each_reply_then_the_counts(start: StartDaemon) -> None:
+    ackd = start("max_payload: 5")
+    status, out, complaint = send(ackd.port, "--json", "hello", "too long")
+    *replies, counts = map(json.loads, out.splitlines())
+    assert all(reply.pop("seconds") > 0 for reply in replies)
+    refusal = "not received: longer than 5 bytes"
+    assert replies == [
+        {"number": 1, "verdict": "acknowledged", "reply": THANKS.strip(), "bytes": 5},
+        {"number": 2, "verdict": "refused", "reply": refusal, "bytes": 8},
+    ]
+    assert counts == {
+        "acknowledged": 1,
+        "refused": 1,
+        "unknown": 0,
+        "not_sent": 0,
+        "sent_again": 0,
+        "status": 1,
+        "problem": "refused by the server",
+    }
+    assert (status, complaint) == (1, "ackctl: refused by the server (1 acknowledged, 1 refused)\n")
+
+
+def test_a_refused_payload_does_not_keep_the_others_from_being_sent(start: StartDaemon) -> None:
+    ackd = start("max_payload: 5")
+    assert send(ackd.port, "one", "much too long", "three") == (
+        1,
+        f"{THANKS}not received: longer than 5 bytes\n{THANKS}",
+        "ackctl: refused by the server (2 acknowledged, 1 refused)\n",
+    )
+    assert ackd.journal.payloads(2) == [b"one", b"three"]
+
+
+def test_a_full_server_turns_us_away(start: StartDaemon) -> None:
+    ackd = start("max_connections: 1")
+    with ackd.peer():
+        assert send(ackd.port, "hello") == (
+            1,
+            "",
+            "ackctl: turned away: not connect: too many connections, the limit is 1 (1 not sent)\n",
+        )
+
+
+def test_a_payload_of_any_bytes_arrives_and_is_shown_escaped(start: StartDaemon) -> None:
+    ackd = start()
+    status, story, _ = send(ackd.port, "-v", "\udcff\x1b[31m\u202e\\")
+    assert status == 0
+    assert r"Sent to server: \xff\x1b[31m\u202e\\" in story
+    assert ackd.journal.payloads(1) == [b"\xff\x1b[31m\xe2\x80\xae\\"]
+
+
+# Files and the standard input
+
+
+@pytest.mark.parametrize(
+    ("text", "payloads"),
+    [
+        (b"one\ntwo\n", [b"one", b"two"]),
+        (b"one\r\ntwo\r\n", [b"one", b"two"]),
+        (b"one\nwithout its end", [b"one", b"without its end"]),
+        (b"one\nCR without LF\r", [b"one", b"CR without LF"]),
+        (b"\n\n\r\n\n", [b"", b"", b"", b""]),
+        (b"\x00\xff\x1b\n\r\r\n", [b"\x00\xff\x1b", b"\r"]),
+        (b"", []),
+    ],
+)
+def test_each_line_of_a_file_is_a_payload(
+    start: StartDaemon, tmp_path: Path, text: bytes, payloads: list[bytes]
+) -> None:
+    ackd = start()
+    file = tmp_path / "readings.txt"
+    file.write_bytes(text)
+    assert send(ackd.port, "--file", str(file)) == (0, THANKS * len(payloads), "")
+    assert send(ackd.port, "-", stdin=text) == (0, THANKS * len(payloads), "")
+    assert ackd.journal.payloads(2 * len(payloads)) == payloads * 2
+
+
+def test_a_line_that_no_server_takes_ends_a_file_there(start: StartDaemon, tmp_path: Path) -> None:
+    ackd = start()
+    file = tmp_path / "readings.txt"
+    file.write_bytes(b"one\ntwo\n" + b"x" * 1_000_000 + b"\nfour\n")
+    assert send(ackd.port, "--file", str(file)) == (
+        2,
+        THANKS * 2,
+        "ackctl: line 3 is longer than 262144 bytes: no ackd takes it (2 acknowledged)\n",
+    )
+
+
+def test_a_file_that_breaks_off_is_told(start: StartDaemon) -> None:
+    ackd = start()
+    assert send(ackd.port, "--file", "/proc/self/mem") == (
+        2,
+        "",
+        "ackctl: the input can't be read: Input/output error\n",
+    )
+
+
+def test_each_line_that_is_typed_has_its_ack_before_the_next(start: StartDaemon) -> None:
+    ackd = start()
+    with sending(ackd.port, "-") as ackctl:
+        ackctl.write(b"one\n")
+        assert ackctl.read_line() == THANKS
+        ackctl.write(b"two")
+        ackctl.write(b" in pieces\nthr")
+        assert ackctl.read_line() == THANKS
+        ackctl.write(b"ee\n")
+        assert ackctl.read_line() == THANKS
+        assert ackctl.ended() == (0, "", "")
+    assert ackd.journal.payloads(3) == [b"one", b"two in pieces", b"three"]
+
+
+def test_100000_lines_can_be_piped_in(start: StartDaemon, tmp_path: Path) -> None:
+    ackd = start()
+    script = f'seq 100000 | "$@" >{tmp_path}/acks'
+    port = str(ackd.port)
+    with Ackctl("send", "--port", port, "-", before=("sh", "-c", script, "sh")) as ackctl:
+        assert ackd.journal.payloads(100_000) == [b"%d" % n for n in range(1, 100_001)]
+        assert ackctl.ended() == (0, "", "")
+    assert (tmp_path / "acks").read_text() == THANKS * 100_000
+
+
+# Servers that are not as they should be
+
+
+def test_nothing_listens_on_the_port() -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        port = closed.getsockname()[1]
+        assert send(port, "hello") == (
+            3,
+            "",
+            f"ackctl: not reached: 127.0.0.1 port {port}: connection refused: nothing"
+            " listens on that port, or a firewall refuses (1 not sent)\n",
+        )
+
+
+def test_the_name_stands_for_no_address() -> None:
+    status, out, complaint = send(1, "--host", "two..dots", "hello")
+    assert (status, out) == (3, "")
+    assert complaint.startswith("ackctl: not reached: two..dots: the name can't be resolved: ")
+    assert complaint.endswith(" (1 not sent)\n")
+
+
+def test_the_server_accepts_nobody_any_more() -> None:
+    with Impostor(backlog=0) as server, Peer(server.port):
+        assert send(server.port, "--timeout", SOON, "hello") == (
+            3,
+            "",
+            f"ackctl: not reached: 127.0.0.1 port {server.port}: no answer within 0.2 s:"
+            " the host is down, or a firewall drops packets (1 not sent)\n",
+        )
+
+
+def test_the_server_never_greets() -> None:
+    with Impostor() as server:  # the kernel connects us, the server does not even accept
+        assert send(server.port, "--timeout", SOON, "one", "two") == (
+            4,
+            "",
+            "ackctl: connected, but not greeted: no answer within 0.2 s (2 not sent)\n",
+        )
+
+
+def test_the_server_greets_without_end() -> None:
+    with Impostor() as server, sending(server.port, "hello") as ackctl:
+        with server.accept() as caller:
+            caller.send(b"x" * 65537)
+            caller.expect_end()
+        assert ackctl.ended() == (
+            4,
+            "",
+            "ackctl: connected, but not greeted: the server sent a line of over 65536 bytes:"
+            " it is no ackd (1 not sent)\n",
+        )
+
+
+def test_the_server_says_more_than_a_greeting() -> None:
+    with Impostor() as server, sending(server.port, "hello") as ackctl:
+        with server.accept() as caller:
+            caller.send(b"220 mail.example.com\n250 welcome\n")
+            caller.expect_end()
+        assert ackctl.ended() == (
+            4,
+            "",
+            "ackctl: connected, but not greeted: the server sent more replies than it was sent"
+            " payloads: it is no ackd (1 not sent)\n",
+        )
+
+
+def test_the_server_turns_us_away_in_its_greeting() -> None:
+    with Impostor() as server, sending(server.port, "-v", "hello") as ackctl:
+        with server.accept() as caller:
+            caller.send(b"sorry, not connect today\x1b[2J\n")
+            caller.expect_end()
+        status, story, complaint = ackctl.ended()
+    assert without_times(story).splitlines() == [
+        f"TIME connecting to 127.0.0.1 port {server.port}",
+        r"TIME buffer data: sorry, not connect today\x1b[2J",
+        "TIME 0 acknowledged, 0 refused, 0 unknown",
+    ]
+    assert (status, complaint) == (
+        1,
+        "ackctl: turned away: sorry, not connect today\\x1b[2J (1 not sent)\n",
+    )
+
+
+def test_the_server_greets_and_never_acknowledges() -> None:
+    with Impostor() as server, sending(server.port, "--timeout", LATER, "one", "two") as ackctl:
+        with server.accept() as caller:
+            caller.send(GREETING)
+            caller.expect(b"one\ntwo\n")
+            caller.expect_end()
+        assert ackctl.ended() == (
+            5,
+            "",
+            "ackctl: unknown: no answer within 0.5 s (2 unknown: sent, and perhaps recorded)\n",
+        )
+
+
+def test_the_server_stops_acknowledging() -> None:
+    with Impostor() as server, sending(server.port, "--timeout", LATER, "one", "two") as ackctl:
+        with server.accept() as caller:
+            caller.send(GREETING)
+            caller.expect(b"one\ntwo\n")
+            caller.send(b"not received: one is no number\n" + ACK[:20])
+            caller.expect_end()
+        assert ackctl.ended() == (
+            5,
+            "not received: one is no number\n",
+            "ackctl: unknown: no answer within 0.5 s"
+            " (1 refused, 1 unknown: sent, and perhaps recorded)\n",
+        )
+
+
+def test_the_server_reads_for_ever_and_never_acknowledges(tmp_path: Path) -> None:
+    (tmp_path / "lines").write_text("\n" * 70_000)
+    arguments = ("--timeout", LATER, "--file", str(tmp_path / "lines"))
+    with Impostor() as server, sending(server.port, *arguments) as ackctl:
+        with server.accept() as caller:
+            caller.send(GREETING)
+            caller.expect(b"\n" * 65536)
+            caller.expect_end()
+        assert ackctl.ended() == (
+            5,
+            "",
+            "ackctl: unknown: no answer within 0.5 s"
+            " (65536 unknown: sent, and perhaps recorded, 4464 not sent)\n",
+        )
+
+
+def test_an_endless_input_is_not_read_ahead_of_a_server_that_is_stuck() -> None:
+    with (
+        subprocess.Popen(["yes"], stdout=subprocess.PIPE) as yes,
+        Impostor() as server,
+        Ackctl(
+            *("send", "--port", str(server.port), "--timeout", LATER, "-"),
+            stdin=yes.stdout.fileno() if yes.stdout else -1,
+        ) as ackctl,
+    ):
+        caller = server.accept()
+        caller.send(GREETING)
+        status, _, complaint = ackctl.ended()
+        yes.kill()
+        caller.socket.close()
+    assert status == 5
+    assert complaint.startswith("ackctl: unknown: no answer within 0.5 s (65536 unknown: ")
+
+
+def test_the_server_dribbles_byte_by_byte() -> None:
+    with Impostor() as server, sending(server.port, "one", "two") as ackctl:
+        with server.accept() as caller:
+            for byte in GREETING:
+                caller.send(bytes([byte]))
+            caller.expect(b"one\ntwo\n")
+            for byte in ACK * 2:
+                caller.send(bytes([byte]))
+            caller.expect_end()
+        assert ackctl.ended() == (0, THANKS * 2, "")
+
+
+def test_the_server_resets_after_three_acks() -> None:
+    with Impostor() as server, sending(server.port, "1", "2", "3", "4", "5") as ackctl:
+        caller = server.accept()
+        caller.send(GREETING)
+        caller.expect(b"1\n2\n3\n4\n5\n")
+        caller.send(ACK * 3)
+        caller.reset()
+        assert ackctl.ended() == (
+            5,
+            THANKS * 3,
+            "ackctl: unknown: the other side reset the connection"
+            " (3 acknowledged, 2 unknown: sent, and perhaps recorded)\n",
+        )
+
+
+def test_the_server_resets_while_we_are_still_sending(tmp_path: Path) -> None:
+    line = b"x" * 1000 + b"\n"
+    (tmp_path / "lines").write_bytes(line * 20_000)  # more than fits in between
+    with (
+        Impostor(buffer=4096) as server,
+        sending(server.port, "--file", str(tmp_path / "lines")) as ackctl,
+    ):
+        caller = server.accept()
+        caller.send(GREETING)
+        caller.expect(line * 3)
+        ackctl.pause()
+        caller.send(ACK * 3)
+        caller.reset()
+        ackctl.signal(signal.SIGCONT)
+        status, out, complaint = ackctl.ended()
+    assert (status, out) == (5, THANKS * 3)
+    reason = "ackctl: unknown: the other side reset the connection"
+    counts = r"3 acknowledged, \d+ unknown: sent, and perhaps recorded, \d+ not sent"
+    assert re.fullmatch(rf"{reason} \({counts}\)\n", complaint), complaint
+
+
+def test_the_server_closes_after_the_greeting() -> None:
+    with Impostor() as server, sending(server.port, "hello") as ackctl:
+        with server.accept() as caller:
+            caller.send(GREETING)
+            caller.half_close()
+            caller.expect(b"hello\n")
+            caller.expect_end()
+        assert ackctl.ended() == (
+            5,
+            "",
+            "ackctl: unknown: the server closed the connection"
+            " (1 unknown: sent, and perhaps recorded)\n",
+        )
+
+
+def test_the_server_closes_while_we_wait_for_the_next_line() -> None:
+    with Impostor() as server, sending(server.port, "-") as ackctl:
+        with server.accept() as caller:
+            caller.send(GREETING)
+            ackctl.write(b"hello\n")
+            caller.expect(b"hello\n")
+            caller.send(ACK)
+        assert ackctl.read_line() == THANKS
+        assert ackctl.ended() == (
+            3,
+            "",
+            "ackctl: connection lost: the server closed the connection (1 acknowledged)\n",
+        )
+
+
+def test_the_server_sends_more_replies_than_it_got_payloads() -> None:
+    with Impostor() as server, sending(server.port, "-") as ackctl:
+        with server.accept() as caller:
+            caller.send(GREETING)
+            ackctl.write(b"hello\n")
+            caller.expect(b"hello\n")
+            caller.send(ACK * 2)
+            caller.expect_end()
+        assert ackctl.ended() == (
+            4,
+            THANKS,
+            "ackctl: connection given up: the server sent more replies than it was sent payloads:"
+            " it is no ackd (1 acknowledged)\n",
+        )
+
+
+def test_the_server_replies_without_end() -> None:
+    with Impostor() as server, sending(server.port, "hello") as ackctl:
+        with server.accept() as caller:
+            caller.send(GREETING)
+            caller.expect(b"hello\n")
+            caller.send(b"x" * 65537)
+            caller.expect_end()
+        assert ackctl.ended() == (
+            5,
+            "",
+            "ackctl: unknown: the server sent a line of over 65536 bytes: it is no ackd"
+            " (1 unknown: sent, and perhaps recorded)\n",
+        )
+
+
+def test_a_reply_never_reaches_the_terminal_raw() -> None:
+    with Impostor() as server, sending(server.port, "hello") as ackctl:
+        with server.accept() as caller:
+            caller.send(GREETING)
+            caller.expect(b"hello\n")
+            caller.send(b"\x1b]0;title\x07\xff\n")
+            caller.expect_end()
+        assert ackctl.ended() == (0, "\\x1b]0;title\\x07\\xff\n", "")
+
+
+def test_the_story_never_reaches_the_terminal_raw() -> None:
+    with Impostor() as server, sending(server.port, "-v", "hello") as ackctl:
+        with server.accept() as caller:
+            caller.send(b"\x1b]0;title\x07\xff\n")
+            caller.expect(b"hello\n")
+            caller.send("\u202eack\r\x00\n".encode())
+            caller.expect_end()
+        status, story, complaint = ackctl.ended()
+    assert r"buffer data: \x1b]0;title\x07\xff" in story
+    assert r"Response from server was: \u202eack\r\x00 (" in story
+    assert (status, complaint) == (0, "")
+
+
+# Usage
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        ((), "give payloads, or - for the standard input, or --file"),
+        (("--file", "x", "hello"), "give payloads, or - for the standard input, or --file"),
+        (("two\nlines",), "a payload is one line; for several lines use - or --file"),
+        (("one", "-"), "- is the standard input, and can't be among other payloads"),
+        (("--file", "/nowhere/x"), "--file: /nowhere/x: No such file or directory"),
+        (("--file", "/"), "--file: /: Is a directory"),
+        (("-x", "hello"), "unrecognized arguments: -x"),
+        (("--host", "", "x"), "argument --host: a name or an address is needed"),
+        *(
+            (
+                ("--host", host, "x"),
+                f"argument --host: '{host}': give the port with --port, and no brackets",
+            )
+            for host in ("192.168.150.1:10008", "[::1]:10008", "[::1]", "server:")
+        ),
+        (("-v", "--json", "x"), "argument --json: not allowed with argument -v/--verbose"),
+        *(
+            (
+                ("--timeout", value, "x"),
+                f"argument --timeout: '{value}' is not a number of seconds up to 86400",
+            )
+            for value in ("0", "-1", "nan", "inf", "86401", "1s", "")
+        ),
+        *(
+            (
+                ("--port", value, "x"),
+                f"argument --port: '{value}' is not a whole number from 1 to 65535",
+            )
+            for value in ("0", "65536", "-1", "1.5", "http", "", "9" * 5000, "\u0663")
+        ),
+    ],
+)
+def test_wrong_usage_is_explained(arguments: tuple[str, ...], complaint: str) -> None:
+    status, out, usage = ackctl("send", *arguments)
+    assert (status, out) == (2, "")
+    assert usage.splitlines()[0].startswith("usage: ackctl send ")
+    assert usage.splitlines()[-1] == f"ackctl send: error: {complaint}"
+
+
+def test_help_fits_in_80_columns() -> None:
+    status, text, _ = ackctl("send", "--help", before=("env", "COLUMNS=80"))
+    assert status == 0
+    assert max(map(len, text.splitlines())) <= 80
+
+
+# The terminal and the shell around it
+
+
+def test_ctrl_c_tells_how_far_it_got(start: StartDaemon) -> None:
+    ackd = start()
+    with Terminal("send", "--port", str(ackd.port), "-") as terminal:
+        terminal.type("hello\n")
+        ack = THANKS.replace("\n", "\r\n")
+        assert terminal.read_to(ack) == f"hello\r\n{ack}"
+        terminal.type("\x03")
+        assert terminal.ended() == (130, "^Cackctl: interrupted (1 acknowledged)\r\n")
+
+
+def test_ctrl_d_ends_the_input(start: StartDaemon) -> None:
+    ackd = start()
+    with Terminal("send", "--port", str(ackd.port), "-") as terminal:
+        terminal.type("hello\n")
+        terminal.read_to(THANKS.strip())
+        terminal.type("\x04")
+        assert terminal.ended()[0] == 0
+
+
+def test_a_terminal_sees_how_far_a_file_is_and_how_long_it_still_takes(tmp_path: Path) -> None:
+    lines = tmp_path / "lines"
+    lines.write_bytes(b"one\ntwo\nthree\nfour\n")
+    with (
+        Impostor() as server,
+        Terminal(*sent_from(server, lines)) as terminal,
+        server.accept() as caller,
+    ):
+        caller.send(GREETING)
+        caller.expect(lines.read_bytes())
+        caller.send(ACK)
+        terminal.read_to("1 acknowledged")
+        caller.send(ACK)
+        shown = terminal.read_to("2 acknowledged").rpartition(THANKS.strip())[2]
+        assert "━" in shown
+        assert " 42%" in shown  # 8 of 19 bytes
+        assert re.search(COLOUR, shown)
+        assert re.search(r" [\d,]+/s ", terminal.read_to("m0:00:"))
+        caller.send(b"not received: no\n" + ACK)
+        status, rest = terminal.ended()
+    assert status == 1
+    assert rest.endswith("refused by the server (3 acknowledged, 1 refused)\r\n")
+
+
+def test_of_an_input_whose_end_is_not_known_it_sees_what_was_done(tmp_path: Path) -> None:
+    lines = tmp_path / "lines"
+    os.mkfifo(lines)
+    with (
+        Impostor() as server,
+        Terminal(*sent_from(server, lines), NO_COLOR="1") as terminal,
+        lines.open("wb", buffering=0) as writer,
+        server.accept() as caller,
+    ):
+        caller.send(GREETING)
+        writer.write(b"one\n")
+        caller.expect(b"one\n")
+        caller.send(b"not received: no\n")
+        assert "%" not in (shown := terminal.read_to("0 acknowledged, 1 refused"))
+        assert not re.search(COLOUR, shown)
+
+
+def test_what_shows_how_far_it_is_leaves_nothing_behind(tmp_path: Path) -> None:
+    lines = tmp_path / "lines"
+    lines.write_bytes(b"one\ntwo\n")
+    with (
+        Impostor() as server,
+        Terminal(*sent_from(server, lines)) as terminal,
+        server.accept() as caller,
+    ):
+        caller.send(GREETING)
+        caller.expect(lines.read_bytes())
+        caller.send(ACK)
+        terminal.read_to("1 acknowledged")
+        caller.send(ACK)
+        status, rest = terminal.ended()
+    *_, line, after = rest.split("\x1b[2K")  # erased
+    assert status == 0
+    assert "acknowledged" in line
+    assert after == THANKS.replace("\n", "\r\n")
+    assert rest.count("\x1b[?25h") > rest.count("\x1b[?25l")  # the cursor is there
+
+
+@pytest.mark.parametrize("where", ["terminal", "pipe"])
+def test_where_nobody_could_see_it_nothing_shows_how_far_it_is(tmp_path: Path, where: str) -> None:
+    lines = tmp_path / "lines"
+    lines.write_bytes(b"one\n")
+    with Impostor() as server:
+        # Longer than the second after which it would show.
+        command = (*sent_from(server, lines), "--timeout", "1.5")
+        dumb = Terminal(*command, TERM="dumb") if where == "terminal" else None
+        with dumb or Ackctl(*command) as ackctl:
+            with server.accept() as caller:
+                caller.send(GREETING)
+                caller.expect(b"one\n")
+                caller.expect_end()
+            status, *_, said = ackctl.ended()
+    assert status == 5
+    assert said.replace("\r", "") == (
+        "ackctl: unknown: no answer within 1.5 s (1 unknown: sent, and perhaps recorded)\n"
+    )
+
+
+def sent_from(server: Impostor, lines: Path) -> tuple[str, ...]:
+    return ("send", "--port", str(server.port), "--file", str(lines))
+
+
+def test_an_interrupt_counts_what_is_unknown() -> None:
+    with Impostor() as server, sending(server.port, "one", "two", "three") as ackctl:
+        with server.accept() as caller:
+            caller.send(GREETING)
+            caller.expect(b"one\ntwo\nthree\n")
+            caller.send(ACK)
+            assert ackctl.read_line() == THANKS
+            ackctl.signal(signal.SIGINT)
+            caller.expect_end()
+        assert ackctl.ended() == (
+            130,
+            "",
+            "ackctl: interrupted (1 acknowledged, 2 unknown: sent, and perhaps recorded)\n",
+        )
+
+
+def test_an_interrupt_while_it_waits_for_the_connection() -> None:
+    with (
+        Impostor(backlog=0) as server,
+        Peer(server.port),
+        sending(server.port, "-v", "hello") as ackctl,
+    ):
+        assert "connecting to 127.0.0.1" in ackctl.read_line()
+        ackctl.signal(signal.SIGINT)
+        status, story, complaint = ackctl.ended()
+    assert (status, complaint) == (130, "ackctl: interrupted (1 not sent)\n")
+    assert story.endswith(" 0 acknowledged, 0 refused, 0 unknown\n")
+
+
+def test_a_reader_that_has_gone_ends_it_in_silence(start: StartDaemon) -> None:
+    ackd = start()
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    command = [*COMMAND, "send", "--port", str(ackd.port), "hello"]
+    process = subprocess.Popen(command, stdout=write_end, stderr=subprocess.PIPE, env=ENVIRONMENT)
+    os.close(write_end)
+    assert process.communicate(timeout=DEADLINE)[1] == b""
+    assert process.returncode == -signal.SIGPIPE
+
+
+def test_a_full_disk_under_the_output_is_told(start: StartDaemon) -> None:
+    ackd = start()
+    onto_full_disk = ("sh", "-c", '"$@" >/dev/full', "sh")
+    assert send(ackd.port, "hello", before=onto_full_disk) == (
+        5,
+        "",
+        "ackctl: standard output: No space left on device\n",
+    )
+
+
+def test_a_full_disk_under_a_help_text_is_told() -> None:
+    onto_full_disk = ("sh", "-c", '"$@" >/dev/full', "sh")
+    assert ackctl("--help", before=onto_full_disk) == (
+        5,
+        "",
+        "ackctl: standard output: No space left on device\n",
+    )
+
+
+def test_a_full_disk_under_the_complaints_does_not_change_the_exit_status() -> None:
+    onto_full_disk = ("sh", "-c", '"$@" 2>/dev/full', "sh")
+    assert send(1, "--retry", "1", "hello", before=onto_full_disk) == (3, "", "")
+
+
+def test_no_output_is_needed(start: StartDaemon) -> None:
+    ackd = start()
+    assert send(ackd.port, "hello", before=("sh", "-c", '"$@" >&-', "sh")) == (0, "", "")
+    assert ackd.journal.payloads(1) == [b"hello"]
+
+
+def test_a_closed_standard_input_can_not_be_sent() -> None:
+    status, _, complaint = send(1, "-", before=("sh", "-c", '"$@" <&-', "sh"))
+    assert status == 2
+    assert complaint.splitlines()[-1] == "ackctl send: error: the standard input is closed"
+
+
+def test_a_reply_that_the_locale_has_no_letters_for_is_shown_all_the_same(
+    start: StartDaemon,
+) -> None:
+    ackd = start("ack: danke schön")
+    assert send(ackd.port, "x", before=("env", "PYTHONIOENCODING=ascii")) == (
+        0,
+        "danke sch\\xf6n\n",
+        "",
+    )
+
+
+# From where, and without a greeting
+
+
+def test_the_address_to_connect_from_can_be_chosen(start: StartDaemon) -> None:
+    ackd = start("allow: [127.0.0.7]")
+    assert send(ackd.port, "--source", "127.0.0.7", "hello") == (0, THANKS, "")
+    assert send(ackd.port, "hello")[0] == 1
+
+
+def test_a_server_whose_greeting_is_empty_is_sent_to_all_the_same(start: StartDaemon) -> None:
+    ackd = start('greeting: ""')
+    assert send(ackd.port, "--no-greeting", "hello") == (0, THANKS, "")
+    assert send(ackd.port, "--timeout", SOON, "hello")[0] == 4
+    assert ackd.journal.payloads(1) == [b"hello"]
+
+
+def test_a_greeting_is_not_taken_for_an_ack(start: StartDaemon) -> None:
+    ackd = start()
+    assert send(ackd.port, "--no-greeting", "hello") == (
+        4,
+        "",
+        "ackctl: connection given up: no greeting was expected, and it says Connect (1 not sent)\n",
+    )
+
+
+# Again
+
+
+def test_what_is_unknown_is_sent_again_if_asked_to() -> None:
+    with Impostor() as server, ThreadPoolExecutor(1) as pool:
+        sent = pool.submit(ackctl, "send", "--port", str(server.port), "--retry", "1", "one")
+        with server.accept() as caller:
+            caller.send(GREETING)
+            caller.expect(b"one\n")
+        with server.accept() as caller:
+            caller.send(GREETING)
+            caller.expect(b"one\n")
+            caller.send(ACK)
+            status, out, err = sent.result(DEADLINE)
+    assert (status, out) == (0, ACK.decode())
+    assert "once more in 0.2 s (1 of 1): 1 sent again, and perhaps recorded twice" in err
+
+
+def test_the_pauses_before_it_is_tried_again_grow() -> None:
+    status, _, complaint = send(1, "--retry", "3", "one")
+    assert status == 3
+    assert re.findall(r"once more in (.*)", complaint) == [
+        "0.2 s (1 of 3)",
+        "0.4 s (2 of 3)",
+        "0.8 s (3 of 3)",
+    ]
+    assert complaint.endswith("or a firewall refuses (1 not sent)\n")
+
+
+def test_a_reply_begins_the_tries_and_the_pauses_anew() -> None:
+    with Impostor() as server, ThreadPoolExecutor(1) as pool:
+        sent = pool.submit(send, server.port, "--retry", "1", "one", "two", "three")
+        for unsent in (b"one\ntwo\nthree\n", b"two\nthree\n", b"three\n"):
+            with server.accept() as caller:
+                caller.send(GREETING)
+                caller.expect(unsent)
+                caller.send(ACK)
+        status, out, complaint = sent.result(DEADLINE)
+    assert (status, out) == (0, 3 * THANKS)
+    assert re.findall(r"once more in (.*)", complaint) == [
+        "0.2 s (1 of 1): 2 sent again, and perhaps recorded twice",
+        "0.2 s (1 of 1): 1 sent again, and perhaps recorded twice",
+    ]
+
+
+def test_what_was_refused_is_not_sent_again() -> None:
+    with Impostor() as server, ThreadPoolExecutor(1) as pool:
+        sent = pool.submit(send, server.port, "--retry", "1", "one", "two")
+        with server.accept() as caller:
+            caller.send(GREETING)
+            caller.expect(b"one\ntwo\n")
+            caller.send(b"not received: no\n")
+        with server.accept() as caller:
+            caller.send(GREETING)
+            caller.expect(b"two\n")
+            caller.send(ACK)
+        status, out, complaint = sent.result(DEADLINE)
+    assert (status, out) == (1, f"not received: no\n{THANKS}")
+    assert complaint.endswith(
+        "(1 acknowledged, 1 refused, 1 sent again, and perhaps recorded twice)\n"
+    )
+
+
+def test_who_is_not_allowed_does_not_try_again() -> None:
+    with Impostor() as server, ThreadPoolExecutor(1) as pool:
+        sent = pool.submit(ackctl, "send", "--port", str(server.port), "--retry", "9", "one")
+        with server.accept() as caller:
+            caller.send(b"not connect: 192.168.150.2 is not allowed here\n")
+            status, out, err = sent.result(DEADLINE)
+    assert (status, out) == (1, "")
+    assert "once more" not in err
+
+
+def test_a_line_is_sent_without_what_is_slow_to_import() -> None:
+    program = (
+        "import sys; from ackd.ctl.main import main; main(['send', '--port', '1', 'hello']);"
+        "print(*sys.modules)"
+    )
+    said = subprocess.check_output([sys.executable, "-c", program], stderr=subprocess.DEVNULL)
+    slow = {"dataclasses", "json", "datetime", "rich", "yaml", "systemd", "statistics"}
+    assert slow.isdisjoint(said.decode().split())

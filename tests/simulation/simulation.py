@@ -1,0 +1,596 @@
+"""The world around a server that is driven step by step: its clients, its journal, and the time.
+
+Everything is real but the time and the journal: the server, its sockets, and what it leaves to the
+next one. What was promised is checked with each record that is stored and each reply that is read.
+"""
+
+import logging
+import os
+import re
+import socket
+import struct
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
+from itertools import count
+from math import inf
+from time import sleep
+from unittest.mock import patch
+
+from ackd.config import Config, Recording
+from ackd.journal.entry import JournalFormat, payloads_of
+from ackd.journal.recorder import Recorder, RecordHandler
+from ackd.records import Kind, Reason
+from ackd.server.connection import cookie
+from ackd.server.journal_queue import RETRY
+from ackd.server.listener import Listeners, listen
+from ackd.server.server import Server
+from ackd.service.handover import HandoverError, State, dump, load
+from ackd.service.store import by_cookie
+from tests.support.journal_socket import Entry, parse
+
+log = logging.getLogger("ackd")
+
+# Bytes that the server and the client have for replies, so small that some are left over soon. With
+# less for the client, probes of a closed window take the kernel 0.2 s each, tcp(7).
+SEND_BUFFER, RECEIVE_BUFFER = 4096, 8192
+LONG = re.compile(rb"not received: longer than (\d+) bytes")
+STOPPING = b"not connect: ackd is stopping"
+UNREACHABLE = b"not received: the journal can't be reached"
+# Turns without any progress after which somebody hangs; each waits a moment for the kernel.
+PATIENCE, MOMENT = 1000, 0.001
+# Seconds that pass in such a turn.
+STEP = 0.05
+# Seconds after which a client has certainly read what it was told while the journal was away.
+LATE = 5.0
+# Seconds in which nobody is left who may be silent for half of them.
+LONG_TIME = 70.0
+# Turns in one moment after which the server spins.
+SPINNING = 1000
+
+
+class Clock:
+    """The time as the test makes it."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Journal:
+    """Stores whole records as long as it has room for them; it can also be away.
+
+    `on_record` is told of each one before it is stored.
+    """
+
+    def __init__(self, clock: Clock, on_record: Callable[[Entry], None]) -> None:
+        self.open = True
+        self.room = inf
+        self.refusals = 0  # puts that fail although there seems to be room
+        self._clock = clock
+        self._on_record = on_record
+        self._away_since = self._back_since = -inf
+        self.absence = self.longest_absence = 0.0
+        # Writable unless its counter is at its highest, eventfd(2).
+        self.readiness = os.eventfd(0, os.EFD_NONBLOCK)
+
+    @property
+    def takes(self) -> bool:
+        """Whether it will take whatever comes."""
+        return self.open and self.room == inf and not self.refusals
+
+    def make_room(self, room: float) -> None:
+        self.room = room
+        self._set_readiness()
+
+    def refuse(self, times: int) -> None:
+        """Take the next records although there is room only after so many attempts."""
+        self.refusals = times
+
+    def leave(self) -> None:
+        if self.open:
+            self.open = False
+            # One that was back for less need not have been noticed.
+            if self._clock.now - self._back_since > RETRY:
+                self._away_since = self._clock.now
+            self._set_readiness()
+
+    def come_back(self) -> None:
+        if not self.open:
+            self.note_absence()
+            self.open = True
+            self._back_since = self._clock.now
+            self._set_readiness()
+
+    def note_absence(self) -> None:
+        """Remember how long it has been away, now or the last time, and at the longest."""
+        if not self.open:
+            self.absence = self._clock.now - self._away_since
+            self.longest_absence = max(self.longest_absence, self.absence)
+
+    def seems_away(self, seconds: float) -> bool:
+        """Say whether it was away for so long, and a client need not have seen it come back."""
+        self.note_absence()
+        late = self._clock.now - self._back_since
+        return self.absence + RETRY >= seconds and (not self.open or late <= LATE)
+
+    def take(self, record: bytes) -> bool:
+        if self.refusals or not self.room:
+            self.refusals -= self.refusals > 0
+            return False
+        self._on_record(parse(record))
+        self.make_room(self.room - 1)
+        return True
+
+    def close(self) -> None:
+        os.close(self.readiness)
+
+    def _set_readiness(self) -> None:
+        """Be writable with room, or with nobody at the other end, unix(7)."""
+        with suppress(BlockingIOError):
+            os.eventfd_read(self.readiness)
+        if self.open and not self.room:
+            os.eventfd_write(self.readiness, 2**64 - 2)
+
+
+class JournalSink:
+    """One process's way to the journal; behaves as a DatagramSocket does."""
+
+    capacity = 1 << 20
+
+    def __init__(self, journal: Journal) -> None:
+        self.why = ""
+        self._journal = journal
+        self._descriptor = os.dup(journal.readiness)
+        self.connect()
+
+    def connect(self) -> bool:
+        self.reachable = self._journal.open
+        self.why = "" if self.reachable else "it is away"
+        return self.reachable
+
+    def put(self, record: bytes) -> bool:
+        return self.connect() and self._journal.take(record)
+
+    def doubtful(self) -> list[bytes]:
+        return []
+
+    def fileno(self) -> int:
+        return self._descriptor
+
+    def close(self) -> None:
+        os.close(self._descriptor)
+
+
+@dataclass
+class Expectations:
+    """What any server of this run may say; settings change meanwhile."""
+
+    greetings: set[bytes] = field(default_factory=set)
+    acks: set[bytes] = field(default_factory=set)
+    limits: set[int] = field(default_factory=set)
+    unrecorded: bool = False  # whether an ack without a record may be one
+
+    def add(self, config: Config) -> None:
+        self.unrecorded |= config.record is Recording.NONE
+        self.greetings.add(config.greeting.encode())
+        self.acks.add(config.ack.encode())
+        self.limits.add(config.max_payload)
+
+
+class Client:
+    """One client, what it has sent and read, and what of it is stored."""
+
+    def __init__(self, address: str, port: int, world: "World") -> None:
+        self.address = address
+        self.reading = self.prompt = True  # `prompt` has never stopped
+        self.gone = False  # closed by itself
+        self.shut = False  # has ended its sending
+        self.ended = False  # the server has closed, or the connection is lost
+        self.abandoned = False  # the server has been asked to end it, or was ended itself
+        self.lines: list[bytes] = []
+        self.stored: dict[int, bytes] = {}
+        self.replies = 0
+        self.acknowledged = 0
+        self.reason = ""
+        self._world = world
+        self._rest = b""
+        self._input = b""
+        self._greeted = False
+        self._connection = b""
+        self._searched = 0  # lines up to which stored payloads have been found
+        self._active_at = self._active_before = world.clock.now
+        self._longest_silence = 0.0
+        self._socket = socket.socket()
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
+        # Or the kernel keeps for 40 ms what follows an unanswered line, RFC 896: for ever, here.
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._socket.bind((address, 0))
+        self._socket.connect(("127.0.0.1", port))
+        self._socket.setblocking(False)
+
+    # What it does
+
+    def send(self, data: bytes) -> None:
+        """Send as much as the kernel takes, and take it for sent."""
+        if self.shut:
+            return
+        try:
+            sent = self._socket.send(data)
+        except BlockingIOError:
+            return
+        except ConnectionError:
+            self.ended = True
+            return
+        *lines, self._rest = (self._rest + data[:sent]).split(b"\n")
+        self.lines += (line[:-1] if line.endswith(b"\r") else line for line in lines)
+        self._note_silence()
+        # Reading is nothing that the server must notice.
+        self._active_before, self._active_at = self._active_at, self._world.clock.now
+
+    def half_close(self) -> None:
+        """End the sending; an unterminated rest is a line too."""
+        with suppress(OSError):
+            self._socket.shutdown(socket.SHUT_WR)
+        self._end_sending()
+
+    def end_in_the_middle(self) -> None:
+        """End the sending without a newline."""
+        self.send(b"half")
+        self.half_close()
+
+    def close(self) -> None:
+        self._end_sending()
+        self.gone = True
+        self._socket.close()
+
+    def reset(self) -> None:
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.close()
+
+    def read(self) -> bool:
+        """Read and check all that has come; say whether anything had."""
+        if self.gone or self.ended or not self.reading:
+            return False
+        try:
+            data = self._socket.recv(65536)
+        except BlockingIOError:
+            return False
+        except ConnectionError:
+            data = b""
+        self.ended = not data
+        *replies, self._input = (self._input + data).split(b"\n")
+        for reply in replies:
+            self._on_reply(reply)
+        return True
+
+    def _end_sending(self) -> None:
+        if not self.shut:
+            self.shut = True
+            self.lines += [self._rest] if self._rest else []
+            self._rest = b""
+
+    # What it was promised
+
+    @property
+    def waits(self) -> bool:
+        """Whether it is owed a reply, and would read it."""
+        finished = self.ended or self.abandoned or Reason.IDLE in self._reasons()
+        return self.reading and not finished and self.replies < len(self.lines)
+
+    def stop_or_start_reading(self) -> None:
+        self.reading = not self.reading
+        self.prompt = False
+
+    @property
+    def complete(self) -> bool:
+        """Whether each line has its reply, unless the server had a cause to end it before."""
+        idle = self.reason != Reason.CLIENT.value and Reason.IDLE in self._reasons()
+        return self.abandoned or idle or self.replies == len(self.lines)
+
+    def _on_reply(self, reply: bytes) -> None:
+        if not self._greeted:
+            self._greeted = True
+            assert reply in self._world.greetings
+            return
+        assert self.replies < len(self.lines) + bool(self._rest), "more replies than payloads"
+        line = [*self.lines, self._rest][self.replies]
+        self.replies += 1
+        if reply in self._world.expected.acks:
+            self.acknowledged += 1
+            if self.acknowledged in self.stored:
+                assert self.stored[self.acknowledged] == line, "acknowledged in another's place"
+            else:
+                assert self._world.expected.unrecorded, "acknowledged, not stored"
+        else:
+            self._on_refusal(reply, line)
+
+    def _on_refusal(self, reply: bytes, line: bytes) -> None:
+        if long := LONG.fullmatch(reply):
+            limit = int(long[1])
+            assert limit in self._world.expected.limits
+            assert len(line) > limit
+        else:
+            assert reply == UNREACHABLE
+            journal, wait = self._world.journal, self._world.shortest_wait
+            assert journal.seems_away(wait) or not self.prompt, "refused, but it is there"
+            assert journal.longest_absence + RETRY >= wait
+
+    def on_record(self, entry: Entry) -> None:
+        """Check a record of this client's before it is stored."""
+        kind = entry["MESSAGE_ID"].decode()
+        assert not self.reason, "something was recorded after its end"
+        if kind == Kind.CONNECTED.value:
+            assert not self._connection, "connected twice"
+            self._connection = entry["ACKD_CONNECTION"]
+        if kind == Kind.PAYLOAD.value:
+            self._on_payload(entry)
+        if kind == Kind.CLOSED.value:
+            self._on_closed(entry)
+
+    def _on_payload(self, entry: Entry) -> None:
+        assert entry["ACKD_CONNECTION"] == self._connection
+        payloads, acks = payloads_of(entry), self._visible_acks()
+        assert int(entry["ACKD_BYTES"]) == sum(len(payload) for _, payload in payloads)
+        for number, payload in payloads:
+            assert number > acks, "acknowledged before it was stored"
+            assert number not in self.stored
+            assert number == len(self.stored) + 1 or self._world.expected.unrecorded
+            assert payload in self.lines[self._searched :], "stored, but not sent so"
+            self._searched = self.lines.index(payload, self._searched) + 1
+            self.stored[number] = payload
+
+    def _on_closed(self, entry: Entry) -> None:
+        self.reason = entry["ACKD_REASON"].decode()
+        payloads = int(entry["ACKD_PAYLOADS"])
+        assert payloads == len(self.stored) or self._world.expected.unrecorded
+        assert payloads >= max(self.acknowledged, len(self.stored))
+        assert any(self.reason.startswith(cause.value) for cause in self._reasons()), self.reason
+
+    def _reasons(self) -> list[Reason]:
+        """Return why the server may have closed it."""
+        self._note_silence()
+        causes = {
+            Reason.CLIENT: self.shut,
+            Reason.LOST: self.gone,
+            Reason.IDLE: self._longest_silence >= self._world.shortest_idle,
+            Reason.STOP: self.abandoned,
+            Reason.NOT_TAKEN_OVER: self.abandoned,
+        }
+        return [reason for reason, happened in causes.items() if happened]
+
+    def _note_silence(self) -> None:
+        # What it did last may not have come through the kernel yet.
+        silence = self._world.clock.now - self._active_before
+        # A float's rounding is less than this.
+        self._longest_silence = max(self._longest_silence, silence + 1e-6)
+
+    def _visible_acks(self) -> int:
+        """Count the acks that it has read, and those that it could read now."""
+        if self.gone or self.ended:
+            return self.acknowledged
+        try:
+            waiting = self._socket.recv(65536, socket.MSG_PEEK)
+        except OSError:
+            return self.acknowledged
+        lines = (self._input + waiting).split(b"\n")[:-1]
+        return self.acknowledged + sum(line in self._world.expected.acks for line in lines)
+
+
+class World:
+    """One server after another on the same journal, clients, and a time that passes as told."""
+
+    def __init__(self, config: Config) -> None:
+        self.clock = Clock()
+        self._patches = ExitStack()
+        for module in ("server", "connection", "acceptor"):
+            self._patches.enter_context(patch(f"ackd.server.{module}.monotonic", self.clock))
+        self._patches.enter_context(patch.object(log, "propagate", False))
+        self._descriptors = descriptors()
+        self.expected = Expectations()
+        self.journal = Journal(self.clock, self._on_record)
+        self.clients: list[Client] = []
+        self.draining = False
+        self.shortest_idle = self.shortest_wait = inf
+        self.longest_wait = 0.0
+        self._by_address: dict[str, Client] = {}
+        self._numbers = count(1)
+        self._listeners = self._open()
+        self._start(config)
+
+    # What clients do
+
+    def connect(self) -> None:
+        number = next(self._numbers)
+        port = next(iter(self._listeners.values())).getsockname()[1]
+        client = Client(f"127.1.{number // 250}.{number % 250 + 1}", port, self)
+        self.clients.append(client)
+        self._by_address[client.address] = client
+
+    @property
+    def greetings(self) -> set[bytes]:
+        """What a client may be told first."""
+        return self.expected.greetings | ({STOPPING} if self.draining else set())
+
+    @property
+    def active(self) -> list[Client]:
+        """Those who can still do something."""
+        return [client for client in self.clients if not client.gone]
+
+    # What the server does
+
+    def turn(self, wait: float = 0) -> bool:
+        """Go round once, unless it has ended; say whether any client has read anything."""
+        if not self._server.ended:
+            self._server.turn(wait)
+        elif wait:
+            sleep(wait)  # for what is still on its way in the kernel
+        return sum(client.read() for client in self.clients) > 0
+
+    def pass_time(self, seconds: float) -> None:
+        """Let the server wait, and wake up, as often as it wants to."""
+        end = self.clock.now + seconds
+        turns = 0
+        while self.clock.now < end and not self._server.ended:
+            while self.turn():
+                pass  # what is there to be read is read at once
+            timeout = self._server.timeout()
+            turns = 0 if timeout else turns + 1
+            assert turns < SPINNING, "the server spins"
+            self.clock.now = min(end, self.clock.now + (inf if timeout is None else timeout))
+        self.clock.now = end
+        self.turn()
+
+    def be_silent(self) -> None:
+        """Let nobody do anything for longer than anybody may."""
+        nothing_else = self.journal.takes and not self.draining
+        self.pass_time(LONG_TIME)
+        if self._config.idle_timeout and nothing_else:
+            listening = [client for client in self.active if client.reading]
+            assert self._comes(lambda: all(client.ended for client in listening))
+
+    def do_without_journal(self) -> None:
+        """Let it be away for so long that what waits for it is refused."""
+        self.journal.leave()
+        before = {client: client.replies for client in self.active if client.waits}
+        self.pass_time(2 * self.longest_wait + 1)
+        if not self.draining:
+            assert self._comes(lambda: all(c.ended or c.replies > n for c, n in before.items()))
+
+    def _comes(self, happened: Callable[[], bool]) -> bool:
+        """Say whether it happens; what was sent may have been on its way in the kernel so far."""
+        for _ in range(PATIENCE):
+            if happened():
+                return True
+            self.turn(MOMENT)
+            self.clock.now += STEP
+        return False
+
+    def reload(self, config: Config, move: bool) -> None:
+        """Go on with other settings, and on another port, if it is to `move`."""
+        self._expect(config)
+        self._listeners = self._open() if move else self._listeners
+        self._server.configure(config, self._listeners)
+
+    def hand_over(self, lose_state: bool) -> None:
+        """Start the next server with what this one leaves, as Service and the manager's store."""
+        self._server.hand_over()
+        left = list(self._server.snapshots())
+        self._recorder.resume()
+        text = dump(State(tuple(state for _, state in left), self._recorder.take_backlog()))
+        sockets = [socket.socket(fileno=os.dup(descriptor)) for descriptor, _ in left]
+        self._end_process()
+        self._start(self._config)
+        try:
+            state = load(b"of a later version" if lose_state else text)
+        except HandoverError:
+            state = State()
+            self._abandon()
+        self._recorder.restore_backlog(state.notes)
+        for sock in sockets:
+            sock.setblocking(False)
+            self._server.adopt(sock, by_cookie(state).get(cookie(sock)))
+
+    def crash(self) -> None:
+        """Start the next server with nothing but the listeners."""
+        self._abandon()
+        self._end_process()
+        self._start(self._config)
+
+    def drain(self) -> None:
+        """Ask for the end, whatever anybody is at."""
+        self._abandon()
+        self.draining = True
+        self._server.drain()
+
+    def heal(self) -> None:
+        """Let the journal take everything, and all clients read."""
+        self.journal.come_back()
+        self.journal.refusals = 0
+        self.journal.make_room(inf)
+        for client in self.clients:
+            client.reading = True
+
+    # The end
+
+    def finish(self) -> None:
+        """Let everybody come to their end, and look whether it is the right one."""
+        self.heal()
+        for client in self.active:
+            client.half_close()
+        self._settle()
+        if not self.draining:
+            self._server.drain()
+        self.pass_time(5)
+        assert self._server.ended, "a drain takes four seconds at most"
+        self._recorder.resume()
+        assert self._recorder.take_backlog() == ()
+        assert all(client.complete for client in self.active), "a line without a reply"
+
+    def close(self) -> None:
+        """Give all descriptors back, and look whether the server has."""
+        for client in self.active:
+            client.close()
+        self._end_process()
+        for listener in self._listeners.values():
+            listener.close()
+        self.journal.close()
+        self._patches.close()
+        assert descriptors() == self._descriptors, "a descriptor was left open"
+
+    def _settle(self) -> None:
+        """Go round until the server and all clients have seen the end of each connection."""
+        patience = PATIENCE
+        while self._server.connected or any(not client.ended for client in self.active):
+            patience = PATIENCE if self.turn(MOMENT) else patience - 1
+            assert patience, "somebody hangs"
+            self.clock.now += STEP
+
+    def _start(self, config: Config) -> None:
+        self._expect(config)
+        self._recorder = Recorder(JournalSink(self.journal), JournalFormat())
+        self._handler = RecordHandler(self._recorder)
+        log.addHandler(self._handler)
+        self._server = Server(config, self._listeners, self._recorder)
+
+    def _expect(self, config: Config) -> None:
+        self._config = config
+        self.expected.add(config)
+        self.shortest_idle = min(self.shortest_idle, config.idle_timeout or inf)
+        self.shortest_wait = min(self.shortest_wait, config.journal_wait)
+        self.longest_wait = max(self.longest_wait, config.journal_wait)
+
+    def _end_process(self) -> None:
+        """Close all that a process has open, as its exit does."""
+        for connection in list(self._server._connections.values()):
+            connection._socket.close()
+        log.removeHandler(self._handler)
+        self._server._selector.close()
+        self._recorder.sink.close()
+
+    def _abandon(self) -> None:
+        """Take note that the server ends all who are inside now."""
+        for client in self.clients:
+            client.abandoned = True
+
+    def _open(self) -> Listeners:
+        listener = listen("127.0.0.1", 0)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
+        return {("127.0.0.1", listener.getsockname()[1]): listener}
+
+    def _on_record(self, entry: Entry) -> None:
+        if "ACKD_PEER" in entry:
+            self._by_address[entry["ACKD_PEER"].decode()].on_record(entry)
+
+
+def descriptors() -> list[str]:
+    """Return what this process has open."""
+    return sorted(_open_descriptors())
+
+
+def _open_descriptors() -> Iterator[str]:
+    for name in os.listdir("/proc/self/fd"):
+        with suppress(FileNotFoundError):  # that of the listing itself
+            yield f"{name} {os.readlink(f'/proc/self/fd/{name}')}"

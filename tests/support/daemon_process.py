@@ -1,0 +1,89 @@
+"""A real ackd for tests, on a free port, with a journal of its own."""
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from time import monotonic
+
+from ackd.records import Kind
+from tests.support.journal_socket import DEADLINE, JournalSocket
+from tests.support.manager_socket import ManagerSocket
+from tests.support.peer import GREETING, Peer
+
+COMMAND = (sys.executable, "-m", "ackd")
+
+
+class Daemon:
+    """Started with a configuration's text; `port` is the one of its first listener."""
+
+    def __init__(
+        self,
+        directory: Path,
+        settings: str = "",
+        options: tuple[str, ...] = (),
+        prepare: Callable[[], None] | None = None,
+        managed: bool = False,
+        watchdog: bool = True,
+        command: tuple[str, ...] = COMMAND,
+    ) -> None:
+        self.config = directory / "ackd.yaml"
+        self.journal = JournalSocket(directory / "journal")
+        self.manager = ManagerSocket(directory / "manager")
+        manager = {"NOTIFY_SOCKET": str(self.manager.path)}
+        manager |= {"WATCHDOG_USEC": "2000000"} if watchdog else {}
+        self.configure(settings)
+        where = ("--config", str(self.config), "--journal", str(self.journal.path))
+        self.process = subprocess.Popen(
+            [*command, *where, *options],
+            stderr=subprocess.PIPE,
+            preexec_fn=prepare,
+            env={**os.environ, **(manager if managed else {})},
+        )
+        self.port = self.await_listening()
+
+    def configure(self, settings: str) -> None:
+        """Write the configuration; one without `bind` or `port` gets a free one on loopback."""
+        defaults = "" if "bind:" in settings else "bind: 127.0.0.1\n"
+        defaults += "" if "port:" in settings else "port: 0\n"
+        self.config.write_text(defaults + settings)
+
+    def await_listening(self) -> int:
+        """Wait until it says where it listens, and return the first port."""
+        message = self.journal.next(Kind.LISTENING)["MESSAGE"].decode()
+        match = re.search(r":(\d+)( and |$)", message)
+        assert match, message
+        return int(match[1])
+
+    def peer(self) -> Peer:
+        """Return a client that has been greeted."""
+        peer = Peer(self.port)
+        peer.expect(GREETING)
+        return peer
+
+    def await_closed(self) -> None:
+        """Wait until nobody is let in any more."""
+        end = monotonic() + DEADLINE
+        with contextlib.suppress(ConnectionError):
+            while monotonic() < end:
+                Peer(self.port).socket.close()
+            raise AssertionError("still lets clients in")
+
+    def signal(self, number: signal.Signals) -> None:
+        self.process.send_signal(number)
+
+    def wait(self) -> int:
+        """Wait for its end; return the exit status."""
+        return self.process.wait(DEADLINE)
+
+    def stop(self) -> None:
+        """End it, however the test came out."""
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.communicate()
+        self.journal.close()
+        self.manager.close()

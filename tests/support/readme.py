@@ -1,0 +1,14 @@
+"""What the README shows, as text for those who try it."""
+
+import re
+from textwrap import dedent
+
+from tests.support.project import PROJECT
+
+README = (PROJECT / "README.md").read_text()
+
+
+def python_lines() -> str:
+    """Return the lines that use the library."""
+    (lines,) = re.findall(r"^    from ackd.*\n(?:    .*\n|\n(?=    ))+", README, re.MULTILINE)
+    return dedent(lines)

@@ -1,0 +1,407 @@
+"""One order for payloads and notes, over a real socket that is full, gone and back."""
+
+import contextlib
+import logging
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ackd.config import Recording
+from ackd.journal.datagram import DatagramSocket
+from ackd.journal.entry import JournalFormat, payloads_of
+from ackd.journal.recorder import BACKLOG, BATCH, TURN, Recorder, RecordHandler
+from ackd.journal.terminal import Stream, TerminalFormat
+from ackd.records import Kind, Origin, Priority, Record
+from tests.support.journal_socket import Entry, parse
+from tests.support.log_daemon import LogDaemon
+
+ORIGIN = Origin("192.168.150.2", 40321, "192.168.150.1:10008", "00c0ffee-1")
+
+
+class Desk:
+    """A recorder, and the journal at the other end, which is there from the start or is not."""
+
+    def __init__(self, path: Path, journal_is_there: bool) -> None:
+        self._path = path
+        self._journal = LogDaemon(path) if journal_is_there else None
+        self.recorder = Recorder(DatagramSocket(str(path)), JournalFormat())
+        self.origin = self.recorder.origin(ORIGIN)
+        self._taken = 0
+
+    def write(self, *payloads: bytes) -> int:
+        taken = self.recorder.write(self.origin, self._taken + 1, list(payloads))
+        self._taken += taken
+        return taken
+
+    def note(self, message: str) -> None:
+        self.recorder.note(Record(Kind.LOG, Priority.INFO, message))
+
+    def fill(self) -> int:
+        """Write payloads until one is not taken; return how many were."""
+        count = 0
+        while self.write(b"filler"):
+            count += 1
+        return count
+
+    def entries(self) -> list[Entry]:
+        """Read what the journal has."""
+        assert self._journal
+        return [parse(datagram) for datagram in self._journal.read_all()]
+
+    def messages(self) -> list[str]:
+        return [entry["MESSAGE"].decode() for entry in self.entries()]
+
+    def all_entries(self) -> list[Entry]:
+        """Read and resume in turn until nothing waits any more."""
+        entries = self.entries()
+        while not self.recorder.resume():
+            entries += self.entries()
+        return entries + self.entries()
+
+    def all_messages(self) -> list[str]:
+        return [entry["MESSAGE"].decode() for entry in self.all_entries()]
+
+    def open_journal(self) -> None:
+        self._journal = LogDaemon(self._path)
+
+    def close_journal(self) -> None:
+        if self._journal:
+            self._journal.close()
+
+    def close(self) -> None:
+        self.recorder.close()
+        self.close_journal()
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Iterator[Desk]:
+    with contextlib.closing(Desk(tmp_path / "journal", journal_is_there=True)) as desk:
+        yield desk
+
+
+@pytest.fixture
+def early_desk(tmp_path: Path) -> Iterator[Desk]:
+    with contextlib.closing(Desk(tmp_path / "journal", journal_is_there=False)) as desk:
+        yield desk
+
+
+def test_payloads_and_notes_are_recorded_in_one_order(desk: Desk) -> None:
+    desk.note("socket connected")
+    assert desk.write(b"one", b"two") == 2
+    desk.note("closed the socket")
+    assert desk.messages() == [
+        "socket connected",
+        "Buffer: one",
+        "Buffer: two",
+        "closed the socket",
+    ]
+
+
+def test_payloads_are_numbered_from_the_first(desk: Desk) -> None:
+    assert desk.recorder.write(desk.origin, 7, [b"one", b"two"]) == 2
+    sequence = [entry["ACKD_SEQUENCE"] for entry in desk.entries()]
+    assert sequence == [b"7", b"8"]
+
+
+def test_the_longest_record_is_known_before_there_is_one(desk: Desk) -> None:
+    assert desk.recorder.longest(131072) == JournalFormat().longest(131072)
+    assert desk.recorder.longest(131072) <= desk.recorder.sink.capacity
+
+
+def test_no_payloads_are_recorded_as_none(desk: Desk) -> None:
+    assert desk.write() == 0
+    assert not desk.recorder.blocked
+    assert desk.messages() == []
+
+
+def test_one_turn_is_bounded() -> None:
+    with open(os.devnull, "wb") as nowhere:
+        recorder = Recorder(Stream(nowhere.fileno()), TerminalFormat(colour=False))
+    assert recorder.write(recorder.origin(ORIGIN), 1, [b""] * (TURN + 1)) == TURN
+    assert not recorder.blocked
+    recorder.close()
+
+
+def test_what_a_full_journal_does_not_take_is_not_counted(desk: Desk) -> None:
+    count = desk.fill()
+    assert count
+    assert desk.recorder.blocked
+    assert desk.messages() == ["Buffer: filler"] * count
+
+
+def test_several_payloads_are_taken_as_far_as_there_is_room(desk: Desk) -> None:
+    count = desk.fill()
+    assert desk.messages() == ["Buffer: filler"] * count
+    assert desk.recorder.resume()
+    payloads = [b"%d" % number for number in range(count + 5)]
+    taken = desk.write(*payloads)
+    assert taken == min(count, TURN)
+    assert desk.messages() == [f"Buffer: {number}" for number in range(taken)]
+
+
+def test_nothing_overtakes_what_was_not_taken(desk: Desk) -> None:
+    desk.fill()
+    desk.note("first")
+    desk.messages()
+    assert desk.write(b"third") == 0  # there is room again, but the note comes before
+    desk.note("second")
+    assert desk.messages() == []
+    assert desk.recorder.resume()
+    assert desk.write(b"third") == 1
+    assert desk.messages() == ["first", "second", "Buffer: third"]
+
+
+def test_a_journal_that_is_still_full_stays_blocked(desk: Desk) -> None:
+    desk.fill()
+    desk.note("waits")
+    assert not desk.recorder.resume()
+    assert desk.recorder.blocked
+    assert desk.recorder.sink.reachable
+
+
+def test_notes_go_out_as_there_is_room_for_them(desk: Desk) -> None:
+    count = desk.fill()
+    notes = [f"note {number}" for number in range(3 * count)]
+    for note in notes:
+        desk.note(note)
+    assert desk.all_messages() == ["Buffer: filler"] * count + notes
+
+
+def test_a_note_alone_can_find_the_journal_full(desk: Desk) -> None:
+    sent = 0
+    while not desk.recorder.blocked:
+        desk.note(f"note {sent}")
+        sent += 1
+    assert desk.all_messages() == [f"note {number}" for number in range(sent)]
+
+
+def test_notes_beyond_the_backlog_are_left_out_and_counted(desk: Desk) -> None:
+    count = desk.fill()
+    for number in range(BACKLOG + 5):
+        desk.note(f"note {number}")
+    entries = desk.all_entries()
+    assert len(entries) == count + BACKLOG + 1
+    assert entries[-2]["MESSAGE"] == b"note %d" % (BACKLOG - 1)
+    assert says(entries[-1], Kind.LEFT_OUT, Priority.WARNING)
+    told = b"left out 5 records about connections: the journal was full"
+    assert entries[-1]["MESSAGE"] == told
+
+
+def says(entry: Entry, kind: Kind, priority: Priority) -> bool:
+    return entry["MESSAGE_ID"] == kind.value.encode() and entry["PRIORITY"] == b"%d" % priority
+
+
+def test_what_was_left_out_is_told_once(desk: Desk) -> None:
+    desk.fill()
+    for _ in range(BACKLOG + 1):
+        desk.note("note")
+    assert desk.all_messages()[-1].startswith("left out 1 ")
+    desk.fill()
+    desk.note("note")
+    assert desk.all_messages()[-1] == "note"
+
+
+def test_a_journal_that_is_not_there_at_first_gets_what_came_before_it(early_desk: Desk) -> None:
+    desk = early_desk
+    desk.note("first")
+    assert desk.recorder.blocked
+    assert desk.write(b"second") == 0
+    assert not desk.recorder.resume()
+    desk.open_journal()
+    assert desk.recorder.resume()
+    assert desk.write(b"second") == 1
+    assert desk.messages() == ["first", "Buffer: second"]
+
+
+def test_a_journal_that_goes_and_comes_back_misses_nothing_that_was_told_later(
+    desk: Desk,
+) -> None:
+    desk.close_journal()
+    assert desk.write(b"one") == 0
+    desk.note("first")
+    assert not desk.recorder.sink.reachable
+    assert not desk.recorder.resume()
+    desk.open_journal()
+    assert desk.recorder.resume()
+    assert desk.write(b"one") == 1
+    assert desk.messages() == ["first", "Buffer: one"]
+
+
+def test_a_journal_that_is_gone_is_not_taken_for_one_that_is_back(desk: Desk) -> None:
+    desk.close_journal()
+    assert desk.write(b"one") == 0
+    assert not desk.recorder.resume()
+    assert desk.recorder.blocked
+    desk.open_journal()
+    assert desk.recorder.resume()
+    assert desk.write(b"one") == 1
+
+
+def test_a_journal_that_goes_during_the_backlog_keeps_the_rest_for_the_next(desk: Desk) -> None:
+    count = desk.fill()
+    for number in range(2 * count):
+        desk.note(f"note {number}")
+    desk.messages()
+    assert not desk.recorder.resume()
+    desk.messages()
+    desk.close_journal()
+    assert not desk.recorder.resume()
+    desk.open_journal()
+    assert desk.all_messages() == [f"note {number}" for number in range(count, 2 * count)]
+
+
+def test_notes_that_wait_can_be_handed_to_a_successor(desk: Desk, tmp_path: Path) -> None:
+    count = desk.fill()
+    desk.note("first")
+    desk.note("second")
+    notes = desk.recorder.take_backlog()
+    successor = Recorder(DatagramSocket(str(tmp_path / "journal")), JournalFormat())
+    successor.restore_backlog(notes)
+    assert successor.blocked
+    assert desk.all_messages() == ["Buffer: filler"] * count  # and its own notes no more
+    assert successor.resume()
+    assert desk.messages() == ["first", "second"]
+    successor.close()
+
+
+def test_a_successor_tells_what_was_left_out(desk: Desk, tmp_path: Path) -> None:
+    desk.fill()
+    for number in range(BACKLOG + 5):
+        desk.note(f"note {number}")
+    predecessor = desk.recorder
+    desk.recorder = Recorder(DatagramSocket(str(tmp_path / "journal")), JournalFormat())
+    desk.recorder.restore_backlog(predecessor.take_backlog())
+    told = "left out 5 records about connections: the journal was full"
+    assert desk.all_messages()[-1] == told
+    predecessor.close()
+
+
+def test_the_end_tries_what_waits_one_last_time(desk: Desk) -> None:
+    desk.fill()
+    desk.note("stopped")
+    desk.messages()
+    desk.recorder.close()
+    assert desk.messages() == ["stopped"]
+
+
+def test_the_end_does_not_wait_for_a_journal_that_is_full(desk: Desk) -> None:
+    count = desk.fill()
+    desk.note("stopped")
+    desk.recorder.close()
+    assert desk.messages() == ["Buffer: filler"] * count
+
+
+# Other forms
+
+
+def test_payloads_that_come_together_share_an_entry(desk: Desk) -> None:
+    desk.recorder.recording = Recording.BATCH
+    assert desk.write(b"one", b"two") == 2
+    assert desk.write(b"three") == 1
+    assert [payloads_of(entry) for entry in desk.entries()] == [
+        [(1, b"one"), (2, b"two")],
+        [(3, b"three")],
+    ]
+
+
+def test_all_that_share_an_entry_are_taken_or_none(desk: Desk) -> None:
+    desk.recorder.recording = Recording.BATCH
+    count = 0
+    while taken := desk.write(b"one", b"two", b"\x1b", b"four"):
+        count += taken
+    assert desk.recorder.blocked
+    read = [one for entry in desk.entries() for one in payloads_of(entry)]
+    assert [number for number, _ in read] == [*range(1, count + 1)]
+    assert count % 4 in (0, 2, 3)
+    assert desk.recorder.resume()
+    assert desk.write(b"five", b"six") == 2
+
+
+def test_one_turn_of_those_that_share_entries_is_bounded(desk: Desk) -> None:
+    desk.recorder.recording = Recording.BATCH
+    assert desk.write(*[b""] * (BATCH + 1)) == BATCH
+    (entry,) = desk.entries()
+    assert entry["ACKD_COUNT"] == b"%d" % BATCH
+
+
+def test_one_turn_of_those_that_must_be_alone_is_as_long_as_ever() -> None:
+    with open(os.devnull, "wb") as nowhere:
+        recorder = Recorder(Stream(nowhere.fileno()), TerminalFormat(colour=False))
+    recorder.recording = Recording.BATCH
+    assert recorder.write(recorder.origin(ORIGIN), 1, [b""] * BATCH) == TURN
+    recorder.close()
+
+
+def test_payloads_that_are_not_to_be_recorded_wait_for_no_journal(early_desk: Desk) -> None:
+    desk = early_desk
+    desk.recorder.recording = Recording.NONE
+    assert desk.recorder.blocked
+    assert not desk.recorder.holds_up
+    assert desk.write(b"one", b"two") == 2
+    assert desk.write(*[b""] * (BATCH + 1)) == BATCH
+    desk.note("a note")
+    desk.open_journal()
+    assert desk.recorder.resume()
+    assert desk.messages() == ["a note"]
+
+
+# The program's own log lines.
+
+
+@pytest.fixture
+def log(desk: Desk) -> logging.Logger:
+    log = logging.Logger("ackd")
+    log.addHandler(RecordHandler(desk.recorder))
+    return log
+
+
+@pytest.mark.parametrize(
+    ("level", "priority"),
+    [
+        (logging.CRITICAL, b"2"),
+        (logging.ERROR, b"3"),
+        (logging.WARNING, b"4"),
+        (logging.INFO, b"6"),
+        (logging.DEBUG, b"7"),
+        (logging.ERROR + 5, b"3"),
+        (1, b"7"),
+    ],
+)
+def test_a_log_line_has_the_priority_of_its_level(
+    desk: Desk, log: logging.Logger, level: int, priority: bytes
+) -> None:
+    log.log(level, "listening on %s", "::1")
+    (entry,) = desk.entries()
+    assert entry == {
+        "MESSAGE": b"listening on ::1",
+        "MESSAGE_ID": Kind.LOG.value.encode(),
+        "PRIORITY": priority,
+        "SYSLOG_IDENTIFIER": b"ackd",
+    }
+
+
+def test_a_log_line_can_be_of_another_kind(desk: Desk, log: logging.Logger) -> None:
+    log.info("stopped", extra={"kind": Kind.STOPPED})
+    (entry,) = desk.entries()
+    assert says(entry, Kind.STOPPED, Priority.INFO)
+
+
+def test_a_log_line_tells_of_an_exception_in_one_entry(desk: Desk, log: logging.Logger) -> None:
+    try:
+        raise ValueError("broken")
+    except ValueError:
+        log.exception("a fault")
+    (entry,) = desk.entries()
+    assert entry["MESSAGE"].startswith(b"a fault\nTraceback")
+    assert entry["MESSAGE"].endswith(b"\nValueError: broken")
+
+
+def test_a_log_line_waits_in_its_place_for_a_full_journal(desk: Desk, log: logging.Logger) -> None:
+    count = desk.fill()
+    desk.note("before")
+    log.error("the journal can't be reached")
+    desk.note("behind")
+    expected = ["before", "the journal can't be reached", "behind"]
+    assert desk.all_messages() == ["Buffer: filler"] * count + expected

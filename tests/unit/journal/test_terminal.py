@@ -1,0 +1,258 @@
+"""Records on a terminal, and a standard output that nobody waits for."""
+
+import fcntl
+import os
+import re
+import select
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from ackd.journal.terminal import Stream, TerminalFormat
+from ackd.records import Kind, Origin, Priority, Record
+
+ORIGIN = Origin("192.168.150.2", 40321, "192.168.150.1:10008", "00c0ffee-1")
+TIME = r"\d\d:\d\d:\d\d\.\d\d\d"
+EVERY_PRIORITY = list(Priority)
+
+
+def payload(data: bytes, colour: bool = False) -> str:
+    form = TerminalFormat(colour)
+    return form.payload(form.origin(ORIGIN), 7, data).decode()
+
+
+def record(message: str, priority: Priority = Priority.INFO, colour: bool = False) -> str:
+    return TerminalFormat(colour).record(Record(Kind.LOG, priority, message)).decode()
+
+
+def without_time(line: str) -> str:
+    """Return what stands behind the time, and check that there is one and one line end."""
+    match = re.fullmatch(rf"{TIME} (.*)\n", line)
+    assert match, line
+    return match[1]
+
+
+def test_a_payload_is_a_line_with_time_peer_and_number() -> None:
+    line = payload(b"this data will send to server!")
+    assert without_time(line) == (
+        "192.168.150.2 port 40321 #7: Buffer: this data will send to server!"
+    )
+
+
+def test_a_record_of_a_connection_says_whose_it_is() -> None:
+    line = TerminalFormat(False).record(
+        Record(Kind.CONNECTED, Priority.INFO, "socket connected", ORIGIN)
+    )
+    assert without_time(line.decode()) == "192.168.150.2 port 40321: socket connected"
+
+
+def test_any_other_record_is_ackds_own() -> None:
+    assert without_time(record("listening on ::1")) == "ackd: listening on ::1"
+
+
+@pytest.mark.parametrize("colour", [False, True])
+def test_a_payload_does_nothing_to_the_terminal(colour: bool) -> None:
+    line = payload(b"\x1b[2J\r\n\0\xff\\ " + "\u202e".encode(), colour)
+    assert "\\x1b[2J\\r\\n\\x00\\xff\\\\ \\u202e" in line
+    assert re.sub(r"\x1b\[\d+m", "", line).removesuffix("\n").isprintable()
+
+
+def test_a_message_does_nothing_to_the_terminal() -> None:
+    assert without_time(record("/etc/\udcff\x1b.yaml\n")) == "ackd: /etc/\\\\udcff\\x1b.yaml\\n"
+
+
+@pytest.mark.parametrize("priority", EVERY_PRIORITY)
+def test_there_is_no_colour_unless_it_is_asked_for(priority: Priority) -> None:
+    assert "\x1b" not in payload(b"x") + record("x", priority)
+
+
+def test_colours_tell_payloads_and_trouble_apart() -> None:
+    assert payload(b"x", colour=True).endswith(": Buffer: \x1b[1mx\x1b[0m\n")
+    assert record("x", Priority.ERROR, colour=True).endswith(" ackd: \x1b[31mx\x1b[0m\n")
+    assert record("x", Priority.WARNING, colour=True).endswith(" ackd: \x1b[33mx\x1b[0m\n")
+    assert record("x", Priority.INFO, colour=True).endswith(" ackd: x\n")
+
+
+@pytest.mark.parametrize("priority", EVERY_PRIORITY)
+def test_every_colour_ends_with_what_it_is_for(priority: Priority) -> None:
+    line = record("x", priority, colour=True)
+    assert re.fullmatch(rf"\x1b\[2m{TIME}\x1b\[0m ackd: (\x1b\[\d+mx\x1b\[0m|x)\n", line)
+
+
+@pytest.mark.parametrize("data", [b"", b"\xff" * 65536, b"\0" * 131072, "\u202e".encode() * 1000])
+@pytest.mark.parametrize("colour", [False, True])
+def test_no_record_of_a_payload_is_longer_than_foretold(data: bytes, colour: bool) -> None:
+    assert len(payload(data, colour).encode()) <= TerminalFormat(colour).longest(len(data))
+
+
+# From here on the standard output: a pipe, a file, a terminal, a socket.
+
+Open = Callable[[int], Stream]
+
+
+@pytest.fixture
+def opened() -> Iterator[Open]:
+    streams: list[Stream] = []
+
+    def open_stream(descriptor: int) -> Stream:
+        streams.append(Stream(descriptor))
+        return streams[-1]
+
+    yield open_stream
+    for stream in streams:
+        stream.close()
+
+
+@pytest.fixture
+def pipe() -> Iterator[tuple[int, int]]:
+    """A pipe that is full after 4096 bytes."""
+    reading, writing = os.pipe()
+    fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 4096)
+    yield reading, writing
+    os.close(writing)
+    os.close(reading)
+
+
+def test_what_is_put_into_a_pipe_comes_out(pipe: tuple[int, int], opened: Open) -> None:
+    reading, writing = pipe
+    stream = opened(writing)
+    assert stream.put(b"one\n")
+    assert stream.put(b"two\n")
+    assert os.read(reading, 100) == b"one\ntwo\n"
+    assert stream.reachable
+
+
+def test_a_full_pipe_takes_no_line_until_it_is_read(pipe: tuple[int, int], opened: Open) -> None:
+    reading, writing = pipe
+    stream = opened(writing)
+    line = b"x" * 1023 + b"\n"
+    assert [stream.put(line) for _ in range(5)] == [True] * 4 + [False]
+    assert stream.reachable
+    assert not writable(stream)
+    assert os.read(reading, 8192) == line * 4
+    assert writable(stream)
+    assert stream.put(b"next\n")
+    assert os.read(reading, 8192) == b"next\n"
+
+
+def writable(stream: Stream) -> bool:
+    return bool(select.select([], [stream], [], 0)[1])
+
+
+def test_the_rest_of_a_long_line_goes_out_before_the_next(
+    pipe: tuple[int, int], opened: Open
+) -> None:
+    reading, writing = pipe
+    stream = opened(writing)
+    line = b"x" * 20000 + b"\n"
+    assert stream.put(line)
+    assert not stream.put(b"next\n")
+    came = os.read(reading, 8192)
+    while not stream.put(b"next\n"):
+        came += os.read(reading, 8192)
+    while not came.endswith(b"next\n"):
+        came += os.read(reading, 8192)
+    assert came == line + b"next\n"
+
+
+def test_the_rest_of_a_line_and_the_next_go_out_at_once_where_there_is_room(
+    pipe: tuple[int, int], opened: Open
+) -> None:
+    reading, writing = pipe
+    stream = opened(writing)
+    line = b"x" * 6000 + b"\n"
+    assert stream.put(line)
+    came = os.read(reading, 8192)
+    assert stream.put(b"next\n")
+    assert came + os.read(reading, 8192) == line + b"next\n"
+
+
+def test_a_pipe_whose_reader_has_gone_is_lost_for_good(pipe: tuple[int, int], opened: Open) -> None:
+    reading, writing = pipe
+    stream = opened(writing)
+    nobody = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nobody, reading)
+    os.close(nobody)
+    assert not stream.put(b"one\n")
+    assert not stream.reachable
+    assert stream.why == "standard output: Broken pipe"
+    assert not stream.connect()
+
+
+def test_a_pipe_that_has_no_reader_from_the_start_is_lost_with_the_first_line(
+    opened: Open,
+) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    stream = opened(writing)
+    os.close(writing)
+    assert stream.connect()
+    assert not stream.put(b"one\n")
+    assert stream.why == "standard output: Broken pipe"
+
+
+def test_a_full_disk_is_told(opened: Open) -> None:
+    full = os.open("/dev/full", os.O_WRONLY)
+    stream = opened(full)
+    os.close(full)
+    assert not stream.put(b"one\n")
+    assert stream.why == "standard output: No space left on device"
+
+
+def test_a_file_is_appended_to(tmp_path: Path, opened: Open) -> None:
+    path = tmp_path / "records"
+    path.write_bytes(b"before\n")
+    with path.open("ab") as file:
+        stream = opened(file.fileno())
+        assert stream.put(b"one\n")
+        file.write(b"of somebody else's\n")
+        file.flush()
+        assert stream.put(b"x" * 1_000_000 + b"\n")
+    expected = b"before\none\nof somebody else's\n" + b"x" * 1_000_000 + b"\n"
+    assert path.read_bytes() == expected
+
+
+def test_a_terminal_shows_what_is_put(opened: Open) -> None:
+    master, slave = os.openpty()
+    stream = opened(slave)
+    assert stream.put(b"one\n")
+    assert os.read(master, 100) == b"one\r\n"
+    assert os.get_blocking(slave)
+    os.close(slave)
+    os.close(master)
+
+
+def test_a_socket_takes_lines_until_it_is_full(opened: Open) -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        stream = opened(ours.fileno())
+        line = b"x" * 1023 + b"\n"
+        count = 0
+        while stream.put(line):
+            count += 1
+        assert theirs.recv(len(line) * count, socket.MSG_WAITALL) == line * count
+        assert stream.put(b"next\n")
+
+
+def test_others_who_have_the_same_pipe_are_not_made_non_blocking(
+    pipe: tuple[int, int], opened: Open
+) -> None:
+    reading, writing = pipe
+    stream = opened(writing)
+    while stream.put(b"x" * 1024):
+        pass
+    assert os.get_blocking(writing)
+    assert os.get_blocking(reading)
+
+
+def test_only_its_own_descriptor_is_closed_with_the_stream(pipe: tuple[int, int]) -> None:
+    reading, writing = pipe
+    before = os.listdir("/proc/self/fd")
+    stream = Stream(writing)
+    assert stream.fileno() != writing
+    stream.close()
+    assert os.listdir("/proc/self/fd") == before
+    os.write(writing, b"still open")
+    assert os.read(reading, 100) == b"still open"

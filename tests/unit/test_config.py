@@ -1,0 +1,486 @@
+"""The configuration file: what it can say, and what is said of one that can't be used."""
+
+import dataclasses
+import re
+from ipaddress import IPv4Network, IPv6Network
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from ackd.config import BadValueError, Config, ConfigError, Recording, check, load, parse
+from tests.support.project import PROJECT
+
+SHIPPED = PROJECT / "etc" / "ackd.yaml"
+KEYS = [field.name for field in dataclasses.fields(Config)]
+
+
+def complaints(text: str | bytes) -> list[str]:
+    """Return what is said of a file, one line a problem, without the name of the file."""
+    with pytest.raises(ConfigError) as caught:
+        parse(text if isinstance(text, bytes) else text.encode(), "f")
+    lines = str(caught.value).split("\n")
+    assert lines == [str(problem) for problem in caught.value.problems]
+    assert all(line.startswith("f:") for line in lines)
+    return [line.removeprefix("f:") for line in lines]
+
+
+GOOD = {
+    "bind: 192.168.150.1": ("bind", ("192.168.150.1",)),
+    "bind: ::1": ("bind", ("::1",)),
+    "bind: '::'": ("bind", ("::",)),
+    "bind: [0.0.0.0, '::']": ("bind", ("0.0.0.0", "::")),
+    "bind:\n- 127.0.0.1\n- ::1\n": ("bind", ("127.0.0.1", "::1")),
+    "bind: '2001:DB8:0::1'": ("bind", ("2001:db8::1",)),
+    "bind: 'fe80::1%eth0'": ("bind", ("fe80::1%eth0",)),
+    "port: 0": ("port", 0),
+    "port: 65535": ("port", 65535),
+    "'port': 1": ("port", 1),
+    "allow: []": ("allow", ()),
+    "allow: 192.0.2.7": ("allow", (IPv4Network("192.0.2.7/32"),)),
+    "allow: 192.0.2.0/24": ("allow", (IPv4Network("192.0.2.0/24"),)),
+    "allow: 10.0.0.0/255.0.0.0": ("allow", (IPv4Network("10.0.0.0/8"),)),
+    "allow: 0.0.0.0/0": ("allow", (IPv4Network("0.0.0.0/0"),)),
+    "allow: ::/0": ("allow", (IPv6Network("::/0"),)),
+    "allow: [192.0.2.7, 'FE80::/64']": (
+        "allow",
+        (IPv4Network("192.0.2.7/32"), IPv6Network("fe80::/64")),
+    ),
+    "greeting: hello there": ("greeting", "hello there"),
+    "greeting: ''": ("greeting", ""),
+    "greeting: 'yes'": ("greeting", "yes"),
+    "greeting: Grüß Gott": ("greeting", "Grüß Gott"),
+    f"greeting: {'x' * 4096}": ("greeting", "x" * 4096),
+    "greeting: not connect, we are closed": ("greeting", "not connect, we are closed"),
+    "ack: ok": ("ack", "ok"),
+    "ack: ''": ("ack", ""),
+    "ack: '2008-01-01'": ("ack", "2008-01-01"),
+    "record: each": ("record", Recording.EACH),
+    "record: batch": ("record", Recording.BATCH),
+    "record: none": ("record", Recording.NONE),
+    "max_payload: 1": ("max_payload", 1),
+    "max_payload: 131072": ("max_payload", 131072),
+    "max_payload: 1_000": ("max_payload", 1000),
+    "max_connections: 1": ("max_connections", 1),
+    "max_connections: 1000000": ("max_connections", 1_000_000),
+    "max_connections_per_client: 1": ("max_connections_per_client", 1),
+    "max_connections_per_client: null": ("max_connections_per_client", None),
+    "max_connections_per_client:": ("max_connections_per_client", None),
+    "idle_timeout: 0": ("idle_timeout", 0),
+    "idle_timeout: 0.5": ("idle_timeout", 0.5),
+    "idle_timeout: .5": ("idle_timeout", 0.5),
+    "idle_timeout: 1.5e+3": ("idle_timeout", 1500.0),
+    "idle_timeout: 1000000": ("idle_timeout", 1_000_000),
+    "journal_wait: 0": ("journal_wait", 0),
+    "journal_wait: 2.5": ("journal_wait", 2.5),
+    "debug: true": ("debug", True),
+    "debug: no": ("debug", False),
+}
+
+
+@pytest.mark.parametrize(("text", "setting"), GOOD.items(), ids=[text[:40] for text in GOOD])
+def test_a_setting_is_taken_and_the_rest_stays_as_it_is(
+    text: str, setting: tuple[str, Any]
+) -> None:
+    key, value = setting
+    assert parse(text.encode(), "f") == dataclasses.replace(Config(), **{key: value})
+
+
+def test_every_key_is_tried_here() -> None:
+    assert {key for key, _ in GOOD.values()} == set(KEYS)
+    assert {text.partition(":")[0] for text in BAD} == set(KEYS)
+
+
+NOTHING = {
+    "an empty file": b"",
+    "empty lines": b"\n\n",
+    "comments": b"# port: 1\n",
+    "an empty document": b"---\n",
+    "null": b"~\n",
+    "no settings": b"{}",
+    "a byte order mark": b"\xef\xbb\xbf",
+}
+
+
+@pytest.mark.parametrize("text", NOTHING.values(), ids=NOTHING.keys())
+def test_a_file_that_says_nothing_gives_the_defaults(text: bytes) -> None:
+    assert parse(text, "f") == Config()
+
+
+def test_many_settings_can_stand_together() -> None:
+    text = b"""\
+bind: [192.168.150.1, "::1"]
+port: 7
+ack: ok   # short
+idle_timeout: 1.5
+"""
+    assert parse(text, "f") == Config(
+        bind=("192.168.150.1", "::1"), port=7, ack="ok", idle_timeout=1.5
+    )
+
+
+NO_ADDRESS = "is not an IPv4 or IPv6 address, such as 192.168.150.1 or ::1"
+CLIENTS_LIMIT = "is not between 1 and 1000000"
+NO_NETWORK = "is not a network or an address, such as 192.168.150.0/24 or ::1"
+TIME_LIMIT = "is not between 0 and 1000000"
+BAD = {
+    "bind: localhost": f"1:7: bind: 'localhost' {NO_ADDRESS}",
+    "bind: 127.1": f"1:7: bind: 127.1 {NO_ADDRESS}",
+    "bind: 0": f"1:7: bind: 0 {NO_ADDRESS}",
+    "bind: 2130706433": f"1:7: bind: 2130706433 {NO_ADDRESS}",
+    "bind: 1:30": f"1:7: bind: 90 {NO_ADDRESS}",
+    "bind:": f"1:6: bind: None {NO_ADDRESS}",
+    "bind: ''": f"1:7: bind: '' {NO_ADDRESS}",
+    "bind: 127.0.0.1:10008": f"1:7: bind: '127.0.0.1:10008' {NO_ADDRESS}",
+    "bind: {a: b}": f"1:7: bind: {{'a': 'b'}} {NO_ADDRESS}",
+    "bind: []": "1:7: bind: needs one address at least",
+    "bind: ['::1', 0.0.0.0, '::1']": "1:24: bind: ::1 is there twice",
+    "bind: ['::1', '0::1']": "1:15: bind: ::1 is there twice",
+    "bind: [127.0.0.1, x]": f"1:19: bind: 'x' {NO_ADDRESS}",
+    "bind: [[127.0.0.1]]": f"1:8: bind: ['127.0.0.1'] {NO_ADDRESS}",
+    "bind:\n- ::1\n- x": f"3:3: bind: 'x' {NO_ADDRESS}",
+    "bind: [::1]": "1:8: while parsing a flow node, expected the node content, but found ':'",
+    "port: 70000": "1:7: port: 70000 is not between 0 and 65535",
+    "port: -1": "1:7: port: -1 is not between 0 and 65535",
+    "port: 10008.0": "1:7: port: 10008.0 is not a whole number",
+    "port: '10008'": "1:7: port: '10008' is not a whole number",
+    "port: yes": "1:7: port: True is not a whole number",
+    "port: 1e3": "1:7: port: '1e3' is not a whole number",
+    "port: [1]": "1:7: port: [1] is not a whole number",
+    "port:": "1:6: port: None is not a whole number",
+    "port: 022": "1:7: port: 022 stands for 18; write it as a decimal number",
+    "port: 0x16": "1:7: port: 0x16 stands for 22; write it as a decimal number",
+    "port: 0b11": "1:7: port: 0b11 stands for 3; write it as a decimal number",
+    "port: 1:30": "1:7: port: 1:30 stands for 90; write it as a decimal number",
+    "port: 010008": "1:7: port: '010008' is not a whole number",
+    "allow: example.com": f"1:8: allow: 'example.com' {NO_NETWORK}",
+    "allow: 10": f"1:8: allow: 10 {NO_NETWORK}",
+    "allow: 10.0": f"1:8: allow: 10.0 {NO_NETWORK}",
+    "allow: 192.0.2.0/33": f"1:8: allow: '192.0.2.0/33' {NO_NETWORK}",
+    "allow: 192.0.2.": f"1:8: allow: '192.0.2.' {NO_NETWORK}",
+    "allow: ''": f"1:8: allow: '' {NO_NETWORK}",
+    "allow:": f"1:7: allow: None {NO_NETWORK}",
+    "allow: {a: b}": f"1:8: allow: {{'a': 'b'}} {NO_NETWORK}",
+    "allow: [[192.0.2.7]]": f"1:9: allow: ['192.0.2.7'] {NO_NETWORK}",
+    "allow:\n- ::1\n- x": f"3:3: allow: 'x' {NO_NETWORK}",
+    "allow: 192.0.2.7/24": (
+        "1:8: allow: 192.0.2.7/24 is an address in 192.0.2.0/24: write 192.0.2.0/24 or 192.0.2.7"
+    ),
+    "allow: ['::1', '2001:db8::1/32']": (
+        "1:16: allow: 2001:db8::1/32 is an address in 2001:db8::/32:"
+        " write 2001:db8::/32 or 2001:db8::1"
+    ),
+    "allow: [192.0.2.7, 192.0.2.7/32]": "1:20: allow: 192.0.2.7/32 is there twice",
+    "allow: fe80::1%eth0": (
+        "1:8: allow: 'fe80::1%eth0' names an interface; only addresses count here"
+    ),
+    "allow: '::ffff:192.0.2.0/120'": (
+        "1:8: allow: ::ffff:192.0.2.0/120 stands for IPv4: write 192.0.2.0/24"
+    ),
+    "greeting: yes": "1:11: greeting: True is not text; put it in quotes",
+    "greeting: NO": "1:11: greeting: False is not text; put it in quotes",
+    "greeting: 220": "1:11: greeting: 220 is not text; put it in quotes",
+    "greeting: 1:30": "1:11: greeting: 90 is not text; put it in quotes",
+    "greeting: 2.0": "1:11: greeting: 2.0 is not text; put it in quotes",
+    "greeting:": "1:10: greeting: None is not text; put it in quotes",
+    "greeting: ~": "1:11: greeting: None is not text; put it in quotes",
+    "greeting: 2008-01-01": (
+        "1:11: greeting: datetime.date(2008, 1, 1) is not text; put it in quotes"
+    ),
+    "greeting: 2008-99-99": "1:11: greeting: can't be read as timestamp",
+    "greeting: {a: b}": "1:11: greeting: {'a': 'b'} is not text; put it in quotes",
+    "greeting: |\n  two\n  lines\n": "1:11: greeting: holds a newline, but can only be one line",
+    'greeting: "two\\nlines"': "1:11: greeting: holds a newline, but can only be one line",
+    f"greeting: {'x' * 4097}": "1:11: greeting: is longer than 4096 characters",
+    'greeting: "\\ud800"': "1:11: greeting: '\\ud800' has characters that UTF-8 doesn't",
+    "ack: on": "1:6: ack: True is not text; put it in quotes",
+    "ack: 'not received'": (
+        "1:6: ack: begins with `not received`, which clients take for the opposite"
+    ),
+    "max_payload: 0": "1:14: max_payload: 0 is not between 1 and 131072",
+    "max_payload: 131073": "1:14: max_payload: 131073 is not between 1 and 131072",
+    "max_payload: 64K": "1:14: max_payload: '64K' is not a whole number",
+    "max_payload: true": "1:14: max_payload: True is not a whole number",
+    "max_connections: 0": f"1:18: max_connections: 0 {CLIENTS_LIMIT}",
+    "max_connections: 1000001": f"1:18: max_connections: 1000001 {CLIENTS_LIMIT}",
+    "max_connections: null": "1:18: max_connections: None is not a whole number",
+    "max_connections_per_client: 0": f"1:29: max_connections_per_client: 0 {CLIENTS_LIMIT}",
+    "max_connections_per_client: x": "1:29: max_connections_per_client: 'x' is not a whole number",
+    "idle_timeout: -1": f"1:15: idle_timeout: -1 {TIME_LIMIT}",
+    "idle_timeout: 1000001": f"1:15: idle_timeout: 1000001 {TIME_LIMIT}",
+    "idle_timeout: .inf": f"1:15: idle_timeout: inf {TIME_LIMIT}",
+    "idle_timeout: .nan": f"1:15: idle_timeout: nan {TIME_LIMIT}",
+    f"idle_timeout: {10**400}": f"1:15: idle_timeout: {10**400} {TIME_LIMIT}",
+    "idle_timeout: 10:00": (
+        "1:15: idle_timeout: 10:00 stands for 600; write it as a decimal number"
+    ),
+    "idle_timeout: 1:30.5": (
+        "1:15: idle_timeout: 1:30.5 stands for 90.5; write it as a decimal number"
+    ),
+    "idle_timeout: 10s": "1:15: idle_timeout: '10s' is not a number of seconds",
+    "idle_timeout: null": "1:15: idle_timeout: None is not a number of seconds",
+    "idle_timeout: false": "1:15: idle_timeout: False is not a number of seconds",
+    "journal_wait: never": "1:15: journal_wait: 'never' is not a number of seconds",
+    "journal_wait: -0.1": f"1:15: journal_wait: -0.1 {TIME_LIMIT}",
+    "record: all": "1:9: record: 'all' is none of these: each, batch, none",
+    "record: Each": "1:9: record: 'Each' is none of these: each, batch, none",
+    "record: true": "1:9: record: True is none of these: each, batch, none",
+    "record: [each]": "1:9: record: ['each'] is none of these: each, batch, none",
+    "record:": "1:8: record: None is none of these: each, batch, none",
+    "debug: 1": "1:8: debug: 1 is neither true nor false",
+    "debug: 'yes'": "1:8: debug: 'yes' is neither true nor false",
+    "debug:": "1:7: debug: None is neither true nor false",
+}
+
+
+@pytest.mark.parametrize(("text", "complaint"), BAD.items(), ids=[text[:40] for text in BAD])
+def test_a_value_that_can_not_be_is_named_with_its_place(text: str, complaint: str) -> None:
+    assert complaints(text) == [complaint]
+
+
+NOT_UNDERSTOOD = {
+    "an unknown key": ("listen: 1", "1:1: listen: there is no such key"),
+    "one that is nearly right": (
+        "max_conections: 1",
+        "1:1: max_conections: there is no such key; did you mean max_connections?",
+    ),
+    "one in capitals": ("Port: 1", "1:1: Port: there is no such key; did you mean port?"),
+    "one that is not text": ("true: 1", "1:1: true: there is no such key"),
+    "a merge key": ("<<: {port: 1}", "1:1: <<: there is no such key"),
+    "a key that would paint the terminal": (
+        '"\\e[31m": 1',
+        "1:1: '\\x1b[31m': there is no such key",
+    ),
+    "a key that UTF-8 does not have": ('"\\ud800": 1', "1:1: '\\ud800': there is no such key"),
+    "a list as a key": ("? [port]\n: 1", "1:3: a key must be one word"),
+    "a mapping as a key": ("{port: 1}: 1", "1:1: a key must be one word"),
+    "a mapping as a key in a value": (
+        "bind: {{a: b}: c}",
+        "1:8: bind: while constructing a mapping, found unhashable key",
+    ),
+    "a list": ("- port: 1", "1:1: must consist of lines like `port: 10008`"),
+    "a word": ("port", "1:1: must consist of lines like `port: 10008`"),
+    "a missing space": ("port:10008", "1:1: must consist of lines like `port: 10008`"),
+    "a Python object": (
+        "greeting: !!python/object:os.system x",
+        "1:11: greeting: could not determine a constructor for the tag"
+        " 'tag:yaml.org,2002:python/object:os.system'",
+    ),
+    "all of it a Python object": (
+        "!!python/object/apply:os.system [id]",
+        "1:1: must consist of lines like `port: 10008`",
+    ),
+    "a tag that its value belies": (
+        "greeting: !!str [a]",
+        "1:11: greeting: expected a scalar node, but found sequence",
+    ),
+    "an empty number": ('port: !!int ""', "1:7: port: can't be read as int"),
+    "a truth that is none": ("debug: !!bool x", "1:8: debug: can't be read as bool"),
+    "a number of too many digits": (
+        f"port: 0x{'f' * 5000}",
+        "1:7: port: can't be read as int",
+    ),
+    "a version of too many digits": (
+        f"%YAML {'9' * 5000}.1\n---\n",
+        "1:7: can't be read from here on",
+    ),
+    "a date that is none in a list": ("bind: [2008-99-99]", "1:7: bind: can't be read as seq"),
+    "a time that is none": (
+        "ack: !!timestamp x",
+        "1:6: ack: can't be read as timestamp",
+    ),
+    "a number beyond all numbers": (
+        f"idle_timeout: {'1:' * 200}1.0",
+        "1:15: idle_timeout: can't be read as float",
+    ),
+    "an alias of nothing": ("port: *x", "1:7: found undefined alias 'x'"),
+    "an alias of itself": (
+        "bind: &a [*a]",
+        "1:7: bind: found unconstructable recursive node",
+    ),
+    "two documents": (
+        "port: 1\n---\nport: 2",
+        "2:1: expected a single document in the stream, but found another document",
+    ),
+    "an open quote": (
+        'port: 1\nack: "ok\n',
+        "3:1: while scanning a quoted scalar, found unexpected end of stream",
+    ),
+    "a tab before a key": (
+        "port: 1\n\tack: ok",
+        "2:1: while scanning for the next token, found character '\\t' that cannot start any token",
+    ),
+    "a colon in a value": ("ack: a: b", "1:7: mapping values are not allowed here"),
+    "a character beyond all characters": (
+        'ack: "\\UFFFFFFFF"',
+        "1:9: can't be read from here on",
+    ),
+    "a character just beyond": (
+        'ack: "\\U00110000"',
+        "1:9: can't be read from here on",
+    ),
+    "a control character": ("port: 1\nack: \x1b", "2:6: special characters are not allowed"),
+    "NUL": ("\0", "1:1: special characters are not allowed"),
+    "nesting without end": ("[" * 5000, " is nested too deeply"),
+    "a value of it": ("port: " + "[" * 5000, " is nested too deeply"),
+}
+
+
+@pytest.mark.parametrize(("text", "complaint"), NOT_UNDERSTOOD.values(), ids=NOT_UNDERSTOOD.keys())
+def test_what_can_not_be_understood_is_told_with_its_place(text: str, complaint: str) -> None:
+    assert complaints(text) == [complaint]
+
+
+def test_what_is_not_utf8_is_told_with_its_place() -> None:
+    assert complaints(b"port: 1\nack: \xff") == ["2:6: is not UTF-8 from here on"]
+    assert complaints("port: 1".encode("utf-16")) == ["1:1: is not UTF-8 from here on"]
+    assert complaints("greeting: Grüß Gott".encode("latin-1")) == [
+        "1:13: is not UTF-8 from here on"
+    ]
+
+
+def test_all_that_is_wrong_is_told_in_the_order_of_the_file() -> None:
+    text = """\
+port: 70000
+prot: 1
+bind: [127.0.0.1, x]
+port: 22
+ack: yes
+"""
+    assert complaints(text) == [
+        "1:7: port: 70000 is not between 0 and 65535",
+        "2:1: prot: there is no such key; did you mean port?",
+        f"3:19: bind: 'x' {NO_ADDRESS}",
+        "4:1: port: has been set before, in line 1",
+        "5:6: ack: True is not text; put it in quotes",
+    ]
+
+
+def test_in_broken_yaml_nothing_else_is_looked_for() -> None:
+    assert complaints("{ack: yes, port: [::1]}") == [
+        "1:19: while parsing a flow node, expected the node content, but found ':'"
+    ]
+
+
+def test_a_value_that_can_not_be_read_hides_no_other() -> None:
+    assert complaints("ack: yes\ngreeting: 2008-99-99\nport: 70000") == [
+        "1:6: ack: True is not text; put it in quotes",
+        "2:11: greeting: can't be read as timestamp",
+        "3:7: port: 70000 is not between 0 and 65535",
+    ]
+
+
+def test_several_problems_of_one_line_are_told_in_its_order() -> None:
+    assert complaints("{debug: 2, port: 70000, x: 1}") == [
+        "1:9: debug: 2 is neither true nor false",
+        "1:18: port: 70000 is not between 0 and 65535",
+        "1:25: x: there is no such key",
+    ]
+
+
+def test_a_key_can_be_set_once() -> None:
+    assert complaints("port: 1\nport: 1\n\n'port': 2\n") == [
+        "2:1: port: has been set before, in line 1",
+        "4:1: port: has been set before, in line 1",
+    ]
+
+
+def test_a_value_too_long_to_show_is_shortened() -> None:
+    (complaint,) = complaints(f"port: {'x' * 100_000}")
+    assert re.fullmatch(r"1:7: port: 'x+\.\.\.x+' is not a whole number", complaint)
+    assert len(complaint) < 200
+
+
+def test_aliases_of_aliases_do_not_fill_the_memory() -> None:
+    ninefold = [f"- &a{level} [{', '.join([f'*a{level - 1}'] * 9)}]" for level in range(1, 30)]
+    (complaint,) = complaints("\n".join(["port:", "- &a0 x", *ninefold]))
+    assert complaint.startswith("2:1: port: ['x', [")
+    assert len(complaint) < 1000
+
+
+def test_the_file_is_named_as_it_was_given(tmp_path: Path) -> None:
+    path = tmp_path / "my.yaml"
+    path.write_text("# mine\n\nport: 70000\n")
+    with pytest.raises(ConfigError) as caught:
+        load(str(path))
+    assert str(caught.value) == f"{path}:3:7: port: 70000 is not between 0 and 65535"
+
+
+def test_a_file_that_is_not_there_is_an_error_unless_it_is_optional(tmp_path: Path) -> None:
+    path = str(tmp_path / "none.yaml")
+    with pytest.raises(ConfigError) as caught:
+        load(path)
+    assert str(caught.value) == f"{path}: No such file or directory"
+    assert load(path, optional=True) == Config()
+
+
+@pytest.mark.parametrize("optional", [False, True])
+def test_what_can_not_be_read_is_an_error_in_any_case(tmp_path: Path, optional: bool) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(str(tmp_path), optional)
+    assert str(caught.value) == f"{tmp_path}: Is a directory"
+
+
+def test_an_optional_file_that_is_there_counts(tmp_path: Path) -> None:
+    path = tmp_path / "ackd.yaml"
+    path.write_text("port: 7\n")
+    assert load(str(path), optional=True) == Config(port=7)
+
+
+def test_the_shipped_file_as_it_stands_changes_nothing() -> None:
+    assert load(str(SHIPPED)) == Config()
+
+
+def test_the_shipped_file_shows_every_key_with_its_default() -> None:
+    settings_shown = re.findall(r"^#(\w+:.*)$", SHIPPED.read_text(), re.MULTILINE)
+    assert [line.partition(":")[0] for line in settings_shown] == KEYS
+    assert parse("\n".join(settings_shown).encode(), "f") == Config()
+
+
+def test_the_shipped_file_can_be_changed_line_by_line() -> None:
+    uncommented = re.sub(r"^#(\w+:)", r"\1", SHIPPED.read_text(), flags=re.MULTILINE)
+    assert parse(uncommented.encode(), "f") == Config()
+    assert parse(uncommented.replace("10008", "7").encode(), "f") == Config(port=7)
+
+
+def test_a_single_setting_is_checked_as_in_a_file() -> None:
+    assert check("bind", "::1") == ("::1",)
+    assert check("port", 7) == 7
+    with pytest.raises(BadValueError, match="70000 is not between 0 and 65535"):
+        check("port", 70000)
+
+
+# Pieces of YAML that mean something, so that chance builds what a hand would.
+PIECES = [
+    *(f"{key}: " for key in KEYS),
+    *("\n", " ", "\t", ": ", "- ", "[", "]", "{", "}", ", ", '"', "'", "? ", "---\n", "#", "|\n"),
+    *("&a ", "*a", "<<: ", "!!int ", "!!float ", "!!bool ", "!!timestamp ", "!!binary ", "!!str "),
+    *("!!set ", "!!omap ", "!!pairs ", "!x ", "%YAML 1.1\n", "%TAG ! !!\n", "\\x", "\\U", "ffff"),
+    *("1", "022", "0x", "_", "1:30", ".", "e+9", "-", ".inf", "2008-01-01", "yes", "~", "=", "::"),
+    *("127.0.0.1", "/24", "\0", "\x85", "\u2028", "\ufeff"),
+]
+
+
+@settings(deadline=None)
+@given(st.binary() | st.lists(st.sampled_from(PIECES)).map(lambda pieces: "".join(pieces).encode()))
+@example(b'%YAML 1.1\n%YAML 1.1\n---\n"')
+@example(b"%YAML " + b"9" * 5000 + b".1\n---\n")
+def test_any_bytes_are_a_configuration_or_an_error_that_says_why(text: bytes) -> None:
+    outcome = read(text)
+    if isinstance(outcome, Config):
+        lists = {"bind": list(outcome.bind), "allow": list(map(str, outcome.allow))}
+        settings = dataclasses.asdict(outcome) | lists | {"record": outcome.record.value}
+        assert read(yaml.safe_dump(settings).encode()) == outcome
+    else:
+        assert outcome.problems
+        assert all(problem.text.isprintable() for problem in outcome.problems)
+
+
+def read(text: bytes) -> Config | ConfigError:
+    try:
+        return parse(text, "f")
+    except ConfigError as error:
+        return error

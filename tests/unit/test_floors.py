@@ -1,0 +1,63 @@
+"""The architecture: each package uses only the packages that DESIGN.md allows it."""
+
+import ast
+import re
+from collections.abc import Iterator
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+import ackd
+from tests.support.project import PROJECT
+
+ROOT = Path(ackd.__file__).parent
+MODULES = {
+    ".".join(path.relative_to(ROOT.parent).with_suffix("").parts).removesuffix(".__init__"): path
+    for path in ROOT.rglob("*.py")
+    if path.name != "__main__.py"  # these only start a program
+}
+# A row of DESIGN.md's table: | `package` | `package` `package` |
+ROW = re.compile(r"^\| `([a-z.]+)` \|((?: `[a-z.]+`)*) *\|", re.MULTILINE)
+ALLOWED = {
+    package: set(re.findall(r"`([a-z.]+)`", used))
+    for package, used in ROW.findall((PROJECT / "DESIGN.md").read_text())
+}
+
+
+def package_of(module: str) -> str:
+    """Return the package that a module belongs to."""
+    return module if MODULES[module].name == "__init__.py" else module.rpartition(".")[0]
+
+
+def imported(module: str) -> Iterator[str]:
+    """Yield the modules of ackd that a module imports, at its top or within a function."""
+    for node in ast.walk(ast.parse(MODULES[module].read_text())):
+        assert not (isinstance(node, ast.ImportFrom) and node.level), "name modules in full"
+        if isinstance(node, ast.ImportFrom):
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        else:
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        for name in names:
+            if name.startswith("ackd."):
+                yield name if name in MODULES else name.rpartition(".")[0]
+
+
+def test_the_design_has_each_package() -> None:
+    assert ALLOWED.keys() == {package_of(module) for module in MODULES}
+
+
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_a_module_imports_only_what_its_package_may_use(module: str) -> None:
+    package = package_of(module)
+    others = {package_of(other) for other in imported(module)} - {package}
+    assert others <= ALLOWED[package]
+
+
+def test_packages_use_only_packages_below() -> None:
+    list(TopologicalSorter(ALLOWED).static_order())  # raises CycleError
+
+
+def test_no_module_imports_itself_by_way_of_others() -> None:
+    graph = {module: set(imported(module)) - {module} for module in MODULES}
+    list(TopologicalSorter(graph).static_order())

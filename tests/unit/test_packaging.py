@@ -1,0 +1,41 @@
+"""The files beside the code say what the code says."""
+
+import re
+
+import pytest
+
+import ackd
+from ackd.records import Kind
+from tests.support.project import PROJECT
+
+PACKAGING = PROJECT / "packaging"
+CHANGELOG = PROJECT / "debian" / "changelog"
+
+
+@pytest.mark.parametrize("kind", list(Kind), ids=lambda kind: str(kind.name))
+def test_the_catalog_explains_each_kind_of_record(kind: Kind) -> None:
+    catalog = (PACKAGING / "ackd.catalog").read_text()
+    assert catalog.count(f"-- {kind.value}\nSubject: ") == 1
+
+
+def test_the_second_instance_differs_by_its_configuration_only() -> None:
+    first = (PACKAGING / "ackd.service").read_text().splitlines()
+    second = (PACKAGING / "ackd@.service").read_text().splitlines()
+    different = [(a, b) for a, b in zip(first, second, strict=True) if a != b]
+    assert different == [
+        (
+            "Description=Record lines that arrive over TCP, and acknowledge them",
+            "Description=Record lines that arrive over TCP, and acknowledge them (%i)",
+        ),
+        (
+            "ExecStart=/usr/sbin/ackd",
+            "ExecStart=/usr/sbin/ackd --config /etc/ackd/%i.yaml",
+        ),
+    ]
+
+
+def test_debians_changelog_is_of_this_version() -> None:
+    # A rebuild of Debian's may add to it: +nmu1, ~bpo13+1.
+    newest = re.match(r"ackd \(([0-9.]+)[^)]*\) ", CHANGELOG.read_text())
+    assert newest
+    assert newest[1] == ackd.__version__
