@@ -3,8 +3,8 @@
 JSON, because the reader can be of another version than the writer. Bytes are written as ISO 8859-1
 text, in which each byte is one character.
 
-The names of the members belong to the format: they stay when an attribute gets another name. The
-first release has written version 1.
+The names of the members belong to the format: they stay when an attribute gets another name, since
+an upgrade reads what the ackd before it has written.
 """
 
 import json

@@ -5,7 +5,7 @@ import json
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ackd.protocol import ProtocolState, ServerProtocol
@@ -54,11 +54,13 @@ states = st.builds(
 )
 
 
+@settings(deadline=None)
 @given(states)
 def test_a_loaded_state_equals_the_dumped_one(state: State) -> None:
     assert load(dump(state)) == state
 
 
+@settings(deadline=None)
 @given(
     st.binary()
     | st.recursive(st.none() | st.integers() | st.text(), st.lists).map(repr).map(str.encode)
@@ -97,8 +99,8 @@ def test_each_reason_of_an_end_is_dumped(reason: Reason) -> None:
     assert load(dump(state)) == state
 
 
-# What the first release wrote for the state below.
-WRITTEN_BY_0_1_0 = rb"""
+# What an ackd of before these attributes were renamed wrote.
+WRITTEN_EARLIER = rb"""
 {"version": 1, "connections": [
 {"cookie": 4211, "peer": "192.168.150.2", "peer_port": 41234, "listener": "192.168.150.1:10008",
 "connection": "6d797aa23985cdd8-1", "started": 1234.5, "heard": true, "introduced": true,
@@ -117,7 +119,7 @@ WRITTEN_BY_0_1_0 = rb"""
 "refused": 0}}], "notes": ["note\u00ff"]}"""
 
 
-def test_a_state_that_the_first_release_has_written_is_loaded() -> None:
+def test_a_state_that_an_earlier_ackd_has_written_is_loaded() -> None:
     sending = Snapshot(
         cookie=4211,
         peer="192.168.150.2",
@@ -165,7 +167,7 @@ def test_a_state_that_the_first_release_has_written_is_loaded() -> None:
         leaving=Reason.TURNED_AWAY,
         protocol=ProtocolState(b"", False, (), (), received=0, acknowledged=0, refused=0),
     )
-    assert load(WRITTEN_BY_0_1_0) == State((sending, stopped, rejected), (b"note\xff",))
+    assert load(WRITTEN_EARLIER) == State((sending, stopped, rejected), (b"note\xff",))
 
 
 def test_a_state_of_another_version_is_refused() -> None:
@@ -268,6 +270,7 @@ def test_a_mistake_of_the_program_is_not_taken_for_a_wrong_state() -> None:
         load(None)  # type: ignore[arg-type]
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200), st.binary(max_size=200), st.integers(0, 5))
 def test_a_restored_protocol_answers_as_the_first_would_have(
     before: bytes, after: bytes, taken: int
