@@ -13,6 +13,7 @@ from ackd.config import DEFAULT_BIND, Config, ConfigError, Recording
 from ackd.journal.journald import JournalSocket
 from ackd.journal.recorder import Recorder, RecordHandler
 from ackd.journal.watch import Vigil
+from ackd.protocol import STOPPING
 from ackd.records import Kind, Priority, Record
 from ackd.server.listener import ListenError, Listeners, name, open_listeners
 from ackd.server.server import Server
@@ -190,7 +191,7 @@ class Service:
     def _reload(self) -> str:
         """Put the configuration into force as it is now; or change nothing, and return why."""
         if self._ending:
-            return "ackd is stopping"
+            return STOPPING
         systemd.notify_reloading()
         try:
             config = self._configure()

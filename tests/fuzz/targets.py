@@ -5,8 +5,8 @@ from itertools import cycle
 
 from ackd.journal.entry import JournalFormat
 from ackd.protocol import (
+    NOT_CONNECT,
     NOT_RECEIVED,
-    TURNED_AWAY,
     ClientProtocol,
     ProtocolState,
     Reply,
@@ -129,7 +129,7 @@ def client_protocol(data: bytes) -> None:
     assert told(stream, size % 8 + 1, count, greets) == whole
 
     lines = stream.split(b"\n")[:-1]
-    first = greets or stream.startswith(TURNED_AWAY)
+    first = greets or stream.startswith(NOT_CONNECT)
     assert [reply.text for reply in whole[0]] == lines[first:][:count]
     assert whole[1] == (len(lines) > first + count)
 
