@@ -869,7 +869,7 @@ def test_a_configuration_that_was_asked_for_must_be_there() -> None:
         ("--port", "http", "invalid port value: 'http'"),
         ("--bind", "localhost", "'localhost' is not an IPv4 or IPv6 address"),
         ("--pidfile", "/tmp/ackd.pid", "--pidfile is for --detach only"),
-        ("--detach", "--terminal", "it can't go with --terminal"),
+        ("--detach", "--terminal", "--detach can't be used with --terminal"),
     ],
 )
 def test_wrong_options_are_usage_errors(option: str, value: str, reason: str) -> None:
