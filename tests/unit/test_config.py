@@ -175,7 +175,7 @@ BAD = {
     ),
     "allow: [192.0.2.7, 192.0.2.7/32]": "1:20: allow: 192.0.2.7/32 is there twice",
     "allow: fe80::1%eth0": (
-        "1:8: allow: 'fe80::1%eth0' names an interface; only addresses count here"
+        "1:8: allow: 'fe80::1%eth0' names an interface, but only addresses are compared"
     ),
     "allow: '::ffff:192.0.2.0/120'": (
         "1:8: allow: ::ffff:192.0.2.0/120 stands for IPv4: write 192.0.2.0/24"
@@ -195,10 +195,10 @@ BAD = {
     "greeting: |\n  two\n  lines\n": "1:11: greeting: holds a newline, but can only be one line",
     'greeting: "two\\nlines"': "1:11: greeting: holds a newline, but can only be one line",
     f"greeting: {'x' * 4097}": "1:11: greeting: is longer than 4096 characters",
-    'greeting: "\\ud800"': "1:11: greeting: '\\ud800' has characters that UTF-8 doesn't",
+    'greeting: "\\ud800"': "1:11: greeting: '\\ud800' has characters that UTF-8 can't encode",
     "ack: on": "1:6: ack: True is not text; put it in quotes",
     "ack: 'not received'": (
-        "1:6: ack: begins with `not received`, which clients take for the opposite"
+        "1:6: ack: begins with `not received`, which clients take for a refusal"
     ),
     "max_payload: 0": "1:14: max_payload: 0 is not between 1 and 131072",
     "max_payload: 131073": "1:14: max_payload: 131073 is not between 1 and 131072",
