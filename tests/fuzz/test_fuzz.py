@@ -16,7 +16,7 @@ every_target = pytest.mark.parametrize("name", sorted(TARGETS))
 
 
 @every_target
-def test_what_must_hold_for_any_bytes_holds_for_the_kept_ones(name: str) -> None:
+def test_each_target_holds_for_its_corpus(name: str) -> None:
     inputs = [file.read_bytes() for file in sorted((CORPUS / name).iterdir())]
     assert inputs
     for data in inputs:
@@ -26,7 +26,7 @@ def test_what_must_hold_for_any_bytes_holds_for_the_kept_ones(name: str) -> None
 # Debian has no atheris. In an environment of the project's own it is there, or this fails.
 @pytest.mark.skipif(sys.prefix == sys.base_prefix, reason="Debian has no atheris to fuzz with")
 @every_target
-def test_no_others_are_found_for_which_it_does_not(name: str, tmp_path: Path) -> None:
+def test_fuzzing_finds_no_input_for_which_a_target_fails(name: str, tmp_path: Path) -> None:
     found = tmp_path / "found"
     found.mkdir()
     options = (f"-max_total_time={SECONDS}", "-timeout=20", f"-artifact_prefix={tmp_path}/")

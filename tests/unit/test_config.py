@@ -82,14 +82,12 @@ GOOD = {
 
 
 @pytest.mark.parametrize(("text", "setting"), GOOD.items(), ids=[text[:40] for text in GOOD])
-def test_a_setting_is_taken_and_the_rest_stays_as_it_is(
-    text: str, setting: tuple[str, Any]
-) -> None:
+def test_a_setting_changes_only_its_own_value(text: str, setting: tuple[str, Any]) -> None:
     key, value = setting
     assert parse(text.encode(), "f") == dataclasses.replace(Config(), **{key: value})
 
 
-def test_every_key_is_tried_here() -> None:
+def test_every_key_is_tested_here() -> None:
     assert {key for key, _ in GOOD.values()} == set(KEYS)
     assert {text.partition(":")[0] for text in BAD} == set(KEYS)
 
@@ -106,11 +104,11 @@ NOTHING = {
 
 
 @pytest.mark.parametrize("text", NOTHING.values(), ids=NOTHING.keys())
-def test_a_file_that_says_nothing_gives_the_defaults(text: bytes) -> None:
+def test_a_file_without_settings_gives_the_defaults(text: bytes) -> None:
     assert parse(text, "f") == Config()
 
 
-def test_many_settings_can_stand_together() -> None:
+def test_several_settings_can_be_combined() -> None:
     text = b"""\
 bind: [192.168.150.1, "::1"]
 port: 7
@@ -237,7 +235,7 @@ BAD = {
 
 
 @pytest.mark.parametrize(("text", "complaint"), BAD.items(), ids=[text[:40] for text in BAD])
-def test_a_value_that_can_not_be_is_named_with_its_place(text: str, complaint: str) -> None:
+def test_a_wrong_value_is_reported_with_its_place(text: str, complaint: str) -> None:
     assert complaints(text) == [complaint]
 
 
@@ -330,11 +328,11 @@ NOT_UNDERSTOOD = {
 
 
 @pytest.mark.parametrize(("text", "complaint"), NOT_UNDERSTOOD.values(), ids=NOT_UNDERSTOOD.keys())
-def test_what_can_not_be_understood_is_told_with_its_place(text: str, complaint: str) -> None:
+def test_unreadable_text_is_reported_with_its_place(text: str, complaint: str) -> None:
     assert complaints(text) == [complaint]
 
 
-def test_what_is_not_utf8_is_told_with_its_place() -> None:
+def test_text_that_is_not_utf8_is_reported_with_its_place() -> None:
     assert complaints(b"port: 1\nack: \xff") == ["2:6: is not UTF-8 from here on"]
     assert complaints("port: 1".encode("utf-16")) == ["1:1: is not UTF-8 from here on"]
     assert complaints("greeting: Grüß Gott".encode("latin-1")) == [
@@ -342,7 +340,7 @@ def test_what_is_not_utf8_is_told_with_its_place() -> None:
     ]
 
 
-def test_all_that_is_wrong_is_told_in_the_order_of_the_file() -> None:
+def test_all_errors_are_reported_in_the_order_of_the_file() -> None:
     text = """\
 port: 70000
 prot: 1
@@ -359,13 +357,13 @@ ack: yes
     ]
 
 
-def test_in_broken_yaml_nothing_else_is_looked_for() -> None:
+def test_broken_yaml_is_the_only_error_that_is_reported() -> None:
     assert complaints("{ack: yes, port: [::1]}") == [
         "1:19: while parsing a flow node, expected the node content, but found ':'"
     ]
 
 
-def test_a_value_that_can_not_be_read_hides_no_other() -> None:
+def test_an_unreadable_value_hides_no_other_error() -> None:
     assert complaints("ack: yes\ngreeting: 2008-99-99\nport: 70000") == [
         "1:6: ack: True is not text; put it in quotes",
         "2:11: greeting: can't be read as timestamp",
@@ -373,7 +371,7 @@ def test_a_value_that_can_not_be_read_hides_no_other() -> None:
     ]
 
 
-def test_several_problems_of_one_line_are_told_in_its_order() -> None:
+def test_several_errors_in_one_line_are_reported_in_its_order() -> None:
     assert complaints("{debug: 2, port: 70000, x: 1}") == [
         "1:9: debug: 2 is neither true nor false",
         "1:18: port: 70000 is not between 0 and 65535",
@@ -381,14 +379,14 @@ def test_several_problems_of_one_line_are_told_in_its_order() -> None:
     ]
 
 
-def test_a_key_can_be_set_once() -> None:
+def test_a_key_that_is_set_again_is_an_error() -> None:
     assert complaints("port: 1\nport: 1\n\n'port': 2\n") == [
         "2:1: port: has been set before, in line 1",
         "4:1: port: has been set before, in line 1",
     ]
 
 
-def test_a_value_too_long_to_show_is_shortened() -> None:
+def test_a_very_long_value_is_shortened_in_the_error() -> None:
     (complaint,) = complaints(f"port: {'x' * 100_000}")
     assert re.fullmatch(r"1:7: port: 'x+\.\.\.x+' is not a whole number", complaint)
     assert len(complaint) < 200
@@ -401,7 +399,7 @@ def test_aliases_of_aliases_do_not_fill_the_memory() -> None:
     assert len(complaint) < 1000
 
 
-def test_the_file_is_named_as_it_was_given(tmp_path: Path) -> None:
+def test_an_error_names_the_file_as_the_caller_did(tmp_path: Path) -> None:
     path = tmp_path / "my.yaml"
     path.write_text("# mine\n\nport: 70000\n")
     with pytest.raises(ConfigError) as caught:
@@ -409,7 +407,7 @@ def test_the_file_is_named_as_it_was_given(tmp_path: Path) -> None:
     assert str(caught.value) == f"{path}:3:7: port: 70000 is not between 0 and 65535"
 
 
-def test_a_file_that_is_not_there_is_an_error_unless_it_is_optional(tmp_path: Path) -> None:
+def test_a_missing_file_is_an_error_unless_it_is_optional(tmp_path: Path) -> None:
     path = str(tmp_path / "none.yaml")
     with pytest.raises(ConfigError) as caught:
         load(path)
@@ -418,19 +416,21 @@ def test_a_file_that_is_not_there_is_an_error_unless_it_is_optional(tmp_path: Pa
 
 
 @pytest.mark.parametrize("optional", [False, True])
-def test_what_can_not_be_read_is_an_error_in_any_case(tmp_path: Path, optional: bool) -> None:
+def test_an_unreadable_file_is_an_error_even_if_it_is_optional(
+    tmp_path: Path, optional: bool
+) -> None:
     with pytest.raises(ConfigError) as caught:
         load(str(tmp_path), optional)
     assert str(caught.value) == f"{tmp_path}: Is a directory"
 
 
-def test_an_optional_file_that_is_there_counts(tmp_path: Path) -> None:
+def test_an_optional_file_that_exists_is_read(tmp_path: Path) -> None:
     path = tmp_path / "ackd.yaml"
     path.write_text("port: 7\n")
     assert load(str(path), optional=True) == Config(port=7)
 
 
-def test_the_shipped_file_as_it_stands_changes_nothing() -> None:
+def test_the_shipped_file_gives_the_defaults() -> None:
     assert load(str(SHIPPED)) == Config()
 
 
@@ -446,7 +446,7 @@ def test_the_shipped_file_can_be_changed_line_by_line() -> None:
     assert parse(uncommented.replace("10008", "7").encode(), "f") == Config(port=7)
 
 
-def test_a_single_setting_is_checked_as_in_a_file() -> None:
+def test_a_single_setting_is_checked_like_one_in_a_file() -> None:
     assert check("bind", "::1") == ("::1",)
     assert check("port", 7) == 7
     with pytest.raises(BadValueError, match="70000 is not between 0 and 65535"):
@@ -468,7 +468,7 @@ PIECES = [
 @given(st.binary() | st.lists(st.sampled_from(PIECES)).map(lambda pieces: "".join(pieces).encode()))
 @example(b'%YAML 1.1\n%YAML 1.1\n---\n"')
 @example(b"%YAML " + b"9" * 5000 + b".1\n---\n")
-def test_any_bytes_are_a_configuration_or_an_error_that_says_why(text: bytes) -> None:
+def test_any_bytes_give_a_configuration_or_an_error_with_problems(text: bytes) -> None:
     outcome = read(text)
     if isinstance(outcome, Config):
         lists = {"bind": list(outcome.bind), "allow": list(map(str, outcome.allow))}

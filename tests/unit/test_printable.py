@@ -34,13 +34,13 @@ SHOWN = {
 
 
 @pytest.mark.parametrize(("data", "text"), SHOWN.values(), ids=SHOWN.keys())
-def test_what_is_shown(data: bytes, text: str) -> None:
+def test_bytes_are_shown_as_printable_text(data: bytes, text: str) -> None:
     assert printable(data) == text
 
 
 @settings(deadline=None)
 @given(st.binary() | st.text().map(lambda text: text.encode(errors="surrogatepass")))
-def test_whatever_comes_only_visible_characters_and_spaces_are_shown(data: bytes) -> None:
+def test_any_bytes_are_shown_with_visible_characters_and_spaces_only(data: bytes) -> None:
     text = printable(data)
     assert text.encode().decode() == text
     assert all(character == " " or is_visible(character) for character in text)

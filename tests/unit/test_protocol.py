@@ -117,7 +117,7 @@ def test_the_next_line_begins_where_a_line_has_ended(feeding: Feeding) -> None:
 
 
 @every_feeding
-def test_all_that_came_is_counted(feeding: Feeding) -> None:
+def test_received_bytes_and_both_kinds_of_reply_are_counted(feeding: Feeding) -> None:
     server = Server()
     sent = b"a\n" + ELEVEN + b"\nb\n"
     server.feed(feeding(sent))
@@ -141,7 +141,7 @@ ENDS = {
 
 @every_feeding_to_the_end
 @pytest.mark.parametrize(("sent", "recorded", "replies"), ENDS.values(), ids=ENDS.keys())
-def test_the_end_of_the_sending_ends_the_last_line(
+def test_eof_ends_the_last_line(
     feeding: Feeding, sent: bytes, recorded: list[bytes], replies: bytes
 ) -> None:
     server = Server()
@@ -151,7 +151,7 @@ def test_the_end_of_the_sending_ends_the_last_line(
     assert server.replies == replies
 
 
-def test_the_end_comes_once() -> None:
+def test_a_second_eof_changes_nothing() -> None:
     server = Server()
     server.feed([b"rest"])
     server.end()
@@ -184,7 +184,7 @@ def test_a_refused_line_can_end_with_the_first_byte_of_a_chunk() -> None:
     assert server.replies == LONG + OK
 
 
-def test_a_line_may_come_in_many_chunks() -> None:
+def test_a_line_may_arrive_in_many_chunks() -> None:
     server = Server()
     server.feed([b"he", b"", b"ll", b"o", b"\r", b"\n"])
     assert server.recorded == [b"hello"]
@@ -192,7 +192,7 @@ def test_a_line_may_come_in_many_chunks() -> None:
 
 @pytest.mark.parametrize("most", [-1, 1, 2], ids=["all at once", "one by one", "two by two"])
 @pytest.mark.parametrize("chunk", [2500, 5000, 5001, 20_000])
-def test_long_lines_are_payloads_as_well(chunk: int, most: int) -> None:
+def test_long_lines_are_split_correctly_whatever_the_chunks(chunk: int, most: int) -> None:
     payloads = [b"a" * 5000, b"b" * 4999 + b"\r", b"c" * 2500, b"", b"d" * 5000]
     data = b"\n".join([*payloads, b"the next"])
     server = Server(5000)
@@ -224,7 +224,7 @@ def test_a_refusal_waits_for_the_payloads_before_it() -> None:
     assert server.acknowledge(1) == OK
 
 
-def test_a_refusal_that_nothing_is_before_is_due_at_once() -> None:
+def test_a_refusal_without_payloads_before_it_is_due_at_once() -> None:
     server = ServerProtocol(10, b"ok\n")
     server.receive_data(ELEVEN + b"\na\n")
     assert server.acknowledge(0) == LONG
@@ -253,7 +253,7 @@ def test_sequence_numbers_have_no_gap() -> None:
     assert server.sequence == 3
 
 
-def test_all_that_waits_can_be_refused_and_the_connection_goes_on() -> None:
+def test_all_waiting_payloads_can_be_refused_and_the_connection_continues() -> None:
     server = ServerProtocol(10, b"ok\n")
     server.receive_data(b"a\n" + ELEVEN + b"\nb\nc")
     refused = b"not received: no journal\n"
@@ -263,11 +263,11 @@ def test_all_that_waits_can_be_refused_and_the_connection_goes_on() -> None:
     assert server.acknowledge(1) == OK
 
 
-def test_refusing_nothing_says_nothing() -> None:
+def test_refusing_without_waiting_payloads_gives_no_replies() -> None:
     assert ServerProtocol(10, b"ok\n").refuse("no journal") == b""
 
 
-def test_another_ack_counts_from_now_on() -> None:
+def test_a_changed_ack_is_used_for_later_acknowledgements() -> None:
     server = ServerProtocol(10, b"ok\n")
     server.receive_data(b"a\nb\n")
     assert server.acknowledge(1) == OK
@@ -275,7 +275,7 @@ def test_another_ack_counts_from_now_on() -> None:
     assert server.acknowledge(1) == b"thank you\n"
 
 
-def test_a_lower_limit_counts_for_the_line_that_is_coming() -> None:
+def test_a_lower_limit_applies_to_an_unfinished_line() -> None:
     server = Server()
     server.feed([b"a\n0123456"])
     server.configure(5, b"ok\n")
@@ -284,7 +284,7 @@ def test_a_lower_limit_counts_for_the_line_that_is_coming() -> None:
     assert server.replies == OK + b"not received: longer than 5 bytes\n" + OK
 
 
-def test_a_lower_limit_does_not_take_back_what_waits() -> None:
+def test_a_lower_limit_does_not_apply_to_waiting_payloads() -> None:
     server = Server()
     server.receive_data(b"0123456\n")
     server.configure(5, b"ok\n")
@@ -292,7 +292,7 @@ def test_a_lower_limit_does_not_take_back_what_waits() -> None:
     assert server.recorded == [b"0123456"]
 
 
-def test_a_higher_limit_counts_for_the_line_that_is_coming() -> None:
+def test_a_higher_limit_applies_to_an_unfinished_line() -> None:
     server = Server()
     server.feed([TEN])
     server.configure(20, b"ok\n")
@@ -300,7 +300,7 @@ def test_a_higher_limit_counts_for_the_line_that_is_coming() -> None:
     assert server.recorded == [TEN * 2]
 
 
-def test_a_line_refused_under_a_lower_limit_stays_so() -> None:
+def test_a_line_refused_under_a_lower_limit_stays_refused() -> None:
     server = Server()
     server.feed([TEN * 2])
     server.configure(100, b"ok\n")
@@ -309,7 +309,7 @@ def test_a_line_refused_under_a_lower_limit_stays_so() -> None:
     assert server.replies == LONG + OK
 
 
-def test_a_successor_knows_the_beginning_of_a_line() -> None:
+def test_a_successor_continues_an_unfinished_line() -> None:
     server = Server()
     server.feed([b"a\nhel"])
     server = server.successor()
@@ -328,7 +328,7 @@ def test_a_successor_skips_the_rest_of_a_refused_line() -> None:
     assert server.refused == 1
 
 
-def test_a_successor_answers_what_waits_in_its_order() -> None:
+def test_a_successor_answers_waiting_payloads_in_order() -> None:
     server = Server()
     server.receive_data(b"a\nb\n" + ELEVEN + b"\nc\n")
     server.record(1)
@@ -338,7 +338,7 @@ def test_a_successor_answers_what_waits_in_its_order() -> None:
     assert server.replies == OK + OK + LONG + OK
 
 
-def test_what_a_successor_does_changes_nothing_for_its_predecessor() -> None:
+def test_a_successor_shares_no_state_with_its_predecessor() -> None:
     server = Server()
     server.receive_data(b"a\n" + ELEVEN + b"\nhel")
     server.successor().refuse("no journal")
@@ -352,13 +352,13 @@ def test_the_ack_may_be_empty() -> None:
     assert server.acknowledge(2) == b"\n\n"
 
 
-def test_what_a_new_client_is_sent() -> None:
+def test_the_greeting_and_the_rejection_are_lines() -> None:
     assert greeting_line(b"Connect") == b"Connect\n"
     assert greeting_line(b"") == b""
     assert rejection_line("too many connections") == b"not connect: too many connections\n"
 
 
-def test_a_line_without_end_takes_no_memory() -> None:
+def test_an_endless_line_needs_bounded_memory() -> None:
     server = ServerProtocol(65536, b"ok\n")
     chunk = b"x" * 65536
     tracemalloc.start()
@@ -407,7 +407,7 @@ def read(client: ClientProtocol, chunks: Iterable[bytes]) -> list[Reply]:
 
 
 @every_feeding
-def test_the_greeting_is_no_reply(feeding: Feeding) -> None:
+def test_the_greeting_is_not_a_reply(feeding: Feeding) -> None:
     client = ClientProtocol()
     assert client.greeting is None
     assert not client.turned_away
@@ -420,9 +420,7 @@ def test_the_greeting_is_no_reply(feeding: Feeding) -> None:
 @pytest.mark.parametrize(
     "greeting", [rejection_line("too many connections"), b"I do not connect\n"]
 )
-def test_not_connect_in_the_greeting_turns_the_client_away(
-    feeding: Feeding, greeting: bytes
-) -> None:
+def test_not_connect_in_the_greeting_rejects_the_client(feeding: Feeding, greeting: bytes) -> None:
     client = ClientProtocol()
     assert read(client, feeding(greeting)) == []
     assert client.greeting == greeting[:-1]
@@ -430,7 +428,7 @@ def test_not_connect_in_the_greeting_turns_the_client_away(
 
 
 @every_feeding
-def test_a_server_that_does_not_greet_can_be_spoken_to(feeding: Feeding) -> None:
+def test_a_server_without_a_greeting_can_be_used(feeding: Feeding) -> None:
     client = ClientProtocol(expect_greeting=False)
     client.send_payload(b"payload")
     assert read(client, feeding(OK)) == [ACKNOWLEDGED]
@@ -439,7 +437,7 @@ def test_a_server_that_does_not_greet_can_be_spoken_to(feeding: Feeding) -> None
 
 
 @every_feeding
-def test_a_server_that_does_not_greet_can_turn_us_away(feeding: Feeding) -> None:
+def test_a_server_without_a_greeting_can_reject_the_client(feeding: Feeding) -> None:
     client = ClientProtocol(expect_greeting=False)
     client.send_payload(b"payload")
     assert read(client, feeding(rejection_line("too many connections"))) == []
@@ -448,7 +446,7 @@ def test_a_server_that_does_not_greet_can_turn_us_away(feeding: Feeding) -> None
 
 
 @every_feeding
-def test_a_later_reply_turns_nobody_away(feeding: Feeding) -> None:
+def test_a_later_reply_does_not_reject_the_client(feeding: Feeding) -> None:
     client = ClientProtocol(expect_greeting=False)
     client.send_payload(b"one")
     client.send_payload(b"two")
@@ -472,7 +470,7 @@ def test_a_second_line_of_greeting_is_unexpected(feeding: Feeding) -> None:
     assert client.unexpected == "the server sent more replies than it was sent payloads"
 
 
-def test_a_line_without_end_is_unexpected() -> None:
+def test_an_endless_line_is_unexpected() -> None:
     client = ClientProtocol()
     client.send_payload(b"payload")
     assert read(client, [b"Connect\n", b"x" * MAX_REPLY]) == []
@@ -481,7 +479,7 @@ def test_a_line_without_end_is_unexpected() -> None:
     assert client.unexpected == f"the server sent a line of over {MAX_REPLY} bytes"
 
 
-def test_good_replies_before_a_line_without_end_are_kept() -> None:
+def test_good_replies_before_an_endless_line_are_kept() -> None:
     client = ClientProtocol()
     client.send_payload(b"payload")
     client.send_payload(b"payload")
@@ -490,7 +488,7 @@ def test_good_replies_before_a_line_without_end_are_kept() -> None:
     assert client.unexpected == f"the server sent a line of over {MAX_REPLY} bytes"
 
 
-def test_a_payload_is_one_line() -> None:
+def test_a_payload_with_a_newline_is_an_error() -> None:
     client = ClientProtocol()
     with pytest.raises(ValueError, match="a payload is one line: it can't hold a newline"):
         client.send_payload(b"two\nlines")
@@ -501,14 +499,14 @@ def test_a_payload_is_one_line() -> None:
 
 
 @pytest.mark.parametrize("payload", [b"a\r", b"\r", b"a\r\r", b"", b"\ra", b"a\r\rb", b"\xff\0"])
-def test_a_payload_survives_the_way(payload: bytes) -> None:
+def test_a_payload_arrives_unaltered(payload: bytes) -> None:
     client, server = ClientProtocol(), Server()
     server.feed([client.send_payload(payload)])
     assert server.recorded == [payload]
     assert read(client, [b"Connect\n", server.replies]) == [ACKNOWLEDGED]
 
 
-def test_both_sides_agree_on_what_was_refused() -> None:
+def test_both_sides_agree_on_which_payload_was_refused() -> None:
     client, server = ClientProtocol(), Server()
     for payload in (b"a", ELEVEN, b"b"):
         server.feed([client.send_payload(payload)])
@@ -517,7 +515,7 @@ def test_both_sides_agree_on_what_was_refused() -> None:
     assert (server.acknowledged, server.refused) == (2, 1)
 
 
-def test_a_client_that_is_turned_away_knows_why() -> None:
+def test_a_rejected_client_gets_the_reason() -> None:
     client = ClientProtocol()
     client.receive_data(rejection_line("too many connections"))
     assert client.turned_away
@@ -564,7 +562,7 @@ def test_any_bytes_in_any_chunks_are_answered_in_order(
 
 @settings(deadline=None)
 @given(sent=BYTES, sizes=SIZES, counts=COUNTS, most=st.integers(1, 4))
-def test_split_as_far_as_wanted_it_is_answered_all_the_same(
+def test_data_that_is_split_in_parts_is_answered_in_order(
     sent: bytes, sizes: list[int], counts: list[int], most: int
 ) -> None:
     server = Server()
@@ -580,7 +578,7 @@ def test_split_as_far_as_wanted_it_is_answered_all_the_same(
 
 @settings(deadline=None)
 @given(sent=BYTES, sizes=SIZES, counts=COUNTS)
-def test_any_number_of_successors_answer_as_one_server_would(
+def test_any_number_of_successors_answer_like_one_server(
     sent: bytes, sizes: list[int], counts: list[int]
 ) -> None:
     server = Server()
@@ -599,7 +597,7 @@ def test_any_number_of_successors_answer_as_one_server_would(
 
 @settings(deadline=None)
 @given(sent=BYTES, sizes=SIZES, counts=COUNTS)
-def test_a_refusal_of_all_that_waits_leaves_the_order_as_it_is(
+def test_refusing_all_waiting_payloads_keeps_the_order_of_replies(
     sent: bytes, sizes: list[int], counts: list[int]
 ) -> None:
     server = ServerProtocol(10, b"ok\n")
@@ -618,7 +616,7 @@ def test_a_refusal_of_all_that_waits_leaves_the_order_as_it_is(
 
 @settings(deadline=None)
 @given(payloads=PAYLOADS, there=SIZES, back=SIZES, counts=COUNTS)
-def test_any_payloads_come_through_unaltered_and_each_has_its_reply(
+def test_any_payloads_arrive_unaltered_and_each_has_its_reply(
     payloads: list[bytes], there: list[int], back: list[int], counts: list[int]
 ) -> None:
     client, server = ClientProtocol(), Server(max_payload=10)
@@ -636,7 +634,7 @@ def test_any_payloads_come_through_unaltered_and_each_has_its_reply(
 
 @settings(deadline=None)
 @given(received=st.lists(BYTES), sizes=SIZES, payloads=st.integers(0, 5))
-def test_whatever_a_server_sends_no_payload_has_two_replies(
+def test_no_payload_has_two_replies_whatever_a_server_sends(
     received: list[bytes], sizes: list[int], payloads: int
 ) -> None:
     client = ClientProtocol()

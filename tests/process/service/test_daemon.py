@@ -49,7 +49,7 @@ def test_a_payload_is_recorded_then_acknowledged(start: StartDaemon) -> None:
     assert entry == payload_entry(ackd, port, MESSAGE=message, ACKD_BYTES=b"30")
 
 
-def test_each_line_is_a_payload_also_an_empty_one_and_an_unterminated_rest(
+def test_empty_lines_and_an_unterminated_last_line_are_payloads_too(
     start: StartDaemon,
 ) -> None:
     ackd = start()
@@ -71,7 +71,7 @@ def test_a_payload_that_is_too_long_is_refused_in_its_place(start: StartDaemon) 
     assert ackd.journal.payloads(3) == [b"short", b"0123456789", b"last"]
 
 
-def test_payloads_sent_in_one_go_are_all_recorded_in_order(start: StartDaemon) -> None:
+def test_payloads_sent_at_once_are_all_recorded_in_order(start: StartDaemon) -> None:
     ackd = start()
     payloads = [b"payload %d" % number for number in range(20_000)]
     with ackd.peer() as peer:
@@ -80,7 +80,7 @@ def test_payloads_sent_in_one_go_are_all_recorded_in_order(start: StartDaemon) -
     assert ackd.journal.payloads(len(payloads)) == payloads
 
 
-def test_payloads_that_arrive_together_can_share_a_record(start: StartDaemon) -> None:
+def test_payloads_that_arrive_together_share_a_record_with_batch(start: StartDaemon) -> None:
     ackd = start("record: batch\n")
     with ackd.peer() as peer:
         peer.send(b"one\r\n\ntwo\tthree\n")
@@ -97,7 +97,7 @@ def test_payloads_that_arrive_together_can_share_a_record(start: StartDaemon) ->
     assert further == [[(4, b"four")], [(5, b"fi\rve")], [(6, b"six"), (7, b"seven")]]
 
 
-def test_all_of_many_payloads_that_share_records_are_recorded_in_order(start: StartDaemon) -> None:
+def test_many_payloads_that_share_records_are_all_recorded_in_order(start: StartDaemon) -> None:
     ackd = start("record: batch\n")
     payloads = [b"payload %d" % number for number in range(100_000)]
     with ackd.peer() as peer:
@@ -148,7 +148,7 @@ def test_greeting_and_ack_are_the_configured_ones(start: StartDaemon, greeting: 
         peer.expect(b"OK\n")
 
 
-def test_ipv6_is_served_as_well(start: StartDaemon) -> None:
+def test_an_ipv6_client_is_served(start: StartDaemon) -> None:
     ackd = start('bind: "::1"\n')
     with Peer(ackd.port, "::1") as peer:
         peer.expect(GREETING)
@@ -203,7 +203,7 @@ def test_a_connection_is_recorded_from_its_first_bytes_to_its_end(start: StartDa
     assert connected["ACKD_CONNECTION"] == closed["ACKD_CONNECTION"]
 
 
-def test_a_health_check_shows_at_debug_only(start: StartDaemon) -> None:
+def test_a_health_check_is_recorded_with_debug_only(start: StartDaemon) -> None:
     quiet, talkative = start(), start("debug: true\n")
     for ackd in (quiet, talkative):
         with ackd.peer() as peer:
@@ -228,7 +228,7 @@ def test_connections_of_two_runs_have_different_names(start: StartDaemon) -> Non
     assert len(names) == 2
 
 
-def test_counters_are_told_on_request(start: StartDaemon) -> None:
+def test_sigusr1_records_the_counters(start: StartDaemon) -> None:
     ackd = start("max_payload: 5\n")
     with ackd.peer() as peer:
         peer.send(b"hello\ntoo long\n")
@@ -251,7 +251,7 @@ def fill(ackd_peer: Peer, count: int) -> list[bytes]:
     return payloads
 
 
-def test_acks_wait_for_a_full_journal_and_then_come_in_order(start: StartDaemon) -> None:
+def test_acks_wait_while_the_journal_is_full_and_then_come_in_order(start: StartDaemon) -> None:
     ackd = start()
     with ackd.peer() as first, ackd.peer() as second:
         ackd.journal.hold()
@@ -267,7 +267,7 @@ def test_acks_wait_for_a_full_journal_and_then_come_in_order(start: StartDaemon)
     assert sorted(taken) == sorted([*payloads, *payloads, b"me too"])
 
 
-def test_clients_that_only_come_and_go_leave_although_the_journal_is_full(
+def test_clients_that_send_nothing_can_leave_while_the_journal_is_full(
     start: StartDaemon,
 ) -> None:
     ackd = start("max_connections: 2\n")
@@ -281,7 +281,7 @@ def test_clients_that_only_come_and_go_leave_although_the_journal_is_full(
         ackd.journal.go_on()
 
 
-def test_nothing_is_acknowledged_that_the_journal_has_not_taken(start: StartDaemon) -> None:
+def test_no_payload_is_acknowledged_before_the_journal_has_taken_it(start: StartDaemon) -> None:
     ackd = start()
     with ackd.peer() as peer:
         ackd.journal.hold()
@@ -295,7 +295,7 @@ def test_nothing_is_acknowledged_that_the_journal_has_not_taken(start: StartDaem
     assert recorded == [b"payload %d" % number for number in range(acks)]
 
 
-def test_payloads_wait_for_a_journal_that_has_gone_and_are_recorded_when_it_is_back(
+def test_payloads_wait_for_an_absent_journal_and_are_recorded_when_it_is_back(
     start: StartDaemon,
 ) -> None:
     ackd = start("journal_wait: 60\n", managed=True)
@@ -333,7 +333,7 @@ def test_payloads_are_refused_when_the_journal_stays_away(start: StartDaemon) ->
     assert ackd.journal.payloads(1) == [b"four"]
 
 
-def test_it_starts_before_the_journal(start: StartDaemon, tmp_path: Path) -> None:
+def test_ackd_can_start_before_the_journal(start: StartDaemon, tmp_path: Path) -> None:
     ackd = start("journal_wait: 60\n")
     ackd.journal.hold()
     ackd.journal.close()
@@ -349,7 +349,7 @@ def test_it_starts_before_the_journal(start: StartDaemon, tmp_path: Path) -> Non
 # Peers that misbehave
 
 
-def test_a_client_that_does_not_read_costs_only_itself(start: StartDaemon) -> None:
+def test_a_client_that_does_not_read_harms_no_other(start: StartDaemon) -> None:
     ackd = start()
     with ackd.peer() as mute, ackd.peer() as honest:
         line = b"hello, are you there?\n"
@@ -361,7 +361,7 @@ def test_a_client_that_does_not_read_costs_only_itself(start: StartDaemon) -> No
     assert received == ACK * -(-count // len(b"hello, are you there?\n"))
 
 
-def test_a_reset_costs_only_the_connection(start: StartDaemon) -> None:
+def test_a_reset_ends_only_its_own_connection(start: StartDaemon) -> None:
     ackd = start()
     with ackd.peer() as honest:
         for data in (b"", b"half a line", b"a line\n", b"a line\n" * 10_000):
@@ -375,7 +375,7 @@ def test_a_reset_costs_only_the_connection(start: StartDaemon) -> None:
     )
 
 
-def test_clients_that_have_gone_before_they_are_greeted_leave_nothing_behind(
+def test_clients_that_leave_before_the_greeting_are_not_counted(
     start: StartDaemon,
 ) -> None:
     ackd = start("max_connections: 10\n")
@@ -390,7 +390,7 @@ def test_clients_that_have_gone_before_they_are_greeted_leave_nothing_behind(
     assert ackd.wait() == 0
 
 
-def test_a_silent_client_is_sent_away(start: StartDaemon) -> None:
+def test_a_silent_client_is_disconnected(start: StartDaemon) -> None:
     ackd = start("idle_timeout: 0.2\n")
     with ackd.peer() as peer:
         peer.send(b"hello\nhalf a line")
@@ -412,7 +412,7 @@ def test_a_client_whose_host_vanishes_is_noticed(start: StartDaemon) -> None:
 # Limits
 
 
-def test_one_client_too_many_is_told_so(start: StartDaemon) -> None:
+def test_a_client_beyond_max_connections_is_rejected(start: StartDaemon) -> None:
     ackd = start("max_connections: 2\n")
     with ackd.peer(), ExitStack() as stay:
         second = stay.enter_context(ackd.peer())
@@ -433,7 +433,7 @@ def test_one_client_too_many_is_told_so(start: StartDaemon) -> None:
     assert all(entry["MESSAGE_ID"] != told_again for entry in ackd.journal.waiting())
 
 
-def test_one_address_can_be_limited(start: StartDaemon) -> None:
+def test_a_client_beyond_max_connections_per_client_is_rejected(start: StartDaemon) -> None:
     ackd = start("bind: 0.0.0.0\nmax_connections_per_client: 1\n")
     with ackd.peer():
         with Peer(ackd.port) as second:
@@ -455,7 +455,7 @@ def many_descriptors() -> Iterator[None]:
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-def test_one_client_leaves_room_for_others_by_default(start: StartDaemon) -> None:
+def test_one_client_can_not_use_all_connections_by_default(start: StartDaemon) -> None:
     ackd = start("bind: 0.0.0.0\n")
     with many_descriptors(), ExitStack() as stay:
         for _ in range(1024):
@@ -467,7 +467,7 @@ def test_one_client_leaves_room_for_others_by_default(start: StartDaemon) -> Non
             other.expect(GREETING)
 
 
-def test_only_those_who_are_allowed_are_let_in(start: StartDaemon) -> None:
+def test_only_allowed_addresses_are_admitted(start: StartDaemon) -> None:
     ackd = start("bind: 0.0.0.0\nallow: [192.0.2.0/24, 127.0.0.2]\n")
     with Peer(ackd.port) as stranger:
         stranger.send(b"x" * 100_000)  # unread input must not reset the refusal away
@@ -480,7 +480,7 @@ def test_only_those_who_are_allowed_are_let_in(start: StartDaemon) -> None:
         peer.expect(GREETING)
 
 
-def test_a_reload_of_allow_is_for_those_who_come_then(start: StartDaemon) -> None:
+def test_a_reload_of_allow_applies_to_new_connections_only(start: StartDaemon) -> None:
     ackd = start()
     with ackd.peer() as inside:
         ackd.configure("allow: 192.0.2.0/24\n")
@@ -491,7 +491,7 @@ def test_a_reload_of_allow_is_for_those_who_come_then(start: StartDaemon) -> Non
         inside.expect(ACK)
 
 
-def test_those_who_are_turned_away_can_not_fill_the_journal(start: StartDaemon) -> None:
+def test_rejected_clients_can_not_fill_the_journal(start: StartDaemon) -> None:
     ackd = start("allow: 192.0.2.0/24\n")
     for _ in range(50):
         with Peer(ackd.port) as stranger:
@@ -519,7 +519,9 @@ def come_and_go(ackd: Daemon, count: int) -> None:
             peer.expect_end()
 
 
-def test_comings_and_goings_beyond_a_hundred_a_minute_are_counted_only(start: StartDaemon) -> None:
+def test_a_clients_connections_beyond_a_hundred_a_minute_are_only_counted(
+    start: StartDaemon,
+) -> None:
     ackd = start()
     come_and_go(ackd, 150)
     ackd.signal(signal.SIGTERM)
@@ -535,7 +537,7 @@ def test_comings_and_goings_beyond_a_hundred_a_minute_are_counted_only(start: St
     assert list(connections.values()) == [both] * 100
 
 
-def test_whoever_asks_for_every_step_gets_every_step(start: StartDaemon) -> None:
+def test_debug_records_every_connection(start: StartDaemon) -> None:
     ackd = start("debug: true\n")
     come_and_go(ackd, 150)
     for kind in (Kind.CONNECTED, Kind.CLOSED):
@@ -556,7 +558,7 @@ sys.exit(daemon.main())
 """
 
 
-def test_what_was_left_out_is_told_when_the_minute_is_over(start: StartDaemon) -> None:
+def test_left_out_records_are_counted_at_the_end_of_the_minute(start: StartDaemon) -> None:
     ackd = start("allow: 192.0.2.0/24\n", command=(sys.executable, "-c", _QUICK))
     for _ in range(20):
         with Peer(ackd.port) as stranger:
@@ -575,7 +577,7 @@ def test_five_thousand_clients_are_served(start: StartDaemon) -> None:
     assert sorted(ackd.journal.payloads(5_000)) == sorted(b"payload %d" % n for n in range(5_000))
 
 
-def test_without_descriptors_clients_wait_until_others_leave(start: StartDaemon) -> None:
+def test_clients_wait_while_there_are_no_descriptors(start: StartDaemon) -> None:
     ackd = start(prepare=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40)))
     assert b"only 40 are allowed" in ackd.journal.next(Kind.LOG)["MESSAGE"]
     with ExitStack() as stay:
@@ -599,7 +601,7 @@ def test_without_descriptors_clients_wait_until_others_leave(start: StartDaemon)
     assert not told
 
 
-def test_without_descriptors_the_service_manager_is_told_all_the_same(start: StartDaemon) -> None:
+def test_the_service_manager_gets_messages_without_free_descriptors(start: StartDaemon) -> None:
     """sd_notify(3) needs one for each message."""
     ackd = start(prepare=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40)), managed=True)
     with ExitStack() as stay:
@@ -613,7 +615,7 @@ def test_without_descriptors_the_service_manager_is_told_all_the_same(start: Sta
 # Signals
 
 
-def test_a_stop_finishes_what_was_received_and_ends_well(start: StartDaemon) -> None:
+def test_a_stop_acknowledges_received_payloads_and_closes_connections(start: StartDaemon) -> None:
     ackd = start()
     with ackd.peer() as busy, ackd.peer() as idle, ackd.peer() as half:
         busy.send(b"hello\n" * 1000)
@@ -651,7 +653,9 @@ def test_a_stop_leaves_a_client_time_to_read_its_replies(start: StartDaemon) -> 
 
 
 @pytest.mark.parametrize("hold", [False, True])
-def test_a_stop_ends_whatever_clients_and_the_journal_do(start: StartDaemon, hold: bool) -> None:
+def test_a_stop_ends_with_a_stuck_client_and_a_stuck_journal(
+    start: StartDaemon, hold: bool
+) -> None:
     ackd = start()
     with ackd.peer() as mute, ackd.peer():
         if hold:
@@ -661,7 +665,9 @@ def test_a_stop_ends_whatever_clients_and_the_journal_do(start: StartDaemon, hol
         assert ackd.wait() == 0
 
 
-def test_a_client_that_does_not_read_is_not_called_silent_in_a_stop(start: StartDaemon) -> None:
+def test_a_stop_is_the_reason_of_the_end_for_a_client_that_does_not_read(
+    start: StartDaemon,
+) -> None:
     ackd = start(f"ack: {'ok' * 2000}\n")
     with ackd.peer() as mute:
         mute.send_until_stuck(b"hello\n" * 10_000)
@@ -670,7 +676,7 @@ def test_a_client_that_does_not_read_is_not_called_silent_in_a_stop(start: Start
     assert ackd.journal.next(Kind.CLOSED)["ACKD_REASON"] == b"ackd stopped"
 
 
-def test_a_second_interrupt_ends_it_at_once(start: StartDaemon) -> None:
+def test_a_second_interrupt_ends_ackd_at_once(start: StartDaemon) -> None:
     ackd = start()
     with ackd.peer() as peer:
         ackd.journal.hold()
@@ -683,7 +689,7 @@ def test_a_second_interrupt_ends_it_at_once(start: StartDaemon) -> None:
         assert ackd.wait() == 0
 
 
-def test_a_reload_takes_the_new_settings_and_keeps_everybody(start: StartDaemon) -> None:
+def test_a_reload_takes_the_new_settings_and_keeps_all_connections(start: StartDaemon) -> None:
     ackd = start()
     with ackd.peer() as old:
         ackd.configure("ack: OK\ngreeting: Welcome\n")
@@ -696,7 +702,7 @@ def test_a_reload_takes_the_new_settings_and_keeps_everybody(start: StartDaemon)
             new.expect(b"Welcome\n")
 
 
-def test_a_reload_changes_the_form_of_records_at_once(start: StartDaemon) -> None:
+def test_a_reload_changes_how_payloads_are_recorded_at_once(start: StartDaemon) -> None:
     ackd = start()
     with ackd.peer() as peer:
         for record, shares in (("each", [1, 1]), ("batch", [2]), ("none", []), ("each", [1, 1])):
@@ -709,7 +715,7 @@ def test_a_reload_changes_the_form_of_records_at_once(start: StartDaemon) -> Non
             assert [len(payloads_of(entry)) for entry in entries] == shares
 
 
-def test_payloads_that_wait_are_acknowledged_when_they_need_no_record_any_more(
+def test_waiting_payloads_are_acknowledged_after_a_reload_to_record_none(
     start: StartDaemon,
 ) -> None:
     ackd = start("journal_wait: 60\n", managed=True)
@@ -722,7 +728,7 @@ def test_payloads_that_wait_are_acknowledged_when_they_need_no_record_any_more(
         peer.expect(ACK)
 
 
-def test_a_reload_moves_to_another_address_and_keeps_everybody(start: StartDaemon) -> None:
+def test_a_reload_changes_the_address_and_keeps_all_connections(start: StartDaemon) -> None:
     ackd = start()
     with ackd.peer() as old:
         ackd.configure("bind: [127.0.0.2, 127.0.0.3]\n")
@@ -738,7 +744,7 @@ def test_a_reload_moves_to_another_address_and_keeps_everybody(start: StartDaemo
 
 
 @pytest.mark.parametrize(("before", "after"), [("127.0.0.1", "0.0.0.0"), ("0.0.0.0", "127.0.0.1")])
-def test_a_reload_can_go_from_one_address_to_all_and_back(
+def test_a_reload_can_change_from_one_address_to_all_and_back(
     start: StartDaemon, before: str, after: str
 ) -> None:
     free = start()
@@ -759,7 +765,7 @@ def test_a_reload_can_go_from_one_address_to_all_and_back(
     assert (status, "Address already in use" in error) == (1, True)
 
 
-def test_a_bad_reload_changes_nothing_and_says_why(start: StartDaemon) -> None:
+def test_a_failed_reload_changes_nothing_and_records_why(start: StartDaemon) -> None:
     ackd = start()
     taken = start()
     for settings, reason in (
@@ -777,11 +783,11 @@ def test_a_bad_reload_changes_nothing_and_says_why(start: StartDaemon) -> None:
 # The service manager
 
 
-def test_the_service_manager_is_told_without_a_watchdog_or_a_client(start: StartDaemon) -> None:
+def test_the_service_manager_gets_ready_without_a_watchdog_or_a_client(start: StartDaemon) -> None:
     assert start(managed=True, watchdog=False).manager.wait_for("READY=1")
 
 
-def test_the_manager_is_told_when_clients_are_served_and_how_things_stand(
+def test_the_service_manager_gets_ready_reloading_stopping_and_the_status(
     start: StartDaemon,
 ) -> None:
     ackd = start(managed=True)
@@ -800,7 +806,7 @@ def test_the_manager_is_told_when_clients_are_served_and_how_things_stand(
     assert ackd.wait() == 0
 
 
-def test_a_reload_can_be_waited_for(start: StartDaemon) -> None:
+def test_the_reload_command_waits_and_returns_the_outcome(start: StartDaemon) -> None:
     ackd = start()
     pid = str(ackd.process.pid)
     ackd.configure("greeting: Welcome\n")
@@ -813,7 +819,7 @@ def test_a_reload_can_be_waited_for(start: StartDaemon) -> None:
     assert "prot: there is no such key; did you mean port?" in error
 
 
-def test_who_asks_for_a_reload_and_goes_costs_nobody_else(start: StartDaemon) -> None:
+def test_a_reload_request_that_ends_early_harms_no_client(start: StartDaemon) -> None:
     ackd = start()
     for _ in range(20):
         with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as control:
@@ -823,7 +829,7 @@ def test_who_asks_for_a_reload_and_goes_costs_nobody_else(start: StartDaemon) ->
         peer.expect(ACK)
 
 
-def test_a_reload_of_a_process_that_is_no_ackd_says_so() -> None:
+def test_a_reload_of_a_process_that_is_not_ackd_is_an_error() -> None:
     status, _, error = ackd_says("--reload", "1")
     assert (status, error) == (1, "ackd: process 1 can't be asked: Connection refused\n")
 
@@ -837,14 +843,14 @@ def ackd_says(*arguments: str) -> tuple[int, str, str]:
     return done.returncode, done.stdout, done.stderr
 
 
-def test_a_good_configuration_is_called_good(tmp_path: Path) -> None:
+def test_check_config_accepts_a_good_configuration(tmp_path: Path) -> None:
     file = tmp_path / "ackd.yaml"
     file.write_text("port: 10008\n")
     assert ackd_says("--check-config", "--config", str(file)) == (0, f"ackd: {file}: good\n", "")
 
 
 @pytest.mark.parametrize("options", [("--check-config",), ()])
-def test_all_errors_of_a_configuration_are_told_before_anything_is_bound(
+def test_all_errors_of_a_configuration_are_printed_before_ackd_listens(
     tmp_path: Path, options: tuple[str, ...]
 ) -> None:
     file = tmp_path / "ackd.yaml"
@@ -857,7 +863,7 @@ def test_all_errors_of_a_configuration_are_told_before_anything_is_bound(
     )
 
 
-def test_a_configuration_that_was_asked_for_must_be_there() -> None:
+def test_a_configuration_named_on_the_command_line_must_exist() -> None:
     status, _, error = ackd_says("--config", "/nowhere/ackd.yaml")
     assert (status, error) == (2, "ackd: /nowhere/ackd.yaml: No such file or directory\n")
 
@@ -878,7 +884,7 @@ def test_wrong_options_are_usage_errors(option: str, value: str, reason: str) ->
     assert reason in error
 
 
-def test_an_address_in_use_is_told_with_what_to_do(start: StartDaemon) -> None:
+def test_an_address_in_use_is_an_error_with_advice(start: StartDaemon) -> None:
     taken = start()
     status, _, error = ackd_says("--bind", "127.0.0.1", "--port", str(taken.port))
     assert status == 1
@@ -894,13 +900,13 @@ def test_options_override_the_file(start: StartDaemon) -> None:
         peer.expect(GREETING)
 
 
-def test_closed_standard_streams_are_not_taken_by_sockets(start: StartDaemon) -> None:
+def test_no_socket_gets_the_number_of_a_closed_standard_stream(start: StartDaemon) -> None:
     ackd = start(prepare=lambda: os.closerange(0, 3))
     opened = [os.readlink(f"/proc/{ackd.process.pid}/fd/{number}") for number in range(3)]
     assert opened == ["/dev/null"] * 3
 
 
-def test_a_very_long_log_line_does_not_stop_the_recording(start: StartDaemon) -> None:
+def test_a_very_long_log_line_does_not_stop_ackd(start: StartDaemon) -> None:
     ackd = start()
     ackd.config.write_text("x" * 9_000_000 + ": 1\n")
     ackd.signal(signal.SIGHUP)
@@ -910,7 +916,7 @@ def test_a_very_long_log_line_does_not_stop_the_recording(start: StartDaemon) ->
         peer.expect(ACK)
 
 
-def test_without_a_journal_records_are_readable_on_the_terminal(tmp_path: Path) -> None:
+def test_records_on_the_terminal_are_readable(tmp_path: Path) -> None:
     config = tmp_path / "ackd.yaml"
     config.write_text("bind: 127.0.0.1\nport: 0\n")
     command = [*COMMAND, "--terminal", "--config", str(config)]

@@ -119,7 +119,7 @@ def host(tmp_path: Path) -> Iterator[Host]:
         yield host
 
 
-def test_when_the_command_returns_clients_are_served(host: Host) -> None:
+def test_clients_are_served_when_the_command_returns(host: Host) -> None:
     assert host.detach("--pidfile", "ackd.pid") == (0, "", "")
     with Peer(host.port()) as peer:
         peer.expect(GREETING)
@@ -128,7 +128,7 @@ def test_when_the_command_returns_clients_are_served(host: Host) -> None:
     assert host.journal.payloads(1) == [b"hello"]
 
 
-def test_nothing_ties_it_to_where_it_was_started(host: Host) -> None:
+def test_the_daemon_keeps_nothing_of_the_shell_that_started_it(host: Host) -> None:
     with_more_open = ("sh", "-c", '"$@" 9>"open in the shell"', "sh")
     assert host.detach("--pidfile", "ackd.pid", before=with_more_open) == (0, "", "")
     process = host.process
@@ -139,7 +139,7 @@ def test_nothing_ties_it_to_where_it_was_started(host: Host) -> None:
         assert Path(f"/proc/{process.pid}/fd/{stream}").samefile("/dev/null")
 
 
-def test_sigterm_ends_it_and_removes_the_pidfile(host: Host) -> None:
+def test_sigterm_ends_the_daemon_and_removes_the_pidfile(host: Host) -> None:
     host.detach("--pidfile", "ackd.pid")
     process, port = host.process, host.port()
     process.signal(signal.SIGTERM)
@@ -150,7 +150,7 @@ def test_sigterm_ends_it_and_removes_the_pidfile(host: Host) -> None:
         Peer(port)
 
 
-def test_a_second_start_is_refused_while_the_first_lives(host: Host) -> None:
+def test_a_second_daemon_with_the_same_pidfile_is_refused(host: Host) -> None:
     host.detach("--pidfile", "ackd.pid")
     process = host.process
     assert host.detach("--pidfile", str(host.pidfile)) == (
@@ -162,7 +162,7 @@ def test_a_second_start_is_refused_while_the_first_lives(host: Host) -> None:
     assert host.pidfile.read_text() == f"{process.pid}\n"
 
 
-def test_the_pidfile_of_one_that_was_killed_is_taken_over(host: Host) -> None:
+def test_the_pidfile_of_a_killed_daemon_is_used_again(host: Host) -> None:
     host.detach("--pidfile", "ackd.pid")
     killed = host.process
     killed.signal(signal.SIGKILL)
@@ -172,13 +172,13 @@ def test_the_pidfile_of_one_that_was_killed_is_taken_over(host: Host) -> None:
     assert host.process.pid != killed.pid
 
 
-def test_a_pidfile_with_the_number_of_somebody_else_is_taken_over(host: Host) -> None:
+def test_a_pidfile_with_the_number_of_another_program_is_used_again(host: Host) -> None:
     host.pidfile.write_text(f"{os.getpid()}\nand more, from another program\n")
     assert host.detach("--pidfile", "ackd.pid") == (0, "", "")
     assert host.pidfile.read_text() == f"{host.process.pid}\n"
 
 
-def test_it_does_not_remove_the_pidfile_of_a_later_one(host: Host) -> None:
+def test_a_daemon_does_not_remove_the_pidfile_of_a_later_one(host: Host) -> None:
     host.detach("--pidfile", "ackd.pid")
     first = host.process
     host.pidfile.unlink()
@@ -189,7 +189,7 @@ def test_it_does_not_remove_the_pidfile_of_a_later_one(host: Host) -> None:
     assert host.pidfile.read_text() == f"{second.pid}\n"
 
 
-def test_a_reload_finds_a_relative_configuration_again(host: Host) -> None:
+def test_a_reload_finds_a_configuration_with_a_relative_path(host: Host) -> None:
     host.detach("--pidfile", "ackd.pid")
     process = host.process
     before = host.port()
@@ -200,7 +200,7 @@ def test_a_reload_finds_a_relative_configuration_again(host: Host) -> None:
         peer.expect(b"reloaded\n")
 
 
-def test_a_port_that_is_taken_is_told_before_it_goes(host: Host) -> None:
+def test_a_used_port_is_an_error_of_the_command(host: Host) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         host.configure(f"port: {port}")
@@ -213,7 +213,7 @@ def test_a_port_that_is_taken_is_told_before_it_goes(host: Host) -> None:
     assert not host.pidfile.exists()
 
 
-def test_a_failure_in_the_background_is_told_in_the_foreground(host: Host) -> None:
+def test_the_command_prints_a_failure_of_the_detached_process(host: Host) -> None:
     without_room = ("prlimit", "--fsize=0")  # as on a disk that is full
     assert host.detach("--pidfile", "ackd.pid", before=without_room) == (
         1,
@@ -223,7 +223,7 @@ def test_a_failure_in_the_background_is_told_in_the_foreground(host: Host) -> No
     assert not host.pidfile.exists()
 
 
-def test_only_a_regular_file_is_a_pidfile(host: Host) -> None:
+def test_a_pidfile_must_be_a_regular_file(host: Host) -> None:
     os.mkfifo(host.pidfile)
     assert host.detach("--pidfile", "ackd.pid") == (
         1,
@@ -233,7 +233,7 @@ def test_only_a_regular_file_is_a_pidfile(host: Host) -> None:
     assert host.pidfile.is_fifo()
 
 
-def test_a_pidfile_that_can_not_be_made_is_told(host: Host) -> None:
+def test_a_pidfile_that_can_not_be_created_is_an_error(host: Host) -> None:
     assert host.detach("--pidfile", "nowhere/ackd.pid") == (
         1,
         "",
@@ -241,14 +241,14 @@ def test_a_pidfile_that_can_not_be_made_is_told(host: Host) -> None:
     )
 
 
-def test_it_starts_without_standard_streams(host: Host) -> None:
+def test_the_daemon_starts_without_standard_streams(host: Host) -> None:
     closed = ("sh", "-c", '"$@" <&- >&- 2>&-', "sh")
     assert host.detach("--pidfile", "ackd.pid", before=closed) == (0, "", "")
     with Peer(host.port()) as peer:
         peer.expect(GREETING)
 
 
-def test_it_is_refused_where_systemd_has_started_it(host: Host) -> None:
+def test_detach_is_refused_if_systemd_has_started_ackd(host: Host) -> None:
     as_systemd = ("sh", "-c", 'SYSTEMD_EXEC_PID=$$ exec "$@"', "sh")
     assert host.detach("--pidfile", "ackd.pid", before=as_systemd) == (
         1,
@@ -258,7 +258,7 @@ def test_it_is_refused_where_systemd_has_started_it(host: Host) -> None:
     assert not host.pidfile.exists()
 
 
-def test_a_shell_that_systemd_has_started_may_start_it(host: Host) -> None:
+def test_detach_works_in_a_shell_that_systemd_has_started(host: Host) -> None:
     from_a_service = ("env", f"SYSTEMD_EXEC_PID={os.getpid()}")
     assert host.detach("--pidfile", "ackd.pid", before=from_a_service) == (0, "", "")
 
@@ -282,7 +282,7 @@ def without_systemd(log: Path | str) -> tuple[str, ...]:
 
 
 @needs_root
-def test_without_a_journal_records_go_to_the_syslog_daemon(host: Host, tmp_path: Path) -> None:
+def test_records_go_to_the_syslog_daemon_without_a_journal(host: Host, tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as syslog:
         syslog.bind(str(tmp_path / "log"))
         syslog.settimeout(DEADLINE)
@@ -305,7 +305,7 @@ def test_without_a_journal_records_go_to_the_syslog_daemon(host: Host, tmp_path:
 
 
 @needs_root
-def test_with_nowhere_to_record_it_does_not_start(host: Host) -> None:
+def test_detach_is_refused_without_a_journal_and_a_syslog_daemon(host: Host) -> None:
     options = ("--config", "ackd.yaml", "--detach", "--pidfile", "ackd.pid")
     assert host.run(*options, before=without_systemd("")) == (
         1,
