@@ -11,11 +11,11 @@ from typing import NamedTuple
 NOT_CONNECT = b"not connect"
 NOT_RECEIVED = b"not received"
 
-# The reasons behind these, or how they begin or end: ackctl finds them in a server's lines.
+# Reasons in these lines, or the fixed part of a reason. ackctl looks for them to give advice.
 NOT_ALLOWED = "is not allowed here"
 TOO_MANY_CONNECTIONS = "too many connections"
 STOPPING = "ackd is stopping"
-LONGER_THAN = "longer than"
+LONGER_THAN = "longer than "  # a number of bytes follows
 NO_JOURNAL = "the journal can't be reached"
 REASONS = (NOT_ALLOWED, TOO_MANY_CONNECTIONS, STOPPING, LONGER_THAN, NO_JOURNAL)
 
@@ -243,7 +243,7 @@ class ServerProtocol:
 
     def _refuse_long(self) -> None:
         self.refused += 1
-        reply = _refusal_line(f"{LONGER_THAN} {self.max_payload} bytes")
+        reply = _refusal_line(f"{LONGER_THAN}{self.max_payload} bytes")
         refusal = (self._answered + len(self.payloads), reply)
         if self._refusals:
             self._refusals.append(refusal)
