@@ -1,4 +1,4 @@
-"""The daemon as its clients and its administrator see it: transcripts over real sockets."""
+"""The daemon, as its clients and its administrator see it: exchanges over real sockets."""
 
 import os
 import resource
@@ -15,16 +15,17 @@ import pytest
 
 from ackd.journal.entry import payloads_of
 from ackd.records import Kind
+from ackd.service.control import ControlError, request_reload
 from tests.conftest import StartDaemon
 from tests.support.daemon_process import COMMAND, Daemon
 from tests.support.journal_socket import DEADLINE, Entry
 from tests.support.peer import ACK, GREETING, Peer
 
-# What a client sees
+# The exchange with a client
 
 
 def payload_entry(ackd: Daemon, port: int, **fields: bytes) -> Entry:
-    """Return what the first record of a connection's payloads has, but for the connection."""
+    """Return the fields of a connection's first payload record, but for ACKD_CONNECTION."""
     return {
         "MESSAGE_ID": Kind.PAYLOAD.value.encode(),
         "PRIORITY": b"6",
@@ -66,8 +67,8 @@ def test_a_payload_that_is_too_long_is_refused_in_its_place(start: StartDaemon) 
     ackd = start("max_payload: 10\n")
     with ackd.peer() as peer:
         peer.send(b"short\n" + b"x" * 200_000 + b"\n0123456789\r\n01234567890\nlast\n")
-        no = b"not received: longer than 10 bytes\n"
-        peer.expect(ACK + no + ACK + no + ACK)
+        refusal = b"not received: longer than 10 bytes\n"
+        peer.expect(ACK + refusal + ACK + refusal + ACK)
     assert ackd.journal.payloads(3) == [b"short", b"0123456789", b"last"]
 
 
@@ -171,8 +172,8 @@ echo "Response from server was: " . socket_read($socket, 2048, PHP_NORMAL_READ);
 @pytest.mark.skipif(shutil.which("php") is None, reason="needs php: apt-get install php-cli")
 def test_a_php_client_of_2008_is_served(start: StartDaemon) -> None:
     ackd = start()
-    said = subprocess.check_output(["php", "-r", _PHP, str(ackd.port)], timeout=DEADLINE)
-    assert said == b"buffer data: " + GREETING + b"Response from server was: " + ACK
+    output = subprocess.check_output(["php", "-r", _PHP, str(ackd.port)], timeout=DEADLINE)
+    assert output == b"buffer data: " + GREETING + b"Response from server was: " + ACK
     assert ackd.journal.payloads(1) == [b"this data will send to server!"]
 
 
@@ -180,11 +181,11 @@ def test_a_php_client_of_2008_is_served(start: StartDaemon) -> None:
 def test_netcat_is_served(start: StartDaemon) -> None:
     ackd = start()
     command = ["nc", "-N", "127.0.0.1", str(ackd.port)]
-    said = subprocess.check_output(command, input=b"one\ntwo\n", timeout=DEADLINE)
-    assert said == GREETING + ACK * 2
+    output = subprocess.check_output(command, input=b"one\ntwo\n", timeout=DEADLINE)
+    assert output == GREETING + ACK * 2
 
 
-# What is recorded beside the payloads
+# Records about connections
 
 
 def test_a_connection_is_recorded_from_its_first_bytes_to_its_end(start: StartDaemon) -> None:
@@ -204,15 +205,15 @@ def test_a_connection_is_recorded_from_its_first_bytes_to_its_end(start: StartDa
 
 
 def test_a_health_check_is_recorded_with_debug_only(start: StartDaemon) -> None:
-    quiet, talkative = start(), start("debug: true\n")
-    for ackd in (quiet, talkative):
+    quiet, verbose = start(), start("debug: true\n")
+    for ackd in (quiet, verbose):
         with ackd.peer() as peer:
             peer.half_close()
             peer.expect_end()
-    assert talkative.journal.next(Kind.CONNECTED)
-    assert talkative.journal.next(Kind.ANSWERED)["MESSAGE"] == b"send data to client"
-    assert talkative.journal.next(Kind.WROTE)["MESSAGE"] == b"wrote to socket: 8 bytes"
-    assert talkative.journal.next(Kind.CLOSED)
+    assert verbose.journal.next(Kind.CONNECTED)
+    assert verbose.journal.next(Kind.ANSWERED)["MESSAGE"] == b"send data to client"
+    assert verbose.journal.next(Kind.WROTE)["MESSAGE"] == b"wrote to socket: 8 bytes"
+    assert verbose.journal.next(Kind.CLOSED)
     quiet.signal(signal.SIGTERM)
     assert quiet.wait() == 0
     kinds = [entry["MESSAGE_ID"] for entry in quiet.journal.waiting()]
@@ -241,11 +242,11 @@ def test_sigusr1_records_the_counters(start: StartDaemon) -> None:
     assert entry["ACKD_ACKNOWLEDGED"] == b"1"
 
 
-# When the journal does not take records
+# A journal that takes no records
 
 
 def fill(ackd_peer: Peer, count: int) -> list[bytes]:
-    """Send so many payloads at once."""
+    """Send this many payloads at once, and return them."""
     payloads = [b"payload %d" % number for number in range(count)]
     ackd_peer.send(b"".join(payload + b"\n" for payload in payloads))
     return payloads
@@ -255,9 +256,9 @@ def test_acks_wait_while_the_journal_is_full_and_then_come_in_order(start: Start
     ackd = start()
     with ackd.peer() as first, ackd.peer() as second:
         ackd.journal.hold()
-        payloads = fill(first, 5_000)  # more than the longest queue of a datagram socket
+        payloads = fill(first, 5_000)  # more than the queue of a datagram socket holds
         fill(second, 5_000)
-        with ackd.peer() as third:  # greeted meanwhile
+        with ackd.peer() as third:  # ackd greets clients meanwhile
             third.send(b"me too\n")
             ackd.journal.go_on()
             third.expect(ACK)
@@ -286,7 +287,7 @@ def test_no_payload_is_acknowledged_before_the_journal_has_taken_it(start: Start
     with ackd.peer() as peer:
         ackd.journal.hold()
         fill(peer, 5_000)
-        with ackd.peer():  # greeted after the journal was full: the loop has been round
+        with ackd.peer():  # after this greeting, the loop has read the payloads
             ackd.process.kill()
             ackd.wait()
         acks = peer.read_to_loss().count(b"\n")
@@ -317,12 +318,12 @@ def test_payloads_are_refused_when_the_journal_stays_away(start: StartDaemon) ->
     ackd = start("journal_wait: 0.2\n")
     with ackd.peer() as peer:
         ackd.journal.close()
-        no = b"not received: the journal can't be reached\n"
+        refusal = b"not received: the journal can't be reached\n"
         peer.send(b"one\ntwo\n")
-        peer.expect(no * 2)
+        peer.expect(refusal * 2)
         peer.send(b"three")
         peer.half_close()
-        peer.expect(no)
+        peer.expect(refusal)
         peer.expect_end()
     ackd.journal.open()
     with ackd.peer() as peer:
@@ -346,30 +347,30 @@ def test_ackd_can_start_before_the_journal(start: StartDaemon, tmp_path: Path) -
     assert ackd.journal.next(Kind.RELOADED)
 
 
-# Peers that misbehave
+# Clients that misbehave
 
 
 def test_a_client_that_does_not_read_harms_no_other(start: StartDaemon) -> None:
     ackd = start()
-    with ackd.peer() as mute, ackd.peer() as honest:
+    with ackd.peer() as stuck, ackd.peer() as other:
         line = b"hello, are you there?\n"
-        count = mute.send_until_stuck(line * 1000)  # its window is closed: nothing piles up
-        honest.send(b"hello\n")
-        honest.expect(ACK)
-        mute.half_close()
-        received = b"".join(iter(lambda: mute.socket.recv(65536), b""))
+        count = stuck.send_until_stuck(line * 1000)  # ackd has closed the window
+        other.send(b"hello\n")
+        other.expect(ACK)
+        stuck.half_close()
+        received = b"".join(iter(lambda: stuck.socket.recv(65536), b""))
     assert received == ACK * -(-count // len(b"hello, are you there?\n"))
 
 
 def test_a_reset_ends_only_its_own_connection(start: StartDaemon) -> None:
     ackd = start()
-    with ackd.peer() as honest:
+    with ackd.peer() as other:
         for data in (b"", b"half a line", b"a line\n", b"a line\n" * 10_000):
             hostile = ackd.peer()
             hostile.send(data)
             hostile.reset()
-        honest.send(b"hello\n")
-        honest.expect(ACK)
+        other.send(b"hello\n")
+        other.expect(ACK)
     assert ackd.journal.wait_for(
         lambda entry: entry.get("ACKD_REASON") == b"lost: Connection reset by peer"
     )
@@ -417,7 +418,7 @@ def test_a_client_beyond_max_connections_is_rejected(start: StartDaemon) -> None
     with ackd.peer(), ExitStack() as stay:
         second = stay.enter_context(ackd.peer())
         with Peer(ackd.port) as third:
-            third.send(b"x" * 100_000)  # unread input must not reset the refusal away
+            third.send(b"x" * 100_000)  # a reset because of unread input would lose the line
             third.expect(b"not connect: too many connections, the limit is 2\n")
             third.expect_end()
         with Peer(ackd.port) as fourth:
@@ -429,8 +430,8 @@ def test_a_client_beyond_max_connections_is_rejected(start: StartDaemon) -> None
             fifth.expect(ACK)
     assert b"all 2 are in use" in ackd.journal.next(Kind.LIMIT_REACHED)["MESSAGE"]
     ackd.journal.next(Kind.PAYLOAD)
-    told_again = Kind.LIMIT_REACHED.value.encode()
-    assert all(entry["MESSAGE_ID"] != told_again for entry in ackd.journal.waiting())
+    limit_reached = Kind.LIMIT_REACHED.value.encode()
+    assert all(entry["MESSAGE_ID"] != limit_reached for entry in ackd.journal.waiting())
 
 
 def test_a_client_beyond_max_connections_per_client_is_rejected(start: StartDaemon) -> None:
@@ -438,17 +439,18 @@ def test_a_client_beyond_max_connections_per_client_is_rejected(start: StartDaem
     with ackd.peer():
         with Peer(ackd.port) as second:
             second.expect(b"not connect: too many connections from 127.0.0.1, the limit is 1\n")
-        told = ackd.journal.next(Kind.TURNED_AWAY)
+        record = ackd.journal.next(Kind.TURNED_AWAY)
         with Peer(ackd.port, "127.0.0.2", "127.0.0.2") as other:
             other.expect(GREETING)
-    assert told["PRIORITY"] == b"4"
-    assert told["ACKD_PEER"] == b"127.0.0.1"
-    assert told["MESSAGE"] == (b"turned away: too many connections from 127.0.0.1, the limit is 1")
+    assert record["PRIORITY"] == b"4"
+    assert record["ACKD_PEER"] == b"127.0.0.1"
+    reason = b"too many connections from 127.0.0.1, the limit is 1"
+    assert record["MESSAGE"] == b"turned away: " + reason
 
 
 @contextmanager
 def many_descriptors() -> Iterator[None]:
-    """Let this process have thousands of connections."""
+    """Allow this process thousands of descriptors."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 20_000), hard))
     yield
@@ -461,21 +463,21 @@ def test_one_client_can_not_use_all_connections_by_default(start: StartDaemon) -
         for _ in range(1024):
             stay.enter_context(ackd.peer())
         with Peer(ackd.port) as beyond:
-            no = b"not connect: too many connections from 127.0.0.1, the limit is 1024\n"
-            beyond.expect(no)
+            reason = b"too many connections from 127.0.0.1, the limit is 1024"
+            beyond.expect(b"not connect: " + reason + b"\n")
         with Peer(ackd.port, "127.0.0.2", "127.0.0.2") as other:
             other.expect(GREETING)
 
 
 def test_only_allowed_addresses_are_admitted(start: StartDaemon) -> None:
     ackd = start("bind: 0.0.0.0\nallow: [192.0.2.0/24, 127.0.0.2]\n")
-    with Peer(ackd.port) as stranger:
-        stranger.send(b"x" * 100_000)  # unread input must not reset the refusal away
-        stranger.expect(b"not connect: 127.0.0.1 is not allowed here\n")
-        stranger.expect_end()
-    told = ackd.journal.next(Kind.TURNED_AWAY)
-    assert told["MESSAGE"] == b"turned away: 127.0.0.1 is not allowed here"
-    assert told["ACKD_PEER"] == b"127.0.0.1"
+    with Peer(ackd.port) as rejected:
+        rejected.send(b"x" * 100_000)  # a reset because of unread input would lose the line
+        rejected.expect(b"not connect: 127.0.0.1 is not allowed here\n")
+        rejected.expect_end()
+    record = ackd.journal.next(Kind.TURNED_AWAY)
+    assert record["MESSAGE"] == b"turned away: 127.0.0.1 is not allowed here"
+    assert record["ACKD_PEER"] == b"127.0.0.1"
     with Peer(ackd.port, "127.0.0.2", "127.0.0.2") as peer:
         peer.expect(GREETING)
 
@@ -484,9 +486,9 @@ def test_a_reload_of_allow_applies_to_new_connections_only(start: StartDaemon) -
     ackd = start()
     with ackd.peer() as inside:
         ackd.configure("allow: 192.0.2.0/24\n")
-        assert ackd_says("--reload", str(ackd.process.pid)) == (0, "", "")
-        with Peer(ackd.port) as stranger:
-            stranger.expect(b"not connect: 127.0.0.1 is not allowed here\n")
+        assert run_ackd("--reload", str(ackd.process.pid)) == (0, "", "")
+        with Peer(ackd.port) as rejected:
+            rejected.expect(b"not connect: 127.0.0.1 is not allowed here\n")
         inside.send(b"hello\n")
         inside.expect(ACK)
 
@@ -494,8 +496,8 @@ def test_a_reload_of_allow_applies_to_new_connections_only(start: StartDaemon) -
 def test_rejected_clients_can_not_fill_the_journal(start: StartDaemon) -> None:
     ackd = start("allow: 192.0.2.0/24\n")
     for _ in range(50):
-        with Peer(ackd.port) as stranger:
-            stranger.expect(b"not connect: 127.0.0.1 is not allowed here\n")
+        with Peer(ackd.port) as rejected:
+            rejected.expect(b"not connect: 127.0.0.1 is not allowed here\n")
     ackd.signal(signal.SIGTERM)
     assert ackd.wait() == 0
     left_out, stopped = ackd.journal.next(Kind.LIMITED), ackd.journal.next(Kind.STOPPED)
@@ -509,8 +511,8 @@ def test_rejected_clients_can_not_fill_the_journal(start: StartDaemon) -> None:
     ]
 
 
-def come_and_go(ackd: Daemon, count: int) -> None:
-    """Send one payload over each of so many connections."""
+def connect_repeatedly(ackd: Daemon, count: int) -> None:
+    """Open this many connections, one after the other, and send one payload over each."""
     for _ in range(count):
         with ackd.peer() as peer:
             peer.send(b"hello\n")
@@ -523,7 +525,7 @@ def test_a_clients_connections_beyond_a_hundred_a_minute_are_only_counted(
     start: StartDaemon,
 ) -> None:
     ackd = start()
-    come_and_go(ackd, 150)
+    connect_repeatedly(ackd, 150)
     ackd.signal(signal.SIGTERM)
     assert ackd.wait() == 0
     assert ackd.journal.payloads(150) == [b"hello"] * 150
@@ -539,7 +541,7 @@ def test_a_clients_connections_beyond_a_hundred_a_minute_are_only_counted(
 
 def test_debug_records_every_connection(start: StartDaemon) -> None:
     ackd = start("debug: true\n")
-    come_and_go(ackd, 150)
+    connect_repeatedly(ackd, 150)
     for kind in (Kind.CONNECTED, Kind.CLOSED):
         for _ in range(150):
             ackd.journal.next(kind)
@@ -549,7 +551,8 @@ def test_debug_records_every_connection(start: StartDaemon) -> None:
     assert all(e["MESSAGE_ID"] != Kind.LIMITED.value.encode() for e in ackd.journal.waiting())
 
 
-_QUICK = """
+# ackd with a minute of one second.
+_WITH_SHORT_MINUTE = """
 import sys
 from ackd.service import main as daemon
 from ackd.server import quota
@@ -559,11 +562,11 @@ sys.exit(daemon.main())
 
 
 def test_left_out_records_are_counted_at_the_end_of_the_minute(start: StartDaemon) -> None:
-    ackd = start("allow: 192.0.2.0/24\n", command=(sys.executable, "-c", _QUICK))
+    ackd = start("allow: 192.0.2.0/24\n", command=(sys.executable, "-c", _WITH_SHORT_MINUTE))
     for _ in range(20):
-        with Peer(ackd.port) as stranger:
-            stranger.expect(b"not connect: 127.0.0.1 is not allowed here\n")
-    assert ackd.journal.next(Kind.LIMITED)  # and nobody has come any more
+        with Peer(ackd.port) as rejected:
+            rejected.expect(b"not connect: 127.0.0.1 is not allowed here\n")
+    assert ackd.journal.next(Kind.LIMITED)  # although no client has connected since
 
 
 def test_five_thousand_clients_are_served(start: StartDaemon) -> None:
@@ -581,28 +584,26 @@ def test_clients_wait_while_there_are_no_descriptors(start: StartDaemon) -> None
     ackd = start(prepare=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40)))
     assert b"only 40 are allowed" in ackd.journal.next(Kind.LOG)["MESSAGE"]
     with ExitStack() as stay:
-        inside: list[Peer] = []
-        outside = [stay.enter_context(Peer(ackd.port)) for _ in range(60)]
+        greeted: list[Peer] = []
+        waiting = [stay.enter_context(Peer(ackd.port)) for _ in range(60)]
         assert b"they wait" in ackd.journal.next(Kind.NO_DESCRIPTORS)["MESSAGE"]
-        while outside:
-            inside += [peer for peer in outside if peer.readable()]
-            outside = [peer for peer in outside if peer not in inside]
-            for peer in inside:
+        while waiting:
+            greeted += [peer for peer in waiting if peer.readable()]
+            waiting = [peer for peer in waiting if peer not in greeted]
+            for peer in greeted:
                 peer.expect(GREETING)
                 peer.send(b"hello\n")
                 peer.expect(ACK)
                 peer.socket.close()
-            inside.clear()
-            if outside:
-                outside[0].socket.recv(1, 2)  # MSG_PEEK: wait until the next one is greeted
-    told = [
-        e for e in ackd.journal.waiting() if e["MESSAGE_ID"] == Kind.NO_DESCRIPTORS.value.encode()
-    ]
-    assert not told
+            greeted.clear()
+            if waiting:
+                waiting[0].socket.recv(1, socket.MSG_PEEK)  # wait until ackd greets the next client
+    no_descriptors = Kind.NO_DESCRIPTORS.value.encode()
+    assert all(entry["MESSAGE_ID"] != no_descriptors for entry in ackd.journal.waiting())
 
 
 def test_the_service_manager_gets_messages_without_free_descriptors(start: StartDaemon) -> None:
-    """sd_notify(3) needs one for each message."""
+    """sd_notify(3) needs a descriptor for each message."""
     ackd = start(prepare=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40)), managed=True)
     with ExitStack() as stay:
         for _ in range(60):
@@ -641,12 +642,12 @@ def test_a_stop_leaves_a_client_time_to_read_its_replies(start: StartDaemon) -> 
         slow.send(b"hello\n" * 2000)
         ackd.journal.payloads(200)
         before, acknowledged = b"", b"0"
-        while acknowledged != before:  # until the kernel keeps no further acks for it
+        while acknowledged != before:  # until the kernel's buffers hold no further acks
             ackd.signal(signal.SIGUSR1)
             entry = ackd.journal.next(Kind.COUNTERS)
             before, acknowledged = acknowledged, entry["ACKD_ACKNOWLEDGED"]
         ackd.signal(signal.SIGTERM)
-        idle.expect_end()  # a silent one has been heard to the end by now
+        idle.expect_end()  # ackd closes the connections of silent clients first
         slow.expect((ack + b"\n") * 2000)
         slow.expect_end()
     assert ackd.wait() == 0
@@ -657,10 +658,10 @@ def test_a_stop_ends_with_a_stuck_client_and_a_stuck_journal(
     start: StartDaemon, hold: bool
 ) -> None:
     ackd = start()
-    with ackd.peer() as mute, ackd.peer():
+    with ackd.peer() as stuck, ackd.peer():
         if hold:
             ackd.journal.hold()
-        mute.send_until_stuck(b"hello\n" * 10_000)
+        stuck.send_until_stuck(b"hello\n" * 10_000)
         ackd.signal(signal.SIGTERM)
         assert ackd.wait() == 0
 
@@ -669,8 +670,8 @@ def test_a_stop_is_the_reason_of_the_end_for_a_client_that_does_not_read(
     start: StartDaemon,
 ) -> None:
     ackd = start(f"ack: {'ok' * 2000}\n")
-    with ackd.peer() as mute:
-        mute.send_until_stuck(b"hello\n" * 10_000)
+    with ackd.peer() as stuck:
+        stuck.send_until_stuck(b"hello\n" * 10_000)
         ackd.signal(signal.SIGTERM)
         assert ackd.wait() == 0
     assert ackd.journal.next(Kind.CLOSED)["ACKD_REASON"] == b"ackd stopped"
@@ -684,7 +685,7 @@ def test_a_second_interrupt_ends_ackd_at_once(start: StartDaemon) -> None:
         ackd.signal(signal.SIGINT)
         ackd.await_closed()
         ackd.signal(signal.SIGINT)
-        with pytest.raises(ConnectionResetError):  # after a single one it would be closed well
+        with pytest.raises(ConnectionResetError):  # one interrupt would close the connection well
             list(iter(lambda: peer.socket.recv(65536), b""))
         assert ackd.wait() == 0
 
@@ -754,14 +755,14 @@ def test_a_reload_can_change_from_one_address_to_all_and_back(
     ackd = start(f"bind: {before}\nport: {port}\n")
     with ackd.peer() as old:
         ackd.configure(f"bind: {after}\nport: {port}\n")
-        assert ackd_says("--reload", str(ackd.process.pid)) == (0, "", "")
+        assert run_ackd("--reload", str(ackd.process.pid)) == (0, "", "")
         with ackd.peer() as new:
             new.send(b"hello\n")
             new.expect(ACK)
         assert ackd.journal.next(Kind.PAYLOAD)["ACKD_LISTENER"] == f"{after}:{port}".encode()
         old.send(b"hello\n")
         old.expect(ACK)
-    status, _, error = ackd_says("--bind", "127.0.0.1", "--port", str(port))
+    status, _, error = run_ackd("--bind", "127.0.0.1", "--port", str(port))
     assert (status, "Address already in use" in error) == (1, True)
 
 
@@ -810,11 +811,11 @@ def test_the_reload_command_waits_and_returns_the_outcome(start: StartDaemon) ->
     ackd = start()
     pid = str(ackd.process.pid)
     ackd.configure("greeting: Welcome\n")
-    assert ackd_says("--reload", pid) == (0, "", "")
+    assert run_ackd("--reload", pid) == (0, "", "")
     with Peer(ackd.port) as peer:
         peer.expect(b"Welcome\n")
     ackd.configure("prot: 1\n")
-    status, _, error = ackd_says("--reload", pid)
+    status, _, error = run_ackd("--reload", pid)
     assert status == 1
     assert "prot: there is no such key; did you mean port?" in error
 
@@ -830,15 +831,42 @@ def test_a_reload_request_that_ends_early_harms_no_client(start: StartDaemon) ->
 
 
 def test_a_reload_of_a_process_that_is_not_ackd_is_an_error() -> None:
-    status, _, error = ackd_says("--reload", "1")
+    status, _, error = run_ackd("--reload", "1")
     assert (status, error) == (1, "ackd: process 1 can't be asked: Connection refused\n")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: it asks as another user")
+def test_another_user_can_not_ask_for_a_reload(start: StartDaemon) -> None:
+    ackd = start()
+    pid = ackd.process.pid
+    ackd.configure("greeting: Welcome\n")
+    os.seteuid(65534)
+    try:
+        with pytest.raises(ControlError) as caught:
+            request_reload(pid)
+    finally:
+        os.seteuid(0)
+    assert str(caught.value) == f"only root and the user of process {pid} may reload it"
+    with ackd.peer() as peer:
+        peer.send(b"hello\n")
+        peer.expect(ACK)
+
+
+def test_another_process_can_not_answer_a_reload_request_for_ackd() -> None:
+    asked = os.getppid()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as control:
+        control.bind(f"\0ackd/{asked}")
+        control.listen()
+        status, _, error = run_ackd("--reload", str(asked))
+    assert status == 1
+    assert error == f"ackd: process {os.getpid()} listens in the place of process {asked}\n"
 
 
 # The command line
 
 
-def ackd_says(*arguments: str) -> tuple[int, str, str]:
-    """Run ackd to its end; return exit status, output and error."""
+def run_ackd(*arguments: str) -> tuple[int, str, str]:
+    """Run ackd until it ends; return the exit status, output and error."""
     done = subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, timeout=DEADLINE)
     return done.returncode, done.stdout, done.stderr
 
@@ -846,7 +874,7 @@ def ackd_says(*arguments: str) -> tuple[int, str, str]:
 def test_check_config_accepts_a_good_configuration(tmp_path: Path) -> None:
     file = tmp_path / "ackd.yaml"
     file.write_text("port: 10008\n")
-    assert ackd_says("--check-config", "--config", str(file)) == (0, f"ackd: {file}: good\n", "")
+    assert run_ackd("--check-config", "--config", str(file)) == (0, f"ackd: {file}: good\n", "")
 
 
 @pytest.mark.parametrize("options", [("--check-config",), ()])
@@ -855,7 +883,7 @@ def test_all_errors_of_a_configuration_are_printed_before_ackd_listens(
 ) -> None:
     file = tmp_path / "ackd.yaml"
     file.write_text("\n\n\n\n\n\nport: 70000\ngreting: hi\n")
-    assert ackd_says(*options, "--config", str(file)) == (
+    assert run_ackd(*options, "--config", str(file)) == (
         2,
         "",
         f"ackd: {file}:7:7: port: 70000 is not between 0 and 65535\n"
@@ -864,7 +892,7 @@ def test_all_errors_of_a_configuration_are_printed_before_ackd_listens(
 
 
 def test_a_configuration_named_on_the_command_line_must_exist() -> None:
-    status, _, error = ackd_says("--config", "/nowhere/ackd.yaml")
+    status, _, error = run_ackd("--config", "/nowhere/ackd.yaml")
     assert (status, error) == (2, "ackd: /nowhere/ackd.yaml: No such file or directory\n")
 
 
@@ -879,14 +907,14 @@ def test_a_configuration_named_on_the_command_line_must_exist() -> None:
     ],
 )
 def test_wrong_options_are_usage_errors(option: str, value: str, reason: str) -> None:
-    status, _, error = ackd_says(option, value)
+    status, _, error = run_ackd(option, value)
     assert status == 2
     assert reason in error
 
 
 def test_an_address_in_use_is_an_error_with_advice(start: StartDaemon) -> None:
     taken = start()
-    status, _, error = ackd_says("--bind", "127.0.0.1", "--port", str(taken.port))
+    status, _, error = run_ackd("--bind", "127.0.0.1", "--port", str(taken.port))
     assert status == 1
     assert error == (
         f"ackd: can't listen on 127.0.0.1:{taken.port}: Address already in use;"

@@ -1,4 +1,4 @@
-"""`ackd --detach`: the background, for hosts without systemd."""
+"""`ackd --detach`: a daemon on a host without systemd."""
 
 import contextlib
 import os
@@ -21,12 +21,13 @@ from tests.support.peer import ACK, GREETING, Peer
 Ended = tuple[int, str, str]  # exit status, standard output, standard error
 
 needs_root = pytest.mark.skipif(
-    os.geteuid() != 0, reason="needs root: it hides this host's log daemons in a mount namespace"
+    os.geteuid() != 0,
+    reason="needs root: it hides the log daemons of this host in a mount namespace",
 )
 
 
 class Background:
-    """A process that is not our child, held by a descriptor that can't become another's."""
+    """A detached process; its descriptor never refers to another process with the same number."""
 
     def __init__(self, pid: int, pidfile: Path) -> None:
         self.pid = pid
@@ -41,23 +42,25 @@ class Background:
         signal.pidfd_send_signal(self._descriptor, number)
 
     def wait(self) -> None:
-        """Wait for its end."""
-        assert select.select([self._descriptor], [], [], DEADLINE)[0], "it does not end"
+        """Wait until the process ends."""
+        assert select.select([self._descriptor], [], [], DEADLINE)[0], (
+            f"process {self.pid} does not end"
+        )
 
     def close(self) -> None:
         os.close(self._descriptor)
 
 
-def with_mark(mark: bytes) -> Iterator[int]:
-    """Yield the processes that have this in their environment."""
+def with_variable(variable: bytes) -> Iterator[int]:
+    """Yield the processes that have this variable in their environment."""
     for environment in Path("/proc").glob("[0-9]*/environ"):
-        with contextlib.suppress(OSError):  # it has gone, or is not ours
-            if mark in environment.read_bytes().split(b"\0"):
+        with contextlib.suppress(OSError):  # it has ended, or is another user's
+            if variable in environment.read_bytes().split(b"\0"):
                 yield int(environment.parent.name)
 
 
 class Host:
-    """A directory that ackd is started in with --detach, and the journal it has there."""
+    """A directory in which `ackd --detach` is started, with the journal of that ackd."""
 
     def __init__(self, directory: Path) -> None:
         directory.mkdir()
@@ -73,7 +76,7 @@ class Host:
     def __exit__(self, *_: object) -> None:
         for process in self._started:
             process.close()
-        for pid in with_mark(b"STARTED_IN=%b" % os.fsencode(self.directory)):
+        for pid in with_variable(b"STARTED_IN=%b" % os.fsencode(self.directory)):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         self.journal.close()
@@ -82,12 +85,12 @@ class Host:
         (self.directory / "ackd.yaml").write_text(f"bind: 127.0.0.1\n{settings}\n")
 
     def detach(self, *options: str, before: tuple[str, ...] = ()) -> Ended:
-        """Start it, with relative paths and its journal; wait until it is in the background."""
+        """Start ackd with relative paths and this journal; wait until the command returns."""
         settings = ("--config", "ackd.yaml", "--journal", str(self.journal.path))
         return self.run(*settings, "--detach", *options, before=before)
 
     def run(self, *options: str, before: tuple[str, ...] = ()) -> Ended:
-        """Start it by the command `before`, if there is one; it is ended after the test."""
+        """Start ackd, by the command `before` if there is one; it is killed after the test."""
         package = str(Path(ackd.__file__).parents[1])
         done = subprocess.run(
             [*before, *COMMAND, *options],
@@ -103,11 +106,11 @@ class Host:
 
     @property
     def process(self) -> Background:
-        """The one that was started last."""
+        """The daemon that was started last."""
         return self._started[-1]
 
     def port(self) -> int:
-        """Return the port that it listens on: its record is there when the command returns."""
+        """Return the port of the daemon, whose record exists when the command returns."""
         messages = [entry["MESSAGE"].decode() for entry in self.journal.waiting()]
         assert re.fullmatch(r"listening on 127\.0\.0\.1:\d+", messages[-1])
         return int(messages[-1].rpartition(":")[2])
@@ -133,7 +136,7 @@ def test_the_daemon_keeps_nothing_of_the_shell_that_started_it(host: Host) -> No
     assert host.detach("--pidfile", "ackd.pid", before=with_more_open) == (0, "", "")
     process = host.process
     assert Path(f"/proc/{process.pid}/cwd").readlink() == Path("/")
-    assert os.getsid(process.pid) not in (os.getsid(0), process.pid)  # it can't get a terminal
+    assert os.getsid(process.pid) not in (os.getsid(0), process.pid)  # it can't acquire a terminal
     assert not process.has_open(host.directory / "open in the shell")
     for stream in range(3):
         assert Path(f"/proc/{process.pid}/fd/{stream}").samefile("/dev/null")
@@ -214,7 +217,7 @@ def test_a_used_port_is_an_error_of_the_command(host: Host) -> None:
 
 
 def test_the_command_prints_a_failure_of_the_detached_process(host: Host) -> None:
-    without_room = ("prlimit", "--fsize=0")  # as on a disk that is full
+    without_room = ("prlimit", "--fsize=0")  # like a full disk
     assert host.detach("--pidfile", "ackd.pid", before=without_room) == (
         1,
         "",
@@ -263,8 +266,8 @@ def test_detach_works_in_a_shell_that_systemd_has_started(host: Host) -> None:
     assert host.detach("--pidfile", "ackd.pid", before=from_a_service) == (0, "", "")
 
 
-# A host without systemd has neither its journal nor its sockets in /run. Where /dev/log is not a
-# link into /run, it is in a /dev of its own as well.
+# A host without systemd has no journal and no sockets of systemd in /run. Where /dev/log is not a
+# link into /run, hiding it needs another /dev as well.
 WITHOUT_SYSTEMD = """
 mount -t tmpfs tmpfs /run
 mkdir /run/dev
@@ -277,7 +280,7 @@ exec "$@"
 
 
 def without_systemd(log: Path | str) -> tuple[str, ...]:
-    """Return what to put before a command that is to see `log` as its /dev/log, or none."""
+    """Return a prefix for a command; the command then sees `log` as /dev/log, or no /dev/log."""
     return ("env", f"LOG={log}", "unshare", "--mount", "sh", "-ec", WITHOUT_SYSTEMD, "sh")
 
 
