@@ -1,4 +1,4 @@
-"""The configuration file: what it can say, and what is said of one that can't be used."""
+"""The configuration file: its settings, and the errors in a file that can't be used."""
 
 import dataclasses
 import re
@@ -18,8 +18,8 @@ SHIPPED = PROJECT / "etc" / "ackd.yaml"
 KEYS = [field.name for field in dataclasses.fields(Config)]
 
 
-def complaints(text: str | bytes) -> list[str]:
-    """Return what is said of a file, one line a problem, without the name of the file."""
+def errors(text: str | bytes) -> list[str]:
+    """Return the errors in a file, without the name of the file."""
     with pytest.raises(ConfigError) as caught:
         parse(text if isinstance(text, bytes) else text.encode(), "f")
     lines = str(caught.value).split("\n")
@@ -92,7 +92,7 @@ def test_every_key_is_tested_here() -> None:
     assert {text.partition(":")[0] for text in BAD} == set(KEYS)
 
 
-NOTHING = {
+WITHOUT_SETTINGS = {
     "an empty file": b"",
     "empty lines": b"\n\n",
     "comments": b"# port: 1\n",
@@ -103,7 +103,7 @@ NOTHING = {
 }
 
 
-@pytest.mark.parametrize("text", NOTHING.values(), ids=NOTHING.keys())
+@pytest.mark.parametrize("text", WITHOUT_SETTINGS.values(), ids=WITHOUT_SETTINGS.keys())
 def test_a_file_without_settings_gives_the_defaults(text: bytes) -> None:
     assert parse(text, "f") == Config()
 
@@ -234,25 +234,25 @@ BAD = {
 }
 
 
-@pytest.mark.parametrize(("text", "complaint"), BAD.items(), ids=[text[:40] for text in BAD])
-def test_a_wrong_value_is_reported_with_its_place(text: str, complaint: str) -> None:
-    assert complaints(text) == [complaint]
+@pytest.mark.parametrize(("text", "error"), BAD.items(), ids=[text[:40] for text in BAD])
+def test_a_wrong_value_is_reported_with_its_place(text: str, error: str) -> None:
+    assert errors(text) == [error]
 
 
-NOT_UNDERSTOOD = {
+UNREADABLE = {
     "an unknown key": ("listen: 1", "1:1: listen: there is no such key"),
-    "one that is nearly right": (
+    "an unknown key like a known key": (
         "max_conections: 1",
         "1:1: max_conections: there is no such key; did you mean max_connections?",
     ),
-    "one in capitals": ("Port: 1", "1:1: Port: there is no such key; did you mean port?"),
-    "one that is not text": ("true: 1", "1:1: true: there is no such key"),
+    "a key in capitals": ("Port: 1", "1:1: Port: there is no such key; did you mean port?"),
+    "a key that is not text": ("true: 1", "1:1: true: there is no such key"),
     "a merge key": ("<<: {port: 1}", "1:1: <<: there is no such key"),
-    "a key that would paint the terminal": (
+    "a key with a terminal escape": (
         '"\\e[31m": 1',
         "1:1: '\\x1b[31m': there is no such key",
     ),
-    "a key that UTF-8 does not have": ('"\\ud800": 1', "1:1: '\\ud800': there is no such key"),
+    "a key that UTF-8 can't encode": ('"\\ud800": 1', "1:1: '\\ud800': there is no such key"),
     "a list as a key": ("? [port]\n: 1", "1:3: a key must be one word"),
     "a mapping as a key": ("{port: 1}: 1", "1:1: a key must be one word"),
     "a mapping as a key in a value": (
@@ -267,34 +267,34 @@ NOT_UNDERSTOOD = {
         "1:11: greeting: could not determine a constructor for the tag"
         " 'tag:yaml.org,2002:python/object:os.system'",
     ),
-    "all of it a Python object": (
+    "a file that is a Python object": (
         "!!python/object/apply:os.system [id]",
         "1:1: must consist of lines like `port: 10008`",
     ),
-    "a tag that its value belies": (
+    "a tag that does not fit its value": (
         "greeting: !!str [a]",
         "1:11: greeting: expected a scalar node, but found sequence",
     ),
     "an empty number": ('port: !!int ""', "1:7: port: can't be read as int"),
-    "a truth that is none": ("debug: !!bool x", "1:8: debug: can't be read as bool"),
-    "a number of too many digits": (
+    "a truth value that is none": ("debug: !!bool x", "1:8: debug: can't be read as bool"),
+    "a number with too many digits": (
         f"port: 0x{'f' * 5000}",
         "1:7: port: can't be read as int",
     ),
-    "a version of too many digits": (
+    "a version with too many digits": (
         f"%YAML {'9' * 5000}.1\n---\n",
         "1:7: can't be read from here on",
     ),
-    "a date that is none in a list": ("bind: [2008-99-99]", "1:7: bind: can't be read as seq"),
-    "a time that is none": (
+    "an impossible date in a list": ("bind: [2008-99-99]", "1:7: bind: can't be read as seq"),
+    "an impossible time": (
         "ack: !!timestamp x",
         "1:6: ack: can't be read as timestamp",
     ),
-    "a number beyond all numbers": (
+    "a number that is too large for a float": (
         f"idle_timeout: {'1:' * 200}1.0",
         "1:15: idle_timeout: can't be read as float",
     ),
-    "an alias of nothing": ("port: *x", "1:7: found undefined alias 'x'"),
+    "an alias without an anchor": ("port: *x", "1:7: found undefined alias 'x'"),
     "an alias of itself": (
         "bind: &a [*a]",
         "1:7: bind: found unconstructable recursive node",
@@ -312,32 +312,30 @@ NOT_UNDERSTOOD = {
         "2:1: while scanning for the next token, found character '\\t' that cannot start any token",
     ),
     "a colon in a value": ("ack: a: b", "1:7: mapping values are not allowed here"),
-    "a character beyond all characters": (
+    "a character far beyond Unicode": (
         'ack: "\\UFFFFFFFF"',
         "1:9: can't be read from here on",
     ),
-    "a character just beyond": (
+    "a character just beyond Unicode": (
         'ack: "\\U00110000"',
         "1:9: can't be read from here on",
     ),
     "a control character": ("port: 1\nack: \x1b", "2:6: special characters are not allowed"),
     "NUL": ("\0", "1:1: special characters are not allowed"),
-    "nesting without end": ("[" * 5000, " is nested too deeply"),
-    "a value of it": ("port: " + "[" * 5000, " is nested too deeply"),
+    "endless nesting": ("[" * 5000, " is nested too deeply"),
+    "endless nesting in a value": ("port: " + "[" * 5000, " is nested too deeply"),
 }
 
 
-@pytest.mark.parametrize(("text", "complaint"), NOT_UNDERSTOOD.values(), ids=NOT_UNDERSTOOD.keys())
-def test_unreadable_text_is_reported_with_its_place(text: str, complaint: str) -> None:
-    assert complaints(text) == [complaint]
+@pytest.mark.parametrize(("text", "error"), UNREADABLE.values(), ids=UNREADABLE.keys())
+def test_unreadable_text_is_reported_with_its_place(text: str, error: str) -> None:
+    assert errors(text) == [error]
 
 
 def test_text_that_is_not_utf8_is_reported_with_its_place() -> None:
-    assert complaints(b"port: 1\nack: \xff") == ["2:6: is not UTF-8 from here on"]
-    assert complaints("port: 1".encode("utf-16")) == ["1:1: is not UTF-8 from here on"]
-    assert complaints("greeting: Grüß Gott".encode("latin-1")) == [
-        "1:13: is not UTF-8 from here on"
-    ]
+    assert errors(b"port: 1\nack: \xff") == ["2:6: is not UTF-8 from here on"]
+    assert errors("port: 1".encode("utf-16")) == ["1:1: is not UTF-8 from here on"]
+    assert errors("greeting: Grüß Gott".encode("latin-1")) == ["1:13: is not UTF-8 from here on"]
 
 
 def test_all_errors_are_reported_in_the_order_of_the_file() -> None:
@@ -348,7 +346,7 @@ bind: [127.0.0.1, x]
 port: 22
 ack: yes
 """
-    assert complaints(text) == [
+    assert errors(text) == [
         "1:7: port: 70000 is not between 0 and 65535",
         "2:1: prot: there is no such key; did you mean port?",
         f"3:19: bind: 'x' {NO_ADDRESS}",
@@ -358,13 +356,13 @@ ack: yes
 
 
 def test_broken_yaml_is_the_only_error_that_is_reported() -> None:
-    assert complaints("{ack: yes, port: [::1]}") == [
+    assert errors("{ack: yes, port: [::1]}") == [
         "1:19: while parsing a flow node, expected the node content, but found ':'"
     ]
 
 
 def test_an_unreadable_value_hides_no_other_error() -> None:
-    assert complaints("ack: yes\ngreeting: 2008-99-99\nport: 70000") == [
+    assert errors("ack: yes\ngreeting: 2008-99-99\nport: 70000") == [
         "1:6: ack: True is not text; put it in quotes",
         "2:11: greeting: can't be read as timestamp",
         "3:7: port: 70000 is not between 0 and 65535",
@@ -372,7 +370,7 @@ def test_an_unreadable_value_hides_no_other_error() -> None:
 
 
 def test_several_errors_in_one_line_are_reported_in_its_order() -> None:
-    assert complaints("{debug: 2, port: 70000, x: 1}") == [
+    assert errors("{debug: 2, port: 70000, x: 1}") == [
         "1:9: debug: 2 is neither true nor false",
         "1:18: port: 70000 is not between 0 and 65535",
         "1:25: x: there is no such key",
@@ -380,23 +378,23 @@ def test_several_errors_in_one_line_are_reported_in_its_order() -> None:
 
 
 def test_a_key_that_is_set_again_is_an_error() -> None:
-    assert complaints("port: 1\nport: 1\n\n'port': 2\n") == [
+    assert errors("port: 1\nport: 1\n\n'port': 2\n") == [
         "2:1: port: has been set before, in line 1",
         "4:1: port: has been set before, in line 1",
     ]
 
 
 def test_a_very_long_value_is_shortened_in_the_error() -> None:
-    (complaint,) = complaints(f"port: {'x' * 100_000}")
-    assert re.fullmatch(r"1:7: port: 'x+\.\.\.x+' is not a whole number", complaint)
-    assert len(complaint) < 200
+    (error,) = errors(f"port: {'x' * 100_000}")
+    assert re.fullmatch(r"1:7: port: 'x+\.\.\.x+' is not a whole number", error)
+    assert len(error) < 200
 
 
 def test_aliases_of_aliases_do_not_fill_the_memory() -> None:
     ninefold = [f"- &a{level} [{', '.join([f'*a{level - 1}'] * 9)}]" for level in range(1, 30)]
-    (complaint,) = complaints("\n".join(["port:", "- &a0 x", *ninefold]))
-    assert complaint.startswith("2:1: port: ['x', [")
-    assert len(complaint) < 1000
+    (error,) = errors("\n".join(["port:", "- &a0 x", *ninefold]))
+    assert error.startswith("2:1: port: ['x', [")
+    assert len(error) < 1000
 
 
 def test_an_error_names_the_file_as_the_caller_did(tmp_path: Path) -> None:
@@ -453,7 +451,7 @@ def test_a_single_setting_is_checked_like_one_in_a_file() -> None:
         check("port", 70000)
 
 
-# Pieces of YAML that mean something, so that chance builds what a hand would.
+# Pieces of YAML with a meaning, so that random texts are often almost correct.
 PIECES = [
     *(f"{key}: " for key in KEYS),
     *("\n", " ", "\t", ": ", "- ", "[", "]", "{", "}", ", ", '"', "'", "? ", "---\n", "#", "|\n"),

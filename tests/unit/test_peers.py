@@ -1,4 +1,4 @@
-"""Which address a peer has, and which of them are one client."""
+"""A peer's address, and which addresses belong to the same client."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Both sides of the exchange as bytes: fed whole, byte by byte, and with more behind."""
+"""Both sides of the exchange as bytes: received at once, byte by byte, or with more bytes after."""
 
 import tracemalloc
 from collections.abc import Callable, Iterable, Iterator
@@ -39,12 +39,12 @@ def with_more_behind(data: bytes) -> list[bytes]:
 
 
 every_feeding = pytest.mark.parametrize("feeding", [whole, byte_by_byte, with_more_behind])
-# Nothing is behind the end.
+# For data that EOF follows.
 every_feeding_to_the_end = pytest.mark.parametrize("feeding", [whole, byte_by_byte])
 
 
 class Server(ServerProtocol):
-    """With a journal that takes everything at once; `recorded` and `replies` are all so far."""
+    """A server whose journal takes everything at once; `recorded` and `replies` grow."""
 
     def __init__(self, max_payload: int = 10) -> None:
         super().__init__(max_payload, OK)
@@ -65,7 +65,7 @@ class Server(ServerProtocol):
         self.replies += self.acknowledge(count)
 
     def successor(self) -> "Server":
-        """Return another one that goes on from here."""
+        """Return another server that continues from the state of this one."""
         successor = Server(self.max_payload)
         successor.restore(self.state())
         successor.recorded, successor.replies = self.recorded, self.replies
@@ -74,25 +74,29 @@ class Server(ServerProtocol):
 
 LINES = {
     "a line is a payload": (b"hello\n", [b"hello"], OK),
-    "so is each of several": (b"a\nb\nc\n", [b"a", b"b", b"c"], OK * 3),
-    "and an empty one": (b"\n", [b""], OK),
-    "and two empty ones": (b"\n\n", [b"", b""], OK * 2),
-    "one CR before the LF is not part of it": (b"hello\r\n", [b"hello"], OK),
-    "of two CRs one is": (b"hello\r\r\n", [b"hello\r"], OK),
-    "a CR alone before the LF leaves an empty one": (b"\r\n", [b""], OK),
-    "a CR elsewhere is like any byte": (b"\rhel\rlo\n", [b"\rhel\rlo"], OK),
-    "NUL, ESC and what is no text stay": (b"\0\x1b\xff\n", [b"\0\x1b\xff"], OK),
-    "exactly the longest": (TEN + b"\n", [TEN], OK),
-    "exactly the longest, and a CR": (TEN + b"\r\n", [TEN], OK),
+    "each of several lines is a payload": (b"a\nb\nc\n", [b"a", b"b", b"c"], OK * 3),
+    "an empty line is a payload": (b"\n", [b""], OK),
+    "two empty lines are two payloads": (b"\n\n", [b"", b""], OK * 2),
+    "one CR before the LF is not part of the payload": (b"hello\r\n", [b"hello"], OK),
+    "of two CRs before the LF one is part of the payload": (b"hello\r\r\n", [b"hello\r"], OK),
+    "a CR alone before the LF is an empty payload": (b"\r\n", [b""], OK),
+    "a CR elsewhere is part of the payload": (b"\rhel\rlo\n", [b"\rhel\rlo"], OK),
+    "NUL, ESC and a byte that is not text are part of the payload": (
+        b"\0\x1b\xff\n",
+        [b"\0\x1b\xff"],
+        OK,
+    ),
+    "as long as allowed": (TEN + b"\n", [TEN], OK),
+    "as long as allowed, and a CR": (TEN + b"\r\n", [TEN], OK),
     "one byte too long": (ELEVEN + b"\n", [], LONG),
     "one byte too long, and a CR": (ELEVEN + b"\r\n", [], LONG),
-    "too long by a CR that counts": (TEN + b"\r\r\n", [], LONG),
+    "too long because of a CR that is part of the payload": (TEN + b"\r\r\n", [], LONG),
     "far too long": (TEN * 100 + b"\n", [], LONG),
-    "good lines around a long one": (b"a\n" + ELEVEN + b"\nb\n", [b"a", b"b"], OK + LONG + OK),
-    "two long ones in a row": ((ELEVEN + b"\n") * 2, [], LONG * 2),
-    "two long ones, then a good one": ((ELEVEN + b"\n") * 2 + b"a\n", [b"a"], LONG * 2 + OK),
-    "a long one last": (b"a\nb\n" + TEN * 3 + b"\n", [b"a", b"b"], OK * 2 + LONG),
-    "empty lines around a long one": (b"\n" + ELEVEN + b"\n\n", [b"", b""], OK + LONG + OK),
+    "good lines around a long line": (b"a\n" + ELEVEN + b"\nb\n", [b"a", b"b"], OK + LONG + OK),
+    "two long lines in a row": ((ELEVEN + b"\n") * 2, [], LONG * 2),
+    "two long lines, then a good line": ((ELEVEN + b"\n") * 2 + b"a\n", [b"a"], LONG * 2 + OK),
+    "a long line last": (b"a\nb\n" + TEN * 3 + b"\n", [b"a", b"b"], OK * 2 + LONG),
+    "empty lines around a long line": (b"\n" + ELEVEN + b"\n\n", [b"", b""], OK + LONG + OK),
 }
 
 
@@ -126,16 +130,16 @@ def test_received_bytes_and_both_kinds_of_reply_are_counted(feeding: Feeding) ->
 
 
 ENDS = {
-    "what has no end of line is a payload too": (b"a\nb", [b"a", b"b"], OK * 2),
-    "nothing behind the last line is none": (b"a\n", [b"a"], OK),
-    "nothing at all is none": (b"", [], b""),
-    "a CR at the end stays": (b"a\r", [b"a\r"], OK),
+    "a last line without LF is a payload too": (b"a\nb", [b"a", b"b"], OK * 2),
+    "after a last line with LF there is no payload": (b"a\n", [b"a"], OK),
+    "no bytes are no payload": (b"", [], b""),
+    "a CR at the end is part of the payload": (b"a\r", [b"a\r"], OK),
     "a CR alone is a payload": (b"\r", [b"\r"], OK),
-    "exactly the longest": (TEN, [TEN], OK),
-    "the longest and a CR is too long": (TEN + b"\r", [], LONG),
+    "as long as allowed": (TEN, [TEN], OK),
+    "as long as allowed, and a CR, is too long": (TEN + b"\r", [], LONG),
     "one byte too long": (ELEVEN, [], LONG),
-    "two bytes too long, refused once": (ELEVEN + b"b", [], LONG),
-    "far too long, refused once": (b"a\n" + TEN * 100, [b"a"], OK + LONG),
+    "two bytes too long is refused once": (ELEVEN + b"b", [], LONG),
+    "far too long is refused once": (b"a\n" + TEN * 100, [b"a"], OK + LONG),
 }
 
 
@@ -163,7 +167,7 @@ def test_a_second_eof_changes_nothing() -> None:
 def test_a_line_is_refused_as_soon_as_it_is_certainly_too_long(feeding: Feeding) -> None:
     server = Server()
     server.feed(feeding(ELEVEN))
-    assert server.replies == b""  # its last byte may be a CR, for all that a client knows
+    assert server.replies == b""  # the last byte could be a CR before an LF
     server.feed([b"!"])
     assert server.replies == LONG
 
@@ -245,7 +249,7 @@ def test_sequence_numbers_have_no_gap() -> None:
     server.receive_data(b"a\n" + ELEVEN + b"\nb\nc\n")
     assert server.sequence == 1
     server.acknowledge(1)
-    assert server.sequence == 2  # the refused line, which is next, has none
+    assert server.sequence == 2  # the refused line, which is next, has no number
     server.acknowledge(1)
     assert server.sequence == 3
     server.refuse("no journal")
@@ -495,7 +499,7 @@ def test_a_payload_with_a_newline_is_an_error() -> None:
     assert client.unanswered == 0
 
 
-# From here on both sides are joined in memory.
+# Both sides together
 
 
 @pytest.mark.parametrize("payload", [b"a\r", b"\r", b"a\r\r", b"", b"\ra", b"a\r\rb", b"\xff\0"])
@@ -522,7 +526,7 @@ def test_a_rejected_client_gets_the_reason() -> None:
     assert client.greeting == b"not connect: too many connections"
 
 
-# Bytes that matter, and so few others that they meet each other often.
+# Bytes that the protocol treats specially, and few others, so that random data combines them.
 BYTES = st.lists(st.sampled_from([b"\n", b"\r", b"a", b"\xff", TEN])).map(b"".join)
 PAYLOADS = st.lists(BYTES.map(lambda data: data.replace(b"\n", b"\r")))
 SIZES = st.lists(st.integers(1, 25), min_size=1)
@@ -530,15 +534,15 @@ COUNTS = st.lists(st.integers(0, 3), min_size=1)
 
 
 def cut(data: bytes, sizes: list[int]) -> Iterator[bytes]:
-    """Return data in chunks of these sizes, over and over again."""
+    """Yield data in chunks of these sizes, again and again."""
     while data:
         for size in sizes:
             yield data[:size]
             data = data[size:]
 
 
-def as_it_should_be(sent: bytes) -> tuple[list[bytes], bytes]:
-    """Return what a server records and replies, the other way round: with all at hand at once."""
+def expected(sent: bytes) -> tuple[list[bytes], bytes]:
+    """Return what a server must record and reply, computed from all bytes at once."""
     *lines, rest = sent.split(b"\n")
     payloads = [line.removesuffix(b"\r") for line in lines] + ([rest] if rest else [])
     recorded = [payload for payload in payloads if len(payload) <= 10]
@@ -555,7 +559,7 @@ def test_any_bytes_in_any_chunks_are_answered_in_order(
         server.receive_data(chunk)
         server.record(min(counts[number % len(counts)], len(server.payloads)))
     server.end()
-    assert (server.recorded, server.replies) == as_it_should_be(sent)
+    assert (server.recorded, server.replies) == expected(sent)
     assert server.received == len(sent)
     assert server.sequence == len(server.recorded) + 1
 
@@ -572,7 +576,7 @@ def test_data_that_is_split_in_parts_is_answered_in_order(
             server.record(min(count, len(server.payloads)))
             server.split(most)
     server.end()
-    assert (server.recorded, server.replies) == as_it_should_be(sent)
+    assert (server.recorded, server.replies) == expected(sent)
     assert not server.waiting
 
 
@@ -587,7 +591,7 @@ def test_any_number_of_successors_answer_like_one_server(
         server.record(min(counts[number % len(counts)], len(server.payloads)))
         server = server.successor()
     server.end()
-    assert (server.recorded, server.replies) == as_it_should_be(sent)
+    assert (server.recorded, server.replies) == expected(sent)
     assert server.received == len(sent)
     assert (server.acknowledged, server.refused) == (
         server.replies.count(OK),
@@ -609,7 +613,7 @@ def test_refusing_all_waiting_payloads_keeps_the_order_of_replies(
     server.receive_eof()
     replies += server.refuse("no journal")
     assert [line.startswith(LONG[:-1]) for line in replies.splitlines()] == [
-        line == LONG[:-1] for line in as_it_should_be(sent)[1].splitlines()
+        line == LONG[:-1] for line in expected(sent)[1].splitlines()
     ]
     assert replies.count(OK) == server.acknowledged
 
