@@ -72,13 +72,16 @@ def test_a_payload_that_is_too_long_is_refused_in_its_place(start: StartDaemon) 
     assert ackd.journal.payloads(3) == [b"short", b"0123456789", b"last"]
 
 
-def test_payloads_sent_at_once_are_all_recorded_in_order(start: StartDaemon) -> None:
-    ackd = start()
-    payloads = [b"payload %d" % number for number in range(20_000)]
+@pytest.mark.parametrize(("record", "count"), [("each", 20_000), ("batch", 100_000)])
+def test_payloads_sent_at_once_are_all_recorded_in_order(
+    start: StartDaemon, record: str, count: int
+) -> None:
+    ackd = start(f"record: {record}\n")
+    payloads = [b"payload %d" % number for number in range(count)]
     with ackd.peer() as peer:
         peer.send(b"\n".join(payloads) + b"\n")
-        peer.expect(ACK * len(payloads))
-    assert ackd.journal.payloads(len(payloads)) == payloads
+        peer.expect(ACK * count)
+    assert ackd.journal.payloads(count) == payloads
 
 
 def test_payloads_that_arrive_together_share_a_record_with_batch(start: StartDaemon) -> None:
@@ -96,15 +99,6 @@ def test_payloads_that_arrive_together_share_a_record_with_batch(start: StartDae
     shared = payload_entry(ackd, port, MESSAGE=message, ACKD_COUNT=b"3", ACKD_BYTES=b"12")
     assert entry == shared
     assert further == [[(4, b"four")], [(5, b"fi\rve")], [(6, b"six"), (7, b"seven")]]
-
-
-def test_many_payloads_that_share_records_are_all_recorded_in_order(start: StartDaemon) -> None:
-    ackd = start("record: batch\n")
-    payloads = [b"payload %d" % number for number in range(100_000)]
-    with ackd.peer() as peer:
-        peer.send(b"\n".join(payloads) + b"\n")
-        peer.expect(ACK * len(payloads))
-    assert ackd.journal.payloads(len(payloads)) == payloads
 
 
 def test_payloads_can_be_acknowledged_without_a_record(start: StartDaemon) -> None:
