@@ -11,13 +11,13 @@ from typing import NamedTuple
 NOT_CONNECT = b"not connect"
 NOT_RECEIVED = b"not received"
 
-# Reasons in these lines, or the fixed part of a reason. ackctl looks for them to give advice.
+# Reasons that the server gives in these lines. ackctl looks for them to say what can be done.
 NOT_ALLOWED = "is not allowed here"
 TOO_MANY_CONNECTIONS = "too many connections"
 STOPPING = "ackd is stopping"
+JOURNAL_UNREACHABLE = "the journal can't be reached"
 LONGER_THAN = "longer than "  # a number of bytes follows
-NO_JOURNAL = "the journal can't be reached"
-REASONS = (NOT_ALLOWED, TOO_MANY_CONNECTIONS, STOPPING, LONGER_THAN, NO_JOURNAL)
+REASONS = (NOT_ALLOWED, TOO_MANY_CONNECTIONS, STOPPING, JOURNAL_UNREACHABLE, LONGER_THAN)
 
 # Bytes. ackd sends no longer line; without a limit, another server's line could fill the memory.
 MAX_REPLY = 65536

@@ -10,7 +10,7 @@ from math import inf
 from time import monotonic
 
 from ackd.journal.recorder import TURN, Recorder
-from ackd.protocol import NO_JOURNAL, ServerProtocol, rejection_line
+from ackd.protocol import JOURNAL_UNREACHABLE, ServerProtocol, rejection_line
 from ackd.records import Kind, Origin, Priority, Reason, Record
 from ackd.server.counters import Counters
 from ackd.server.quota import Quota
@@ -224,7 +224,7 @@ class Connection:
             case Wait.WRITE:
                 self.close(silence)
             case Wait.JOURNAL:
-                self._refuse(NO_JOURNAL)
+                self._refuse(JOURNAL_UNREACHABLE)
             case _:
                 self.close(self.reason)
 
