@@ -1,4 +1,4 @@
-"""`ackctl probe --hold`: a silence, then a payload, to find who forgets connections."""
+"""`ackctl probe --hold`: a silence, then a payload, to find what forgets silent connections."""
 
 from collections.abc import Sequence
 from time import monotonic
@@ -12,7 +12,7 @@ from ackd.protocol import Verdict
 
 
 class Hold:
-    """Is silent on one connection, for longer and longer."""
+    """Keeps one connection silent, for longer and longer."""
 
     def __init__(
         self,
@@ -27,7 +27,7 @@ class Hold:
         self._report = report
 
     def run(self, silences: Sequence[float]) -> None:
-        """Try all silences, in seconds, until one is too long, and tell.
+        """Try all silences, in seconds, until one is too long, and report.
 
         Raises BrokenError when a new connection is needed and can't be had.
         """
@@ -43,7 +43,7 @@ class Hold:
                 self._try_anew(self.connection)
                 return
             self._summary.held = silence
-        self._summary.tell(f"A connection outlasts a silence of {silences[-1]:g} s.")
+        self._summary.add(f"A connection outlasts a silence of {silences[-1]:g} s.")
 
     def _try(self, connection: ProbeConnection, silence: float) -> None:
         began = monotonic()
@@ -60,21 +60,21 @@ class Hold:
         self._found(silence, Outcome.PASSED, seconds=exchanged.seconds)
 
     def _try_anew(self, silent: ProbeConnection) -> None:
-        """Find out whether it was the silence: whether a connection without one is better."""
+        """Find out whether the silence was the cause: whether a new connection works."""
         silent.close()
         self.connection = None
         try:
             self.connection = self._prober.open()
             self._prober.send(self.connection)
         except BrokenError as broken:
-            self._summary.tell(
-                f"But a new connection is no better ({broken.stage.value}: {broken.text}), so"
-                " it need not be for the silence."
+            self._summary.add(
+                f"But a new connection is no better ({broken.stage.value}: {broken.text}), so the"
+                " silence need not be the cause."
             )
             return
-        self._summary.tell(
-            "A new connection is good, so it is likely for the silence; it is surely, if another"
-            " run ends after the same time."
+        self._summary.add(
+            "A new connection is good, so the silence is the likely cause. It is certainly the"
+            " cause if another run fails after the same time."
         )
 
     def _found(

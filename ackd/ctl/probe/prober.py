@@ -1,4 +1,4 @@
-"""What sends the payloads of a probe, and keeps count of them."""
+"""Sends the payloads of a probe, and counts them."""
 
 from collections.abc import Callable
 
@@ -10,7 +10,7 @@ from ackd.protocol import Verdict
 
 
 class Prober:
-    """Numbers payloads, and counts in the summary how they came out."""
+    """Numbers payloads, and counts their outcomes in the summary."""
 
     def __init__(self, run: Run, summary: Summary, connect: Callable[[], ProbeConnection]) -> None:
         """`connect` returns a connection that is not greeted yet; raises BrokenError."""
@@ -20,7 +20,10 @@ class Prober:
         self._count = 0
 
     def open(self, timeout: float = 0) -> ProbeConnection:
-        """Return another connection, with a `timeout` of its own or not; raises BrokenError."""
+        """Return a new greeted connection; raises BrokenError.
+
+        `timeout` is in seconds; 0 keeps that of the command line.
+        """
         connection = self._connect()
         connection.timeout = timeout or connection.timeout
         try:
@@ -31,7 +34,7 @@ class Prober:
         return connection
 
     def send(self, connection: ProbeConnection, size: int = 0) -> Exchanged:
-        """Send a payload of `size` bytes, if it is not too few; raises BrokenError."""
+        """Send a payload of `size` bytes, or more if a payload needs more; raises BrokenError."""
         self._count += 1
         self._summary.unknown += 1  # until more is known
         exchanged = connection.exchange(self._run.payload(self._count, size))
@@ -44,7 +47,7 @@ class Prober:
         return exchanged
 
     def end(self, connection: ProbeConnection) -> None:
-        """Send the last payload, which says how many there were; take note if it has no ack."""
+        """Send the last payload, which states their number, and note a missing ack."""
         try:
             reply = connection.exchange(self._run.end(self._count)).reply
             if reply.verdict is Verdict.REFUSED:
@@ -53,7 +56,7 @@ class Prober:
             self._summary.fail(
                 broken.stage,
                 broken.status,
-                "But the last payload, which tells `ackctl verify` how many there were, has no ack"
+                "But the last payload, which states their number for `ackctl verify`, has no ack"
                 f" ({broken.text}). {broken.advice}",
             )
         else:

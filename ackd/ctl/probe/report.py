@@ -1,4 +1,4 @@
-"""What `ackctl probe` tells: a line a stage, then what it means; or JSON."""
+"""Prints what `ackctl probe` finds: a line for each stage, then the meaning; or JSON."""
 
 import os
 import sys
@@ -15,7 +15,7 @@ _CLEAR = "\r\x1b[K"
 
 
 class ProbeReport:
-    """Prints each stage as it comes out."""
+    """Prints each stage when it has an outcome."""
 
     def __init__(self) -> None:
         self._terminal = sys.stdout is not None and sys.stdout.isatty()
@@ -23,18 +23,18 @@ class ProbeReport:
         self._watched = alive(sys.stderr)
 
     def begin(self, run: str, where: str) -> None:
-        """Tell what is probed."""
+        """Print what is probed."""
         self._print(f"run {run}: {where}")
 
     def trying(self, what: str) -> None:
-        """Show what is under way, in one line of a terminal, until there is something to tell."""
+        """Show what is under way, in one line of a terminal, until the next line is printed."""
         if self._watched:
-            # Not by rich, which takes longer to import than all stages of a good path together.
+            # Not with rich: its import takes longer than all stages of a good path together.
             width = os.get_terminal_size(sys.stderr.fileno()).columns
             print(f"{_CLEAR}{what[: width - 1]}", end="", file=sys.stderr, flush=True)
 
     def found(self, finding: Finding) -> None:
-        """Tell how a stage came out."""
+        """Print the outcome of a stage."""
         took = "" if finding.seconds is None else milliseconds(finding.seconds)
         text = finding.text
         if finding.address:
@@ -46,14 +46,14 @@ class ProbeReport:
         self._print(f"{finding.label:<15} {outcome} {took:>14}  {text}".rstrip())
 
     def end(self, summary: Summary) -> None:
-        """Tell what it means."""
+        """Print what the outcomes mean."""
         self._print("")
         for meaning in summary.meanings:
             self._print(self._wrapped(meaning))
         if summary.acknowledged or summary.refused or summary.unknown:
             self._print(
-                f"\nrun {summary.run}: {summary.acknowledged} acknowledged,"
-                f" {summary.refused} refused, {summary.unknown} unknown"
+                f"\nrun {summary.run}: {summary.acknowledged} acknowledged, {summary.refused}"
+                f" refused, {summary.unknown} unknown"
             )
             self._print("\n".join(verify(summary.run, summary.end_acknowledged)))
 
@@ -74,10 +74,10 @@ class ProbeJson(ProbeReport):
     """Prints an object for each stage, then one for all."""
 
     def begin(self, run: str, where: str) -> None:
-        """Tell nothing: the run's name is in the last object."""
+        """Print nothing: the name of the run is in the last object."""
 
     def found(self, finding: Finding) -> None:
-        """Print how a stage came out."""
+        """Print the outcome of a stage."""
         members: dict[str, object] = {
             "stage": finding.stage.value,
             "address": finding.address,
@@ -90,7 +90,7 @@ class ProbeJson(ProbeReport):
         self._object({name: value for name, value in members.items() if value not in (None, "")})
 
     def end(self, summary: Summary) -> None:
-        """Print what it means, the counts and the exit status."""
+        """Print the meaning, the counts and the exit status."""
         self._object(
             {
                 "run": summary.run,

@@ -1,4 +1,4 @@
-"""`ackctl probe`: stage by stage, to learn where a path is broken and whom to ask."""
+"""`ackctl probe`: tries a path stage by stage, to find where it is broken and whom to ask."""
 
 import argparse
 from time import monotonic
@@ -22,8 +22,8 @@ from ackd.protocol import Verdict
 HELP = "find out where a path is broken, and whom to ask"
 DESCRIPTION = """\
 Try stage by stage whether data gets through: the name resolved, connected,
-greeted, a payload sent, and acknowledged. It ends where the path is broken, and
-says what that means and whom to ask.
+greeted, a payload sent, and acknowledged. It stops where the path is broken,
+and says what that means and whom to ask.
 """
 EPILOG = """\
 examples:
@@ -33,23 +33,23 @@ examples:
 
 exit status:
     0  every stage passed: what was sent is acknowledged
-    1  the server turned us or a payload away
+    1  the server rejected the connection, or refused a payload
     2  usage
-    3  the server was not reached, or ended the connection while we were silent
+    3  the server was not reached, or ended the connection during a silence
     4  connected, but not greeted by an ackd
     5  sent, but the ack did not come: whether it is recorded is unknown
   130  interrupted
 """
 _STAGES = (Stage.RESOLVED, Stage.CONNECTED, Stage.GREETED, Stage.SENT, Stage.ACKNOWLEDGED)
-_NOT_ALIKE = "None of its addresses is of the same kind, IPv4 or IPv6, as the one of --source."
+_OTHER_FAMILY = "None of its addresses is of the same kind, IPv4 or IPv6, as that of --source."
 _GOOD = (
-    "Data gets through, and is acknowledged. That it is in the journal of an ackd, `ackctl verify`"
-    " proves on the server."
+    "Data gets through and is acknowledged. `ackctl verify` on the server shows whether it is in"
+    " the journal of an ackd."
 )
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add those of the verb."""
+    """Add the options of the verb."""
     add_server_options(parser)
     option = parser.add_argument
     option("--sweep", action="store_true", help="then growing payloads, up to the server's limit")
@@ -74,25 +74,25 @@ def run(options: argparse.Namespace) -> Status:
         probe.run()
     except KeyboardInterrupt:
         probe.interrupted()
-    probe.tell_lost()
+    probe.report_lost()
     report.end(probe.summary)
     return probe.summary.status
 
 
 class _Probe:
-    """The stages, and what comes after them."""
+    """The stages, then the sweep, the silences and the end of the run."""
 
     def __init__(self, options: argparse.Namespace, run: Run, report: ProbeReport) -> None:
         self.summary = Summary(run.name)
         self._options = options
         self._report = report
         self._prober = Prober(run, self.summary, self._reconnected)
-        self._address: SocketAddress | None = None  # the one that was reached
-        self._unreached: dict[str, BrokenError] = {}  # those that were not, and why
+        self._address: SocketAddress | None = None  # that was reached
+        self._unreached: dict[str, BrokenError] = {}  # addresses, and why they were not reached
         self._began = monotonic()
 
     def run(self) -> None:
-        """Try everything; what fails is in the summary."""
+        """Try everything; the summary has the failures."""
         try:
             connection = self._greeted(self._connected(self._resolved()))
             connection = self._acknowledged(connection)
@@ -101,8 +101,8 @@ class _Probe:
                 self._report.found(Finding(stage, Outcome.NOT_TRIED))
             self.summary.fail(broken.stage, broken.status, broken.advice)
             return
-        self.summary.tell(_GOOD)
-        self._tell_unreached()
+        self.summary.add(_GOOD)
+        self._report_unreached()
         try:
             self._end(self._held(self._swept(connection)))
         except BrokenError as broken:
@@ -138,14 +138,14 @@ class _Probe:
             return connection
         *others, last = self._reasons()
         for reason in others:
-            self.summary.tell(reason)
+            self.summary.add(reason)
         raise BrokenError(Stage.CONNECTED, Status.NOT_REACHED, "not reached", last)
 
     def _reasons(self) -> list[str]:
-        """Return why no address was reached: for each on its own, where they differ."""
+        """Return why no address was reached: one reason, or one for each address."""
         advices = {broken.advice: "" for broken in self._unreached.values()}
         if len(advices) <= 1:
-            return list(advices) or [_NOT_ALIKE]
+            return list(advices) or [_OTHER_FAMILY]
         return [f"{to}: {broken.text}. {broken.advice}" for to, broken in self._unreached.items()]
 
     def _greeted(self, connection: ProbeConnection) -> ProbeConnection:
@@ -163,7 +163,7 @@ class _Probe:
         return connection
 
     def _silent(self, connection: ProbeConnection) -> ProbeConnection:
-        """Return another connection; by this one it is seen that nobody greets."""
+        """See by this connection that the server does not greet; return another connection."""
         connection.finish()
         connection.close()
         return self._reconnected()
@@ -189,7 +189,7 @@ class _Probe:
         return connection
 
     def _sent(self, connection: ProbeConnection, broken: BrokenError | None = None) -> None:
-        """Tell that a payload was sent, unless that or an earlier stage has failed."""
+        """Report that a payload was sent, unless that or an earlier stage has failed."""
         if connection.sent and (broken is None or broken.stage is Stage.ACKNOWLEDGED):
             text, took = f"{connection.sent.size} bytes", connection.sent.seconds
             self._report.found(Finding(Stage.SENT, Outcome.PASSED, text, took))
@@ -215,20 +215,20 @@ class _Probe:
         connection.close()
 
     def interrupted(self) -> None:
-        """Take note of Ctrl-C."""
-        self.summary.tell("Interrupted: what comes later was not tried.")
+        """Note Ctrl-C."""
+        self.summary.add("Interrupted: later stages were not tried.")
         self.summary.status = Status.INTERRUPTED
 
-    def tell_lost(self) -> None:
-        """Tell of packets that had to be sent again, if there were any."""
+    def report_lost(self) -> None:
+        """Report packets that had to be sent again, if there were any."""
         if self.summary.traffic.retransmitted > 0:
-            self.summary.tell(diagnosis.lost(self.summary.traffic))
+            self.summary.add(diagnosis.lost(self.summary.traffic))
 
-    def _tell_unreached(self) -> None:
-        """Tell of addresses that were in vain, and which others may try first as well."""
+    def _report_unreached(self) -> None:
+        """Report addresses that were not reached: other programs may try them first as well."""
         assert self._address
         for address, broken in self._unreached.items():
-            self.summary.tell(diagnosis.unreached(address, broken, _shown(self._address)))
+            self.summary.add(diagnosis.unreached(address, broken, _shown(self._address)))
 
     def _reconnected(self) -> ProbeConnection:
         assert self._address

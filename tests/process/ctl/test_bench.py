@@ -43,7 +43,7 @@ SMALL = ("--size", "1")  # as small as they can be, so that they are known befor
 # A real ackd
 
 
-def test_all_that_it_counts_is_in_the_journal(start: StartDaemon) -> None:
+def test_all_counted_payloads_are_in_the_journal(start: StartDaemon) -> None:
     ackd = start()
     arguments = (*SHORT, "--clients", "3", "--depth", "4", "--json")
     status, out, complaint = bench(ackd.port, *arguments)
@@ -97,7 +97,7 @@ def test_a_pipe_gets_aligned_text(start: StartDaemon) -> None:
     assert (status, complaint) == (0, "")
 
 
-def test_clients_that_are_turned_away_are_told_and_the_others_go_on(start: StartDaemon) -> None:
+def test_rejected_clients_are_reported_and_the_others_go_on(start: StartDaemon) -> None:
     ackd = start("max_connections: 2")
     status, out, complaint = bench(ackd.port, *SHORT, "--clients", "5", "--json")
     told = json.loads(out)
@@ -117,7 +117,7 @@ def test_refusals_are_counted(start: StartDaemon) -> None:
     assert complaint == ""
 
 
-def test_there_are_more_clients_than_descriptors_by_default(start: StartDaemon) -> None:
+def test_there_can_be_more_clients_than_descriptors_by_default(start: StartDaemon) -> None:
     ackd = start("max_connections: 2000\nmax_connections_per_client: 2000")
     few = ("sh", "-c", 'ulimit -Sn 256; exec "$@"', "sh")
     arguments = ("bench", "--port", str(ackd.port), *SHORT, "--clients", "300", "--json")
@@ -158,7 +158,7 @@ def test_the_server_greets_and_never_acknowledges() -> None:
     assert status == 5
 
 
-def test_the_load_stays_as_deep_as_it_was_asked_to_be() -> None:
+def test_the_load_keeps_its_depth() -> None:
     arguments = (*SMALL, "--depth", "3", "--seconds", "60", "--json")
     with Impostor() as server, benching(server.port, *arguments) as ackctl:
         with server.accept() as caller:
@@ -177,7 +177,7 @@ def test_the_load_stays_as_deep_as_it_was_asked_to_be() -> None:
     assert (status, complaint) == (0, "")
 
 
-def test_one_client_that_is_reset_does_not_keep_the_others() -> None:
+def test_one_client_that_is_reset_does_not_stop_the_others() -> None:
     arguments = ("--clients", "2", "--seconds", "60", "--json")
     with Impostor() as server, benching(server.port, *arguments) as ackctl:
         one, other = server.accept(), server.accept()
@@ -197,7 +197,7 @@ def test_one_client_that_is_reset_does_not_keep_the_others() -> None:
     assert (told["status"], status) == (5, 5)
 
 
-def test_what_is_turned_away_instead_of_the_first_ack_was_refused() -> None:
+def test_a_rejection_instead_of_the_first_ack_refuses_all_payloads() -> None:
     arguments = (*SMALL, "--depth", "2", "--no-greeting", "--json")
     with Impostor() as server, benching(server.port, *arguments) as ackctl:
         with server.accept() as silent:
@@ -215,7 +215,7 @@ def test_what_is_turned_away_instead_of_the_first_ack_was_refused() -> None:
 # Ctrl-C and the terminal
 
 
-def test_ctrl_c_ends_it_early_and_is_no_failure(start: StartDaemon) -> None:
+def test_ctrl_c_ends_the_load_early_and_is_no_failure(start: StartDaemon) -> None:
     ackd = start()
     with benching(ackd.port, "--seconds", "3600", "--json") as ackctl:
         ackd.journal.payloads(1)
@@ -227,7 +227,7 @@ def test_ctrl_c_ends_it_early_and_is_no_failure(start: StartDaemon) -> None:
     assert (status, complaint) == (0, "")
 
 
-def test_ctrl_c_before_all_clients_are_there() -> None:
+def test_ctrl_c_before_all_clients_are_connected() -> None:
     with Impostor() as server, benching(server.port, "--json") as ackctl, server.accept():
         ackctl.signal(signal.SIGINT)
         status, out, complaint = ackctl.ended()
@@ -235,7 +235,7 @@ def test_ctrl_c_before_all_clients_are_there() -> None:
     assert (status, complaint) == (130, "")
 
 
-def test_a_second_ctrl_c_waits_for_nothing() -> None:
+def test_a_second_ctrl_c_does_not_wait() -> None:
     with Impostor() as server, benching(server.port, "--json") as ackctl:
         with server.accept() as caller:
             caller.send(GREETING)
@@ -249,7 +249,7 @@ def test_a_second_ctrl_c_waits_for_nothing() -> None:
     assert status == 5
 
 
-def test_a_terminal_sees_how_far_it_is_and_a_table(start: StartDaemon) -> None:
+def test_a_terminal_shows_progress_and_a_table(start: StartDaemon) -> None:
     ackd = start()
     arguments = ("bench", "--port", str(ackd.port), "--seconds", "0.5")
     with Terminal(*arguments) as terminal:
@@ -261,7 +261,7 @@ def test_a_terminal_sees_how_far_it_is_and_a_table(start: StartDaemon) -> None:
     assert status == 0
 
 
-def test_there_is_no_colour_where_none_is_wanted(start: StartDaemon) -> None:
+def test_there_is_no_colour_if_colours_are_unwanted(start: StartDaemon) -> None:
     ackd = start()
     arguments = ("bench", "--port", str(ackd.port), "--seconds", "0.5")
     with Terminal(*arguments, NO_COLOR="1") as terminal:
@@ -285,7 +285,7 @@ def test_the_latencies_are_drawn(
     assert picture.read_bytes().startswith(begins)
 
 
-def test_a_picture_tells_what_it_shows(start: StartDaemon, tmp_path: Path) -> None:
+def test_a_picture_says_what_it_shows(start: StartDaemon, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     ackd = start()
     picture = tmp_path / "x.svg"
@@ -303,13 +303,13 @@ def test_a_picture_tells_what_it_shows(start: StartDaemon, tmp_path: Path) -> No
         ("/nowhere/x.svg", "/nowhere is no directory"),
     ],
 )
-def test_a_picture_that_can_not_be_is_told_before_anything_is_sent(path: str, problem: str) -> None:
+def test_an_impossible_picture_is_reported_before_anything_is_sent(path: str, problem: str) -> None:
     status, out, usage = bench(1, "--plot", path)
     assert (status, out) == (2, "")
     assert usage.splitlines()[-1] == f"ackctl bench: error: argument --plot: {problem}"
 
 
-def test_without_matplotlib_it_is_told_what_to_install_before_anything_is_sent() -> None:
+def test_without_matplotlib_a_picture_is_refused_before_anything_is_sent() -> None:
     # -S: without site-packages; -m finds ackd in the working directory.
     command = (sys.executable, "-S", "-m", "ackd.ctl", "bench", "--port", "1", "--plot", "x.svg")
     done = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE)
@@ -320,7 +320,9 @@ def test_without_matplotlib_it_is_told_what_to_install_before_anything_is_sent()
     )
 
 
-def test_a_picture_that_could_not_be_written_is_told(start: StartDaemon, tmp_path: Path) -> None:
+def test_a_picture_that_could_not_be_written_is_reported(
+    start: StartDaemon, tmp_path: Path
+) -> None:
     pytest.importorskip("matplotlib")
     ackd = start()
     picture = tmp_path / "x.svg"

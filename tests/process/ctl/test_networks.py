@@ -98,7 +98,7 @@ def network() -> Iterator[Network]:
 # Connected
 
 
-def test_a_router_lets_it_pass(network: Network, start: StartDaemon) -> None:
+def test_a_router_forwards_the_probe(network: Network, start: StartDaemon) -> None:
     network.serve(start)
     status, stages, _ = network.probe()
     assert (status, stages[1]) == (0, f"connected passed {SERVER} from {CLIENT}")
@@ -113,25 +113,27 @@ def test_packets_that_are_dropped_get_no_answer(network: Network, start: StartDa
 
 
 @pytest.mark.parametrize("how", ["unreachable", "prohibit"])
-def test_packets_that_a_router_turns_back(network: Network, how: str) -> None:
+def test_packets_are_turned_back_by_a_router(network: Network, how: str) -> None:
     network.router.ip("route", "add", how, SERVER)
     status, stages, summary = network.probe()
     assert (status, stages[1:]) == (3, [f"connected failed {SERVER} no route to host"])
-    assert summary["meaning"].startswith("Packets are turned back by a router or a firewall")
+    assert summary["meaning"].startswith("A router or a firewall turns packets back")
 
 
 @pytest.mark.parametrize(
     ("how", "seen", "meaning"),
     [
-        ("unreachable", "no route to host", "Packets are turned back by a router"),
-        ("prohibit", "prohibited", "A firewall or a route prohibits it, of this host"),
+        ("unreachable", "no route to host", "A router or a firewall turns packets back"),
+        (
+            "prohibit",
+            "prohibited",
+            "A firewall or a route, of this host or of a host in between, prohibits",
+        ),
         ("blackhole", "discarded here", "This host's own routes do not let packets"),
         ("throw", "network is unreachable", "This host, or a router, has no route there"),
     ],
 )
-def test_packets_that_do_not_leave_the_host(
-    network: Network, how: str, seen: str, meaning: str
-) -> None:
+def test_packets_do_not_leave_the_host(network: Network, how: str, seen: str, meaning: str) -> None:
     network.client.ip("route", "add", how, SERVER)
     network.client.ip("route", "delete", "default")
     status, stages, summary = network.probe()
@@ -139,7 +141,7 @@ def test_packets_that_do_not_leave_the_host(
     assert summary["meaning"].startswith(meaning)
 
 
-def test_a_host_that_is_there_and_has_no_server(network: Network) -> None:
+def test_a_host_without_a_server(network: Network) -> None:
     status, stages, _ = network.probe()
     assert (status, stages[1:]) == (3, [f"connected failed {SERVER} refused"])
 
@@ -148,14 +150,14 @@ def test_a_host_that_is_there_and_has_no_server(network: Network) -> None:
     ("arguments", "meaning"),
     [
         (("--source", "127.0.0.1"), "From 127.0.0.1 this host reaches only itself"),
-        (("--host", "fe80::1"), "An address like fe80::1 is good on one link only"),
+        (("--host", "fe80::1"), "An address like fe80::1 is valid on one link only"),
         (
             ("--host", "2001:db8::2", "--source", "fe80::1"),
-            "A source like fe80::1 is good on one link only",
+            "A source like fe80::1 is valid on one link only",
         ),
     ],
 )
-def test_addresses_that_can_not_be_used_so(
+def test_addresses_that_can_not_be_used_together(
     network: Network, arguments: tuple[str, ...], meaning: str
 ) -> None:
     status, _, summary = network.probe(*arguments)
@@ -174,7 +176,7 @@ def with_etc(directory: Path, **files: str) -> tuple[str, ...]:
     return ("sh", "-ec", f'{over_etc}; exec "$@"', "sh")
 
 
-def test_a_name_that_nobody_knows(network: Network, tmp_path: Path) -> None:
+def test_an_unknown_name(network: Network, tmp_path: Path) -> None:
     before = with_etc(tmp_path, nsswitch_conf="hosts: files\n")
     status, stages, summary = network.probe("--host", "no-such-host.example", before=before)
     assert (status, stages) == (3, ["resolved failed there is no such name"])
@@ -199,10 +201,10 @@ def test_name_servers_that_do_not_answer(
     arguments = ("--host", "server.example", "--timeout", patience)
     status, stages, summary = network.probe(*arguments, before=before)
     assert (status, stages) == (3, [f"resolved failed {seen}"])
-    assert "ask those who run it on this network" in summary["meaning"]
+    assert "ask the administrators of this network" in summary["meaning"]
 
 
-def test_name_servers_that_turn_the_question_down(network: Network, tmp_path: Path) -> None:
+def test_name_servers_that_refuse_the_question(network: Network, tmp_path: Path) -> None:
     resolv_conf = f"nameserver {SERVER}\n"  # where nobody listens
     before = with_etc(tmp_path, nsswitch_conf="hosts: dns\n", resolv_conf=resolv_conf)
     status, stages, summary = network.probe("--host", "server.example", before=before)
@@ -210,12 +212,10 @@ def test_name_servers_that_turn_the_question_down(network: Network, tmp_path: Pa
         3,
         ["resolved failed the name servers do not answer, or with an error"],
     )
-    assert "then who runs the name's zone" in summary["meaning"]
+    assert "then the administrator of the name's zone" in summary["meaning"]
 
 
-def test_a_sending_waits_for_name_servers_as_long_as_it_is_told_to(
-    network: Network, tmp_path: Path
-) -> None:
+def test_send_waits_for_name_servers_up_to_its_timeout(network: Network, tmp_path: Path) -> None:
     before = (*network.client.shell, *with_deaf_name_servers(network, tmp_path))
     send = ("send", "--host", "server.example", "--timeout", "0.2", "hello")
     assert ackctl(*send, before=before) == (
@@ -249,7 +249,7 @@ def with_ipv6(network: Network, directory: Path) -> tuple[str, ...]:
     return with_etc(directory, nsswitch_conf="hosts: files\n", hosts=BOTH_KINDS)
 
 
-def test_an_ackd_that_listens_by_ipv4_only(
+def test_an_ackd_that_listens_on_ipv4_only(
     network: Network, start: StartDaemon, tmp_path: Path
 ) -> None:
     network.serve(start)
@@ -265,12 +265,12 @@ def test_an_ackd_that_listens_by_ipv4_only(
     )
     assert summary["meaning"].endswith(
         f"2001:db8::2 refuses, and {SERVER} does not: nothing listens there by IPv6, unless a"
-        " firewall refuses in its place: ask who runs it for `bind`. Programs that try only one"
-        " address may fail."
+        " firewall refuses in its place: ask the administrator of the server for `bind`. Programs"
+        " that try only one address may fail."
     )
 
 
-def test_ipv6_that_is_broken_where_ipv4_is_not(
+def test_ipv6_is_broken_and_ipv4_is_not(
     network: Network, start: StartDaemon, tmp_path: Path
 ) -> None:
     network.serve(start)
@@ -280,11 +280,11 @@ def test_ipv6_that_is_broken_where_ipv4_is_not(
     assert status == 0
     assert (
         "By IPv6 it does not work, and by IPv4 it does: 2001:db8::2 was not reached (no answer"
-        " within 0.5 s), and programs that try it first wait in vain" in summary["meaning"]
+        " within 0.5 s), and programs that try it first wait for it, or fail" in summary["meaning"]
     )
 
 
-def test_addresses_that_fail_each_in_its_way(network: Network, tmp_path: Path) -> None:
+def test_each_address_fails_in_another_way(network: Network, tmp_path: Path) -> None:
     before = with_etc(tmp_path, nsswitch_conf="hosts: files\n", hosts=BOTH_KINDS)
     network.drop()
     status, _, summary = network.probe("--host", "server", *SOON, before=before)
@@ -401,7 +401,7 @@ def test_packets_that_are_dropped_once_it_is_connected(
             "sent failed no packet says within 2 s that it arrived: 44 bytes wait",
         ],
     )
-    assert summary["meaning"].startswith("The connection stood, and now packets get no answer")
+    assert summary["meaning"].startswith("The connection was there, and now packets get no answer")
     assert summary["unknown"] == 1
 
 
@@ -452,14 +452,15 @@ def test_a_tunnel_that_drops_large_packets_without_a_word(
     # 1000 without 20 bytes of IPv4, 20 of TCP, 12 of its timestamps and the end of the line.
     assert (summary["largest"], summary["too_large"], summary["limit"]) == (947, 948, None)
     assert (
-        "packets of over 1000 bytes vanish, and this host believes in 1500" in (summary["meaning"])
+        "packets of over 1000 bytes vanish, and this host assumes an MTU of 1500"
+        in (summary["meaning"])
     )
     assert summary["end_acknowledged"]
     stored = ackd.journal.payloads(summary["acknowledged"] + 1)
     assert max(map(len, stored)) == 947
 
 
-def test_a_size_is_perhaps_lost_by_chance_where_others_are_lost_as_well(
+def test_a_lost_size_may_be_chance_if_other_packets_are_lost_too(
     network: Network, start: StartDaemon
 ) -> None:
     ackd = network.serve(start)
@@ -473,16 +474,16 @@ def test_a_size_is_perhaps_lost_by_chance_where_others_are_lost_as_well(
     )
 
 
-def test_a_tunnel_that_says_what_is_too_large_is_good(network: Network, start: StartDaemon) -> None:
+def test_a_tunnel_that_reports_too_large_packets_is_good(
+    network: Network, start: StartDaemon
+) -> None:
     network.serve(start)
     network.router.ip("link", "set", "server", "mtu", "1000")
     status, _, summary = network.probe("--sweep")
     assert (status, summary["largest"], summary["retransmitted"]) == (0, 65536, 0)
 
 
-def test_a_slow_link_is_given_time_as_long_as_bytes_come_through(
-    network: Network, start: StartDaemon
-) -> None:
+def test_a_slow_link_has_time_as_long_as_bytes_arrive(network: Network, start: StartDaemon) -> None:
     network.serve(start)
     slow = "qdisc add dev eth0 root tbf rate 512kbit burst 3000 limit 200000"
     run("tc", "-netns", network.client.name, *slow.split())
