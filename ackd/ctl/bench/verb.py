@@ -1,4 +1,4 @@
-"""`ackctl bench`: how many acks a second, and how long they take, under a load."""
+"""`ackctl bench`: measures acks a second, and how long each takes, under a load."""
 
 import argparse
 import sys
@@ -19,7 +19,7 @@ HELP = "count the acks a second under a load"
 DESCRIPTION = """\
 Put a load on a server: each client sends its next payload as soon as an
 earlier one is acknowledged. Print how many acks a second come, and how long
-each takes. Every payload is recorded, as all that a server acknowledges.
+each takes. The server records every payload.
 """
 EPILOG = """\
 examples:
@@ -30,7 +30,7 @@ examples:
 
 exit status:
     0  every payload was acknowledged: its record is in the server's journal
-    1  the server turned a client or a payload away
+    1  the server rejected a client, or refused a payload
     2  usage, or the picture can't be written
     3  a client did not reach the server, or lost its connection
     4  a client was connected, but not greeted
@@ -40,7 +40,7 @@ exit status:
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add those of the verb."""
+    """Add the options of the verb."""
     add_run_options(parser, 80, "80")
     option = parser.add_argument
     option("--clients", metavar="N", type=connections, default=1, help="how many connections (1)")

@@ -1,4 +1,4 @@
-"""`ackctl ping`: a payload now and then, to see whether a path lasts."""
+"""`ackctl ping`: sends a payload at intervals, to see whether a path lasts."""
 
 import argparse
 from math import inf
@@ -24,7 +24,7 @@ examples:
 
 exit status:
     0  every payload was acknowledged: its record is in the server's journal
-    1  the server turned us or a payload away
+    1  the server rejected a connection, or refused a payload
     2  usage
     3  a payload was due while the server was not reached
     4  a payload was due while it was connected, but not greeted
@@ -34,7 +34,7 @@ exit status:
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add those of the verb."""
+    """Add the options of the verb."""
     add_run_options(parser, 0, "as few as it takes")
     option = parser.add_argument
     option("--interval", metavar="S", type=_interval, default=1.0, help="seconds between two (1)")

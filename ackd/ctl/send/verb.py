@@ -1,4 +1,4 @@
-"""`ackctl send`: payloads from the command line, a file or the standard input."""
+"""`ackctl send`: sends payloads from the command line, a file or the standard input."""
 
 import argparse
 import os
@@ -32,7 +32,7 @@ examples:
 
 exit status:
     0  every payload was acknowledged: its record is in the server's journal
-    1  the server turned us or a payload away
+    1  the server rejected the connection, or refused a payload
     2  usage, or input that can't be sent
     3  the server was not reached
     4  connected, but not greeted
@@ -42,7 +42,7 @@ exit status:
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add those of the verb."""
+    """Add the options of the verb."""
     add_server_options(parser)
     option = parser.add_argument
     option(
@@ -50,10 +50,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         type=count,
         default=0,
-        help="connect up to N times more, and send again what is unknown: perhaps twice",
+        help="connect up to N times more; send unknown payloads again, perhaps recorded twice",
     )
     how = parser.add_mutually_exclusive_group()
-    how.add_argument("-v", "--verbose", action="store_true", help="tell every step with its time")
+    how.add_argument("-v", "--verbose", action="store_true", help="print every step with its time")
     how.add_argument("--json", action="store_true", help="one JSON object a reply, then the counts")
     option("--file", metavar="F", help="send each line of this file")
     option("payloads", metavar="PAYLOAD", nargs="*", help="a line to send; - is the standard input")
@@ -72,7 +72,7 @@ def run(options: argparse.Namespace) -> Status:
 
 
 def _lines(options: argparse.Namespace) -> Lines:
-    """Return what is to be sent; what can't be sent ends the program with a usage error."""
+    """Return the payloads; input that can't be sent ends ackctl with a usage error."""
     parser: argparse.ArgumentParser = options.parser
     if bool(options.payloads) == bool(options.file):
         parser.error("give payloads, or - for the standard input, or --file")
@@ -99,7 +99,7 @@ def _opened(path: str, parser: argparse.ArgumentParser) -> int:
 
 
 def _outcome(options: argparse.Namespace, lines: Lines, report: Report) -> tuple[Status, str]:
-    """Send; return the exit status and, unless all was acknowledged, what went wrong."""
+    """Send; return the exit status, and what went wrong unless all was acknowledged."""
     try:
         failure = _try(options, lines, report)
     except KeyboardInterrupt:
@@ -114,7 +114,7 @@ def _outcome(options: argparse.Namespace, lines: Lines, report: Report) -> tuple
 
 
 def _try(options: argparse.Namespace, lines: Lines, report: Report) -> tuple[Status, str] | None:
-    """Send, as often as it takes and may be tried; return what it failed of at last, if it did."""
+    """Send, with retries; return the exit status and the reason of the last failure, if any."""
     retry = Retry(options.retry)
     while True:
         try:
@@ -134,7 +134,7 @@ def _try(options: argparse.Namespace, lines: Lines, report: Report) -> tuple[Sta
 def _failed(
     error: ClientError, options: argparse.Namespace, lines: Lines, report: Report
 ) -> tuple[Status, str]:
-    """Return the exit status if the error ends the sending, and what went wrong."""
+    """Report an error; return the exit status if it is the last one, and what went wrong."""
     if isinstance(error, RejectedError):
         report.greeted(error.said)
     if isinstance(error, UnexpectedReplyError) and options.no_greeting:
@@ -147,7 +147,7 @@ def _failed(
 
 
 def _send(options: argparse.Namespace, lines: Lines, report: Report, retry: Retry) -> None:
-    """Send what there is over one connection; raises ClientError."""
+    """Send over one connection; raises ClientError."""
     report.connecting(printable_host(options.host), options.port)
     report.flush()
     session: Session[SendPayload] = open_session(destination_of(options))
