@@ -89,7 +89,7 @@ def _show_table(rows: list[tuple[str, str]]) -> None:
 
 @contextmanager
 def progress(seconds: float) -> Iterator[Callable[[float, int], None]]:
-    """Yield a function that shows on a terminal the seconds so far and the acks."""
+    """Yield what is to be called with the seconds so far and the acks; it shows on a terminal."""
     if not alive(sys.stderr):
         yield lambda elapsed, acks: None
         return
@@ -97,7 +97,7 @@ def progress(seconds: float) -> Iterator[Callable[[float, int], None]]:
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (BarColumn(), TimeRemainingColumn(), TextColumn("{task.fields[what]}"))
-    # Not refreshed by a thread of its own, which would delay the load.
+    # Not refreshed by a thread of its own, which would hold up the load at any time.
     console = Console(stderr=True)
     with Progress(*columns, console=console, transient=True, auto_refresh=False) as bar:
         task = bar.add_task("", total=seconds, what="connecting")

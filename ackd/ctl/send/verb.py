@@ -99,7 +99,7 @@ def _opened(path: str, parser: argparse.ArgumentParser) -> int:
 
 
 def _outcome(options: argparse.Namespace, lines: Lines, report: Report) -> tuple[Status, str]:
-    """Send; return the exit status, and what went wrong unless all was acknowledged."""
+    """Send; return the exit status and, unless all was acknowledged, what went wrong."""
     try:
         failure = _try(options, lines, report)
     except KeyboardInterrupt:
@@ -114,7 +114,7 @@ def _outcome(options: argparse.Namespace, lines: Lines, report: Report) -> tuple
 
 
 def _try(options: argparse.Namespace, lines: Lines, report: Report) -> tuple[Status, str] | None:
-    """Send, with retries; return the exit status and the reason of the last failure, if any."""
+    """Send, as often as it takes and may be tried; return what it failed of at last, if it did."""
     retry = Retry(options.retry)
     while True:
         try:
