@@ -53,7 +53,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="connect up to N times more; send unknown payloads again, perhaps recorded twice",
     )
     how = parser.add_mutually_exclusive_group()
-    how.add_argument("-v", "--verbose", action="store_true", help="print every step with its time")
+    how.add_argument("-v", "--verbose", action="store_true", help="show every step with its time")
     how.add_argument("--json", action="store_true", help="one JSON object a reply, then the counts")
     option("--file", metavar="F", help="send each line of this file")
     option("payloads", metavar="PAYLOAD", nargs="*", help="a line to send; - is the standard input")
@@ -147,7 +147,7 @@ def _failed(
 
 
 def _send(options: argparse.Namespace, lines: Lines, report: Report, retry: Retry) -> None:
-    """Send over one connection; raises ClientError."""
+    """Send what there is over one connection; raises ClientError."""
     report.connecting(printable_host(options.host), options.port)
     report.flush()
     session: Session[SendPayload] = open_session(destination_of(options))
