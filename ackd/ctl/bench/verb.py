@@ -1,16 +1,16 @@
 """`ackctl bench`: measures acks a second, and how long each takes, under a load."""
 
 import argparse
-import sys
 from pathlib import Path
 
 from ackd.client.errors import printable_host
 from ackd.ctl.bench import plot
 from ackd.ctl.bench.load import BenchPlan, Load
-from ackd.ctl.bench.report import BenchJson, BenchReport, progress
+from ackd.ctl.bench.report import BenchJson, BenchReport
 from ackd.ctl.interrupt import Interrupt
 from ackd.ctl.options import connections, count, destination_of, seconds
 from ackd.ctl.output.figures import many
+from ackd.ctl.output.streams import Output
 from ackd.ctl.runs.counts import Counts
 from ackd.ctl.runs.options import add_run_options, allow_connections, run_of
 from ackd.ctl.status import Status
@@ -50,7 +50,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     option("--json", action="store_true", help="the figures as one JSON object")
 
 
-def run(options: argparse.Namespace) -> Status:
+def run(options: argparse.Namespace, output: Output) -> Status:
     """Make the load as the options say; return the exit status."""
     allow_connections()
     this = run_of(options)
@@ -58,15 +58,15 @@ def run(options: argparse.Namespace) -> Status:
     plan = BenchPlan(options.clients, options.depth, size, options.seconds)
     load = Load(plan, this, destination_of(options))
     kind = BenchJson if options.json else BenchReport
-    report = kind(destination_of(options), plan, load)
+    report = kind(destination_of(options), plan, load, output)
     with Interrupt() as interrupt:
         report.begin(_what(options, plan))
-        with progress(options.seconds) as show:
-            load.make(interrupt, lambda elapsed: show(elapsed, load.counts.acknowledged))
+        report.progress(0.0)
+        load.make(interrupt, report.progress)
         load.end()
         report.end()
     if options.plot and load.counts.latencies.count:
-        return _draw(options.plot, _what(options, plan), load.counts)
+        return _draw(options.plot, _what(options, plan), load.counts, output)
     return load.counts.status
 
 
@@ -78,12 +78,12 @@ def _what(options: argparse.Namespace, plan: BenchPlan) -> str:
     )
 
 
-def _draw(path: Path, title: str, counts: Counts) -> Status:
+def _draw(path: Path, title: str, counts: Counts, output: Output) -> Status:
     """Write the picture; return the exit status."""
     try:
         plot.draw(counts.latencies, path, title)
     except OSError as error:
-        print(f"ackctl: --plot: {path}: {error.strerror}", file=sys.stderr)
+        output.warn(f"--plot: {path}: {error.strerror}")
         return counts.status or Status.USAGE
     return counts.status
 

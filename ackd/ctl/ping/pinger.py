@@ -21,8 +21,8 @@ from ackd.ctl.failure import describe_failure
 from ackd.ctl.interrupt import Interrupt
 from ackd.ctl.ping.connection import PingAnswer, PingConnection, PingPayload
 from ackd.ctl.runs.counts import Counts
-from ackd.ctl.runs.latency import Outages
 from ackd.ctl.runs.opening import Opening, watch
+from ackd.ctl.runs.outages import Outages
 from ackd.ctl.runs.payloads import Run
 from ackd.deadlines import Deadlines
 from ackd.printable import printable

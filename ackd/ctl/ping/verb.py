@@ -5,6 +5,7 @@ from math import inf
 
 from ackd.ctl.interrupt import Interrupt
 from ackd.ctl.options import connections, count, destination_of, seconds
+from ackd.ctl.output.streams import Output
 from ackd.ctl.ping.pinger import Pinger, PingPlan
 from ackd.ctl.ping.report import PingJson, PingReport
 from ackd.ctl.runs.options import add_run_options, allow_connections, run_of
@@ -43,13 +44,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     option("--json", action="store_true", help="one JSON object a payload, then the figures")
 
 
-def run(options: argparse.Namespace) -> Status:
+def run(options: argparse.Namespace, output: Output) -> Status:
     """Ping as the options say; return the exit status."""
     allow_connections()
     this = run_of(options)
     plan = PingPlan(options.count, options.size, options.interval, options.parallel)
     kind = PingJson if options.json else PingReport
-    report = kind(this.name, options.host, options.port, options.parallel)
+    report = kind(this.name, options.host, options.port, options.parallel, output)
     pinger = Pinger(plan, this, destination_of(options), report)
     with Interrupt() as interrupt:
         report.begin(_what(options))

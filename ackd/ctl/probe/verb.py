@@ -6,7 +6,9 @@ from time import monotonic
 from ackd.client.addresses import SocketAddress, race, resolve, same_family
 from ackd.client.errors import NotReachedError, printable_host
 from ackd.client.waiting import run as run_steps
+from ackd.ctl.interrupt import UntilInterrupt
 from ackd.ctl.options import add_server_options, destination_of, seconds
+from ackd.ctl.output.streams import Output
 from ackd.ctl.probe import diagnosis
 from ackd.ctl.probe.connection import ProbeConnection
 from ackd.ctl.probe.finding import BrokenError, Finding, Outcome, Stage, Summary
@@ -64,15 +66,15 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     option("--json", action="store_true", help="one JSON object a stage, then one for all")
 
 
-def run(options: argparse.Namespace) -> Status:
+def run(options: argparse.Namespace, output: Output) -> Status:
     """Probe as the options say; return the exit status."""
     this = run_of(options)
-    report = ProbeJson() if options.json else ProbeReport()
+    report = (ProbeJson if options.json else ProbeReport)(output)
     report.begin(this.name, f"{printable_host(options.host)} port {options.port}")
     probe = _Probe(options, this, report)
-    try:
+    with UntilInterrupt() as block:
         probe.run()
-    except KeyboardInterrupt:
+    if block.interrupted:
         probe.interrupted()
     probe.report_lost()
     report.end(probe.summary)

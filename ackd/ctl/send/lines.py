@@ -1,4 +1,4 @@
-"""Payloads to be sent: the words of a command line, or lines from a descriptor as they come."""
+"""The payloads to be sent: words of the command line, or lines that are read from a descriptor."""
 
 import os
 from collections import deque
@@ -7,9 +7,9 @@ from time import monotonic
 from typing import NamedTuple
 
 _CHUNK = 65536
-# No ackd takes a line half as long; without a bound one without end would fill the memory.
+# No ackd takes a line half as long; a line without an end would fill the memory.
 _LONGEST = 262144
-# Bytes of payloads without a reply, which are kept to be sent again.
+# Bytes of payloads without a reply, which are kept so that they can be sent again.
 _FULL = 1 << 26
 
 
@@ -21,10 +21,11 @@ class SendPayload(NamedTuple):
 
 
 class Lines:
-    """Payloads that wait (`pending`), and where more may come from.
+    """Payloads that wait (`pending`), and a source of more payloads.
 
-    Lines end in LF or CR LF, as on the wire; a last one without its end counts as well. `problem`
-    tells what kept the rest from being read. `again` is how many were sent more than once.
+    Lines end in LF or CR LF, as on the wire; a last line without an end counts as well. `problem`
+    says why the rest of the input was not read. `again` is how many payloads were sent more than
+    once.
     """
 
     def __init__(self, payloads: Iterable[bytes] = (), descriptor: int = -1) -> None:
@@ -35,8 +36,8 @@ class Lines:
         self._rest = b""
         self._count = 0
         self._in_flight = 0  # payloads that were taken and have no reply
-        self._held = 0  # bytes in these
-        # Of those in flight and then of those that wait, the first: they were sent before.
+        self._held = 0  # bytes of these payloads
+        # So many payloads were sent before: the first of those in flight, then of those that wait.
         self._unconfirmed = 0
 
     @property
@@ -51,7 +52,7 @@ class Lines:
 
     @property
     def full(self) -> bool:
-        """Whether to wait for replies before more is taken."""
+        """Whether to wait for replies before more payloads are taken."""
         return self._held >= _FULL
 
     @property
@@ -61,11 +62,11 @@ class Lines:
 
     @property
     def unsent(self) -> int:
-        """How many payloads have been read and never been sent."""
+        """How many payloads were read and have never been sent."""
         return self._in_flight + len(self.pending) - self.unknown
 
     def take(self) -> SendPayload:
-        """Return the next payload, which is sent now."""
+        """Return the next payload, which the caller sends now."""
         payload = self.pending.popleft()
         self.again += self._in_flight < self._unconfirmed
         self._in_flight += 1
@@ -73,24 +74,27 @@ class Lines:
         return SendPayload(payload, monotonic())
 
     def replied(self, sent: SendPayload) -> None:
-        """Note that the oldest payload without a reply has one."""
+        """Take note of the reply to a payload."""
         self._in_flight -= 1
         self._held -= len(sent.payload)
         self._unconfirmed = max(0, self._unconfirmed - 1)
 
     def put_back(self, sent: Iterable[SendPayload], unconfirmed: bool) -> None:
-        """Let what has no reply wait again, oldest first; `unconfirmed` if it may be recorded."""
+        """Have payloads without a reply, oldest first, sent again.
+
+        They may have been recorded if they are `unconfirmed`, and have not been otherwise.
+        """
         if unconfirmed:
             self._unconfirmed = self.unknown
         self.pending.extendleft(reversed([payload for payload, _ in sent]))
         self._in_flight = self._held = 0
 
     def read(self) -> None:
-        """Read once; an error is the end, and `problem` tells it."""
+        """Read once from the descriptor; an error ends the input and sets `problem`."""
         try:
             self._take(os.read(self.descriptor, _CHUNK))
         except BlockingIOError:
-            pass  # somebody else reads there as well, and was faster
+            pass  # another process reads from there, too, and was faster
         except OSError as error:
             self._end(f"the input can't be read: {error.strerror}")
 

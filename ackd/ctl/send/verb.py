@@ -14,10 +14,12 @@ from ackd.client.errors import (
 )
 from ackd.client.session import Session, open_session
 from ackd.ctl.failure import meaning
+from ackd.ctl.interrupt import UntilInterrupt
 from ackd.ctl.options import add_server_options, count, destination_of
+from ackd.ctl.output.streams import Output
 from ackd.ctl.send.lines import Lines, SendPayload
-from ackd.ctl.send.progress import progress
-from ackd.ctl.send.report import Json, Report, Story
+from ackd.ctl.send.progress import progress_of
+from ackd.ctl.send.report import SendJson, SendReport, VerboseReport
 from ackd.ctl.send.retry import Retry
 from ackd.ctl.status import Status
 
@@ -59,11 +61,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     option("payloads", metavar="PAYLOAD", nargs="*", help="a line to send; - is the standard input")
 
 
-def run(options: argparse.Namespace) -> Status:
+def run(options: argparse.Namespace, output: Output) -> Status:
     """Send what the options say; return the exit status."""
     lines = _lines(options)
-    kind = Json if options.json else Story if options.verbose else Report
-    report = kind(lines, progress(lines.descriptor))
+    kind = SendJson if options.json else VerboseReport if options.verbose else SendReport
+    report = kind(lines, progress_of(lines.descriptor, output), output)
     status, problem = _outcome(options, lines, report)
     report.end(status, problem)
     if problem:
@@ -98,11 +100,11 @@ def _opened(path: str, parser: argparse.ArgumentParser) -> int:
         parser.error(f"--file: {path}: {error.strerror}")
 
 
-def _outcome(options: argparse.Namespace, lines: Lines, report: Report) -> tuple[Status, str]:
+def _outcome(options: argparse.Namespace, lines: Lines, report: SendReport) -> tuple[Status, str]:
     """Send; return the exit status and, unless all was acknowledged, what went wrong."""
-    try:
+    with UntilInterrupt() as block:
         failure = _try(options, lines, report)
-    except KeyboardInterrupt:
+    if block.interrupted:
         return Status.INTERRUPTED, "interrupted"
     if failure:
         return failure
@@ -113,7 +115,9 @@ def _outcome(options: argparse.Namespace, lines: Lines, report: Report) -> tuple
     return Status.DELIVERED, ""
 
 
-def _try(options: argparse.Namespace, lines: Lines, report: Report) -> tuple[Status, str] | None:
+def _try(
+    options: argparse.Namespace, lines: Lines, report: SendReport
+) -> tuple[Status, str] | None:
     """Send, as often as it takes and may be tried; return what it failed of at last, if it did."""
     retry = Retry(options.retry)
     while True:
@@ -132,13 +136,13 @@ def _try(options: argparse.Namespace, lines: Lines, report: Report) -> tuple[Sta
 
 
 def _failed(
-    error: ClientError, options: argparse.Namespace, lines: Lines, report: Report
+    error: ClientError, options: argparse.Namespace, lines: Lines, report: SendReport
 ) -> tuple[Status, str]:
     """Report an error; return the exit status if it is the last one, and what went wrong."""
     if isinstance(error, RejectedError):
         report.greeted(error.said)
     if isinstance(error, UnexpectedReplyError) and options.no_greeting:
-        report.doubt()
+        report.disbelieve()
     status, what = meaning(error)
     if report.unknown:
         unknown = isinstance(error, UnknownOutcomeError)
@@ -146,7 +150,7 @@ def _failed(
     return status, f"{what}: {error}"
 
 
-def _send(options: argparse.Namespace, lines: Lines, report: Report, retry: Retry) -> None:
+def _send(options: argparse.Namespace, lines: Lines, report: SendReport, retry: Retry) -> None:
     """Send what there is over one connection; raises ClientError."""
     report.connecting(printable_host(options.host), options.port)
     report.flush()
@@ -166,7 +170,9 @@ def _send(options: argparse.Namespace, lines: Lines, report: Report, retry: Retr
         session.close()
 
 
-def _exchange(session: Session[SendPayload], lines: Lines, report: Report, retry: Retry) -> None:
+def _exchange(
+    session: Session[SendPayload], lines: Lines, report: SendReport, retry: Retry
+) -> None:
     """Send each line as it comes, and wait for all replies."""
     transport = session.transport
     while not lines.ended or transport.unanswered:

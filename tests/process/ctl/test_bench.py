@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ackd.ctl.runs.payloads import Part, Run, parse
+from ackd.ctl.runs.payloads import ReceivedPayload, Run, parse
 from tests.conftest import StartDaemon
 from tests.support.ackctl_process import Ackctl, Ended, ackctl
 from tests.support.ackctl_terminal import COLOUR, Terminal
@@ -76,7 +76,7 @@ def test_all_counted_payloads_are_in_the_journal(start: StartDaemon) -> None:
     assert {len(payload) for payload in payloads[:-1]} == {80}
     parts = [parse(payload) for payload in payloads]
     assert sorted(part.number for part in parts[:-1] if part) == list(range(1, count + 1))
-    assert parts[-1] == Part("load-7", count, end=True)
+    assert parts[-1] == ReceivedPayload("load-7", count, end=True)
 
 
 def test_a_pipe_gets_aligned_text(start: StartDaemon) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from ackd.ctl.runs.payloads import Part, Run, parse
+from ackd.ctl.runs.payloads import ReceivedPayload, Run, parse
 from ackd.records import Kind
 from tests.conftest import StartDaemon
 from tests.support.ackctl_process import Ackctl, Ended, ackctl
@@ -63,7 +63,7 @@ def end(count: int) -> bytes:
 
 FIGURES = ["min TOOK", "mean TOOK", "p50 TOOK", "p95 TOOK", "p99 TOOK", "p99.9 TOOK", "max TOOK"]
 VERIFY = "on the server, `ackctl verify link-7` tells whether all is stored"
-NOT_ENDED = "(it will miss the last payload, which holds their number)"
+NOT_ENDED = "(it will not find the last payload, which holds the number of payloads)"
 
 
 def closed_port() -> int:
@@ -151,7 +151,7 @@ def test_each_of_several_connections_has_its_payloads(start: StartDaemon) -> Non
     assert (status, complaint) == (0, "")
     parts = [parse(payload) for payload in ackd.journal.payloads(51)]
     assert sorted(part.number for part in parts[:-1] if part) == list(range(1, 51))
-    assert parts[-1] == Part("link-7", 50, end=True)
+    assert parts[-1] == ReceivedPayload("link-7", 50, end=True)
 
 
 def acknowledge_all(caller: Peer) -> None:
@@ -193,7 +193,7 @@ def test_payloads_have_the_size_of_the_option(start: StartDaemon) -> None:
     assert ping(ackd.port, "--size", "1400", "--count", "1")[0] == 0
     payload, _ = ackd.journal.payloads(2)
     assert len(payload) == 1400
-    assert parse(payload) == Part("link-7", 1)
+    assert parse(payload) == ReceivedPayload("link-7", 1)
 
 
 def test_with_no_greeting_ping_does_not_wait_for_one(start: StartDaemon) -> None:

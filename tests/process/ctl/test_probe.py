@@ -748,7 +748,7 @@ def test_output_suits_the_terminal(
     with Terminal("probe", "--port", str(ackd.port), before=(), **variables) as terminal:
         status, shown = terminal.ended()
     assert status == 0
-    assert ("\r\x1b[K" in shown, bool(re.search(COLOUR, shown))) == (alive, coloured)
+    assert ("\r\x1b[2K" in shown, bool(re.search(COLOUR, shown))) == (alive, coloured)
     assert alive or "\x1b" not in shown
 
 
