@@ -2,7 +2,6 @@
 
 import argparse
 import importlib
-import signal
 import sys
 from collections.abc import Sequence
 
@@ -25,8 +24,6 @@ VERBS = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run ackctl; return its exit status, see `status.Status`."""
-    # As is usual in a pipe, `ackctl send - | head -1` ends without a message.
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     output = standard_output()
     try:
         with UntilInterrupt():

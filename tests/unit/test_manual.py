@@ -155,7 +155,7 @@ def test_each_option_of_ackd_is_in_its_synopsis() -> None:
 
 
 @pytest.mark.parametrize("option", ["--host", "--port", "--timeout"])
-def test_the_defaults_of_ackctl_are_told(option: str) -> None:
+def test_the_defaults_of_ackctl_are_explained(option: str) -> None:
     default = dict(verbs())["send"].get_default(option.removeprefix("--"))
     told = entries(section(CLIENT, "# OPTIONS"))[option]
     assert re.search(rf"\b[Dd]efault(:|,) {str(default).removesuffix('.0')}[.,]", told)

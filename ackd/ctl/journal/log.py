@@ -2,8 +2,6 @@
 
 import argparse
 import re
-import select
-import signal
 from collections import Counter
 from collections.abc import Iterable
 
@@ -67,7 +65,7 @@ def run(options: argparse.Namespace, output: Output) -> Status:
     try:
         entries = Entries(options.namespace, options.unit, options.since)
         if options.follow:
-            _follow(entries, report, wanted, options)
+            _follow(entries, report, wanted, options, output)
         else:
             _show(entries, report, wanted, options.lines)
     except NotReadableError as error:
@@ -155,7 +153,11 @@ def _show(entries: Entries, report: LogReport, wanted: _Wanted, count: int | Non
 
 
 def _follow(
-    entries: Entries, report: LogReport, wanted: _Wanted, options: argparse.Namespace
+    entries: Entries,
+    report: LogReport,
+    wanted: _Wanted,
+    options: argparse.Namespace,
+    output: Output,
 ) -> None:
     """Show the journal's payloads, or the last ones, and then new ones until Ctrl-C."""
     count = _LAST if options.lines is None and not options.since else options.lines
@@ -164,12 +166,4 @@ def _follow(
         while True:
             report.print(filter(wanted, entries))
             entries.wait()
-            _end_unread()
-
-
-def _end_unread() -> None:
-    """End the program if nobody reads its output any more: the next write may be far away."""
-    poll = select.poll()
-    poll.register(1, 0)
-    if poll.poll(0):
-        signal.raise_signal(signal.SIGPIPE)
+            output.end_if_unread()  # the next write may be far away

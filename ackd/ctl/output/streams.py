@@ -2,6 +2,8 @@
 
 import io
 import os
+import select
+import signal
 import sys
 from typing import TYPE_CHECKING, TextIO
 
@@ -39,6 +41,13 @@ class Output:
         if self.out:
             self.out.flush()
 
+    def end_if_unread(self) -> None:
+        """End the program by SIGPIPE, as a write would, if nobody reads the standard output."""
+        poll = select.poll()
+        poll.register(self.out.fileno() if self.out else 1, 0)
+        if poll.poll(0):
+            signal.raise_signal(signal.SIGPIPE)
+
     def warn(self, sentence: str) -> None:
         """Print a sentence on the standard error."""
         with self._status_line.aside():
@@ -52,8 +61,10 @@ class Output:
 def standard_output() -> Output:
     """Return the process's own streams, and have Python and argparse use them in the same way.
 
-    Characters that the encoding lacks are escaped.
+    Characters that the encoding lacks are escaped. As is usual in a pipe, `ackctl send - | head -1`
+    ends by SIGPIPE, without a message.
     """
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
     if sys.stderr:
