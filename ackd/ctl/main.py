@@ -4,11 +4,15 @@ import argparse
 import importlib
 import sys
 from collections.abc import Sequence
+from functools import partial
+from typing import Any
 
 from ackd import __version__
 from ackd.ctl.interrupt import UntilInterrupt
 from ackd.ctl.output.streams import Output, discard_output, standard_output
 from ackd.ctl.status import Status
+
+_Formatter = type[argparse.HelpFormatter]
 
 # Each module has the texts of --help, `add_options(parser)`, and `run(options, output)`, which
 # returns the exit status.
@@ -47,9 +51,29 @@ def _run(given: Sequence[str], output: Output) -> int:
     return int(options.run(options, output))
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser that asks for the width of the terminal only when a text is printed.
+
+    For each option argparse makes a formatter, and for its width imports shutil and all compression
+    modules.
+    """
+
+    def __init__(self, formatter: _Formatter = argparse.HelpFormatter, **arguments: Any) -> None:
+        super().__init__(**arguments, formatter_class=partial(formatter, width=80))
+        self._formatter = formatter
+
+    def format_usage(self) -> str:
+        self.formatter_class = self._formatter
+        return super().format_usage()
+
+    def format_help(self) -> str:
+        self.formatter_class = self._formatter
+        return super().format_help()
+
+
 def parser(*named: str) -> argparse.ArgumentParser:
     """Return the parser of ackctl's arguments, with the named verbs or with all verbs."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="ackctl", description="Find out whether data gets through to an ackd, and send it."
     )
     parser.add_argument("--version", action="version", version=f"ackctl {__version__}")
@@ -59,14 +83,14 @@ def parser(*named: str) -> argparse.ArgumentParser:
     return parser
 
 
-def _add(verb: str, verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def _add(verb: str, verbs: "argparse._SubParsersAction[_Parser]") -> None:
     module = importlib.import_module(VERBS[verb])
     parser = verbs.add_parser(
         verb,
         help=module.HELP,
         description=module.DESCRIPTION,
         epilog=module.EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter=argparse.RawDescriptionHelpFormatter,
     )
     module.add_options(parser)
     parser.set_defaults(run=module.run, parser=parser)
