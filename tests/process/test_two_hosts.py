@@ -16,6 +16,7 @@ from tests.support.ackctl_process import Ackctl, Ended, ackctl
 from tests.support.daemon_process import Daemon
 from tests.support.journal_socket import DEADLINE
 from tests.support.network_host import Host
+from tests.support.obstacle import needs_namespaces
 from tests.support.peer import ACK
 from tests.support.readme import python_lines
 

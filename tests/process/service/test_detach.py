@@ -16,6 +16,7 @@ import ackd
 from ackd.records import Kind
 from tests.support.daemon_process import COMMAND
 from tests.support.journal_socket import DEADLINE, JournalSocket
+from tests.support.obstacle import needs_namespaces
 from tests.support.peer import ACK, GREETING, Peer
 
 Ended = tuple[int, str, str]  # exit status, standard output, standard error
