@@ -1,6 +1,5 @@
 """Two hosts and a cable: two network namespaces with a veth pair between them."""
 
-import os
 import signal
 import subprocess
 import sys
