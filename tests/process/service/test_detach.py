@@ -212,7 +212,7 @@ def test_a_used_port_is_an_error_of_the_command(host: Host) -> None:
             1,
             "",
             f"ackd: can't listen on 127.0.0.1:{port}: Address already in use;"
-            " another program listens there: `ss -ltnp` shows which\n",
+            " another program listens there: `ss -ltnp`, of iproute2, shows which\n",
         )
     assert not host.pidfile.exists()
 
