@@ -19,9 +19,7 @@ from tests.support.obstacle import needs_namespaces
 from tests.support.peer import ACK
 from tests.support.readme import python_lines
 
-pytestmark = pytest.mark.skipif(
-    os.geteuid() != 0, reason="needs root: its two hosts are network namespaces"
-)
+pytestmark = needs_namespaces
 
 THANKS = ACK.decode()
 

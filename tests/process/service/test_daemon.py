@@ -921,7 +921,7 @@ def test_all_addresses_in_use_are_told_at_once(start: StartDaemon) -> None:
     taken = start()
     with socket.create_server(("127.0.0.2", taken.port)):
         addresses = ("--bind", "127.0.0.1", "--bind", "127.0.0.2")
-        status, _, error = ackd_says(*addresses, "--port", str(taken.port))
+        status, _, error = run_ackd(*addresses, "--port", str(taken.port))
     both = f"127.0.0.1:{taken.port} and 127.0.0.2:{taken.port}"
     assert status == 1
     assert error.startswith(f"ackd: can't listen on {both}: Address already in use;")
