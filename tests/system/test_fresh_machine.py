@@ -107,7 +107,7 @@ def test_the_client_alone_brings_no_daemon(fresh: Host, release: Release) -> Non
         assert client.run("ackctl", "send", "hello", check=False).returncode == 3
         for verb in ("ping", "probe", "bench", "verify", "log"):
             assert client.run("ackctl", verb, "--help").stderr == ""
-        assert "python3-systemd" in client.run("ackctl", "log", check=False).stderr
+        assert client.run("ackctl", "log", check=False).stderr.startswith("ackctl: ")
 
 
 def test_apt_installs_what_was_made(fresh: Host) -> None:

@@ -218,7 +218,7 @@ def test_debians_own_tests_of_it_pass(installed: Machine, test: Message) -> None
 
 @pytest.fixture
 def single(machine: Machine, packages: Versions, bare_state: set[str]) -> Iterator[Machine]:
-    """A machine with the one package of before, reached by the network, and an instance of it."""
+    """A machine with the one package of before, which serves the network."""
     if packages.single is None:
         pytest.skip("needs the history of this checkout: it makes the package of version 0.1.0")
     put_packages(machine, packages.single)
