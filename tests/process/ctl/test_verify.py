@@ -1,15 +1,10 @@
 """`ackctl verify` without a journal; tests with journals: tests/system/test_ctl_journal.py."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-import ackd
-from tests.support.ackctl_process import ackctl
-
-CODE = Path(ackd.__file__).parents[1]
+from tests.support.ackctl_process import ackctl, ackctl_alone
 
 
 @pytest.mark.parametrize("name", ["", "1a2b/3c4d", "two words", "ü"])
@@ -26,10 +21,8 @@ def test_the_name_of_a_run_is_required() -> None:
 
 
 @pytest.mark.parametrize("verb", [("verify", "1a2b3c4d"), ("log",)])
-def test_a_host_without_python_systemd_is_reported(verb: tuple[str, ...]) -> None:
-    # -S: Python without the packages that are installed for it.
-    command = (sys.executable, "-S", "-m", "ackd.ctl", *verb)
-    environment = {"PYTHONPATH": str(CODE)}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+def test_a_host_without_python_systemd_is_reported(
+    verb: tuple[str, ...], tmp_path: Path
+) -> None:
     error = "ackctl: reading the journal takes python3-systemd: install it\n"
-    assert (done.returncode, done.stdout, done.stderr) == (2, "", error)
+    assert ackctl_alone(tmp_path, *verb) == (2, "", error)

@@ -396,6 +396,7 @@ def test_a_silent_client_is_disconnected(start: StartDaemon) -> None:
     assert closed["ACKD_PAYLOADS"] == b"1"
 
 
+@pytest.mark.skipif(shutil.which("ss") is None, reason="needs ss: apt-get install iproute2")
 def test_a_client_whose_host_vanishes_is_noticed(start: StartDaemon) -> None:
     ackd = start()
     with ackd.peer():
@@ -912,8 +913,18 @@ def test_an_address_in_use_is_an_error_with_advice(start: StartDaemon) -> None:
     assert status == 1
     assert error == (
         f"ackd: can't listen on 127.0.0.1:{taken.port}: Address already in use;"
-        " another program listens there: `ss -ltnp` shows which\n"
+        " another program listens there: `ss -ltnp`, of iproute2, shows which\n"
     )
+
+
+def test_all_addresses_in_use_are_told_at_once(start: StartDaemon) -> None:
+    taken = start()
+    with socket.create_server(("127.0.0.2", taken.port)):
+        addresses = ("--bind", "127.0.0.1", "--bind", "127.0.0.2")
+        status, _, error = run_ackd(*addresses, "--port", str(taken.port))
+    both = f"127.0.0.1:{taken.port} and 127.0.0.2:{taken.port}"
+    assert status == 1
+    assert error.startswith(f"ackd: can't listen on {both}: Address already in use;")
 
 
 def test_options_override_the_file(start: StartDaemon) -> None:

@@ -16,14 +16,10 @@ import ackd
 from ackd.records import Kind
 from tests.support.daemon_process import COMMAND
 from tests.support.journal_socket import DEADLINE, JournalSocket
+from tests.support.obstacle import needs_namespaces
 from tests.support.peer import ACK, GREETING, Peer
 
 Ended = tuple[int, str, str]  # exit status, standard output, standard error
-
-needs_root = pytest.mark.skipif(
-    os.geteuid() != 0,
-    reason="needs root: it hides the log daemons of this host in a mount namespace",
-)
 
 
 class Background:
@@ -211,7 +207,7 @@ def test_a_used_port_is_an_error_of_the_command(host: Host) -> None:
             1,
             "",
             f"ackd: can't listen on 127.0.0.1:{port}: Address already in use;"
-            " another program listens there: `ss -ltnp` shows which\n",
+            " another program listens there: `ss -ltnp`, of iproute2, shows which\n",
         )
     assert not host.pidfile.exists()
 
@@ -284,7 +280,7 @@ def without_systemd(log: Path | str) -> tuple[str, ...]:
     return ("env", f"LOG={log}", "unshare", "--mount", "sh", "-ec", WITHOUT_SYSTEMD, "sh")
 
 
-@needs_root
+@needs_namespaces
 def test_records_go_to_the_syslog_daemon_without_a_journal(host: Host, tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as syslog:
         syslog.bind(str(tmp_path / "log"))
@@ -307,7 +303,7 @@ def test_records_go_to_the_syslog_daemon_without_a_journal(host: Host, tmp_path:
         assert syslog.recv(1000).endswith(b" #1 Buffer: hello\\x1b[2J")
 
 
-@needs_root
+@needs_namespaces
 def test_detach_is_refused_without_a_journal_and_a_syslog_daemon(host: Host) -> None:
     options = ("--config", "ackd.yaml", "--detach", "--pidfile", "ackd.pid")
     assert host.run(*options, before=without_systemd("")) == (
