@@ -42,7 +42,7 @@ unit: $(VENV)/.test
 
 # The Debian systems that are booted; they are kept in the user's cache.
 bases: $(VENV)/.test
-	$(VENV)/bin/python -m tests.system.bases
+	$(VENV)/bin/python -m tests.system.support.build_bases
 
 # In the order that they are in: the modules with the most tests are not those that take longest.
 system: $(VENV)/.test

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-pytest.register_assert_rewrite("tests.system.accounts")
+pytest.register_assert_rewrite("tests.system.support.audit")
 
 from tests.support.daemon_process import Daemon  # noqa: E402
 

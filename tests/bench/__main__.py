@@ -112,9 +112,12 @@ def measure(plan: Plan) -> tuple[Results, Conditions]:
 
 
 def _measure_starts(machine: Booted, plan: Plan, results: Results) -> None:
-    for server in (ACKD, before(ACKD)) if plan.before else (ACKD,):
-        results.starts[server.name] = machine.starts(server, plan.starts)
-        results.sends[server.name] = machine.sends(plan.starts, before=server is not ACKD)
+    servers = (ACKD, before(ACKD)) if plan.before else (ACKD,)
+    for server in servers * plan.starts:
+        results.starts.setdefault(server.name, []).append(machine.start(server))
+    with machine.listening(ACKD):
+        for server in servers * plan.starts:
+            results.sends.setdefault(server.name, []).append(machine.send(server))
 
 
 def _run_rounds(

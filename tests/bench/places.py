@@ -12,16 +12,16 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from tests.support.journal_socket import JournalSocket
-from tests.system.base_root import Release
-from tests.system.installed import install
-from tests.system.machine import Machine, boot
+from tests.system.support.base_root import Release
+from tests.system.support.install import install
+from tests.system.support.machine import Machine, boot
 
 from .checkout import Checkout
 from .programs import HERE, Programs
-from .servers import ACKD, Paths, Server
+from .servers import Paths, Server
 
 # journald must neither drop entries nor delete them before they are counted. The machine's disk is
 # a tmpfs.
@@ -144,6 +144,8 @@ class Booted:
             port=10008,
         )
         install(machine)
+        for name in ("start_time.py", "send_time.py"):
+            machine.put(f"/root/{name}", (HERE / name).read_bytes())
         if before:
             self._install_before(before)
         for program in (programs.reference, programs.load):
@@ -177,6 +179,14 @@ class Booted:
         finally:
             self.machine.run("systemctl", "stop", self._unit, check=False)
 
+    @contextmanager
+    def listening(self, server: Server) -> Iterator[None]:
+        """Run an ackd for the time of the block, which begins when it listens."""
+        with self.serving(server):
+            port = str(self._paths.port)
+            self.machine.run("/usr/bin/ackctl", "send", "--port", port, "--retry", "9", "hello")
+            yield
+
     def popen_load(self, arguments: tuple[str, ...]) -> subprocess.Popen[bytes]:
         command = ("/root/load", *arguments, str(self._paths.port))
         return self.machine.popen(*command, stdin=subprocess.PIPE)
@@ -190,23 +200,23 @@ class Booted:
         count = ("sh", "-c", f"{entries} | grep --count --text '^Buffer: '")
         return int(self.machine.run(*count, check=False, timeout=300).stdout)
 
-    def starts(self, server: Server, times: int) -> list[Start]:
-        """Start an ackd so many times, one after the other."""
+    def start(self, server: Server) -> Start:
+        """Start an ackd, and stop it."""
         self._configure(server)
-        self.machine.put("/root/start_time.py", (HERE / "start_time.py").read_bytes())
-        limit = ("prlimit", f"--nofile={_DESCRIPTORS}")
-        measure = ("python3", "/root/start_time.py", str(times), *server.command(self._paths))
-        return [Start(*pair) for pair in json.loads(self.machine.run(*limit, *measure).stdout)]
+        limit = ("prlimit", f"--nofile={_DESCRIPTORS}", "--")
+        return Start(*self._measure(limit, "start_time.py", server.command(self._paths)))
 
-    def sends(self, times: int, before: bool = False) -> list[Send]:
-        """Run `ackctl send` so many times, of this checkout or of the one before."""
-        self.machine.put("/root/send_time.py", (HERE / "send_time.py").read_bytes())
-        ackctl = ("python3", f"{_BEFORE}/run_ackctl.py") if before else ("/usr/bin/ackctl",)
-        send = (*ackctl, "send", "--port", str(self._paths.port), "hello")
-        with self.serving(ACKD):
-            self.machine.run(*send, "--retry", "9")  # waits until ackd listens
-            measured = self.machine.run("python3", "/root/send_time.py", str(times), *send).stdout
-        return [Send(*pair) for pair in json.loads(measured)]
+    def send(self, server: Server) -> Send:
+        """Run the `ackctl send` of an ackd; another ackd is serving."""
+        ackctl = ("python3", f"{_BEFORE}/run_ackctl.py") if server.before else ("/usr/bin/ackctl",)
+        port = str(self._paths.port)
+        return Send(*self._measure((), "send_time.py", (*ackctl, "send", "--port", port, "hello")))
+
+    def _measure(
+        self, prefix: tuple[str, ...], program: str, command: tuple[str, ...]
+    ) -> tuple[Any, ...]:
+        output = self.machine.run(*prefix, "python3", f"/root/{program}", *command).stdout
+        return tuple(json.loads(output))
 
     def versions(self) -> str:
         """Return the versions of the machine's Debian, systemd and Python, in words."""

@@ -46,7 +46,8 @@ _COMPARISON = """\
 
 ## Compared with the ackd before
 
-Each figure is new / before: the median, and the lowest and highest, of {rounds} rounds.
+Each figure is new / before: the median, and the lowest and highest. Rounds: {rounds}; starts and
+sends: {starts}.
 
 """
 
@@ -86,7 +87,7 @@ def comparison(results: Results, conditions: Conditions) -> str:
         if server.ackd
     ]
     head = ("workload", "server", "acks/s", "CPU per ack", "memory per client")
-    heading = _COMPARISON.format(rounds=conditions.rounds)
+    heading = _COMPARISON.format(**asdict(conditions))
     return "".join((heading, _table(head, "llrrr", rows), "\n", *_compared_starts(results)))
 
 
@@ -110,18 +111,14 @@ def _spread(ratios: list[float]) -> str:
 
 
 def _compared_starts(results: Results) -> Iterator[str]:
-    """Yield ratios of medians: a start of one ackd and one of the other are not a pair."""
-    new, old = results.starts.values()
-    yield _ratio_line(
-        "start until READY=1", *([s.seconds for s in starts] for starts in (new, old))
-    )
-    yield _ratio_line("resident memory", *([s.resident for s in starts] for starts in (new, old)))
-    sends = results.sends.values()
-    yield _ratio_line("`ackctl send`", *([send.ackctl for send in each] for each in sends))
-
-
-def _ratio_line(name: str, new: Iterable[float], old: Iterable[float]) -> str:
-    return f"- {name}: {median(new) / median(old):.3f}\n"
+    starts = list(zip(*results.starts.values(), strict=True))
+    sends = list(zip(*results.sends.values(), strict=True))
+    ratios = {
+        "start until READY=1": [new.seconds / old.seconds for new, old in starts],
+        "resident memory after the start": [new.resident / old.resident for new, old in starts],
+        "`ackctl send`": [new.ackctl / old.ackctl for new, old in sends],
+    }
+    yield from (f"- {name}: {_spread(each)}\n" for name, each in ratios.items())
 
 
 def _targets(results: Results) -> Iterator[str]:

@@ -1,7 +1,7 @@
-"""Measures `ackctl send` inside a machine: `python3 send_time.py TIMES COMMAND...`.
+"""Measures `ackctl send` inside a machine: `python3 send_time.py COMMAND...`.
 
-Runs the command and a Python that only imports `argparse` and `socket`, alternately, TIMES times.
-Prints their seconds as a JSON list of pairs.
+Prints a JSON list: the seconds of the command, and those of a Python that only imports `argparse`
+and `socket`.
 """
 
 import json
@@ -20,5 +20,4 @@ def seconds(command: list[str]) -> float:
 
 
 if __name__ == "__main__":
-    times = range(int(sys.argv[1]))
-    print(json.dumps([(seconds(sys.argv[2:]), seconds(_PYTHON)) for _ in times]))
+    print(json.dumps([seconds(sys.argv[1:]), seconds(_PYTHON)]))

@@ -37,12 +37,16 @@ class Paths:
 
 @dataclass(frozen=True)
 class Server:
-    """One server; `settings` are lines for the configuration of an ackd."""
+    """One server; `settings` are lines for the configuration of an ackd.
+
+    `before` is set for the ackd of the other checkout.
+    """
 
     name: str
     command: Callable[[Paths], tuple[str, ...]]
     settings: str = ""
     ackd: bool = False
+    before: bool = False
 
 
 def before(server: Server) -> Server:
@@ -51,7 +55,8 @@ def before(server: Server) -> Server:
     def command(paths: Paths) -> tuple[str, ...]:
         return (*paths.ackd_before, "--config", paths.config)
 
-    return replace(server, name=server.name.replace("ackd", "ackd before", 1), command=command)
+    name = server.name.replace("ackd", "ackd before", 1)
+    return replace(server, name=name, command=command, before=True)
 
 
 def _ackd(name: str, settings: str) -> Server:

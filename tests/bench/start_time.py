@@ -1,7 +1,7 @@
-"""Measures starts of ackd inside a machine: `python3 start_time.py TIMES COMMAND...`.
+"""Measures a start of ackd inside a machine: `python3 start_time.py COMMAND...`.
 
-Starts the command TIMES times. Prints, as a JSON list of pairs, the seconds until the command sent
-READY=1, and the bytes of its resident memory at that moment.
+Prints a JSON list: the seconds until the command sent READY=1, and the bytes of its resident memory
+at that moment.
 """
 
 import json
@@ -42,4 +42,4 @@ def _resident(pid: int) -> int:
 
 
 if __name__ == "__main__":
-    print(json.dumps([start(sys.argv[2:]) for _ in range(int(sys.argv[1]))]))
+    print(json.dumps(start(sys.argv[1:])))

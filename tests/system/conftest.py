@@ -9,13 +9,13 @@ import pytest
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
-from .base_root import Release
-from .campaign import far
-from .installed import HERE, install
-from .machine import DeadlineError, Machine, boot
-from .workshop import Packages, packages_in
+from .support.base_root import Release
+from .support.campaign import long_or_short
+from .support.install import BIND, install
+from .support.machine import DeadlineError, Machine, boot
+from .support.workshop import Packages, packages_in
 
-LONGEST_TEST = far(3000, 600)  # seconds
+LONGEST_TEST = long_or_short(3000, 600)  # seconds
 
 
 class ByMachine(LoadScopeScheduling):  # type: ignore[misc] # it has no types
@@ -55,9 +55,9 @@ def installed(machine: Machine) -> Machine:
 
 
 @pytest.fixture
-def served(installed: Machine) -> Iterator[Machine]:
+def server(installed: Machine) -> Iterator[Machine]:
     """A machine on which ackd has just been started, on the address of the machine."""
-    installed.put("/etc/ackd.yaml", HERE)
+    installed.put("/etc/ackd.yaml", BIND)
     installed.run("systemctl", "start", "ackd")
     yield installed
     installed.run("systemctl", "stop", "ackd")

@@ -1,6 +1,6 @@
 """Campaigns against the promise: faults, floods and hostile clients on real Debian systems.
 
-A truth client keeps account of its acks meanwhile; then the journal is read back and compared.
+A truth client keeps report of its acks meanwhile; then the journal is read back and compared.
 """
 
 import random
@@ -15,14 +15,14 @@ from ackd.records import Kind
 from tests.support.peer import ACK
 from tests.support.project import PROJECT
 
-from .accounts import Load, assert_no_lie, assert_true, compare, load
-from .base_root import Release
-from .campaign import LONG, Results, far
-from .hostile import ATTACKS
-from .installed import HERE, install, put_package
-from .machine import INTERFACE, MACHINE_ADDRESS, Machine, Process, boot, succeed, wait_until
-from .network import greeted
-from .workshop import Packages
+from .support.audit import Load, assert_exactly_once, assert_promise_kept, load
+from .support.base_root import Release
+from .support.campaign import LONG, long_or_short
+from .support.connections import greeted
+from .support.hostile_clients import ATTACKS
+from .support.install import BIND, install, put_package
+from .support.machine import INTERFACE, MACHINE_ADDRESS, Machine, Process, boot, succeed, wait_until
+from .support.workshop import Packages
 
 KILL = ("systemctl", "kill", "--signal=KILL", "--kill-whom=main")
 DROPIN = "/run/systemd/system/{}.d/{}.conf"
@@ -30,7 +30,7 @@ DROPIN = "/run/systemd/system/{}.d/{}.conf"
 ROOM = "[Journal]\nSystemMaxUse=6G\nSystemKeepFree=1M\nSystemMaxFileSize=1G\nRuntimeMaxUse=2G\n"
 MIB = 1024 * 1024
 # The short form is on one release only; its place is with the other tests, whose time is short.
-RELEASES = far(list(Release), [Release.TRIXIE])
+RELEASES = long_or_short(list(Release), [Release.TRIXIE])
 pytestmark = pytest.mark.parametrize(
     "release", RELEASES, ids=[r.value for r in RELEASES], indirect=True, scope="session"
 )
@@ -41,9 +41,9 @@ SOCKETS = ("systemd-journald.socket", "systemd-journald-dev-log.socket")
 
 
 @pytest.fixture(scope="module")
-def results() -> Iterator[Results]:
+def results() -> Iterator[CampaignTable]:
     """The table; written at the end where the campaigns went the whole way."""
-    table = Results()
+    table = CampaignTable()
     yield table
     if LONG:
         table.write()
@@ -72,16 +72,16 @@ def packaged(release: Release, packages: Packages) -> Iterator[Machine]:
     with boot(release) as machine:
         make_room(machine)
         put_package(machine, packages.first)
-        machine.put("/etc/ackd.yaml", HERE)
+        machine.put("/etc/ackd.yaml", BIND)
         machine.run("systemctl", "reload", "ackd")
         yield machine
 
 
 @pytest.fixture
-def served(installed: Machine) -> Iterator[Machine]:
+def server(installed: Machine) -> Iterator[Machine]:
     """A machine on which ackd has just been started, with a quick watchdog."""
     with setting(installed, "ackd.service", "[Service]\nWatchdogSec=5s\n"):
-        installed.put("/etc/ackd.yaml", HERE)
+        installed.put("/etc/ackd.yaml", BIND)
         installed.run("systemctl", "start", "ackd")
         yield installed
         installed.run("systemctl", "stop", "ackd")
@@ -166,37 +166,37 @@ def probed(prober: Process, longest: float = 0.0) -> str:
 # Floods, and ends of ackd itself
 
 
-def test_flood(served: Machine, run: str, results: Results) -> None:
-    payloads = far(2_000_000, 100_000)
-    with load(served, run, clients=200, depth=64, payloads=payloads) as clients:
-        account = clients.finish()
-    figures = compare(served, run, account)
-    results.add(served, "flood of 200 clients", figures)
-    assert figures.acknowledged == payloads
-    assert_true(served, run, account)
+def test_flood(server: Machine, run: str, table: CampaignTable) -> None:
+    payloads = long_or_short(2_000_000, 100_000)
+    with load(server, run, clients=200, depth=64, payloads=payloads) as clients:
+        report = clients.finish()
+    result = audit(server, run, report)
+    table.add(server, "flood of 200 clients", result)
+    assert result.acknowledged == payloads
+    assert_exactly_once(server, run, report)
 
 
-def test_ackd_killed(served: Machine, run: str, results: Results) -> None:
-    kills, before = far(50, 5), restarts(served)
-    with crowd(served, run) as clients:
+def test_ackd_killed(server: Machine, run: str, table: CampaignTable) -> None:
+    kills, before = long_or_short(50, 5), restarts(server)
+    with crowd(server, run) as clients:
         for number in range(1, kills + 1):
             clients.await_acks(500)
-            kill(served, "ackd")
+            kill(server, "ackd")
             # The acks that the next kill waits for can have come before this one.
-            await_restarts(served, before + number)
+            await_restarts(server, before + number)
         clients.await_acks(500)
-        account = clients.stop()
-    assert restarts(served) == before + kills
-    figures = compare(served, run, account)
-    results.add(served, f"ackd killed {kills} times", figures)
-    assert_no_lie(figures)
-    assert figures.unknown > 0
+        report = clients.stop()
+    assert restarts(server) == before + kills
+    result = audit(server, run, report)
+    table.add(server, f"ackd killed {kills} times", result)
+    assert_promise_kept(result)
+    assert result.unknown > 0
 
 
 def test_ackd_killed_restarted_reloaded_and_upgraded_at_random(
-    packaged: Machine, packages: Packages, run: str, results: Results
+    packaged: Machine, packages: Packages, run: str, table: CampaignTable
 ) -> None:
-    faults, seed = far(50, 10), secrets.randbits(32)
+    faults, seed = long_or_short(50, 10), secrets.randbits(32)
     print(f"seed {seed}")
     chance = random.Random(seed)
     with crowd(packaged, run) as clients:
@@ -210,11 +210,11 @@ def test_ackd_killed_restarted_reloaded_and_upgraded_at_random(
                 case how:
                     packaged.run("systemctl", how, "ackd", check=False)
         clients.await_acks(500)
-        account = clients.stop()
-    figures = compare(packaged, run, account)
+        report = clients.stop()
+    result = audit(packaged, run, report)
     campaign = f"{faults} kills, restarts, reloads and upgrades at random, seed {seed}"
-    results.add(packaged, campaign, figures)
-    assert_no_lie(figures)
+    table.add(packaged, campaign, result)
+    assert_promise_kept(result)
 
 
 # Ends of journald
@@ -223,56 +223,60 @@ def test_ackd_killed_restarted_reloaded_and_upgraded_at_random(
 @pytest.mark.parametrize(
     ("campaign", "times", "fault"),
     [
-        ("journald killed", far(50, 8), ("kill", "--signal=KILL", "systemd-journald.service")),
-        ("journald restarted", far(5, 2), ("restart", "systemd-journald.service")),
-        ("journald's sockets restarted", far(10, 2), ("restart", *SOCKETS)),
+        (
+            "journald killed",
+            long_or_short(50, 8),
+            ("kill", "--signal=KILL", "systemd-journald.service"),
+        ),
+        ("journald restarted", long_or_short(5, 2), ("restart", "systemd-journald.service")),
+        ("journald's sockets restarted", long_or_short(10, 2), ("restart", *SOCKETS)),
     ],
 )
 def test_journald_ends(
-    served: Machine,
+    server: Machine,
     run: str,
-    results: Results,
+    table: CampaignTable,
     campaign: str,
     times: int,
     fault: tuple[str, ...],
 ) -> None:
-    before = restarts(served)
-    served.put("/etc/ackd.yaml", f"{HERE}journal_wait: 120\n")
-    served.run("systemctl", "reload", "ackd")
-    with beside(served, "prober") as prober:
-        with load(served, run, clients=40, depth=16) as clients:
+    before = restarts(server)
+    server.put("/etc/ackd.yaml", f"{BIND}journal_wait: 120\n")
+    server.run("systemctl", "reload", "ackd")
+    with beside(server, "prober") as prober:
+        with load(server, run, clients=40, depth=16) as clients:
             for _ in range(times):
                 clients.await_acks(1000)
-                succeed(served, *fault)
+                succeed(server, *fault)
             clients.await_acks(1000)
-            account = clients.stop()
-        besides = probed(prober)
-    figures = compare(served, run, account)
-    results.add(served, f"{campaign} {times} times", figures, besides)
-    assert_no_lie(figures)
-    assert account.trouble == []
-    assert figures.unknown == figures.refused == 0
-    assert restarts(served) == before
-    told = served.journal("-u", "ackd", f"MESSAGE_ID={Kind.REPEATED.value}")
+            report = clients.stop()
+        notes = probed(prober)
+    result = audit(server, run, report)
+    table.add(server, f"{campaign} {times} times", result, notes)
+    assert_promise_kept(result)
+    assert report.errors == []
+    assert result.unknown == result.refused == 0
+    assert restarts(server) == before
+    told = server.journal("-u", "ackd", f"MESSAGE_ID={Kind.REPEATED.value}")
     assert told
 
 
-def test_journald_reaches_its_start_limit(served: Machine, run: str, results: Results) -> None:
+def test_journald_reaches_its_start_limit(server: Machine, run: str, table: CampaignTable) -> None:
     limit = "[Unit]\nStartLimitIntervalSec=60\nStartLimitBurst=3\n"
     with (
-        setting(served, "systemd-journald.service", limit),
-        load(served, run, clients=40, depth=16) as clients,
+        setting(server, "systemd-journald.service", limit),
+        load(server, run, clients=40, depth=16) as clients,
     ):
-        while await_settled(served, "systemd-journald.service") != "failed":
+        while await_settled(server, "systemd-journald.service") != "failed":
             # It fails where the manager has noticed only now that the last kill was one too many.
-            served.run(*KILL, "systemd-journald.service", check=False)
-        served.run("systemctl", "reset-failed", "systemd-journald.service")
-        succeed(served, "restart", *SOCKETS, "systemd-journald.service")
+            server.run(*KILL, "systemd-journald.service", check=False)
+        server.run("systemctl", "reset-failed", "systemd-journald.service")
+        succeed(server, "restart", *SOCKETS, "systemd-journald.service")
         clients.await_acks(1000)
-        account = clients.stop()
-    figures = compare(served, run, account)
-    results.add(served, "journald killed until it stays away", figures)
-    assert_no_lie(figures)
+        report = clients.stop()
+    result = audit(server, run, report)
+    table.add(server, "journald killed until it stays away", result)
+    assert_promise_kept(result)
 
 
 def await_settled(machine: Machine, unit: str) -> str:
@@ -286,139 +290,139 @@ def await_settled(machine: Machine, unit: str) -> str:
     return state()
 
 
-def test_journald_frozen(served: Machine, run: str, results: Results) -> None:
+def test_journald_frozen(server: Machine, run: str, table: CampaignTable) -> None:
     """New clients are greeted, and ackd restarts on command, while journald does nothing."""
-    before, greetings = restarts(served), far(600, 200)  # 50 a second at most
-    with load(served, run, clients=40, depth=16) as clients:
+    before, greetings = restarts(server), long_or_short(600, 200)  # 50 a second at most
+    with load(server, run, clients=40, depth=16) as clients:
         clients.await_acks(1000)
-        kill(served, "systemd-journald.service", "STOP")
-        with beside(served, "prober") as prober:
+        kill(server, "systemd-journald.service", "STOP")
+        with beside(server, "prober") as prober:
             longest = await_greetings(prober, greetings)
-        served.run("systemctl", "restart", "ackd")
-        with beside(served, "prober") as prober:
+        server.run("systemctl", "restart", "ackd")
+        with beside(server, "prober") as prober:
             longest = max(longest, await_greetings(prober, greetings))
-            kill(served, "systemd-journald.service", "CONT")
-            besides = probed(prober, longest)
+            kill(server, "systemd-journald.service", "CONT")
+            notes = probed(prober, longest)
         clients.await_acks(1000)
-        account = clients.stop()
-    figures = compare(served, run, account)
+        report = clients.stop()
+    result = audit(server, run, report)
     campaign = f"journald frozen while {2 * greetings} clients come, and ackd restarts"
-    results.add(served, campaign, figures, besides)
-    assert_no_lie(figures)
-    assert account.trouble == []
-    assert figures.unknown == figures.refused == figures.repeated == 0
-    assert restarts(served) == before  # the watchdog has been fed
+    table.add(server, campaign, result, notes)
+    assert_promise_kept(result)
+    assert report.errors == []
+    assert result.unknown == result.refused == result.repeated == 0
+    assert restarts(server) == before  # the watchdog has been fed
 
 
-def test_a_stop_does_not_wait_for_a_journald_that_is_frozen(served: Machine, run: str) -> None:
-    with crowd(served, run) as clients:
+def test_a_stop_does_not_wait_for_a_journald_that_is_frozen(server: Machine, run: str) -> None:
+    with crowd(server, run) as clients:
         clients.await_acks(1000)
-        kill(served, "systemd-journald.service", "STOP")
-        served.run("systemctl", "stop", "ackd", timeout=30)
-        kill(served, "systemd-journald.service", "CONT")
-        served.run("systemctl", "start", "ackd")
+        kill(server, "systemd-journald.service", "STOP")
+        server.run("systemctl", "stop", "ackd", timeout=30)
+        kill(server, "systemd-journald.service", "CONT")
+        server.run("systemctl", "start", "ackd")
         clients.await_acks(1000)
-        account = clients.stop()
-    assert_no_lie(compare(served, run, account))
+        report = clients.stop()
+    assert_promise_kept(audit(server, run, report))
 
 
-def test_the_journals_disk_is_full(served: Machine, run: str, results: Results) -> None:
+def test_the_journals_disk_is_full(server: Machine, run: str, table: CampaignTable) -> None:
     """journald goes on in memory then, under /run."""
     disk = "/var/log/journal"
-    served.run("mount", "-t", "tmpfs", "-o", "size=64M", "tmpfs", disk)
-    served.run("systemctl", "restart", "systemd-journald")
-    served.run("journalctl", "--flush")
-    with beside(served, "prober") as prober:
-        with load(served, run, clients=4, depth=4) as clients:
+    server.run("mount", "-t", "tmpfs", "-o", "size=64M", "tmpfs", disk)
+    server.run("systemctl", "restart", "systemd-journald")
+    server.run("journalctl", "--flush")
+    with beside(server, "prober") as prober:
+        with load(server, run, clients=4, depth=4) as clients:
             clients.await_acks(100)
-            served.run("dd", "if=/dev/zero", f"of={disk}/full", "bs=64K", check=False)
+            server.run("dd", "if=/dev/zero", f"of={disk}/full", "bs=64K", check=False)
             clients.await_acks(1000)
-            account = clients.stop()
-        besides = probed(prober)
-    figures = compare(served, run, account)
-    results.add(served, "the journal's disk full", figures, besides)
-    assert_no_lie(figures)
-    served.run("umount", "--lazy", disk)
-    served.run("systemctl", "restart", "systemd-journald")
+            report = clients.stop()
+        notes = probed(prober)
+    result = audit(server, run, report)
+    table.add(server, "the journal's disk full", result, notes)
+    assert_promise_kept(result)
+    server.run("umount", "--lazy", disk)
+    server.run("systemctl", "restart", "systemd-journald")
 
 
 # Scarcity
 
 
-def test_descriptors_run_out(served: Machine, run: str, results: Results) -> None:
+def test_descriptors_run_out(server: Machine, run: str, table: CampaignTable) -> None:
     """Clients beyond wait outside, and come in one after the other."""
-    with setting(served, "ackd.service", "[Service]\nLimitNOFILE=64\n"):
-        served.run("systemctl", "restart", "ackd")
-        payloads = far(100_000, 10_000)
-        with load(served, run, clients=200, depth=4, payloads=payloads) as clients:
-            account = clients.finish()
-        told = served.journal("-u", "ackd", f"MESSAGE_ID={Kind.NO_DESCRIPTORS.value}")
-        figures = compare(served, run, account)
-        assert_true(served, run, account)
-    served.run("systemctl", "restart", "ackd")
+    with setting(server, "ackd.service", "[Service]\nLimitNOFILE=64\n"):
+        server.run("systemctl", "restart", "ackd")
+        payloads = long_or_short(100_000, 10_000)
+        with load(server, run, clients=200, depth=4, payloads=payloads) as clients:
+            report = clients.finish()
+        told = server.journal("-u", "ackd", f"MESSAGE_ID={Kind.NO_DESCRIPTORS.value}")
+        result = audit(server, run, report)
+        assert_exactly_once(server, run, report)
+    server.run("systemctl", "restart", "ackd")
     assert told
     assert len(told) < 200
-    results.add(served, "64 descriptors for 200 clients", figures, f"told {len(told)} times")
+    table.add(server, "64 descriptors for 200 clients", result, f"told {len(told)} times")
 
 
-def test_memory_runs_out(served: Machine, run: str, results: Results) -> None:
+def test_memory_runs_out(server: Machine, run: str, table: CampaignTable) -> None:
     limit = 40 * MIB
-    with setting(served, "ackd.service", f"[Service]\nLimitAS={limit}\n"):
-        served.run("systemctl", "restart", "ackd")
-        before = restarts(served)
+    with setting(server, "ackd.service", f"[Service]\nLimitAS={limit}\n"):
+        server.run("systemctl", "restart", "ackd")
+        before = restarts(server)
         with (
-            crowd(served, run, clients=200, depth=64) as clients,
-            beside(served, "hostile", HOSTILE_ADDRESS, "never_reading") as unread,
-            beside(served, "hostile", HOSTILE_ADDRESS, "random_bytes") as noise,
+            crowd(server, run, clients=200, depth=64) as clients,
+            beside(server, "hostile", HOSTILE_ADDRESS, "never_reading") as unread,
+            beside(server, "hostile", HOSTILE_ADDRESS, "random_bytes") as noise,
         ):
-            clients.await_acks(far(200_000, 20_000))
-            account = clients.stop()
+            clients.await_acks(long_or_short(200_000, 20_000))
+            report = clients.stop()
             for process in (unread, noise):
                 process.communicate(timeout=60)
-        figures = compare(served, run, account)
-        most, ends = resident(served, "VmPeak"), restarts(served) - before
-    served.run("systemctl", "restart", "ackd")
-    besides = f"{most / MIB:.1f} MiB at most, ended {ends} times"
-    results.add(served, "40 MiB of address space", figures, besides)
-    assert_no_lie(figures)
+        result = audit(server, run, report)
+        most, ends = resident(server, "VmPeak"), restarts(server) - before
+    server.run("systemctl", "restart", "ackd")
+    notes = f"{most / MIB:.1f} MiB at most, ended {ends} times"
+    table.add(server, "40 MiB of address space", result, notes)
+    assert_promise_kept(result)
 
 
-def test_the_clock_is_stepped(served: Machine, run: str, results: Results) -> None:
+def test_the_clock_is_stepped(server: Machine, run: str, table: CampaignTable) -> None:
     """To and fro by a day, for ackd; the machine's own clock is its host's."""
-    (library,) = served.run("sh", "-c", "ls /usr/lib/*/faketime/libfaketime.so.1").stdout.split()
-    served.put("/etc/faketimerc", "+0")
+    (library,) = server.run("sh", "-c", "ls /usr/lib/*/faketime/libfaketime.so.1").stdout.split()
+    server.put("/etc/faketimerc", "+0")
     environment = (
         f"LD_PRELOAD={library} FAKETIME_TIMESTAMP_FILE=/etc/faketimerc FAKETIME_NO_CACHE=1"
         " FAKETIME_DONT_FAKE_MONOTONIC=1"
     )
-    with setting(served, "ackd.service", f"[Service]\nEnvironment={environment}\n"):
-        served.run("systemctl", "restart", "ackd")
-        before = restarts(served)
-        assert library in served.run("cat", f"/proc/{served.pid_of('ackd')}/maps").stdout
-        with load(served, run, clients=40, depth=16) as clients:
+    with setting(server, "ackd.service", f"[Service]\nEnvironment={environment}\n"):
+        server.run("systemctl", "restart", "ackd")
+        before = restarts(server)
+        assert library in server.run("cat", f"/proc/{server.pid_of('ackd')}/maps").stdout
+        with load(server, run, clients=40, depth=16) as clients:
             for step in ("+1d", "-1d", "+365d", "+0"):
-                served.put("/etc/faketimerc", step)
+                server.put("/etc/faketimerc", step)
                 clients.await_acks(1000)
-            account = clients.stop()
-        assert restarts(served) == before
-    served.run("systemctl", "restart", "ackd")
-    figures = compare(served, run, account)
-    results.add(served, "the clock stepped by a day, to and fro", figures)
-    assert_true(served, run, account)
+            report = clients.stop()
+        assert restarts(server) == before
+    server.run("systemctl", "restart", "ackd")
+    result = audit(server, run, report)
+    table.add(server, "the clock stepped by a day, to and fro", result)
+    assert_exactly_once(server, run, report)
 
 
-@pytest.mark.parametrize("limit", far(["idle_timeout: 2\n", ""], ["idle_timeout: 2\n"]))
-def test_a_host_goes_without_a_word(served: Machine, limit: str) -> None:
+@pytest.mark.parametrize("limit", long_or_short(["idle_timeout: 2\n", ""], ["idle_timeout: 2\n"]))
+def test_a_host_goes_without_a_word(server: Machine, limit: str) -> None:
     """Its connection is given up by the idle limit, or by keepalive after two minutes."""
-    served.put("/etc/ackd.yaml", HERE + limit)
-    served.run("systemctl", "reload", "ackd")
-    with greeted(served) as peer:
+    server.put("/etc/ackd.yaml", BIND + limit)
+    server.run("systemctl", "reload", "ackd")
+    with greeted(server) as peer:
         peer.send(b"hello\n")
         peer.expect(ACK)
         # Otherwise it would be the ack that goes unanswered, and the idle limit that ends it.
-        wait_until("the ack has arrived", lambda: "(keepalive," in timers(served))
-        with vanished(served):
-            told = wait_until("it is given up", lambda: closed_reason(served), 200)
+        wait_until("the ack has arrived", lambda: "(keepalive," in timers(server))
+        with vanished(server):
+            told = wait_until("it is given up", lambda: closed_reason(server), 200)
     assert told == ("silent for too long" if limit else "lost: Connection timed out")
 
 
@@ -460,13 +464,13 @@ HOSTILE_PAYLOADS = (
 )
 
 
-def test_no_payload_forges_anything(served: Machine) -> None:
-    with greeted(served) as peer:
+def test_no_payload_forges_anything(server: Machine) -> None:
+    with greeted(server) as peer:
         for payload in (b"harmless", *HOSTILE_PAYLOADS):
             peer.send(payload + b"\n")
             peer.expect(ACK)
     query = ("-u", "ackd", f"MESSAGE_ID={Kind.PAYLOAD.value}", "-n", str(1 + len(HOSTILE_PAYLOADS)))
-    harmless, *entries = served.journal(*query)
+    harmless, *entries = server.journal(*query)
     own = {"MESSAGE", "ACKD_BYTES", "ACKD_SEQUENCE", "__CURSOR", "__REALTIME_TIMESTAMP"}
     own |= {"__MONOTONIC_TIMESTAMP", "_SOURCE_REALTIME_TIMESTAMP", "__SEQNUM"}
     expected = {name: harmless[name] for name in harmless.fields.keys() - own}
@@ -477,19 +481,19 @@ def test_no_payload_forges_anything(served: Machine) -> None:
 
 @pytest.mark.parametrize("attack", ATTACKS)
 def test_hostile_clients_cost_only_themselves(
-    served: Machine, run: str, results: Results, attack: str
+    server: Machine, run: str, table: CampaignTable, attack: str
 ) -> None:
-    before, idle = restarts(served), resident(served)
+    before, idle = restarts(server), resident(server)
     with ExitStack() as at_work:
-        attacker = at_work.enter_context(beside(served, "hostile", HOSTILE_ADDRESS, attack))
-        clients = at_work.enter_context(load(served, run, clients=4, depth=1))
-        clients.await_acks(far(10_000, 2_000))
-        account = clients.stop()
+        attacker = at_work.enter_context(beside(server, "hostile", HOSTILE_ADDRESS, attack))
+        clients = at_work.enter_context(load(server, run, clients=4, depth=1))
+        clients.await_acks(long_or_short(10_000, 2_000))
+        report = clients.stop()
         output, _ = attacker.communicate(timeout=120)
         assert (attacker.returncode, output) == (0, b"gone\n")
-    more = resident(served, "VmHWM") - idle
-    figures = compare(served, run, account)
-    results.add(served, f"hostile: {attack}", figures, f"{more / MIB:.1f} MiB above idle")
-    assert_true(served, run, account)
-    assert restarts(served) == before
+    more = resident(server, "VmHWM") - idle
+    result = audit(server, run, report)
+    table.add(server, f"hostile: {attack}", result, f"{more / MIB:.1f} MiB above idle")
+    assert_exactly_once(server, run, report)
+    assert restarts(server) == before
     assert more <= 24 * MIB

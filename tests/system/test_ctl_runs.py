@@ -15,8 +15,8 @@ import pytest
 
 from ackd.records import Kind
 
-from .installed import HERE
-from .machine import MACHINE_ADDRESS, Machine, Process
+from .support.install import BIND
+from .support.machine import MACHINE_ADDRESS, Machine, Process
 
 Told = dict[str, Any]  # an object of JSON
 
@@ -24,7 +24,7 @@ HOST = ("--host", MACHINE_ADDRESS)
 
 
 def configure(machine: Machine, settings: str) -> None:
-    machine.put("/etc/ackd.yaml", HERE + settings)
+    machine.put("/etc/ackd.yaml", BIND + settings)
     machine.run("systemctl", "reload", "ackd")
 
 
@@ -48,10 +48,10 @@ def whole(machine: Machine, told: Told) -> Told:
 # Ping
 
 
-def test_a_ping_is_recorded(served: Machine) -> None:
-    told = ackctl(served, "ping", *HOST, "--count", "20", "--interval", "0.01", "--parallel", "3")
+def test_a_ping_is_recorded(server: Machine) -> None:
+    told = ackctl(server, "ping", *HOST, "--count", "20", "--interval", "0.01", "--parallel", "3")
     assert (told["sent"], told["acknowledged"]) == (60, 60)
-    assert whole(served, told)["connections"] == 3
+    assert whole(server, told)["connections"] == 3
 
 
 @contextmanager
@@ -81,33 +81,33 @@ def interrupted(ping: Process, status: int) -> Told:
     return told
 
 
-def test_a_ping_notices_nothing_of_a_restart(served: Machine) -> None:
-    with ping(served, "0.05") as pinging:
+def test_a_ping_notices_nothing_of_a_restart(server: Machine) -> None:
+    with ping(server, "0.05") as pinging:
         await_ack(pinging)
-        served.run("systemctl", "restart", "ackd")
+        server.run("systemctl", "restart", "ackd")
         await_ack(pinging, after=time.time())
         told = interrupted(pinging, 0)
     assert (told["not_sent"], told["outages"]) == (0, [])
-    assert whole(served, told)["connections"] == 1
-    records = served.journal(f"MESSAGE_ID={Kind.PAYLOAD.value}")
+    assert whole(server, told)["connections"] == 1
+    records = server.journal(f"MESSAGE_ID={Kind.PAYLOAD.value}")
     run = told["run"].encode()
     assert len({record["_PID"] for record in records if run in record["MESSAGE"]}) == 2
 
 
-def test_a_ping_goes_on_when_ackd_is_there_again(served: Machine) -> None:
-    with ping(served, "0.5") as pinging:
+def test_a_ping_goes_on_when_ackd_is_there_again(server: Machine) -> None:
+    with ping(server, "0.5") as pinging:
         await_ack(pinging)
-        served.run("systemctl", "stop", "ackd")
+        server.run("systemctl", "stop", "ackd")
         assert pinging.stderr
         # It tries to connect 0.1, 0.3 and 0.7 s after that: a payload was due before the last time.
         said = [pinging.stderr.readline().decode() for _ in range(4)]
-        served.run("systemctl", "start", "ackd")
+        server.run("systemctl", "start", "ackd")
         await_ack(pinging)
         told = interrupted(pinging, 3)
     assert ["not reached" in line for line in said] == [False, True, True, True]
     assert told["not_sent"] > 0
     assert (told["acknowledged"], told["unknown"]) == (told["sent"], 0)
-    assert whole(served, told)["connections"] == 2
+    assert whole(server, told)["connections"] == 2
 
 
 # Probe
@@ -116,54 +116,54 @@ def test_a_ping_goes_on_when_ackd_is_there_again(served: Machine) -> None:
 @pytest.mark.parametrize(
     "options", [(), ("--sweep",), ("--hold", "1"), ("--sweep", "--hold", "0.5,1")]
 )
-def test_a_probe_is_recorded(served: Machine, options: tuple[str, ...]) -> None:
-    told = ackctl(served, "probe", *HOST, *options)
-    assert whole(served, told)["connections"] == 1
+def test_a_probe_is_recorded(server: Machine, options: tuple[str, ...]) -> None:
+    told = ackctl(server, "probe", *HOST, *options)
+    assert whole(server, told)["connections"] == 1
 
 
-def test_a_probe_of_which_payloads_were_refused_is_recorded_without_them(served: Machine) -> None:
-    configure(served, "max_payload: 1000\n")
-    told = ackctl(served, "probe", *HOST, "--sweep", "--hold", "0.5")
+def test_a_probe_of_which_payloads_were_refused_is_recorded_without_them(server: Machine) -> None:
+    configure(server, "max_payload: 1000\n")
+    told = ackctl(server, "probe", *HOST, "--sweep", "--hold", "0.5")
     assert (told["refused"], told["limit"], told["largest"]) == (1, 1000, 1000)
-    assert whole(served, told)["connections"] == 1
+    assert whole(server, told)["connections"] == 1
 
 
-def test_a_probe_of_an_ackd_that_does_not_greet_is_recorded(served: Machine) -> None:
-    configure(served, "greeting: ''\n")
-    told = ackctl(served, "probe", *HOST, "--no-greeting", "--sweep")
-    assert whole(served, told)["connections"] == 1  # the silent one before it has no payloads
+def test_a_probe_of_an_ackd_that_does_not_greet_is_recorded(server: Machine) -> None:
+    configure(server, "greeting: ''\n")
+    told = ackctl(server, "probe", *HOST, "--no-greeting", "--sweep")
+    assert whole(server, told)["connections"] == 1  # the silent one before it has no payloads
 
 
 # Bench
 
 
 @pytest.mark.parametrize("record", ["each", "batch"])
-def test_a_bench_is_recorded(served: Machine, record: str) -> None:
-    configure(served, f"record: {record}\n")
+def test_a_bench_is_recorded(server: Machine, record: str) -> None:
+    configure(server, f"record: {record}\n")
     load = ("--clients", "5", "--depth", "64", "--seconds", "0.5")
-    told = ackctl(served, "bench", *HOST, *load)
+    told = ackctl(server, "bench", *HOST, *load)
     assert told["sent"] >= 5 * 64
-    assert whole(served, told)["connections"] == 5
+    assert whole(server, told)["connections"] == 5
 
 
 # What is no run
 
 
-def test_what_is_acknowledged_and_not_recorded_is_not_there(served: Machine) -> None:
-    configure(served, "record: none\n")
-    told = ackctl(served, "bench", *HOST, "--seconds", "0.1")
+def test_what_is_acknowledged_and_not_recorded_is_not_there(server: Machine) -> None:
+    configure(server, "record: none\n")
+    told = ackctl(server, "bench", *HOST, "--seconds", "0.1")
     assert told["acknowledged"] > 0
-    found = ackctl(served, "verify", told["run"], status=6)
+    found = ackctl(server, "verify", told["run"], status=6)
     assert (found["recorded"], found["sent"]) == (0, None)
 
 
-def test_lines_that_are_sent_are_no_run(served: Machine) -> None:
-    told = ackctl(served, "ping", *HOST, "--count", "3", "--interval", "0.01")
+def test_lines_that_are_sent_are_no_run(server: Machine) -> None:
+    told = ackctl(server, "ping", *HOST, "--count", "3", "--interval", "0.01")
     run = told["run"]
     about = ("send", f"verify {run}", f"run {run}: whole", f"on the server, `ackctl verify {run}`")
-    assert ackctl(served, "send", *HOST, run, *about)["acknowledged"] == 5
-    assert whole(served, told)["peers"] == [MACHINE_ADDRESS]
-    found = ackctl(served, "verify", "send", status=6)
+    assert ackctl(server, "send", *HOST, run, *about)["acknowledged"] == 5
+    assert whole(server, told)["peers"] == [MACHINE_ADDRESS]
+    found = ackctl(server, "verify", "send", status=6)
     assert (found["recorded"], found["altered"], found["sent"]) == (0, 0, None)
 
 
@@ -173,9 +173,9 @@ MATPLOTLIB = "/usr/lib/python3/dist-packages/matplotlib"
 PLOTTED = ("ackctl", "bench", *HOST, "--seconds", "0.2", "--plot")
 
 
-def test_the_latencies_are_drawn_as_svg(served: Machine) -> None:
-    assert served.run(*PLOTTED, "/root/x.svg").stderr == ""
-    drawn = ElementTree.fromstring(served.run("cat", "/root/x.svg").stdout)
+def test_the_latencies_are_drawn_as_svg(server: Machine) -> None:
+    assert server.run(*PLOTTED, "/root/x.svg").stderr == ""
+    drawn = ElementTree.fromstring(server.run("cat", "/root/x.svg").stdout)
     legend = drawn.findall(".//*[@id='legend_1']//{*}text")
     assert [(text.text or "").split()[0] for text in legend] == ["p50", "p95", "p99", "p99.9"]
     (axes,) = drawn.findall(".//*[@id='patch_2']/{*}path")
@@ -184,20 +184,20 @@ def test_the_latencies_are_drawn_as_svg(served: Machine) -> None:
     assert max(float(text.get("y", "nan")) for text in legend) < top
 
 
-def test_the_latencies_are_drawn_as_png(served: Machine) -> None:
-    assert served.run(*PLOTTED, "/root/x.png").stderr == ""
-    picture = served.run("cat", "/root/x.png").stdout.encode(errors="surrogateescape")
+def test_the_latencies_are_drawn_as_png(server: Machine) -> None:
+    assert server.run(*PLOTTED, "/root/x.png").stderr == ""
+    picture = server.run("cat", "/root/x.png").stdout.encode(errors="surrogateescape")
     # PNG, RFC 2083: its signature, and what is behind the last chunk's length.
     assert picture.startswith(b"\x89PNG\r\n\x1a\n")
     assert picture[-8:-4] == b"IEND"
 
 
 @pytest.fixture
-def plain(served: Machine) -> Iterator[Machine]:
+def plain(server: Machine) -> Iterator[Machine]:
     """One without matplotlib."""
-    served.run("mv", MATPLOTLIB, "/root")
-    yield served
-    served.run("mv", "/root/matplotlib", MATPLOTLIB)
+    server.run("mv", MATPLOTLIB, "/root")
+    yield server
+    server.run("mv", "/root/matplotlib", MATPLOTLIB)
 
 
 def test_without_matplotlib_it_is_told_what_to_install(plain: Machine) -> None:

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from .base_root import Release
-from .machine import (
+from .support.base_root import Release
+from .support.machine import (
     CLIENT_ADDRESS,
     MACHINE_ADDRESS,
     BootError,

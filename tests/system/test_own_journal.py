@@ -12,11 +12,16 @@ from ackd.records import Kind
 from tests.support.peer import ACK, Peer
 from tests.support.project import PROJECT
 
-from .accounts import assert_no_lie, assert_true, compare, load, payloads_in_journal
-from .installed import install
-from .machine import MACHINE_ADDRESS, JournalEntry, Machine, wait_until
-from .network import connect, greeted
-from .truth import Account
+from .support.audit import (
+    assert_exactly_once,
+    assert_promise_kept,
+    load,
+    payloads_in_journal,
+)
+from .support.connections import connect, greeted
+from .support.install import install
+from .support.load_clients import ClientReport
+from .support.machine import MACHINE_ADDRESS, JournalEntry, Machine, wait_until
 
 SWITCH = "/usr/share/ackd/own-journal"
 OWN = "--namespace=ackd"
@@ -38,7 +43,7 @@ def installed(machine: Machine) -> Machine:
 
 
 @pytest.fixture
-def served(installed: Machine) -> Iterator[Machine]:
+def server(installed: Machine) -> Iterator[Machine]:
     """A machine whose ackd records in the system's journal."""
     installed.run("systemctl", "start", "ackd")
     yield installed
@@ -47,21 +52,21 @@ def served(installed: Machine) -> Iterator[Machine]:
 
 
 @pytest.fixture
-def apart(served: Machine) -> Machine:
+def apart(server: Machine) -> Machine:
     """One whose ackd has been switched to a journal of its own."""
-    served.run(SWITCH)
-    return served
+    server.run(SWITCH)
+    return server
 
 
 @pytest.fixture(params=["open", "sealed"])
-def either(request: pytest.FixtureRequest, served: Machine) -> Iterator[Machine]:
+def either(request: pytest.FixtureRequest, server: Machine) -> Iterator[Machine]:
     """One whose ackd listens, or is sealed, and records in the system's journal."""
     if request.param == "open":
-        yield served
+        yield server
     else:
-        served.run("/usr/share/ackd/seal")
-        yield served
-        served.run("/usr/share/ackd/seal", "--undo")
+        server.run("/usr/share/ackd/seal")
+        yield server
+        server.run("/usr/share/ackd/seal", "--undo")
 
 
 def own_journal(machine: Machine, *matches: str) -> list[JournalEntry]:
@@ -93,9 +98,9 @@ def exposure(machine: Machine) -> str:
     return match[1]
 
 
-def assert_kept(machine: Machine, run: str, account: Account) -> None:
+def assert_kept(machine: Machine, run: str, report: ClientReport) -> None:
     """Check that no ack was untrue; records may have been repeated."""
-    assert_no_lie(compare(machine, run, account, namespaces=("ackd",)))
+    assert_promise_kept(audit(machine, run, report, namespaces=("ackd",)))
 
 
 # What is where
@@ -128,15 +133,15 @@ def test_after_the_way_back_they_are_in_the_systems_and_the_others_are_still_the
     assert "own-journal" not in apart.run("find", "/etc/systemd").stdout
 
 
-def test_further_instances_are_switched_and_keep_their_clients(served: Machine) -> None:
-    served.put("/etc/ackd/north.yaml", f"bind: {MACHINE_ADDRESS}\nport: 10009\ngreeting: ''\n")
-    served.run("systemctl", "start", "ackd@north")
-    with connect(served, port=10009) as peer:
+def test_further_instances_are_switched_and_keep_their_clients(server: Machine) -> None:
+    server.put("/etc/ackd/north.yaml", f"bind: {MACHINE_ADDRESS}\nport: 10009\ngreeting: ''\n")
+    server.run("systemctl", "start", "ackd@north")
+    with connect(server, port=10009) as peer:
         exchange(peer, "to the north")
-        served.run(SWITCH)
+        server.run(SWITCH)
         exchange(peer, "to the north, apart")
-    assert own_journal(served, PAYLOAD)[-1]["_SYSTEMD_UNIT"] == b"ackd@north.service"
-    served.run("systemctl", "stop", "ackd@north")
+    assert own_journal(server, PAYLOAD)[-1]["_SYSTEMD_UNIT"] == b"ackd@north.service"
+    server.run("systemctl", "stop", "ackd@north")
 
 
 def test_what_does_not_run_is_not_started(installed: Machine) -> None:
@@ -162,12 +167,12 @@ def test_switching_there_and_back_under_load_leaves_no_trace(either: Machine) ->
         either.run("systemctl", "reload", "ackd")
         either.run(SWITCH, "--undo")
         either.run(SWITCH)
-        account = clients.stop()
-    assert_true(either, run, account, namespaces=("", "ackd"))
+        report = clients.stop()
+    assert_exactly_once(either, run, report, namespaces=("", "ackd"))
     assert payloads_in_journal(either, run)
     assert payloads_in_journal(either, run, namespace="ackd")
     assert exposure(either) == run.removeprefix("switch-")
-    print(f"{sum(account.sent)} payloads, longest pause {account.longest_pause:.3f} s")
+    print(f"{sum(report.sent)} payloads, longest pause {report.longest_pause:.3f} s")
 
 
 def test_150_000_payloads_in_one_go_are_there_even_without_the_units_own_limit(
@@ -202,18 +207,18 @@ def test_its_journald_ended_as_it_ends_by_itself_when_idle_loses_nothing(apart: 
     with load(apart, "idle", clients=1, depth=1) as clients:
         for _ in range(10):
             end_journald(apart, "TERM")
-        account = clients.stop()
-    assert account.trouble == []
-    assert_kept(apart, "idle", account)
+        report = clients.stop()
+    assert report.errors == []
+    assert_kept(apart, "idle", report)
 
 
 def test_its_journald_killed_loses_nothing(apart: Machine) -> None:
     with load(apart, "killed", clients=40, depth=16) as clients:
         for _ in range(25):
             end_journald(apart, "KILL")
-        account = clients.stop()
-    assert account.trouble == []
-    assert_kept(apart, "killed", account)
+        report = clients.stop()
+    assert report.errors == []
+    assert_kept(apart, "killed", report)
 
 
 def test_its_journald_is_there_again_before_anything_is_sent(apart: Machine) -> None:
@@ -225,18 +230,18 @@ def test_its_socket_stopped_under_load_stops_ackd_first_and_loses_nothing(apart:
     # Not so much that its journald never comes to its signal.
     with load(apart, "stop", clients=2, depth=1) as clients:
         apart.run("systemctl", "stop", SOCKET)
-        account = clients.stop()
+        report = clients.stop()
     assert state_of(apart, "ackd") == "inactive\n"
     apart.run("systemctl", "start", "ackd")
-    assert_kept(apart, "stop", account)
+    assert_kept(apart, "stop", report)
 
 
 def test_its_socket_restarted_under_load_loses_nobody_and_nothing(apart: Machine) -> None:
     with load(apart, "socket", clients=40, depth=16) as clients:
         apart.run("systemctl", "restart", SOCKET)
-        account = clients.stop()
-    assert account.trouble == []
-    assert_kept(apart, "socket", account)
+        report = clients.stop()
+    assert report.errors == []
+    assert_kept(apart, "socket", report)
 
 
 # The disk

@@ -13,11 +13,11 @@ from tests.support.peer import ACK
 from tests.support.project import PROJECT
 from tests.support.readme import python_lines
 
-from .accounts import assert_true, load
-from .installed import put_package
-from .machine import MACHINE_ADDRESS, CommandError, Machine
-from .network import greeted
-from .workshop import Package, Packages, Workshop, open_workshop, source_archive
+from .support.audit import assert_exactly_once, load
+from .support.connections import greeted
+from .support.install import put_package
+from .support.machine import MACHINE_ADDRESS, CommandError, Machine
+from .support.workshop import Package, Packages, Workshop, open_workshop, source_archive
 
 EDITED = f"# The administrator was here.\nbind: {MACHINE_ADDRESS}\n"
 UNITS = ("ackd.service", "ackd@.service", "ackd.socket")
@@ -201,9 +201,9 @@ def test_an_upgrade_under_load_loses_no_connection_and_no_ack(
     with load(reached, "upgrade", clients=40, depth=16) as clients:
         put_package(reached, packages.next)
         assert reached.pid_of("ackd") != before
-        account = clients.stop()
-    assert_true(reached, "upgrade", account)
-    print(f"{sum(account.sent)} payloads, longest pause {account.longest_pause:.3f} s")
+        report = clients.stop()
+    assert_exactly_once(reached, "upgrade", report)
+    print(f"{sum(report.sent)} payloads, longest pause {report.longest_pause:.3f} s")
     version = reached.run("dpkg-query", "--show", "--showformat=${Version}", "ackd").stdout
     assert version.endswith("+next")
 
@@ -216,8 +216,8 @@ def test_an_upgrade_under_load_loses_nothing_where_it_is_sealed(
     before = installed.run(*since).stdout
     with load(installed, "sealed", clients=40, depth=16) as clients:
         put_package(installed, packages.next)
-        account = clients.stop()
-    assert_true(installed, "sealed", account)
+        report = clients.stop()
+    assert_exactly_once(installed, "sealed", report)
     assert installed.run(*since).stdout == before
     unseal(installed)
 
@@ -229,9 +229,9 @@ def test_an_upgrade_under_load_loses_nothing_where_it_has_its_own_journal(
     before = reached.pid_of("ackd")
     with load(reached, "apart", clients=40, depth=16) as clients:
         put_package(reached, packages.next)
-        account = clients.stop()
+        report = clients.stop()
     assert reached.pid_of("ackd") != before
-    assert_true(reached, "apart", account, namespaces=("ackd",))
+    assert_exactly_once(reached, "apart", report, namespaces=("ackd",))
     join_again(reached)
 
 

@@ -1,6 +1,6 @@
 """A life without systemd, on each release."""
 
-from .machine import Machine
+from .support.machine import Machine
 
 # A root directory in which no systemd runs and no journal is, but a syslog daemon listens.
 _PLAIN_CHROOT = """

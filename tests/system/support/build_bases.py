@@ -1,4 +1,4 @@
-"""Builds the base systems side by side, before the tests need them: `python -m`, as root."""
+"""Builds all base systems in parallel, before the tests need them; runs as a program, as root."""
 
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +13,7 @@ BASES: tuple[tuple[Release, tuple[str, ...]], ...] = (
 
 
 def build(release: Release, tools: tuple[str, ...]) -> None:
-    """Build one, unless it is there."""
+    """Build a base system if it does not exist yet."""
     with base_root(release, tools):
         pass
 

@@ -1,11 +1,11 @@
-"""Puts ackd into a machine where the package will put it."""
+"""Installs ackd in a machine: from this checkout, or from the package."""
 
 from tests.support.project import PROJECT
 
 from .machine import MACHINE_ADDRESS, Machine
 
-# A configuration with which the client host is served.
-HERE = f"bind: {MACHINE_ADDRESS}\n"
+# A configuration that listens on the network of the client host.
+BIND = f"bind: {MACHINE_ADDRESS}\n"
 UNITS = "/usr/lib/systemd/system"
 _FILES = (
     ("packaging/run-ackd", "/usr/share/ackd/run-ackd", 0o755),
@@ -31,7 +31,7 @@ _TREES = (
 
 
 def install(machine: Machine) -> None:
-    """Install this checkout's ackd; nothing is started."""
+    """Install this checkout's ackd at the paths of the package, and start nothing."""
     for source, target in _TREES:
         machine.copy_tree(PROJECT / source, target)
     for source, target, mode in _FILES:
@@ -44,7 +44,7 @@ def install(machine: Machine) -> None:
 
 
 def put_package(machine: Machine, deb: bytes) -> None:
-    """Install or upgrade as an administrator does, but without a network."""
+    """Install or upgrade a package by apt, without a network."""
     machine.put("/root/ackd_all.deb", deb)
     apt = ("apt-get", "install", "--yes", "--no-install-recommends", "/root/ackd_all.deb")
     machine.run(*apt, env={"DEBIAN_FRONTEND": "noninteractive"})
