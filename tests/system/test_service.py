@@ -1,4 +1,4 @@
-"""ackd as a service of a real Debian system, as its administrator sees it."""
+"""ackd as a service in a booted Debian system."""
 
 import json
 import re
@@ -14,6 +14,7 @@ from tests.support.project import PROJECT
 from .support.audit import (
     assert_exactly_once,
     assert_promise_kept,
+    audit,
     load,
     payloads_in_journal,
 )
@@ -23,13 +24,13 @@ from .support.machine import CLIENT_ADDRESS, INTERFACE, MACHINE_ADDRESS, Machine
 
 
 def send(machine: Machine, *payloads: str) -> int:
-    """Have the client host send payloads; return ackctl's exit status."""
+    """Send payloads from the client host; return the exit status of ackctl."""
     command = (sys.executable, "-m", "ackd.ctl", "send", "--host", MACHINE_ADDRESS, *payloads)
     return machine.client.run(*command, check=False, env={"PYTHONPATH": str(PROJECT)}).returncode
 
 
 def send_signal(machine: Machine, name: str) -> None:
-    """Send a signal to the daemon, past systemd."""
+    """Send a signal to the daemon without systemctl."""
     machine.run("sh", "-c", f"kill -{name} {machine.pid_of('ackd')}")
 
 
@@ -44,14 +45,14 @@ def status_text(machine: Machine) -> str:
 # Start, stop and status
 
 
-def test_it_starts_serves_and_stops(server: Machine) -> None:
+def test_the_service_starts_records_and_stops(server: Machine) -> None:
     assert send(server, "this data will send to server!") == 0
     entry = server.journal("-u", "ackd", f"MESSAGE_ID={Kind.PAYLOAD.value}")[-1]
     assert entry["MESSAGE"] == b"Buffer: this data will send to server!"
     assert entry["ACKD_PEER"] == CLIENT_ADDRESS.encode()
     assert entry["SYSLOG_IDENTIFIER"] == b"ackd"
     wait_until(
-        "the status is told",
+        "the status text shows the ack",
         lambda: status_text(server) == "clients: 0; payloads: 1 acknowledged, 0 refused",
     )
     server.run("systemctl", "stop", "ackd")
@@ -59,7 +60,9 @@ def test_it_starts_serves_and_stops(server: Machine) -> None:
     assert send(server, "hello") == 3
 
 
-def test_a_stop_ends_every_connection_well(server: Machine) -> None:
+def test_a_stop_acknowledges_all_received_payloads_and_closes_all_connections(
+    server: Machine,
+) -> None:
     with greeted(server) as busy, greeted(server) as idle:
         busy.send(b"hello\n" * 1000 + b"half a line")
         busy.expect(ACK)
@@ -69,7 +72,7 @@ def test_a_stop_ends_every_connection_well(server: Machine) -> None:
         idle.expect_end()
 
 
-def test_it_has_a_user_of_its_own_and_no_capability(server: Machine) -> None:
+def test_ackd_runs_as_a_dynamic_user_without_capabilities(server: Machine) -> None:
     pid = server.pid_of("ackd")
     status = server.run("cat", f"/proc/{pid}/status").stdout
     assert re.search(r"^Uid:\s+6\d{4}\s", status, re.M)  # a dynamic user
@@ -78,15 +81,16 @@ def test_it_has_a_user_of_its_own_and_no_capability(server: Machine) -> None:
     assert re.search(r"^NoNewPrivs:\s+1$", status, re.M)
 
 
-def test_there_is_no_path_that_it_can_write(server: Machine) -> None:
+def test_ackd_can_write_no_path(server: Machine) -> None:
     pid = str(server.pid_of("ackd"))
     user = server.run("stat", "--format=%u", f"/proc/{pid}").stdout.strip()
-    as_it = ("setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups")
+    as_ackd = ("setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups")
     writable = "find / -path /proc -prune -o '(' -type d -o -type f ')' -writable -print"
     found = server.run(
-        *("nsenter", f"--target={pid}", "--mount", "--", *as_it, "sh", "-c", writable), check=False
+        *("nsenter", f"--target={pid}", "--mount", "--", *as_ackd, "sh", "-c", writable),
+        check=False,
     ).stdout.splitlines()
-    # By which a service asks to be told of memory pressure, from systemd 254 on; it keeps nothing.
+    # From systemd 254 on, a service writes to this file to subscribe to events of memory pressure.
     assert [path for path in found if not path.endswith("/ackd.service/memory.pressure")] == []
 
 
@@ -97,7 +101,7 @@ def test_the_journal_explains_each_record(server: Machine) -> None:
     assert "Subject: ackd listens" in explained
 
 
-def test_a_second_instance_has_a_configuration_of_its_own(server: Machine) -> None:
+def test_a_second_instance_has_its_own_configuration(server: Machine) -> None:
     server.put("/etc/ackd/north.yaml", f"{BIND}port: 10009\ngreeting: North\n")
     server.run("systemctl", "start", "ackd@north")
     with connect(server, port=10009) as peer:
@@ -111,14 +115,14 @@ def test_a_second_instance_has_a_configuration_of_its_own(server: Machine) -> No
 # Reload
 
 
-def test_a_reload_is_done_when_it_returns(server: Machine) -> None:
-    with greeted(server) as stays:
+def test_systemctl_reload_returns_when_the_new_configuration_is_in_force(server: Machine) -> None:
+    with greeted(server) as old:
         server.put("/etc/ackd.yaml", f"{BIND}greeting: Welcome\n")
         server.run("systemctl", "reload", "ackd")
         with connect(server) as new:
             new.expect(b"Welcome\n")
-        stays.send(b"hello\n")
-        stays.expect(ACK)
+        old.send(b"hello\n")
+        old.expect(ACK)
 
 
 @pytest.mark.parametrize(
@@ -131,15 +135,15 @@ def test_a_reload_is_done_when_it_returns(server: Machine) -> None:
         ),
     ],
 )
-def test_a_reload_that_fails_says_so_and_changes_nothing(
+def test_a_failed_reload_logs_its_reason_and_changes_nothing(
     server: Machine, settings: str, reason: str
 ) -> None:
     with server.popen("nc", "-l", MACHINE_ADDRESS, "22222"):
-        wait_until("somebody listens", lambda: "22222" in server.run("ss", "-tlnH").stdout)
+        wait_until("nc listens", lambda: "22222" in server.run("ss", "-tlnH").stdout)
         server.put("/etc/ackd.yaml", f"{settings}greeting: Welcome\n")
         assert server.run("systemctl", "reload", "ackd", check=False).returncode == 1
-    told = server.journal(f"MESSAGE_ID={Kind.NOT_RELOADED.value}")[-1]["MESSAGE"].decode()
-    assert reason in told
+    logged = server.journal(f"MESSAGE_ID={Kind.NOT_RELOADED.value}")[-1]["MESSAGE"].decode()
+    assert reason in logged
     with greeted(server):
         pass
     assert property_of(server, "ActiveState") == "active"
@@ -148,7 +152,7 @@ def test_a_reload_that_fails_says_so_and_changes_nothing(
 # Restart
 
 
-def test_ten_restarts_under_load_leave_no_trace(server: Machine) -> None:
+def test_ten_restarts_under_load_lose_no_connection_and_no_payload(server: Machine) -> None:
     with load(server, "restarts", clients=40, depth=16) as clients:
         for _ in range(10):
             before = server.pid_of("ackd")
@@ -159,7 +163,7 @@ def test_ten_restarts_under_load_leave_no_trace(server: Machine) -> None:
     print(f"{sum(report.sent)} payloads, longest pause {report.longest_pause:.3f} s")
 
 
-def test_a_half_sent_payload_outlives_a_restart(server: Machine) -> None:
+def test_a_half_received_payload_survives_a_restart(server: Machine) -> None:
     with greeted(server) as peer:
         peer.send(b"one\ntwo and a h")
         peer.expect(ACK)
@@ -179,7 +183,7 @@ def test_a_half_sent_payload_outlives_a_restart(server: Machine) -> None:
     assert len({entry["ACKD_CONNECTION"] for entry in entries}) == 1
 
 
-def test_a_restart_does_not_keep_connections_in_the_store(server: Machine) -> None:
+def test_a_restart_leaves_only_the_listener_in_the_descriptor_store(server: Machine) -> None:
     with greeted(server) as peer:
         server.run("systemctl", "restart", "ackd")
         peer.send(b"hello\n")
@@ -187,7 +191,7 @@ def test_a_restart_does_not_keep_connections_in_the_store(server: Machine) -> No
         assert property_of(server, "NFileDescriptorStore") == "1"  # the listener
 
 
-def test_a_stored_listener_that_is_not_configured_any_more_is_dropped(server: Machine) -> None:
+def test_a_stored_listener_that_is_no_longer_configured_is_removed(server: Machine) -> None:
     server.put("/etc/ackd.yaml", f"{BIND}port: 10011\n")
     server.run("systemctl", "restart", "ackd")
     assert send(server, "hello") == 3
@@ -200,7 +204,9 @@ def listening_on(machine: Machine) -> bytes:
     return machine.journal("-u", "ackd", f"MESSAGE_ID={Kind.LISTENING.value}")[-1]["MESSAGE"]
 
 
-def test_a_port_that_the_system_has_chosen_stays_over_restarts_and_crashes(server: Machine) -> None:
+def test_a_port_chosen_by_the_kernel_stays_the_same_over_restarts_and_crashes(
+    server: Machine,
+) -> None:
     server.put("/etc/ackd.yaml", f"{BIND}port: 0\n")
     server.run("systemctl", "restart", "ackd")
     before = listening_on(server)
@@ -215,7 +221,7 @@ def test_a_port_that_the_system_has_chosen_stays_over_restarts_and_crashes(serve
     assert property_of(server, "NFileDescriptorStore") == "1"
 
 
-def test_a_listener_on_one_interface_is_kept_over_a_restart(server: Machine) -> None:
+def test_a_restart_keeps_a_listener_that_is_bound_to_one_interface(server: Machine) -> None:
     server.run("ip", "address", "add", "fe80::1/64", "dev", INTERFACE, "nodad")
     server.put("/etc/ackd.yaml", f'bind: "fe80::1%{INTERFACE}"\n')
     server.run("systemctl", "restart", "ackd")
@@ -230,7 +236,7 @@ def test_a_listener_on_one_interface_is_kept_over_a_restart(server: Machine) -> 
     assert property_of(server, "NFileDescriptorStore") == "1"
 
 
-# One signal after the other: those of the same number don't queue, signal(7).
+# Waits after each signal: pending signals of the same number are merged, signal(7).
 _ASK_A_THOUSAND_TIMES = """
 import os, re, signal, sys
 pid = int(sys.argv[1])
@@ -242,12 +248,12 @@ for _ in range(1000):
 
 
 def freeze_journal(machine: Machine) -> None:
-    """Have journald take nothing more, and fill its queue by what ackd says."""
+    """Freeze journald, and let ackd fill journald's queue with log messages."""
     machine.run("sh", "-c", f"kill -STOP {machine.pid_of('systemd-journald')}")
     machine.python(_ASK_A_THOUSAND_TIMES, str(machine.pid_of("ackd")))
 
 
-def test_what_a_frozen_journal_has_not_taken_is_handed_over_also_without_clients(
+def test_records_that_a_frozen_journald_has_not_read_are_handed_over_without_clients_too(
     server: Machine,
 ) -> None:
     stopped = ("-u", "ackd", f"MESSAGE_ID={Kind.STOPPED.value}")
@@ -259,7 +265,7 @@ def test_what_a_frozen_journal_has_not_taken_is_handed_over_also_without_clients
     assert len(server.journal(*stopped)) == before + 1
 
 
-def test_what_was_left_out_is_told_before_a_restart(server: Machine) -> None:
+def test_the_count_of_suppressed_messages_is_logged_before_a_restart(server: Machine) -> None:
     server.put("/etc/ackd.yaml", f"{BIND}allow: 127.0.0.1\n")
     server.run("systemctl", "reload", "ackd")
     for _ in range(3):
@@ -268,28 +274,34 @@ def test_what_was_left_out_is_told_before_a_restart(server: Machine) -> None:
     server.run("systemctl", "restart", "ackd")
     with connect(server) as peer:
         peer.expect(f"not connect: {CLIENT_ADDRESS} is not allowed here\n".encode())
-    told = [entry["MESSAGE"] for entry in server.journal("-u", "ackd", "-p", "4", "-n", "3")]
+    logged = [entry["MESSAGE"] for entry in server.journal("-u", "ackd", "-p", "4", "-n", "3")]
     refused = f"turned away: {CLIENT_ADDRESS} is not allowed here".encode()
     left_out = f"left out about {CLIENT_ADDRESS}: turned away: 2, beyond 1 a minute".encode()
-    assert told == [refused, left_out, refused]
+    assert logged == [refused, left_out, refused]
 
 
-def test_a_restart_hands_over_4000_clients_and_closes_those_beyond_well(server: Machine) -> None:
+def test_a_restart_hands_over_4000_clients_and_closes_the_others_without_a_reset(
+    server: Machine,
+) -> None:
     many = "max_connections: 5000\nmax_connections_per_client: null\n"
     server.put("/etc/ackd.yaml", BIND + many)
     server.run("systemctl", "reload", "ackd")
     with load(server, "many", clients=4100, depth=1) as clients:
-        wait_until("all are inside", lambda: status_text(server).startswith("clients: 4100;"))
+        wait_until(
+            "all clients are admitted", lambda: status_text(server).startswith("clients: 4100;")
+        )
         server.run("systemctl", "restart", "ackd")
         report = clients.stop()
-    told = server.journal("-u", "ackd", f"MESSAGE_ID={Kind.TAKEN_OVER.value}")[-1]["MESSAGE"]
-    assert told == b"took over clients: 4000"
+    logged = server.journal("-u", "ackd", f"MESSAGE_ID={Kind.TAKEN_OVER.value}")[-1]["MESSAGE"]
+    assert logged == b"took over clients: 4000"
     assert len(report.errors) == 100
     assert all(re.search("closed with [01] unanswered", line) for line in report.errors)
     assert_promise_kept(audit(server, "many", report))
 
 
-def test_clients_whose_state_is_of_another_version_are_closed_well(server: Machine) -> None:
+def test_clients_with_a_state_of_another_version_are_closed_without_a_reset(
+    server: Machine,
+) -> None:
     handover = "/usr/share/ackd/ackd/service/handover.py"
     with greeted(server) as peer:
         peer.send(b"one\nhalf a pay")
@@ -302,7 +314,7 @@ def test_clients_whose_state_is_of_another_version_are_closed_well(server: Machi
     install(server)
 
 
-def test_a_bad_configuration_at_a_restart_loses_nobody(server: Machine) -> None:
+def test_a_restart_with_an_invalid_configuration_loses_no_client(server: Machine) -> None:
     with greeted(server) as peer:
         peer.send(b"one\nhalf")
         peer.expect(ACK)
@@ -313,7 +325,7 @@ def test_a_bad_configuration_at_a_restart_loses_nobody(server: Machine) -> None:
         peer.expect(ACK)
 
 
-def test_a_restart_can_go_from_one_address_to_all(server: Machine) -> None:
+def test_a_restart_can_change_from_one_address_to_all(server: Machine) -> None:
     with greeted(server) as peer:
         server.put("/etc/ackd.yaml", "bind: 0.0.0.0\n")
         server.run("systemctl", "restart", "ackd")
@@ -327,28 +339,28 @@ def test_a_restart_can_go_from_one_address_to_all(server: Machine) -> None:
 # Crashes
 
 
-def test_after_a_crash_a_half_read_payload_is_not_taken_for_a_whole_one(server: Machine) -> None:
+def test_a_payload_that_is_half_received_at_a_crash_is_not_recorded(server: Machine) -> None:
     with greeted(server) as peer:
         peer.send(b"one\nhalf a pay")
         peer.expect(ACK)
         send_signal(server, "KILL")
         assert peer.read_to_loss() == b""
-    wait_until("it is back", lambda: send(server, "hello") == 0)
+    wait_until("ackd is back", lambda: send(server, "hello") == 0)
     messages = [e["MESSAGE"] for e in server.journal(f"MESSAGE_ID={Kind.PAYLOAD.value}", "-n", "2")]
     assert messages == [b"Buffer: one", b"Buffer: hello"]
 
 
-def test_nobody_is_refused_in_a_crash_loop(server: Machine) -> None:
+def test_no_client_is_refused_in_a_crash_loop(server: Machine) -> None:
     restarts = int(property_of(server, "NRestarts"))
     for _ in range(20):
         send_signal(server, "KILL")
-        # Accepted by the kernel while nobody is there, server by the next peer.
+        # The kernel accepts the connection while ackd is dead; the next ackd serves it.
         assert send(server, "hello") == 0
     assert int(property_of(server, "NRestarts")) == restarts + 20
     assert property_of(server, "ActiveState") == "active"
 
 
-def test_a_daemon_that_hangs_is_replaced_by_the_watchdog(server: Machine) -> None:
+def test_the_watchdog_replaces_a_daemon_that_hangs(server: Machine) -> None:
     server.run("mkdir", "-p", "/run/systemd/system/ackd.service.d")
     server.put("/run/systemd/system/ackd.service.d/quick.conf", "[Service]\nWatchdogSec=1s\n")
     server.run("systemctl", "daemon-reload")
@@ -365,7 +377,7 @@ def test_a_daemon_that_hangs_is_replaced_by_the_watchdog(server: Machine) -> Non
 # The journal
 
 
-def test_150_000_payloads_in_one_go_are_all_in_the_journal(server: Machine) -> None:
+def test_150_000_payloads_at_once_are_all_in_the_journal(server: Machine) -> None:
     lines = "".join(f"flood-{number}\n" for number in range(150_000))
     command = (sys.executable, "-m", "ackd.ctl", "send", "--host", MACHINE_ADDRESS, "--json", "-")
     done = server.client.run(*command, input=lines, env={"PYTHONPATH": str(PROJECT)}, timeout=120)
@@ -375,7 +387,7 @@ def test_150_000_payloads_in_one_go_are_all_in_the_journal(server: Machine) -> N
     assert recorded == {f"flood-{number}": 1 for number in range(150_000)}
 
 
-def test_payloads_that_share_records_are_all_in_the_journal_once_and_in_order(
+def test_payloads_in_batches_are_all_in_the_journal_once_and_in_order(
     server: Machine,
 ) -> None:
     server.put("/etc/ackd.yaml", f"{BIND}record: batch\n")
@@ -387,7 +399,7 @@ def test_payloads_that_share_records_are_all_in_the_journal_once_and_in_order(
     assert max(map(int, counts)) >= 64
 
 
-def test_lines_that_share_a_record_are_shown_as_lines(server: Machine) -> None:
+def test_journalctl_shows_a_batch_as_lines(server: Machine) -> None:
     server.put("/etc/ackd.yaml", f"{BIND}record: batch\n")
     server.run("systemctl", "reload", "ackd")
     with greeted(server) as peer:
@@ -401,7 +413,7 @@ def test_lines_that_share_a_record_are_shown_as_lines(server: Machine) -> None:
     assert re.search(r": Buffer: two\n +Buffer: three\n", short)
 
 
-def test_an_unreachable_journal_shows_in_the_status_and_does_not_stop_the_service(
+def test_the_status_shows_an_unreachable_journal_and_the_service_continues(
     server: Machine,
 ) -> None:
     units = ("systemd-journald.socket", "systemd-journald-dev-log.socket")
@@ -409,16 +421,16 @@ def test_an_unreachable_journal_shows_in_the_status_and_does_not_stop_the_servic
     server.run("rm", "-f", "/run/systemd/journal/socket")
     with greeted(server) as peer:
         peer.send(b"while it is away\n")
-        wait_until("the status tells", lambda: "can't be reached" in status_text(server))
+        wait_until("the status shows it", lambda: "can't be reached" in status_text(server))
         server.run("systemctl", "start", *units, "systemd-journald.service")
         peer.expect(ACK)
-    wait_until("the status tells", lambda: "can't be reached" not in status_text(server))
+    wait_until("the status is normal", lambda: "can't be reached" not in status_text(server))
 
 
 # Boot
 
 
-def test_an_address_that_comes_late_is_served_when_it_is_there(server: Machine) -> None:
+def test_ackd_listens_on_an_address_before_the_address_is_up(server: Machine) -> None:
     late = "192.168.150.77"
     server.put("/etc/ackd.yaml", f"bind: [{MACHINE_ADDRESS}, {late}]\n")
     server.run("systemctl", "restart", "ackd")
@@ -430,7 +442,7 @@ def test_an_address_that_comes_late_is_served_when_it_is_there(server: Machine) 
 
 @pytest.fixture
 def without_ipv6(server: Machine) -> Iterator[Machine]:
-    """A machine on which ackd gets the answer of a kernel that has no IPv6."""
+    """A machine on which socket() fails for ackd as on a kernel without IPv6."""
     dropin = "/run/systemd/system/ackd.service.d/ipv4.conf"
     families = "RestrictAddressFamilies=\nRestrictAddressFamilies=AF_INET AF_UNIX\n"
     server.put(dropin, f"[Service]\n{families}")
@@ -440,21 +452,21 @@ def without_ipv6(server: Machine) -> Iterator[Machine]:
     server.run("systemctl", "daemon-reload")
 
 
-def test_a_host_without_ipv6_serves_the_default_address_that_it_has(without_ipv6: Machine) -> None:
+def test_a_host_without_ipv6_listens_on_the_default_ipv4_address(without_ipv6: Machine) -> None:
     without_ipv6.put("/etc/ackd.yaml", "")
     without_ipv6.run("systemctl", "restart", "ackd")
     assert "received" in without_ipv6.run("ackctl", "send", "hello").stdout.lower()
-    told = without_ipv6.journal("-u", "ackd", f"MESSAGE_ID={Kind.LISTENING.value}")[-1]["MESSAGE"]
-    assert told == b"listening on 127.0.0.1:10008"
+    logged = without_ipv6.journal("-u", "ackd", f"MESSAGE_ID={Kind.LISTENING.value}")[-1]["MESSAGE"]
+    assert logged == b"listening on 127.0.0.1:10008"
 
 
-def test_a_host_without_ipv6_can_not_serve_what_was_asked_for(without_ipv6: Machine) -> None:
+def test_a_host_without_ipv6_rejects_a_configured_ipv6_address(without_ipv6: Machine) -> None:
     without_ipv6.put("/etc/ackd.yaml", "")
     without_ipv6.run("systemctl", "restart", "ackd")
     without_ipv6.put("/etc/ackd.yaml", 'bind: ["127.0.0.1", "::"]\n')
     assert without_ipv6.run("systemctl", "reload", "ackd", check=False).returncode == 1
-    told = without_ipv6.journal(f"MESSAGE_ID={Kind.NOT_RELOADED.value}")[-1]["MESSAGE"]
-    assert b"this host has no IPv6" in told
+    logged = without_ipv6.journal(f"MESSAGE_ID={Kind.NOT_RELOADED.value}")[-1]["MESSAGE"]
+    assert b"this host has no IPv6" in logged
 
 
 # Exposure, and the sealed variant
@@ -467,11 +479,13 @@ def exposure(machine: Machine) -> float:
     return float(match[1])
 
 
-def test_it_is_exposed_by_1_1_at_most(server: Machine) -> None:
+def test_the_exposure_of_the_service_is_at_most_1_1(server: Machine) -> None:
     assert exposure(server) <= 1.1
 
 
-def test_the_sealed_variant_is_exposed_by_0_2_at_most_and_has_no_network(server: Machine) -> None:
+def test_the_exposure_of_the_sealed_service_is_at_most_0_2_and_it_has_no_network(
+    server: Machine,
+) -> None:
     server.put(
         "/etc/systemd/system/ackd.socket.d/address.conf",
         f"[Socket]\nListenStream=\nListenStream={MACHINE_ADDRESS}:10008\n",
@@ -481,9 +495,9 @@ def test_the_sealed_variant_is_exposed_by_0_2_at_most_and_has_no_network(server:
     assert send(server, "sealed") == 0
     pid = server.pid_of("ackd")
     assert "lan0" not in server.run("nsenter", f"--target={pid}", "--net", "ip", "link").stdout
-    told = server.journal("-u", "ackd", f"MESSAGE_ID={Kind.LISTENING.value}")[-1]["MESSAGE"]
+    logged = server.journal("-u", "ackd", f"MESSAGE_ID={Kind.LISTENING.value}")[-1]["MESSAGE"]
     assert (
-        told
+        logged
         == (
             f"listening on {MACHINE_ADDRESS}:10008, passed by systemd: bind and port are not used"
         ).encode()
