@@ -1,4 +1,4 @@
-"""Where the checkout is that the tests test."""
+"""The directory of the checkout."""
 
 from pathlib import Path
 

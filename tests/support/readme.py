@@ -1,4 +1,4 @@
-"""What the README shows, as text for those who try it."""
+"""The examples of the README, as text for the tests that run them."""
 
 import re
 from textwrap import dedent
@@ -9,6 +9,6 @@ README = (PROJECT / "README.md").read_text()
 
 
 def python_lines() -> str:
-    """Return the lines that use the library."""
+    """Return the Python example that uses the library."""
     (lines,) = re.findall(r"^    from ackd.*\n(?:    .*\n|\n(?=    ))+", README, re.MULTILINE)
     return dedent(lines)

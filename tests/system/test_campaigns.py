@@ -170,7 +170,9 @@ def stop_prober(prober: Process, longest: float = 0.0) -> str:
 # Floods, and the end of ackd
 
 
-def test_flood(server: Machine, run: str, table: CampaignTable) -> None:
+def test_all_payloads_of_a_flood_are_recorded_once(
+    server: Machine, run: str, table: CampaignTable
+) -> None:
     payloads = long_or_short(2_000_000, 100_000)
     with load(server, run, clients=200, depth=64, payloads=payloads) as clients:
         report = clients.finish()
@@ -180,7 +182,9 @@ def test_flood(server: Machine, run: str, table: CampaignTable) -> None:
     assert_exactly_once(server, run, report)
 
 
-def test_ackd_killed(server: Machine, run: str, table: CampaignTable) -> None:
+def test_the_promise_holds_while_ackd_is_killed_repeatedly(
+    server: Machine, run: str, table: CampaignTable
+) -> None:
     kills, before = long_or_short(50, 5), restarts(server)
     with reconnecting_load(server, run) as clients:
         for number in range(1, kills + 1):
@@ -197,7 +201,7 @@ def test_ackd_killed(server: Machine, run: str, table: CampaignTable) -> None:
     assert result.unknown > 0
 
 
-def test_ackd_killed_restarted_reloaded_and_upgraded_at_random(
+def test_the_promise_holds_while_ackd_is_killed_restarted_reloaded_and_upgraded(
     packaged: Machine, packages: Packages, run: str, table: CampaignTable
 ) -> None:
     faults, seed = long_or_short(50, 10), secrets.randbits(32)
@@ -236,7 +240,7 @@ def test_ackd_killed_restarted_reloaded_and_upgraded_at_random(
         ("journald's sockets restarted", long_or_short(10, 2), ("restart", *SOCKETS)),
     ],
 )
-def test_journald_ends(
+def test_no_connection_and_no_payload_is_lost_while_journald_ends_repeatedly(
     server: Machine,
     run: str,
     table: CampaignTable,
@@ -264,7 +268,9 @@ def test_journald_ends(
     assert server.journal("-u", "ackd", f"MESSAGE_ID={Kind.REPEATED.value}")
 
 
-def test_journald_reaches_its_start_limit(server: Machine, run: str, table: CampaignTable) -> None:
+def test_the_promise_holds_when_journald_reaches_its_start_limit(
+    server: Machine, run: str, table: CampaignTable
+) -> None:
     limit = "[Unit]\nStartLimitIntervalSec=60\nStartLimitBurst=3\n"
     with (
         unit_setting(server, "systemd-journald.service", limit),
@@ -293,8 +299,9 @@ def await_settled(machine: Machine, unit: str) -> str:
     return state()
 
 
-def test_journald_frozen(server: Machine, run: str, table: CampaignTable) -> None:
-    """ackd greets new clients, and can be restarted, while journald is frozen."""
+def test_ackd_greets_and_restarts_while_journald_is_frozen(
+    server: Machine, run: str, table: CampaignTable
+) -> None:
     before, greetings = restarts(server), long_or_short(600, 200)  # at most 50 per second
     with load(server, run, clients=40, depth=16) as clients:
         clients.await_acks(1000)
@@ -317,7 +324,7 @@ def test_journald_frozen(server: Machine, run: str, table: CampaignTable) -> Non
     assert restarts(server) == before  # the watchdog has not killed ackd
 
 
-def test_a_stop_does_not_wait_for_a_journald_that_is_frozen(server: Machine, run: str) -> None:
+def test_a_stop_does_not_wait_for_a_frozen_journald(server: Machine, run: str) -> None:
     with reconnecting_load(server, run) as clients:
         clients.await_acks(1000)
         kill(server, "systemd-journald.service", "STOP")
@@ -329,7 +336,9 @@ def test_a_stop_does_not_wait_for_a_journald_that_is_frozen(server: Machine, run
     assert_promise_kept(audit(server, run, report))
 
 
-def test_the_journals_disk_is_full(server: Machine, run: str, table: CampaignTable) -> None:
+def test_the_promise_holds_when_the_journals_disk_is_full(
+    server: Machine, run: str, table: CampaignTable
+) -> None:
     """journald then writes to /run, in memory."""
     disk = "/var/log/journal"
     server.run("mount", "-t", "tmpfs", "-o", "size=64M", "tmpfs", disk)
@@ -352,8 +361,10 @@ def test_the_journals_disk_is_full(server: Machine, run: str, table: CampaignTab
 # Limits of the system
 
 
-def test_descriptors_run_out(server: Machine, run: str, table: CampaignTable) -> None:
-    """Clients beyond the limit wait in the backlog until another client has left."""
+def test_clients_beyond_the_limit_of_descriptors_wait(
+    server: Machine, run: str, table: CampaignTable
+) -> None:
+    """They wait in the listener's backlog until another client has left."""
     with unit_setting(server, "ackd.service", "[Service]\nLimitNOFILE=64\n"):
         server.run("systemctl", "restart", "ackd")
         payloads = long_or_short(100_000, 10_000)
@@ -368,7 +379,9 @@ def test_descriptors_run_out(server: Machine, run: str, table: CampaignTable) ->
     table.add(server, "64 descriptors for 200 clients", result, f"logged {len(logged)} times")
 
 
-def test_memory_runs_out(server: Machine, run: str, table: CampaignTable) -> None:
+def test_the_promise_holds_when_memory_runs_out(
+    server: Machine, run: str, table: CampaignTable
+) -> None:
     limit = 40 * MIB
     with unit_setting(server, "ackd.service", f"[Service]\nLimitAS={limit}\n"):
         server.run("systemctl", "restart", "ackd")
@@ -390,7 +403,9 @@ def test_memory_runs_out(server: Machine, run: str, table: CampaignTable) -> Non
     assert_promise_kept(result)
 
 
-def test_the_clock_is_stepped(server: Machine, run: str, table: CampaignTable) -> None:
+def test_stepping_the_clock_loses_no_payload(
+    server: Machine, run: str, table: CampaignTable
+) -> None:
     """Step the clock of ackd only: the machine shares the clock of this host."""
     (library,) = server.run("sh", "-c", "ls /usr/lib/*/faketime/libfaketime.so.1").stdout.split()
     server.put("/etc/faketimerc", "+0")
@@ -483,7 +498,7 @@ def test_no_payload_forges_fields_or_records(server: Machine) -> None:
 
 
 @pytest.mark.parametrize("attack", ATTACKS)
-def test_hostile_clients_cost_only_themselves(
+def test_hostile_clients_do_not_disturb_other_clients(
     server: Machine, run: str, table: CampaignTable, attack: str
 ) -> None:
     before, idle = restarts(server), resident(server)
