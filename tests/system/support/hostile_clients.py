@@ -89,7 +89,7 @@ def byte_by_byte(connect: Connect) -> None:
             client.send(b"x")
 
 
-def idle_crowd(connect: Connect) -> None:
+def idle_clients(connect: Connect) -> None:
     """Open 10,000 connections and send nothing."""
     clients = [connect() for _ in range(10_000)]
     await_end()
@@ -120,7 +120,7 @@ ATTACKS = {
     attack.__name__: attack
     for attack in (
         *(random_bytes, endless_line, never_reading, tiny_lines),
-        *(byte_by_byte, idle_crowd, resets),
+        *(byte_by_byte, idle_clients, resets),
     )
 }
 
