@@ -13,7 +13,9 @@ import pytest
 from ackd.records import Kind
 from tests.bench.checkout import Checkout
 from tests.bench.load import LoadReport, clients
+from tests.bench.places import Send, Start
 from tests.bench.programs import Programs, build
+from tests.bench.report import Conditions, comparison
 from tests.bench.results import Results, rate
 from tests.bench.servers import COMPETITORS, C, Paths, Server
 from tests.bench.targets import EACH, FIFTY, TARGETS
@@ -175,6 +177,18 @@ def test_ratios_are_within_a_round_so_that_a_drift_of_the_machine_cancels_out() 
     drifting = results(measured(100, 400, 200), measured(90, 360, 180))
     assert drifting.ratio(FIFTY, EACH, rate) == 0.9
     assert drifting.median(FIFTY, EACH, rate) == 180
+
+
+def test_the_comparison_shows_the_ratio_new_to_before_of_each_round() -> None:
+    compared = results(measured(100, 100, 100), measured(90, 110, 100))
+    for run in measured(100, 100, 100):
+        compared.add(FIFTY, "ackd before", run)
+    for name, seconds in ((EACH, 0.5), ("ackd before", 0.4)):
+        compared.starts[name] = [Start(seconds, 1000)]
+        compared.sends[name] = [Send(seconds, 0.1)]
+    text = comparison(compared, Conditions("", rounds=3, growth_rounds=0, seconds=1, starts=1))
+    assert f"| {FIFTY.name} | ackd | 1.000 (0.900 to 1.100) | 1.000 (1.000 to 1.000) |  |" in text
+    assert "- start until READY=1: 1.250 (1.250 to 1.250)" in text
 
 
 def test_a_server_with_a_failed_run_has_no_figures() -> None:

@@ -135,9 +135,8 @@ def test_the_accepted_payloads_of_a_probe_are_recorded_without_the_refused_ones(
 def test_all_payloads_of_a_probe_without_a_greeting_are_recorded(server: Machine) -> None:
     configure(server, "greeting: ''\n")
     printed = ackctl(server, "probe", *HOST, "--no-greeting", "--sweep")
-    assert (
-        verified(server, printed)["connections"] == 1
-    )  # the silent connection before it has no payloads
+    # The silent connection before it has no payloads.
+    assert verified(server, printed)["connections"] == 1
 
 
 # Bench
