@@ -1,6 +1,5 @@
 """Two hosts with a cable between them: network namespaces that are joined by a veth pair."""
 
-import os
 import signal
 import subprocess
 import sys

@@ -1,7 +1,6 @@
 """ackctl on broken paths: a client, a router and a server, each in a network of its own."""
 
 import json
-import os
 import re
 import signal
 from collections.abc import Iterator
