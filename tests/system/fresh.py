@@ -11,6 +11,7 @@ from .workshop import source_archive
 
 CHECKOUT = "/srv/ackd"
 _SCRIPT = Path(__file__).with_name("fresh.sh")
+_YES = 'APT::Get::Assume-Yes "true";'
 _ALONE = ("unshare", "--mount", "--net", "--pid", "--fork", "--kill-child")
 
 
@@ -28,6 +29,8 @@ def fresh_machine(release: Release) -> Iterator[Host]:
                 prefix=("nsenter", f"--target={init}", "--all", "--root", "--wd", "--"),
                 environment=ENVIRONMENT,
             )
+            # Nobody answers apt's questions.
+            host.run("sh", "-c", f"echo '{_YES}' >/etc/apt/apt.conf.d/yes")
             host.run("mkdir", "-p", CHECKOUT)
             host.run("tar", "-xC", CHECKOUT, "--no-same-owner", input=source_archive())
             host.run("git", "init", "--quiet", CHECKOUT)

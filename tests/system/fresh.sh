@@ -8,5 +8,4 @@ mount -t overlay -o "lowerdir=$1,upperdir=/run/upper,workdir=/run/work" overlay 
 mount -t proc proc /run/root/proc
 mount --rbind /dev /run/root/dev
 ip link set lo up
-echo ready
-exec chroot /run/root cat
+exec chroot /run/root sh -c 'echo ready; exec cat'

@@ -6,6 +6,7 @@ packages come from a directory: see `minimal_root`.
 
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import IO
 
 import pytest
@@ -24,14 +25,10 @@ INSTALL_CLIENT = "sudo apt install ./dist/python3-ackd_*.deb ./dist/ackctl_*.deb
 LISTENING = "listening on 127.0.0.1:10008 and [::1]:10008"
 
 
-def in_checkout(command: str, yes: bool = False) -> tuple[str, ...]:
-    """Return what runs a command of the README: root needs no sudo, and no test answers apt."""
+def in_checkout(command: str) -> tuple[str, ...]:
+    """Return what runs a command of the README; root needs no sudo."""
     assert shows(command), f"README does not show {command}"
-    command = command.removeprefix("sudo ")
-    assume = "export DEBIAN_FRONTEND=noninteractive; set -- -o APT::Get::Assume-Yes=true\n"
-    if yes:
-        command = f"{assume}{command.replace('apt install', 'apt install "$@"')}"
-    return ("sh", "-c", f"cd {CHECKOUT} && {command}")
+    return ("sh", "-c", f"cd {CHECKOUT} && exec {command.removeprefix('sudo ')}")
 
 
 def lines_until(output: IO[bytes], word: str) -> list[str]:
@@ -51,21 +48,27 @@ def fresh(release: Release) -> Iterator[Host]:
         yield host
 
 
+@contextmanager
+def running(fresh: Host) -> Iterator[tuple[IO[bytes], list[str]]]:
+    """Do `make run`; yield what it prints: what is still to come, and the lines until it serves."""
+    with fresh.popen(*in_checkout(RUN)) as make:
+        assert make.stdout
+        yield make.stdout, lines_until(make.stdout, "listening")
+        make.terminate()  # make ends ackd so, as Ctrl-C at a terminal ends both
+        make.stdout.read()
+
+
 def test_make_run_serves_and_shows_what_arrives(fresh: Host) -> None:
-    with fresh.popen(*in_checkout(RUN)) as running:
-        assert running.stdout
-        said = lines_until(running.stdout, "listening")
+    with running(fresh) as (output, said):
         assert len(said) == 3  # what is installed, how to send, and ackd's own word
         assert said[-1].endswith(LISTENING)
         sent = fresh.run(*in_checkout(SEND))
         assert "Response from server was: thank you client" in sent.stdout
-        lines_until(running.stdout, "Buffer: this data will send to server!")
+        lines_until(output, "Buffer: this data will send to server!")
 
 
 def test_make_run_where_the_port_is_taken_says_so_and_nothing_else(fresh: Host) -> None:
-    with fresh.popen(*in_checkout(RUN)) as running:
-        assert running.stdout
-        lines_until(running.stdout, "listening")
+    with running(fresh):
         second = fresh.run(*in_checkout(RUN), check=False)
     assert second.returncode == 2
     assert len(second.stdout.splitlines()) == 1
@@ -97,7 +100,7 @@ def test_the_client_alone_brings_no_daemon(fresh: Host, release: Release) -> Non
     with fresh_machine(release) as client:
         client.run("tar", "-xC", CHECKOUT, input=packed)
         client.run("apt-get", "update")
-        client.run(*in_checkout(INSTALL_CLIENT, yes=True))
+        client.run(*in_checkout(INSTALL_CLIENT))
         installed = client.run("dpkg-query", "--show", "--showformat=${Package}\n").stdout.split()
         assert not {"ackd", "python3-daemon", "python3-yaml"} & set(installed)
         client.run("python3", "-c", "import ackd.client")
@@ -108,7 +111,7 @@ def test_the_client_alone_brings_no_daemon(fresh: Host, release: Release) -> Non
 
 
 def test_apt_installs_what_was_made(fresh: Host) -> None:
-    fresh.run(*in_checkout(INSTALL, yes=True))
+    fresh.run(*in_checkout(INSTALL))
     assert fresh.run("ackd", "--check-config").stdout == "ackd: /etc/ackd.yaml: good\n"
     assert fresh.run("ackctl", "send", "hello", check=False).returncode == 3
     fresh.run("python3", "-c", "import ackd.client")

@@ -111,7 +111,7 @@ def workshop() -> Iterator[Workshop]:
 
 @pytest.fixture(scope="module")
 def again(workshop: Workshop) -> tuple[str, Packages]:
-    """The packages and their directory, made elsewhere and otherwise than the one that is installed, and tested."""
+    """The packages and their directory, made elsewhere, and tested."""
     workshop.machine.run("localedef", "--inputfile=tr_TR", "--charmap=UTF-8", "tr_TR.UTF-8")
     otherwise = {"LC_ALL": "tr_TR.UTF-8", "TMPDIR": "/var/tmp", "TZ": "KTM-5:45"}
     return workshop.make("quite/elsewhere", umask="077", env=otherwise)
@@ -119,9 +119,7 @@ def again(workshop: Workshop) -> tuple[str, Packages]:
 
 def test_lintian_has_nothing_to_say(workshop: Workshop, again: tuple[str, Packages]) -> None:
     dist, _ = again
-    lint = (
-        "lintian --pedantic --display-info --display-experimental --show-overrides ackd_*.changes"
-    )
+    lint = "lintian --pedantic --display-info --display-experimental ackd_*.changes"
     assert workshop.by_nobody(dist, "sh", "-c", lint) == ""
 
 
@@ -241,12 +239,8 @@ def test_an_upgrade_from_the_single_package_loses_no_connection_and_no_ack(
         account = clients.stop()
     assert_true(single, "split", account)
     assert single.run("cat", "/etc/ackd.yaml").stdout == EDITED
-    assert single.run("dpkg", "--verify", *NAMES).stdout.split() == [
-        "??5??????",
-        "c",
-        "/etc/ackd.yaml",
-    ]
-    assert single.run("sh", "-c", "ls -d /usr/share/ackd/ackd", check=False).returncode != 0
+    assert single.run("dpkg", "--verify", *NAMES).stdout == "??5?????? c /etc/ackd.yaml\n"
+    assert single.run("test", "-e", "/usr/share/ackd/ackd", check=False).returncode != 0
 
 
 def test_an_upgrade_restarts_further_instances_too(installed: Machine, packages: Versions) -> None:
