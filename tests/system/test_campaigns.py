@@ -20,9 +20,9 @@ from .support.base_root import Release
 from .support.campaign import LONG, CampaignTable, long_or_short
 from .support.connections import greeted
 from .support.hostile_clients import ATTACKS
-from .support.install import BIND, install, put_package
+from .support.install import BIND, install, put_packages
 from .support.machine import INTERFACE, MACHINE_ADDRESS, Machine, Process, boot, succeed, wait_until
-from .support.workshop import Packages
+from .support.workshop import Versions
 
 KILL = ("systemctl", "kill", "--signal=KILL", "--kill-whom=main")
 DROPIN = "/run/systemd/system/{}.d/{}.conf"
@@ -69,11 +69,11 @@ def installed(machine: Machine) -> Machine:
 
 
 @pytest.fixture
-def packaged(release: Release, packages: Packages) -> Iterator[Machine]:
+def packaged(release: Release, packages: Versions) -> Iterator[Machine]:
     """A machine on which ackd is installed from the package, and listens on the network."""
     with boot(release) as machine:
         make_room(machine)
-        put_package(machine, packages.first)
+        put_packages(machine, packages.first)
         machine.put("/etc/ackd.yaml", BIND)
         machine.run("systemctl", "reload", "ackd")
         yield machine
@@ -201,8 +201,8 @@ def test_the_promise_holds_while_ackd_is_killed_repeatedly(
     assert result.unknown > 0
 
 
-def test_the_promise_holds_while_ackd_is_killed_restarted_reloaded_and_upgraded(
-    packaged: Machine, packages: Packages, run: str, table: CampaignTable
+def test_the_promise_holds_under_random_faults_of_ackd(
+    packaged: Machine, packages: Versions, run: str, table: CampaignTable
 ) -> None:
     faults, seed = long_or_short(50, 10), secrets.randbits(32)
     print(f"seed {seed}")
@@ -214,7 +214,7 @@ def test_the_promise_holds_while_ackd_is_killed_restarted_reloaded_and_upgraded(
                 case "kill":
                     kill(packaged, "ackd")
                 case "upgrade":
-                    put_package(packaged, packages.next)
+                    put_packages(packaged, packages.next)
                 case how:
                     packaged.run("systemctl", how, "ackd", check=False)
         clients.await_acks(500)
@@ -240,7 +240,7 @@ def test_the_promise_holds_while_ackd_is_killed_restarted_reloaded_and_upgraded(
         ("journald's sockets restarted", long_or_short(10, 2), ("restart", *SOCKETS)),
     ],
 )
-def test_no_connection_and_no_payload_is_lost_while_journald_ends_repeatedly(
+def test_nothing_is_lost_while_journald_ends_repeatedly(
     server: Machine,
     run: str,
     table: CampaignTable,

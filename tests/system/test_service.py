@@ -19,7 +19,7 @@ from .support.audit import (
     payloads_in_journal,
 )
 from .support.connections import connect, greeted
-from .support.install import BIND, install
+from .support.install import BIND, MODULES, install
 from .support.machine import CLIENT_ADDRESS, INTERFACE, MACHINE_ADDRESS, Machine, wait_until
 
 
@@ -302,7 +302,7 @@ def test_a_restart_hands_over_4000_clients_and_closes_the_others_without_a_reset
 def test_clients_with_a_state_of_another_version_are_closed_without_a_reset(
     server: Machine,
 ) -> None:
-    handover = "/usr/share/ackd/ackd/service/handover.py"
+    handover = f"{MODULES}/service/handover.py"
     with greeted(server) as peer:
         peer.send(b"one\nhalf a pay")
         peer.expect(ACK)

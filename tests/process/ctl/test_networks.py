@@ -1,7 +1,6 @@
 """ackctl on broken paths: a client, a router and a server, each in a network of its own."""
 
 import json
-import os
 import re
 import signal
 from collections.abc import Iterator
@@ -17,10 +16,9 @@ from tests.process.ctl.test_probe import LIKELY, read_until
 from tests.support.ackctl_process import Ackctl, ackctl
 from tests.support.daemon_process import Daemon
 from tests.support.network_host import Host, run
+from tests.support.obstacle import needs_namespaces
 
-pytestmark = pytest.mark.skipif(
-    os.geteuid() != 0, reason="needs root: it makes hosts out of network namespaces"
-)
+pytestmark = needs_namespaces
 
 CLIENT, SERVER = "192.168.151.2", "192.168.150.1"
 BOTH_KINDS = f"{SERVER} server\n2001:db8::2 server\n"  # of addresses, as in /etc/hosts

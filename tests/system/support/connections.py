@@ -29,8 +29,8 @@ def connect(machine: Machine, address: str = MACHINE_ADDRESS, port: int = 10008)
     return Peer.over(socket.socket(fileno=descriptor))
 
 
-def greeted(machine: Machine) -> Peer:
+def greeted(machine: Machine, port: int = 10008) -> Peer:
     """Return a connection from the client host on which the greeting has been read."""
-    peer = connect(machine)
+    peer = connect(machine, port=port)
     peer.expect(GREETING)
     return peer

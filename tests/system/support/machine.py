@@ -39,7 +39,7 @@ _TOOLS = ("mmdebstrap", "systemd-nspawn", "ip", "unshare", "nsenter", "setpriv")
 _SUPERVISOR = Path(__file__).with_name("run_machine.sh")
 _UNSHARED = ("unshare", "--mount", "--net", "--")
 _DIES_WITH_PARENT = ("setpriv", "--pdeathsig", "KILL", "--")
-_ENVIRONMENT = {
+ENVIRONMENT = {
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
     "HOME": "/root",
     "LANG": "C.UTF-8",
@@ -111,7 +111,7 @@ class Process(subprocess.Popen[bytes]):
     def command(self) -> int:
         """The command's PID on this host; `pid` may be the PID of nsenter, its parent."""
         forked = _executable(self.pid).endswith("/nsenter")
-        return next(_descendants(self.pid), self.pid) if forked else self.pid
+        return next(descendants(self.pid), self.pid) if forked else self.pid
 
     def send_signal(self, sig: int) -> None:
         """Send a signal to the command unless it has ended; nsenter ends after its child."""
@@ -306,7 +306,7 @@ def _await_machine(
     machine = Machine(
         # --root: if the tests run in a chroot, the mount namespace's root is not the machine's.
         prefix=("nsenter", f"--target={init}", "--all", "--root", "--wd", "--"),
-        environment=_ENVIRONMENT,
+        environment=ENVIRONMENT,
         release=release,
         name=name,
         init=init,
@@ -324,18 +324,18 @@ def _await_machine(
 def _find_init(supervisor: subprocess.Popen[bytes]) -> int | None:
     if supervisor.poll() is not None:
         raise MachineError(f"run_machine.sh ended with {supervisor.returncode}")
-    for pid in _descendants(supervisor.pid):
+    for pid in descendants(supervisor.pid):
         if _executable(pid).endswith("/lib/systemd/systemd"):
             return pid
     return None
 
 
-def _descendants(pid: int) -> Iterator[int]:
+def descendants(pid: int) -> Iterator[int]:
     """Yield the PIDs of a process's descendants, parents first."""
     with contextlib.suppress(FileNotFoundError, ProcessLookupError):
         for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
             yield int(child)
-            yield from _descendants(int(child))
+            yield from descendants(int(child))
 
 
 def _executable(pid: int) -> str:
