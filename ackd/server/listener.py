@@ -22,7 +22,16 @@ class ListenError(Exception):
     """An address that can't be listened on; the text says which, why, and what to do."""
 
 
-class NoFamilyError(ListenError):
+class AddressError(ListenError):
+    """One address that can't be listened on: its `endpoint`, and the `reason` with advice."""
+
+    def __init__(self, endpoint: str, reason: str) -> None:
+        self.endpoint = endpoint
+        self.reason = reason
+        super().__init__(f"can't listen on {endpoint}: {reason}")
+
+
+class NoFamilyError(AddressError):
     """An IPv6 address on a host that has none, or IPv4 likewise."""
 
 
@@ -38,7 +47,7 @@ def name(listener: socket.socket) -> str:
 
 
 def listen(address: str, port: int, ours: Iterable[socket.socket] = ()) -> socket.socket:
-    """Return a non-blocking listener on a numeric IPv4 or IPv6 address; raises ListenError.
+    """Return a non-blocking listener on a numeric IPv4 or IPv6 address; raises AddressError.
 
     It may overlap with other listeners of `ours`, as 0.0.0.0 does with 127.0.0.1.
     """
@@ -77,24 +86,35 @@ def open_listeners(
     """Return a listener for each address, those of `existing` where they are the same.
 
     Without `need_all`, addresses whose family this host doesn't have are left out, as long as one
-    is not. Raises ListenError, and has then opened nothing.
+    is not. Raises ListenError, which names all addresses that failed, and has then opened nothing.
     """
     listeners: Listeners = {}
-    try:
-        for address in addresses:
-            key = (address, port)
-            try:
-                listeners[key] = existing.get(key) or listen(address, port, existing.values())
-            except NoFamilyError:
-                if need_all:
-                    raise
-        if not listeners:
-            raise ListenError(f"can't listen on any of {', '.join(addresses)}")
-    except ListenError:
-        for key in listeners.keys() - existing.keys():
-            listeners[key].close()
-        raise
-    return listeners
+    failures: list[AddressError] = []
+    for address in addresses:
+        key = (address, port)
+        try:
+            listeners[key] = existing.get(key) or listen(address, port, existing.values())
+        except AddressError as error:
+            if need_all or not isinstance(error, NoFamilyError):
+                failures.append(error)
+    if listeners and not failures:
+        return listeners
+    for key in listeners.keys() - existing.keys():
+        listeners[key].close()
+    raise (
+        _summary(failures)
+        if failures
+        else ListenError(f"can't listen on any of {', '.join(addresses)}")
+    )
+
+
+def _summary(failures: list[AddressError]) -> ListenError:
+    """Return one error for several addresses, with each reason once."""
+    endpoints: dict[str, list[str]] = {}
+    for failure in failures:
+        endpoints.setdefault(failure.reason, []).append(failure.endpoint)
+    parts = (f"can't listen on {' and '.join(e)}: {reason}" for reason, e in endpoints.items())
+    return ListenError("; ".join(parts))
 
 
 def adopt_listener(descriptor: int) -> socket.socket:
@@ -147,14 +167,14 @@ def _set_client_options(listener: socket.socket) -> None:
 # The second where IPv6 was switched off for the interfaces only, net.ipv6.conf.*.disable_ipv6.
 _NO_FAMILY = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
 _ADVICE = {
-    errno.EADDRINUSE: "another program listens there: `ss -ltnp` shows which",
+    errno.EADDRINUSE: "another program listens there: `ss -ltnp`, of iproute2, shows which",
     errno.EACCES: "ports below 1024 need privileges: choose a higher one",
     errno.EAFNOSUPPORT: "this host has no IPv6: leave the address out of `bind`",
 }
 
 
-def _explained(address: str, port: int, error: OSError) -> ListenError:
+def _explained(address: str, port: int, error: OSError) -> AddressError:
     advice = _ADVICE.get(error.errno or 0, "")
     reason = f"{error.strerror}; {advice}" if advice else str(error.strerror)
-    kind = NoFamilyError if error.errno in _NO_FAMILY else ListenError
-    return kind(f"can't listen on {endpoint(address, port)}: {reason}")
+    kind = NoFamilyError if error.errno in _NO_FAMILY else AddressError
+    return kind(endpoint(address, port), reason)

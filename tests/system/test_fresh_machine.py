@@ -72,7 +72,7 @@ def test_make_run_where_the_port_is_taken_says_so_and_nothing_else(fresh: Host) 
         second = fresh.run(*in_checkout(RUN), check=False)
     assert second.returncode == 2
     assert len(second.stdout.splitlines()) == 1
-    assert "ackd: can't listen on 127.0.0.1:10008" in second.stderr
+    assert "can't listen on 127.0.0.1:10008 and [::1]:10008: Address already" in second.stderr
     assert len(second.stderr.splitlines()) == 2  # ackd's, and make's
 
 

@@ -885,8 +885,18 @@ def test_an_address_in_use_is_told_with_what_to_do(start: StartDaemon) -> None:
     assert status == 1
     assert error == (
         f"ackd: can't listen on 127.0.0.1:{taken.port}: Address already in use;"
-        " another program listens there: `ss -ltnp` shows which\n"
+        " another program listens there: `ss -ltnp`, of iproute2, shows which\n"
     )
+
+
+def test_all_addresses_in_use_are_told_at_once(start: StartDaemon) -> None:
+    taken = start()
+    with socket.create_server(("127.0.0.2", taken.port)):
+        addresses = ("--bind", "127.0.0.1", "--bind", "127.0.0.2")
+        status, _, error = ackd_says(*addresses, "--port", str(taken.port))
+    both = f"127.0.0.1:{taken.port} and 127.0.0.2:{taken.port}"
+    assert status == 1
+    assert error.startswith(f"ackd: can't listen on {both}: Address already in use;")
 
 
 def test_options_override_the_file(start: StartDaemon) -> None:

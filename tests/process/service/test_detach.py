@@ -205,7 +205,7 @@ def test_a_port_that_is_taken_is_told_before_it_goes(host: Host) -> None:
             1,
             "",
             f"ackd: can't listen on 127.0.0.1:{port}: Address already in use;"
-            " another program listens there: `ss -ltnp` shows which\n",
+            " another program listens there: `ss -ltnp`, of iproute2, shows which\n",
         )
     assert not host.pidfile.exists()
 
