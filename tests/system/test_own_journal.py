@@ -203,7 +203,7 @@ def end_journald(machine: Machine, signal: str) -> None:
     wait_until("another journald has been started", lambda: pid() not in (before, "0\n"))
 
 
-def test_ending_its_journald_as_when_idle_loses_nothing(switched: Machine) -> None:
+def test_ending_ackds_own_journald_as_when_idle_loses_nothing(switched: Machine) -> None:
     # One payload at a time: journald ends only when it has nothing to read.
     with load(switched, "idle", clients=1, depth=1) as clients:
         for _ in range(10):
@@ -213,7 +213,7 @@ def test_ending_its_journald_as_when_idle_loses_nothing(switched: Machine) -> No
     assert_kept(switched, "idle", report)
 
 
-def test_killing_its_journald_loses_nothing(switched: Machine) -> None:
+def test_killing_ackds_own_journald_loses_nothing(switched: Machine) -> None:
     with load(switched, "killed", clients=40, depth=16) as clients:
         for _ in range(25):
             end_journald(switched, "KILL")
@@ -227,7 +227,7 @@ def test_a_killed_journald_is_started_again_before_ackd_sends_anything(switched:
     wait_until("its journald runs", lambda: state_of(switched, JOURNALD) == "active\n")
 
 
-def test_stopping_its_socket_under_load_stops_ackd_first_and_loses_nothing(
+def test_stopping_the_own_journals_socket_stops_ackd_first_and_loses_nothing(
     switched: Machine,
 ) -> None:
     # A small load: under a large one journald would not get to its signal.
@@ -239,7 +239,9 @@ def test_stopping_its_socket_under_load_stops_ackd_first_and_loses_nothing(
     assert_kept(switched, "stop", report)
 
 
-def test_restarting_its_socket_under_load_loses_no_client_and_no_payload(switched: Machine) -> None:
+def test_restarting_the_own_journals_socket_loses_no_client_and_no_payload(
+    switched: Machine,
+) -> None:
     with load(switched, "socket", clients=40, depth=16) as clients:
         switched.run("systemctl", "restart", SOCKET)
         report = clients.stop()
