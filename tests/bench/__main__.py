@@ -33,6 +33,7 @@ class Plan:
     seconds: float
     starts: int
     before: Checkout | None = None
+    only_ackd: bool = False
 
     @property
     def rounds(self) -> list[tuple[Workload, int]]:
@@ -42,7 +43,8 @@ class Plan:
 
     def servers(self, workload: Workload) -> list[Server]:
         """The servers of a workload; each ackd is followed by that of the other checkout."""
-        pairs = ((s, before(s)) if s.ackd and self.before else (s,) for s in workload.servers)
+        servers = [s for s in workload.servers if s.ackd or not self.only_ackd]
+        pairs = ((s, before(s)) if s.ackd and self.before else (s,) for s in servers)
         return [server for pair in pairs for server in pair]
 
     @property
@@ -59,18 +61,28 @@ def main() -> int:
     """Measure; return 1 where this host can't do it."""
     options = _options()
     plan = QUICK if options.quick else FULL
-    plan = replace(plan, main=options.rounds or plan.main, before=options.before)
+    plan = replace(
+        plan,
+        main=options.rounds or plan.main,
+        before=options.before,
+        only_ackd=options.only_ackd,
+    )
     if os.geteuid() != 0 or (os.cpu_count() or 1) < 2:
         print("bench: needs root, to boot a Debian system, and two CPUs", file=sys.stderr)
         return 1
     results, conditions = measure(plan)
-    if options.quick:
-        print(text(results, conditions))
-    else:
-        _write(results, conditions)
+    if not plan.only_ackd:
+        _report(results, conditions, options.quick)
     if plan.before:
         print(comparison(results, conditions))
     return 0
+
+
+def _report(results: Results, conditions: Conditions, quick: bool) -> None:
+    if quick:
+        print(text(results, conditions))
+    else:
+        _write(results, conditions)
 
 
 def _options() -> argparse.Namespace:
@@ -85,7 +97,15 @@ def _options() -> argparse.Namespace:
         help="measure the ackd of another checkout too, and print the ratios new / before"
         " (default: $ACKD_BEFORE)",
     )
-    return parser.parse_args()
+    parser.add_argument(
+        "--only-ackd",
+        action="store_true",
+        help="with --before: leave out the other servers, and only print the ratios",
+    )
+    options = parser.parse_args()
+    if options.only_ackd and not options.before:
+        parser.error("--only-ackd needs --before")
+    return options
 
 
 def _checkout(directory: str) -> Checkout:

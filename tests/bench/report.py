@@ -46,8 +46,8 @@ _COMPARISON = """\
 
 ## Compared with the ackd before
 
-Each figure is new / before: the median, and the lowest and highest. Rounds: {rounds}; starts and
-sends: {starts}.
+Each figure is new / before: the median, and the lowest and highest.
+Rounds: {rounds}; starts and sends: {starts}.
 
 """
 
@@ -62,18 +62,21 @@ class Conditions:
     seconds: float
     starts: int
 
+    def fields(self) -> dict[str, str | float]:
+        """Return the values that fill the texts of the report."""
+        growth = f" (costs by number and size: {self.growth_rounds})" if self.growth_rounds else ""
+        return asdict(self) | {"rounds": f"{self.rounds}{growth}"}
+
 
 def text(results: Results, conditions: Conditions) -> str:
     """Return the whole report."""
-    growth = conditions.growth_rounds
-    rounds = f"{conditions.rounds}{f' (costs by number and size: {growth})' if growth else ''}"
-    filled = asdict(conditions) | {"rounds": rounds}
+    fields = conditions.fields()
     return "".join(
         (
-            _HEAD.format(**filled),
+            _HEAD.format(**fields),
             *_targets(results),
             *_parts(results),
-            _METHOD.format(**filled),
+            _METHOD.format(**fields),
         )
     )
 
@@ -87,7 +90,7 @@ def comparison(results: Results, conditions: Conditions) -> str:
         if server.ackd
     ]
     head = ("workload", "server", "acks/s", "CPU per ack", "memory per client")
-    heading = _COMPARISON.format(**asdict(conditions))
+    heading = _COMPARISON.format(**conditions.fields())
     return "".join((heading, _table(head, "llrrr", rows), "\n", *_compared_starts(results)))
 
 
