@@ -43,7 +43,7 @@ def draw(results: Results, path: Path) -> None:
             MAIN[3],
             _microseconds,
             "{:.1f}",
-            "CPU per ack (µs), 100 clients, nothing recorded",
+            "CPU per ack (µs), nothing recorded",
         )
         counts = [f"{count:,}" for count in CLIENT_COUNTS]
         _growth(axes[1][0], results, Part.CLIENTS, counts, "number of clients")
