@@ -5,6 +5,7 @@ from collections import Counter
 
 from ackd.config import Config
 from ackd.peers import address_of, client_of
+from ackd.protocol import NOT_ALLOWED, TOO_MANY_CONNECTIONS
 from ackd.records import Kind
 
 log = logging.getLogger("ackd")
@@ -33,13 +34,13 @@ class Admission:
         if self._allow:
             address = address_of(peer)
             if not any(address in network for network in self._allow):
-                return f"{address} is not allowed here"
+                return f"{address} {NOT_ALLOWED}"
         if self.inside >= self._limit:
             self._tell_limit()
-            return f"too many connections, the limit is {self._limit}"
+            return f"{TOO_MANY_CONNECTIONS}, the limit is {self._limit}"
         client, limit = client_of(peer), self._limit_per_client
         if limit is not None and self._by_client[client] >= limit:
-            return f"too many connections from {client}, the limit is {limit}"
+            return f"{TOO_MANY_CONNECTIONS} from {client}, the limit is {limit}"
         return ""
 
     def enter(self, peer: str) -> None:

@@ -10,7 +10,7 @@ from math import inf
 from time import monotonic
 
 from ackd.journal.recorder import TURN, Recorder
-from ackd.protocol import ServerProtocol, turn_away
+from ackd.protocol import JOURNAL_UNREACHABLE, ServerProtocol, rejection_line
 from ackd.records import Kind, Origin, Priority, Reason, Record
 from ackd.server.counters import Counters
 from ackd.server.quota import Quota
@@ -143,7 +143,7 @@ class Connection:
         """Say why in the place of the greeting, then close."""
         if self._around.refusals.admits(self.peer):
             self._note(Kind.TURNED_AWAY, Priority.WARNING, f"turned away: {reason}")
-        self._send(turn_away(reason))
+        self._send(rejection_line(reason))
         self.finish(Reason.TURNED_AWAY)
 
     def snapshot(self) -> Snapshot:
@@ -224,7 +224,7 @@ class Connection:
             case Wait.WRITE:
                 self.close(silence)
             case Wait.JOURNAL:
-                self._refuse("the journal can't be reached")
+                self._refuse(JOURNAL_UNREACHABLE)
             case _:
                 self.close(self.reason)
 

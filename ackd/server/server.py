@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from ackd.config import Config, Recording
 from ackd.deadlines import Deadlines
 from ackd.journal.recorder import BATCH, TURN, Recorder
-from ackd.protocol import ServerProtocol, ack_line, greeting_line
+from ackd.protocol import STOPPING, ServerProtocol, ack_line, greeting_line
 from ackd.records import Origin, Reason
 from ackd.server.acceptor import Acceptor
 from ackd.server.admission import Admission
@@ -273,7 +273,7 @@ class Server:
         origin = Origin(peer, port, listener, f"{self._run}-{next(self._numbers)}")
         connection = self._connection(client, origin)
         self.counters.connections += 1
-        refusal = "ackd is stopping" if self._around.draining else self._admission.refusal(peer)
+        refusal = STOPPING if self._around.draining else self._admission.refusal(peer)
         if refusal:
             self._turn_away(connection, refusal)
         else:

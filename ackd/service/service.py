@@ -13,13 +13,19 @@ from ackd.config import DEFAULT_BIND, Config, ConfigError, Recording
 from ackd.journal.journald import JournalSocket
 from ackd.journal.recorder import Recorder, RecordHandler
 from ackd.journal.watch import Vigil
+from ackd.protocol import STOPPING
 from ackd.records import Kind, Priority, Record
-from ackd.server.connection import cookie
 from ackd.server.listener import ListenError, Listeners, name, open_listeners
 from ackd.server.server import Server
 from ackd.service import systemd
 from ackd.service.control import Control
-from ackd.service.store import Inheritance, bequeath, by_cookie, claim, drop, keep
+from ackd.service.store import (
+    Stored,
+    remove_listeners,
+    save_connections,
+    save_listeners,
+    take_connections,
+)
 
 log = logging.getLogger("ackd")
 
@@ -34,17 +40,15 @@ class CapacityError(Exception):
 class Service:
     """One run of the daemon, from its listeners to its end."""
 
-    def __init__(
-        self, configure: Callable[[], Config], recorder: Recorder, inheritance: Inheritance
-    ) -> None:
+    def __init__(self, configure: Callable[[], Config], recorder: Recorder, stored: Stored) -> None:
         """Open the listeners; raises ConfigError, CapacityError, ListenError."""
         self._configure = configure
         self._recorder = recorder
-        self._inheritance = inheritance
+        self._stored = stored
         self._config = configure()
         self._ending = False
         self._check_capacity(self._config)
-        self._listeners = self._open_listeners(self._config, inheritance.listeners)
+        self._listeners = self._open_listeners(self._config, stored.listeners)
 
     @property
     def descriptors(self) -> list[int]:
@@ -56,7 +60,7 @@ class Service:
         log.addHandler(RecordHandler(self._recorder))
         log.propagate = False
         # The inherited listeners first: who waits before one that is given up is still let in.
-        self._server = Server(self._config, self._inheritance.listeners, self._recorder)
+        self._server = Server(self._config, self._stored.listeners, self._recorder)
         # Before anybody is told that we are there, and sends one.
         self._watch_signals()
         self._open_control()
@@ -87,8 +91,8 @@ class Service:
 
         A host without IPv6 can't open all of the default ones, and need not.
         """
-        if self._inheritance.given:
-            return self._inheritance.given
+        if self._stored.unit_listeners:
+            return self._stored.unit_listeners
         need_all = config.bind != DEFAULT_BIND
         return open_listeners(config.bind, config.port, existing, need_all)
 
@@ -97,9 +101,9 @@ class Service:
         log.setLevel(logging.DEBUG if config.debug else logging.INFO)
         _allow_descriptors(config.max_connections)
         before = self._server.listeners
-        if not self._inheritance.given:
-            keep({key: listeners[key] for key in listeners if key not in before})
-        drop(key for key in before if key not in listeners)
+        if not self._stored.unit_listeners:
+            save_listeners({key: listeners[key] for key in listeners if key not in before})
+        remove_listeners(key for key in before if key not in listeners)
         self._server.configure(config, listeners)
         self._tell_listening()
         if config.record is Recording.NONE:
@@ -107,7 +111,9 @@ class Service:
 
     def _tell_listening(self) -> None:
         where = " and ".join(map(name, self._server.listeners.values()))
-        note = ", passed by systemd: bind and port are not used" if self._inheritance.given else ""
+        note = (
+            ", passed by systemd: bind and port are not used" if self._stored.unit_listeners else ""
+        )
         log.info("listening on %s%s", where, note, extra={"kind": Kind.LISTENING})
 
     def _serves_well(self) -> bool:
@@ -163,9 +169,9 @@ class Service:
     def _stop(self) -> None:
         if not self._ending:
             self._ending = True
-            systemd.tell("STOPPING=1")
+            systemd.notify("STOPPING=1")
             # Or clients would be let in by the kernel, with nobody to serve them.
-            drop(self._server.listeners)
+            remove_listeners(self._server.listeners)
             self._server.drain()
 
     def _interrupt(self) -> None:
@@ -185,8 +191,8 @@ class Service:
     def _reload(self) -> str:
         """Put the configuration into force as it is now; or change nothing, and return why."""
         if self._ending:
-            return "ackd is stopping"
-        systemd.tell_reloading()
+            return STOPPING
+        systemd.notify_reloading()
         try:
             config = self._configure()
             self._check_capacity(config)
@@ -200,7 +206,7 @@ class Service:
             log.info("reloaded", extra={"kind": Kind.RELOADED})
             return ""
         finally:
-            systemd.tell("READY=1")
+            systemd.notify("READY=1")
 
     def _tell_counters(self) -> None:
         counts = asdict(self._server.counters)
@@ -212,19 +218,16 @@ class Service:
 
     def _take_over(self) -> None:
         """Go on with the connections of the process before."""
-        clients = self._inheritance.clients
-        snapshots = by_cookie(self._inheritance.state)
-        if self._inheritance.to_claim:
-            claim()
-        if self._inheritance.problem:
+        connections = take_connections(self._stored)
+        if self._stored.problem:
             text = "the state of the process before is of no use, its clients go: %s"
-            log.error(text, self._inheritance.problem)
-        self._recorder.restore_backlog(self._inheritance.state.notes)
-        for client in clients:
+            log.error(text, self._stored.problem)
+        self._recorder.restore_backlog(self._stored.state.notes)
+        for client, snapshot in connections:
             client.setblocking(False)
-            self._server.adopt(client, snapshots.get(cookie(client)))
-        if clients:
-            log.info("took over clients: %d", len(clients), extra={"kind": Kind.TAKEN_OVER})
+            self._server.adopt(client, snapshot)
+        if connections:
+            log.info("took over clients: %d", len(connections), extra={"kind": Kind.TAKEN_OVER})
 
     def _end(self) -> None:
         """Say goodbye, and leave to the next process what is left."""
@@ -234,7 +237,7 @@ class Service:
         log.info(text, extra={"kind": Kind.STOPPED})
         self._recorder.resume()
         if systemd.listens(os.environ):
-            bequeath(clients, self._recorder.take_backlog())
+            save_connections(clients, self._recorder.take_backlog())
         self._recorder.close()
 
 

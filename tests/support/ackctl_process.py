@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import ackd
 from tests.support.journal_socket import DEADLINE
 
 COMMAND = (sys.executable, "-m", "ackd.ctl")
@@ -87,6 +88,17 @@ def ackctl(*arguments: str, stdin: bytes = b"", before: tuple[str, ...] = ()) ->
         command, input=stdin, capture_output=True, env=ENVIRONMENT, timeout=DEADLINE
     )
     return done.returncode, done.stdout.decode(), done.stderr.decode()
+
+
+def ackctl_alone(directory: Path, *arguments: str) -> Ended:
+    """Run ackctl with a Python that finds only the standard library and ackd's modules."""
+    (directory / "ackd").symlink_to(Path(ackd.__file__).parent)
+    command = [sys.executable, "-S", "-m", "ackd.ctl", *arguments]
+    environment = {"PYTHONPATH": str(directory)}
+    done = subprocess.run(
+        command, capture_output=True, text=True, env=environment, cwd=directory, timeout=DEADLINE
+    )
+    return done.returncode, done.stdout, done.stderr
 
 
 def without_times(report: str) -> str:

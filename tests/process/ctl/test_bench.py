@@ -4,18 +4,15 @@ import json
 import re
 import signal
 import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from ackd.ctl.runs.payloads import Part, Run, parse
 from tests.conftest import StartDaemon
-from tests.support.ackctl_process import Ackctl, Ended, ackctl
+from tests.support.ackctl_process import Ackctl, Ended, ackctl, ackctl_alone
 from tests.support.ackctl_terminal import COLOUR, Terminal
 from tests.support.impostor import Impostor, serve
-from tests.support.journal_socket import DEADLINE
 from tests.support.peer import ACK, GREETING
 
 RUN = Run("load-7")
@@ -309,12 +306,12 @@ def test_a_picture_that_can_not_be_is_told_before_anything_is_sent(path: str, pr
     assert usage.splitlines()[-1] == f"ackctl bench: error: argument --plot: {problem}"
 
 
-def test_without_matplotlib_it_is_told_what_to_install_before_anything_is_sent() -> None:
-    # -S: without site-packages; -m finds ackd in the working directory.
-    command = (sys.executable, "-S", "-m", "ackd.ctl", "bench", "--port", "1", "--plot", "x.svg")
-    done = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.splitlines()[-1] == (
+def test_without_matplotlib_it_is_told_what_to_install_before_anything_is_sent(
+    tmp_path: Path,
+) -> None:
+    status, out, usage = ackctl_alone(tmp_path, "bench", "--port", "1", "--plot", "x.svg")
+    assert (status, out) == (2, "")
+    assert usage.splitlines()[-1] == (
         "ackctl bench: error: argument --plot: matplotlib is not installed;"
         " on Debian: apt install python3-matplotlib"
     )

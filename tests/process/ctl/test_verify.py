@@ -1,15 +1,10 @@
 """`ackctl verify` before it comes to a journal; on real ones: tests/system/test_ctl_journal.py."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-import ackd
-from tests.support.ackctl_process import ackctl
-
-CODE = Path(ackd.__file__).parents[1]
+from tests.support.ackctl_process import ackctl, ackctl_alone
 
 
 @pytest.mark.parametrize("name", ["", "1a2b/3c4d", "two words", "ü"])
@@ -26,10 +21,8 @@ def test_a_run_must_be_named() -> None:
 
 
 @pytest.mark.parametrize("verb", [("verify", "1a2b3c4d"), ("log",)])
-def test_a_host_without_python_systemd_is_told_what_to_install(verb: tuple[str, ...]) -> None:
-    # -S: Python as it is, without what has been installed for it.
-    command = (sys.executable, "-S", "-m", "ackd.ctl", *verb)
-    environment = {"PYTHONPATH": str(CODE)}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+def test_a_host_without_python_systemd_is_told_what_to_install(
+    verb: tuple[str, ...], tmp_path: Path
+) -> None:
     told = "ackctl: reading the journal takes python3-systemd: install it\n"
-    assert (done.returncode, done.stdout, done.stderr) == (2, "", told)
+    assert ackctl_alone(tmp_path, *verb) == (2, "", told)

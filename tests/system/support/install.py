@@ -48,7 +48,9 @@ def put_packages(machine: Machine, packages: Packages) -> str:
     machine.run("rm", "-rf", "/root/dist")
     for name, content in packages.files:
         machine.put(f"/root/dist/{name}", content)
-    apt = "apt-get install --yes --no-install-recommends /root/dist/*.deb"
+    # The administrator keeps an edited configuration; dpkg would ask.
+    options = "--yes --no-install-recommends -o Dpkg::Options::=--force-confold"
+    apt = f"apt-get install {options} /root/dist/*.deb"
     done = machine.run("sh", "-c", apt, env={"DEBIAN_FRONTEND": "noninteractive"})
     machine.run("apt-get", "check")
     return done.stdout + done.stderr
