@@ -1,4 +1,4 @@
-"""What the README shows, as text for those who try it."""
+"""The examples of the README, as text for the tests that run them."""
 
 import re
 from textwrap import dedent
@@ -14,6 +14,6 @@ def shows(command: str) -> bool:
 
 
 def python_lines() -> str:
-    """Return the lines that use the library."""
+    """Return the Python example that uses the library."""
     (lines,) = re.findall(r"^    from ackd.*\n(?:    .*\n|\n(?=    ))+", README, re.MULTILINE)
     return dedent(lines)
