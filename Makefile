@@ -17,7 +17,7 @@ DEB_PACKAGES  := dpkg-dev build-essential debhelper
 # restarts and boots, as long as they work.
 WORKERS := 3
 
-.PHONY: run test style unit bases system campaign bench bench-quick deb man completions clean
+.PHONY: run test style unit bases system campaign bench bench-quick picture deb man completions clean
 
 run: $(VENV)/.run
 	@echo
@@ -60,6 +60,10 @@ bench: $(VENV)/.test
 
 bench-quick: $(VENV)/.test
 	$(VENV)/bin/python -m tests.bench --quick
+
+# The picture in README: a real `ackctl probe` on a broken path, in network namespaces. Needs root.
+picture: $(VENV)/.test
+	$(VENV)/bin/python -m tests.picture
 
 # Made in a copy: of the files as they are here, committed or not, and of nothing else. The PATH is
 # that of Debian's builders, past any other Python on this machine.
