@@ -1,34 +1,39 @@
-# Two commands do everything: `make run` and `make test`. Both install what is missing first.
-SUDO   := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
+# `make run` and `make deb` need Debian's packages only, `make test` needs PyPI too. Each installs what
+# is missing first, as root or with sudo, and is quick when it is run again.
 VENV   := .venv
 PYTHON := /usr/bin/python3
 
-# What the programs run on, from Debian itself; the venv sees it and adds the tools of the tests.
-RUN_PACKAGES  := python3-venv python3-systemd python3-daemon python3-yaml python3-rich
-# Booted Debian systems, two hosts in network namespaces, the foreign clients of the tests, and what
-# the man pages and completions are for; gcc and what follows compile what ackd is measured with.
-TEST_PACKAGES := mmdebstrap systemd-container iproute2 netcat-openbsd php-cli scdoc man-db zsh \
+# What the programs run on.
+RUN_PACKAGES  := python3 python3-systemd python3-yaml python3-rich
+# The venv, which sees Debian's modules; booted Debian systems, two hosts in network namespaces, the
+# foreign clients of the tests, and what the man pages and completions are for; gcc and what follows
+# compile what ackd is measured with.
+TEST_PACKAGES := $(RUN_PACKAGES) python3-venv python3-daemon \
+	mmdebstrap systemd-container iproute2 netbase netcat-openbsd php-cli scdoc man-db zsh \
 	gcc libc6-dev libsystemd-dev
-
-# What makes the Debian package; what it needs for that itself, debian/control says.
-DEB_PACKAGES  := dpkg-dev build-essential debhelper
 
 # How many tests run at a time: more than there are processors, since they wait, for deadlines,
 # restarts and boots, as long as they work.
 WORKERS := 3
 
-.PHONY: run test style unit bases system campaign bench bench-quick picture deb man completions clean
+.PHONY: run test obstacle style unit bases system campaign bench bench-quick picture deb man completions clean
 
-run: $(VENV)/.run
-	@echo
-	@echo '  ackd serves on 127.0.0.1 port 10008 and shows here what arrives. Ctrl-C ends it.'
-	@echo '  In another terminal:  $(VENV)/bin/ackctl send "hello"'
-	@echo
-	@$(VENV)/bin/ackd --terminal --config etc/ackd.yaml
+# ackd itself reports that it listens, once it does.
+run:
+	@packaging/install-missing $(RUN_PACKAGES)
+	@echo 'Once ackd listens, send a line from another terminal:  python3 -m ackd.ctl send "hello"'
+	@exec $(PYTHON) -m ackd --terminal --config etc/ackd.yaml
 
-test: style
+test: obstacle style
 	$(MAKE) --no-print-directory --jobs=2 unit bases
 	$(MAKE) --no-print-directory system
+
+# Said at once: which tests can't run here, and why.
+obstacle:
+	@reason=$$(tests/support/obstacle) || { \
+	echo "Here no test can make a network or boot a Debian system: $$reason."; \
+	echo "Those tests are skipped. They need root on a machine or a virtual machine, not in a"; \
+	echo "plain chroot or a container. The other tests run."; }
 
 style: $(VENV)/.test
 	$(VENV)/bin/python -m ruff check .
@@ -65,21 +70,12 @@ bench-quick: $(VENV)/.test
 picture: $(VENV)/.test
 	$(VENV)/bin/python -m tests.picture
 
-# Made in a copy: of the files as they are here, committed or not, and of nothing else. The PATH is
-# that of Debian's builders, past any other Python on this machine.
 deb:
-	$(call install,$(DEB_PACKAGES))
-	dpkg-checkbuilddeps 2>/dev/null || \
-		{ $(SUDO) apt-get update -q && $(SUDO) apt-get build-dep -q -y --no-install-recommends .; }
-	copy=$$(mktemp -d) && trap 'rm -rf "$$copy"' EXIT && mkdir -p dist "$$copy/ackd" && \
-	git ls-files -z --cached --others --exclude-standard | \
-		xargs -0 cp --no-dereference --parents --target-directory="$$copy/ackd" && \
-	(cd "$$copy/ackd" && PATH=/usr/sbin:/usr/bin:/sbin:/bin dpkg-buildpackage -us -uc) && \
-	mv "$$copy"/ackd_* dist/
+	@packaging/make-deb
 
 # Read one with `man -l build/man/ackd.8`.
 man:
-	$(call install,scdoc man-db)
+	@packaging/install-missing scdoc man-db
 	mkdir -p build/man
 	for page in man/*.scd; do \
 		scdoc <"$$page" >"build/man/$$(basename "$$page" .scd)" || exit; done
@@ -87,21 +83,11 @@ man:
 completions: $(VENV)/.test
 	$(VENV)/bin/python packaging/completions.py build/completions
 
-$(VENV)/.run: pyproject.toml
-	$(call install,$(RUN_PACKAGES))
+$(VENV)/.test: pyproject.toml
+	@packaging/install-missing $(TEST_PACKAGES)
 	$(PYTHON) -m venv --system-site-packages $(VENV)
-	$(VENV)/bin/pip install --quiet --editable .
-	touch $@
-
-$(VENV)/.test: $(VENV)/.run
-	$(call install,$(TEST_PACKAGES))
 	$(VENV)/bin/pip install --quiet --editable '.[test,style,bench]'
 	touch $@
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info
-
-# Asks apt only where something is missing, so that a second run needs neither network nor root.
-installed = dpkg-query -W -f '$${db:Status-Status}\n' $(1) 2>/dev/null | grep -cx installed
-install = [ "$$($(call installed,$(1)))" = $(words $(1)) ] || \
-	{ $(SUDO) apt-get update -q && $(SUDO) apt-get install -q -y --no-install-recommends $(1); }

@@ -1,3 +1,3 @@
 """ackd records each line that arrives over TCP in the systemd journal, then acknowledges it."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -5,7 +5,6 @@ tunnel drops large packets, and its ICMP messages about this are lost: a black h
 """
 
 import io
-import os
 import re
 import shlex
 import sys
@@ -18,6 +17,7 @@ from rich.text import Text
 
 from tests.support.ackctl_terminal import Terminal
 from tests.support.daemon_process import Daemon
+from tests.support.obstacle import obstacle
 from tests.support.probed_network import SERVER, probed_network, with_etc
 
 PICTURE = Path(__file__).with_name("probe.svg")
@@ -34,9 +34,9 @@ FONTS = "ui-monospace, 'DejaVu Sans Mono', Menlo, Consolas, monospace"
 
 
 def main() -> int:
-    """Write the picture; return 1 if the user may not make network namespaces."""
-    if os.geteuid() != 0:
-        print("picture: needs root, to make network namespaces", file=sys.stderr)
+    """Write the picture; return 1 if this host can't make networks."""
+    if reason := obstacle():
+        print(f"picture: can't make networks here: {reason}", file=sys.stderr)
         return 1
     PICTURE.write_text(drawn(shown_by_probe()))
     print(f"picture: written to {PICTURE}")

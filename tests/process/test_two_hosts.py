@@ -1,6 +1,5 @@
 """Two hosts with a cable between them: network namespaces that are joined by a veth pair."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -16,12 +15,11 @@ from tests.support.ackctl_process import Ackctl, Ended, ackctl
 from tests.support.daemon_process import Daemon
 from tests.support.journal_socket import DEADLINE
 from tests.support.network_host import Host
+from tests.support.obstacle import needs_namespaces
 from tests.support.peer import ACK
 from tests.support.readme import python_lines
 
-pytestmark = pytest.mark.skipif(
-    os.geteuid() != 0, reason="needs root: it makes two hosts out of network namespaces"
-)
+pytestmark = needs_namespaces
 
 THANKS = ACK.decode()
 

@@ -1,4 +1,4 @@
-"""What the README shows, as text for those who try it."""
+"""The commands and the lines of Python that README shows, for tests that run them."""
 
 import re
 from textwrap import dedent
@@ -12,3 +12,8 @@ def python_lines() -> str:
     """Return the lines that use the library."""
     (lines,) = re.findall(r"^    from ackd.*\n(?:    .*\n|\n(?=    ))+", README, re.MULTILINE)
     return dedent(lines)
+
+
+def shows(command: str) -> bool:
+    """Return whether README shows this command on a line of its own, perhaps behind a prompt."""
+    return re.search(rf"^    (\$ )?{re.escape(command)}$", README, re.MULTILINE) is not None

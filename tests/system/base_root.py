@@ -45,7 +45,25 @@ _UNPACKED = """--customize-hook=cd "$1/root" &&
     APT_CONFIG=$MMDEBSTRAP_APT_CONFIG apt-get download python3-matplotlib python-matplotlib-data &&
     for deb in *.deb; do dpkg -x "$deb" "$1" && rm "$deb" || exit; done"""
 
+_MIRROR = "/srv/mirror"
+# What makes a Debian mirror of the packages that are named in $PACKAGES and their dependencies.
+_FILL_MIRROR = f"""
+mkdir "$1{_MIRROR}" && cd "$1{_MIRROR}"
+export APT_CONFIG=$MMDEBSTRAP_APT_CONFIG
+apt-get --yes --no-install-recommends --download-only install $PACKAGES
+mv "$1"/var/cache/apt/archives/*.deb .
+for deb in *.deb; do
+    dpkg-deb --field "$deb"
+    echo "Filename: ./$deb"
+    stat --format='Size: %s' "$deb"
+    echo "SHA256: $(sha256sum "$deb" | cut -d ' ' -f 1)"
+    echo
+done >Packages
+echo 'deb [trusted=yes] file:{_MIRROR} ./' >"$1/etc/apt/sources.list"
+"""
+
 _CONTROL = PROJECT / "debian" / "control"
+_MAKEFILE = PROJECT / "Makefile"
 
 # A build that is killed takes all that it has started with it, and its mounts are its own.
 _ALONE = ("unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc")
@@ -69,6 +87,13 @@ def build_packages() -> tuple[str, ...]:
     return ("build-essential", *re.findall(r"^ ([^\s,]+)", field[1], re.M))
 
 
+def run_packages() -> tuple[str, ...]:
+    """Return the packages that ackd runs on in a checkout, as the Makefile names them."""
+    variable = re.search(r"^RUN_PACKAGES\s*:=(.*)$", _MAKEFILE.read_text(), re.M)
+    assert variable
+    return tuple(variable[1].split())
+
+
 @contextlib.contextmanager
 def base_root(release: Release, tools: tuple[str, ...] = ()) -> Iterator[Path]:
     """Yield the directory of a release's base system, to be read only.
@@ -77,8 +102,32 @@ def base_root(release: Release, tools: tuple[str, ...] = ()) -> Iterator[Path]:
     Debian mirror; later ones need neither. A new recipe makes a new one, and removes older ones
     that no other run of the tests has in use. Raises `BuildError`.
     """
-    recipe = _recipe(release, tools)
     family = f"{release.value}+tools" if tools else release.value
+    with _cached(family, _recipe(release, tools)) as root:
+        yield root
+
+
+@contextlib.contextmanager
+def minimal_root(release: Release) -> Iterator[Path]:
+    """Yield the directory of a system that has git, make and ca-certificates besides the minimum.
+
+    Its only mirror is a directory in it, with the packages that README's commands install: they
+    need no network. Otherwise this is like `base_root`.
+    """
+    packages = " ".join((*run_packages(), *build_packages()))
+    recipe = (
+        "mmdebstrap",
+        "--variant=minbase",
+        "--include=git,make,ca-certificates",
+        f"--customize-hook=set -e; PACKAGES='{packages}'; {_FILL_MIRROR}",
+        release.value,
+    )
+    with _cached(f"minimal-{release.value}", recipe) as root:
+        yield root
+
+
+@contextlib.contextmanager
+def _cached(family: str, recipe: tuple[str, ...]) -> Iterator[Path]:
     digest = hashlib.sha256("\0".join(recipe).encode()).hexdigest()[:12]
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ackd-tests"
     cache.mkdir(parents=True, exist_ok=True)

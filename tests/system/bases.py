@@ -1,23 +1,27 @@
 """Builds the base systems side by side, before the tests need them: `python -m`, as root."""
 
-import os
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from pathlib import Path
 
-from .base_root import Release, base_root
+from tests.support.obstacle import obstacle
+
+from .base_root import Release, base_root, minimal_root
 from .workshop import TOOLS
 
-BASES: tuple[tuple[Release, tuple[str, ...]], ...] = (
-    *((release, ()) for release in Release),
-    (Release.TRIXIE, TOOLS),
+BASES: tuple[AbstractContextManager[Path], ...] = (
+    *(base_root(release) for release in Release),
+    *(minimal_root(release) for release in Release),
+    base_root(Release.TRIXIE, TOOLS),
 )
 
 
-def build(release: Release, tools: tuple[str, ...]) -> None:
+def build(base: AbstractContextManager[Path]) -> None:
     """Build one, unless it is there."""
-    with base_root(release, tools):
+    with base:
         pass
 
 
-if __name__ == "__main__" and os.geteuid() == 0:
+if __name__ == "__main__" and not obstacle():
     with ThreadPoolExecutor() as pool:
-        list(pool.map(build, *zip(*BASES, strict=True)))
+        list(pool.map(build, BASES))

@@ -9,11 +9,13 @@ import pytest
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
+from tests.support.obstacle import obstacle
+
 from .base_root import Release
 from .campaign import far
 from .installed import HERE, install
 from .machine import DeadlineError, Machine, boot
-from .workshop import Packages, packages_in
+from .workshop import Versions, versions_in
 
 LONGEST_TEST = far(3000, 600)  # seconds
 
@@ -34,8 +36,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByMachi
 @pytest.fixture(scope="session", params=list(Release), ids=lambda release: str(release.value))
 def release(request: pytest.FixtureRequest) -> Release:
     """Each supported release; being of the session, pytest runs all tests of one, then the next."""
-    if os.geteuid() != 0:
-        pytest.skip("needs root: boots a Debian system")
+    if obstacle():
+        pytest.skip(f"no namespaces: {obstacle()}")
     chosen: Release = request.param
     return chosen
 
@@ -64,12 +66,12 @@ def served(installed: Machine) -> Iterator[Machine]:
 
 
 @pytest.fixture(scope="session")
-def packages(tmp_path_factory: pytest.TempPathFactory) -> Packages:
-    """The package and the next one, made once for all tests, whichever worker runs them."""
-    if os.geteuid() != 0:
-        pytest.skip("needs root: boots a Debian system")
+def packages(tmp_path_factory: pytest.TempPathFactory) -> Versions:
+    """The packages of each version, made once for all tests, whichever worker runs them."""
+    if obstacle():
+        pytest.skip(f"no namespaces: {obstacle()}")
     own = tmp_path_factory.getbasetemp()
-    return packages_in(own.parent if "PYTEST_XDIST_WORKER" in os.environ else own)
+    return versions_in(own.parent if "PYTEST_XDIST_WORKER" in os.environ else own)
 
 
 @pytest.fixture(autouse=True)

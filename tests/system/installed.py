@@ -3,13 +3,15 @@
 from tests.support.project import PROJECT
 
 from .machine import MACHINE_ADDRESS, Machine
+from .workshop import Packages
 
 # A configuration with which the client host is served.
 HERE = f"bind: {MACHINE_ADDRESS}\n"
+MODULES = "/usr/lib/python3/dist-packages/ackd"
 UNITS = "/usr/lib/systemd/system"
 _FILES = (
-    ("packaging/run-ackd", "/usr/share/ackd/run-ackd", 0o755),
-    ("packaging/run-ackctl", "/usr/share/ackd/run-ackctl", 0o755),
+    ("packaging/sbin/ackd", "/usr/sbin/ackd", 0o755),
+    ("packaging/bin/ackctl", "/usr/bin/ackctl", 0o755),
     ("packaging/seal", "/usr/share/ackd/seal", 0o755),
     ("packaging/sealed.conf", "/usr/share/ackd/sealed.conf", 0o644),
     ("packaging/own-journal", "/usr/share/ackd/own-journal", 0o755),
@@ -26,7 +28,7 @@ _TREES = (
         (f"packaging/systemd-journald{unit}.d", f"{UNITS}/systemd-journald{unit}.d")
         for unit in ("@ackd.service", "-sync@ackd.service")
     ),
-    ("ackd", "/usr/share/ackd/ackd"),
+    ("ackd", MODULES),
 )
 
 
@@ -36,16 +38,17 @@ def install(machine: Machine) -> None:
         machine.copy_tree(PROJECT / source, target)
     for source, target, mode in _FILES:
         machine.put(target, (PROJECT / source).read_bytes(), mode)
-    machine.run("ln", "-sf", "../share/ackd/run-ackd", "/usr/sbin/ackd")
-    machine.run("ln", "-sf", "../share/ackd/run-ackctl", "/usr/bin/ackctl")
-    machine.run("python3", "-m", "compileall", "-q", "/usr/share/ackd")
+    machine.run("python3", "-m", "compileall", "-q", MODULES)
     machine.run("journalctl", "--update-catalog")
     machine.run("systemctl", "daemon-reload")
 
 
-def put_package(machine: Machine, deb: bytes) -> None:
-    """Install or upgrade as an administrator does, but without a network."""
-    machine.put("/root/ackd_all.deb", deb)
-    apt = ("apt-get", "install", "--yes", "--no-install-recommends", "/root/ackd_all.deb")
-    machine.run(*apt, env={"DEBIAN_FRONTEND": "noninteractive"})
+def put_packages(machine: Machine, packages: Packages) -> str:
+    """Install or upgrade as an administrator does, but without a network; return what apt says."""
+    machine.run("rm", "-rf", "/root/dist")
+    for name, content in packages.files:
+        machine.put(f"/root/dist/{name}", content)
+    apt = "apt-get install --yes --no-install-recommends /root/dist/*.deb"
+    done = machine.run("sh", "-c", apt, env={"DEBIAN_FRONTEND": "noninteractive"})
     machine.run("apt-get", "check")
+    return done.stdout + done.stderr

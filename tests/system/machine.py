@@ -39,7 +39,7 @@ _TOOLS = ("mmdebstrap", "systemd-nspawn", "ip", "unshare", "nsenter", "setpriv")
 _SUPERVISOR = Path(__file__).with_name("supervisor.sh")
 _UNSHARED = ("unshare", "--mount", "--net", "--")
 _DIES_WITH_PARENT = ("setpriv", "--pdeathsig", "KILL", "--")
-_ENVIRONMENT = {
+ENVIRONMENT = {
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
     "HOME": "/root",
     "LANG": "C.UTF-8",
@@ -110,7 +110,7 @@ class Process(subprocess.Popen[bytes]):
     def command(self) -> int:
         """This host's PID of the command; `pid` may be that of nsenter, which forks it."""
         forked = _executable(self.pid).endswith("/nsenter")
-        return next(_descendants(self.pid), self.pid) if forked else self.pid
+        return next(descendants(self.pid), self.pid) if forked else self.pid
 
     def send_signal(self, sig: int) -> None:
         """Send a signal to the command, unless it has ended; nsenter then ends as it does."""
@@ -304,7 +304,7 @@ def _await_machine(
     machine = Machine(
         # --root: where the tests run in a chroot, the mount namespace's root isn't the machine's.
         prefix=("nsenter", f"--target={init}", "--all", "--root", "--wd", "--"),
-        environment=_ENVIRONMENT,
+        environment=ENVIRONMENT,
         release=release,
         name=name,
         init=init,
@@ -322,18 +322,18 @@ def _await_machine(
 def _find_init(supervisor: subprocess.Popen[bytes]) -> int | None:
     if supervisor.poll() is not None:
         raise MachineError(f"its supervisor ended with {supervisor.returncode}")
-    for pid in _descendants(supervisor.pid):
+    for pid in descendants(supervisor.pid):
         if _executable(pid).endswith("/lib/systemd/systemd"):
             return pid
     return None
 
 
-def _descendants(pid: int) -> Iterator[int]:
+def descendants(pid: int) -> Iterator[int]:
     """Yield the PIDs of a process's descendants, each before its own."""
     with contextlib.suppress(FileNotFoundError, ProcessLookupError):
         for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
             yield int(child)
-            yield from _descendants(int(child))
+            yield from descendants(int(child))
 
 
 def _executable(pid: int) -> str:

@@ -28,8 +28,8 @@ def connect(machine: Machine, address: str = MACHINE_ADDRESS, port: int = 10008)
     return Peer.over(socket.socket(fileno=descriptor))
 
 
-def greeted(machine: Machine) -> Peer:
+def greeted(machine: Machine, port: int = 10008) -> Peer:
     """Return a connection from the client host that has been greeted."""
-    peer = connect(machine)
+    peer = connect(machine, port=port)
     peer.expect(GREETING)
     return peer

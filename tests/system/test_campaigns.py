@@ -19,10 +19,10 @@ from .accounts import Load, assert_no_lie, assert_true, compare, load
 from .base_root import Release
 from .campaign import LONG, Results, far
 from .hostile import ATTACKS
-from .installed import HERE, install, put_package
+from .installed import HERE, install, put_packages
 from .machine import INTERFACE, MACHINE_ADDRESS, Machine, Process, boot, succeed, wait_until
 from .network import greeted
-from .workshop import Packages
+from .workshop import Versions
 
 KILL = ("systemctl", "kill", "--signal=KILL", "--kill-whom=main")
 DROPIN = "/run/systemd/system/{}.d/{}.conf"
@@ -67,11 +67,11 @@ def installed(machine: Machine) -> Machine:
 
 
 @pytest.fixture
-def packaged(release: Release, packages: Packages) -> Iterator[Machine]:
+def packaged(release: Release, packages: Versions) -> Iterator[Machine]:
     """A machine on which the package is installed, and lets ackd serve the network."""
     with boot(release) as machine:
         make_room(machine)
-        put_package(machine, packages.first)
+        put_packages(machine, packages.first)
         machine.put("/etc/ackd.yaml", HERE)
         machine.run("systemctl", "reload", "ackd")
         yield machine
@@ -194,7 +194,7 @@ def test_ackd_killed(served: Machine, run: str, results: Results) -> None:
 
 
 def test_ackd_killed_restarted_reloaded_and_upgraded_at_random(
-    packaged: Machine, packages: Packages, run: str, results: Results
+    packaged: Machine, packages: Versions, run: str, results: Results
 ) -> None:
     faults, seed = far(50, 10), secrets.randbits(32)
     print(f"seed {seed}")
@@ -206,7 +206,7 @@ def test_ackd_killed_restarted_reloaded_and_upgraded_at_random(
                 case "kill":
                     kill(packaged, "ackd")
                 case "upgrade":
-                    put_package(packaged, packages.next)
+                    put_packages(packaged, packages.next)
                 case how:
                     packaged.run("systemctl", how, "ackd", check=False)
         clients.await_acks(500)

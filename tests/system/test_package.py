@@ -1,6 +1,5 @@
-"""The package: made by `make deb`, installed, upgraded, removed and purged on each release."""
+"""The packages: made by `make deb`, installed, upgraded, removed and purged on each release."""
 
-import os
 import re
 from collections.abc import Iterator
 from email import message_from_string
@@ -9,19 +8,21 @@ from email.message import Message
 import pytest
 
 from ackd.records import Kind
+from tests.support.obstacle import obstacle
 from tests.support.peer import ACK
 from tests.support.project import PROJECT
 from tests.support.readme import python_lines
 
 from .accounts import assert_true, load
-from .installed import put_package
+from .installed import put_packages
 from .machine import MACHINE_ADDRESS, CommandError, Machine
 from .network import greeted
-from .workshop import Package, Packages, Workshop, open_workshop, source_archive
+from .workshop import Packages, Versions, Workshop, open_workshop, source_archive
 
 EDITED = f"# The administrator was here.\nbind: {MACHINE_ADDRESS}\n"
 UNITS = ("ackd.service", "ackd@.service", "ackd.socket")
 MAN_PAGES = ("man1/ackctl.1", "man5/ackd.yaml.5", "man8/ackd.8")
+NAMES = ("ackctl", "ackd", "python3-ackd")
 COMPLETIONS = (
     *("bash-completion/completions/ackctl", "bash-completion/completions/ackd"),
     *("zsh/vendor-completions/_ackctl", "zsh/vendor-completions/_ackd"),
@@ -57,11 +58,11 @@ def bare_state(machine: Machine) -> set[str]:
 
 
 @pytest.fixture
-def installed(machine: Machine, packages: Packages, bare_state: set[str]) -> Iterator[Machine]:
+def installed(machine: Machine, packages: Versions, bare_state: set[str]) -> Iterator[Machine]:
     """A machine on which the package has just been installed."""
-    put_package(machine, packages.first)
+    put_packages(machine, packages.first)
     yield machine
-    machine.run("dpkg", "--purge", "ackd")
+    machine.run("dpkg", "--purge", *NAMES)
 
 
 @pytest.fixture
@@ -102,52 +103,75 @@ def join_again(machine: Machine) -> None:
 @pytest.fixture(scope="module")
 def workshop() -> Iterator[Workshop]:
     """Where the package is made once more."""
-    if os.geteuid() != 0:
-        pytest.skip("needs root: boots a Debian system")
+    if obstacle():
+        pytest.skip(f"no namespaces: {obstacle()}")
     with open_workshop() as workshop:
         yield workshop
 
 
 @pytest.fixture(scope="module")
-def again(workshop: Workshop) -> Package:
-    """The package, made elsewhere and otherwise than the one that is installed, and tested."""
+def again(workshop: Workshop) -> tuple[str, Packages]:
+    """The packages and their directory, made elsewhere and otherwise than the one that is installed, and tested."""
     workshop.machine.run("localedef", "--inputfile=tr_TR", "--charmap=UTF-8", "tr_TR.UTF-8")
     otherwise = {"LC_ALL": "tr_TR.UTF-8", "TMPDIR": "/var/tmp", "TZ": "KTM-5:45"}
     return workshop.make("quite/elsewhere", umask="077", env=otherwise)
 
 
-def test_lintian_has_nothing_to_say(workshop: Workshop, again: Package) -> None:
-    lint = "lintian --pedantic --display-info --display-experimental ackd_*.changes"
-    assert workshop.by_nobody(again.dist, "sh", "-c", lint) == ""
-    overrides = workshop.machine.run("sh", "-c", f"cat {again.dist}/../debian/*overrides")
-    assert len(re.findall("^ackd", overrides.stdout, re.M)) <= 2
+def test_lintian_has_nothing_to_say(workshop: Workshop, again: tuple[str, Packages]) -> None:
+    dist, _ = again
+    lint = (
+        "lintian --pedantic --display-info --display-experimental --show-overrides ackd_*.changes"
+    )
+    assert workshop.by_nobody(dist, "sh", "-c", lint) == ""
 
 
 def test_made_again_elsewhere_and_otherwise_it_is_the_same_bits(
-    again: Package, packages: Packages
+    again: tuple[str, Packages], packages: Versions
 ) -> None:
-    assert again.deb == packages.first
+    _, made = again
+    assert made == packages.first
 
 
 def test_nothing_that_a_build_or_its_tests_leave_is_in_it(installed: Machine) -> None:
-    packed = installed.run("dpkg", "--listfiles", "ackd").stdout
+    packed = installed.run("dpkg", "--listfiles", *NAMES).stdout
     assert not re.search("pycache|pytest|hypothesis|coverage|/tests|LICENSE", packed)
 
 
 # Installed
 
 
+def test_installing_it_says_nothing_but_what_every_package_says(
+    machine: Machine, packages: Versions, bare_state: set[str]
+) -> None:
+    said = put_packages(machine, packages.first)
+    said += machine.run("apt-get", "purge", "--yes", *NAMES).stderr
+    assert not re.search("warning|disabled or a static", said, re.IGNORECASE)
+    assert state(machine) == bare_state
+
+
 def test_it_is_running_and_enabled_and_ackctl_reaches_it(installed: Machine) -> None:
     assert is_so(installed, "is-active", "ackd.service")
     assert is_so(installed, "is-enabled", "ackd.service")
     assert installed.run("ackctl", "send", "hello").returncode == 0
-    assert installed.run("dpkg", "--verify", "ackd").stdout == ""
+    assert installed.run("dpkg", "--verify", *NAMES).stdout == ""
 
 
 def test_programs_can_use_its_modules(installed: Machine) -> None:
     lines = python_lines().replace("192.168.150.1", "127.0.0.1")
-    said = installed.run("python3", "-c", lines, env={"PYTHONPATH": "/usr/share/ackd"}).stdout
+    said = installed.python(lines).stdout
     assert said.count("Verdict.ACKNOWLEDGED") == 2
+
+
+@pytest.mark.parametrize("program", ["ackd", "ackctl"])
+def test_no_variable_and_no_file_in_the_working_directory_replaces_a_module(
+    installed: Machine, program: str
+) -> None:
+    broken = "raise SystemExit('the wrong module')"
+    installed.put("/tmp/astray/argparse.py", broken)
+    installed.put("/tmp/astray/ackd/__init__.py", broken)
+    for variable in ("PYTHONPATH", "PYTHONHOME"):
+        run = ("env", "--chdir=/tmp/astray", f"{variable}=/tmp/astray", program, "--version")
+        assert installed.run(*run).stdout.startswith(f"{program} ")
 
 
 def test_its_socket_and_further_instances_wait_for_the_administrator(installed: Machine) -> None:
@@ -194,12 +218,54 @@ def test_debians_own_tests_of_it_pass(installed: Machine, test: Message) -> None
 # Upgraded
 
 
+@pytest.fixture
+def single(machine: Machine, packages: Versions, bare_state: set[str]) -> Iterator[Machine]:
+    """A machine with the one package of before, reached by the network, and an instance of it."""
+    if packages.single is None:
+        pytest.skip("needs the history of this checkout: it makes the package of version 0.1.0")
+    put_packages(machine, packages.single)
+    machine.put("/etc/ackd.yaml", EDITED)
+    machine.run("systemctl", "reload", "ackd")
+    yield machine
+    machine.run("dpkg", "--purge", *NAMES)
+    assert state(machine) == bare_state
+
+
+def test_an_upgrade_from_the_single_package_loses_no_connection_and_no_ack(
+    single: Machine, packages: Versions
+) -> None:
+    before = single.pid_of("ackd")
+    with load(single, "split", clients=40, depth=16) as clients:
+        put_packages(single, packages.first)
+        assert single.pid_of("ackd") != before
+        account = clients.stop()
+    assert_true(single, "split", account)
+    assert single.run("cat", "/etc/ackd.yaml").stdout == EDITED
+    assert single.run("dpkg", "--verify", *NAMES).stdout.split() == [
+        "??5??????",
+        "c",
+        "/etc/ackd.yaml",
+    ]
+    assert single.run("sh", "-c", "ls -d /usr/share/ackd/ackd", check=False).returncode != 0
+
+
+def test_an_upgrade_restarts_further_instances_too(installed: Machine, packages: Versions) -> None:
+    installed.put("/etc/ackd/north.yaml", f"bind: {MACHINE_ADDRESS}\nport: 10009\n")
+    installed.run("systemctl", "enable", "--now", "ackd@north")
+    before = installed.pid_of("ackd@north")
+    with greeted(installed, port=10009) as peer:
+        put_packages(installed, packages.next)
+        assert installed.pid_of("ackd@north") != before
+        peer.send(b"hello\n")
+        peer.expect(ACK)
+
+
 def test_an_upgrade_under_load_loses_no_connection_and_no_ack(
-    reached: Machine, packages: Packages
+    reached: Machine, packages: Versions
 ) -> None:
     before = reached.pid_of("ackd")
     with load(reached, "upgrade", clients=40, depth=16) as clients:
-        put_package(reached, packages.next)
+        put_packages(reached, packages.next)
         assert reached.pid_of("ackd") != before
         account = clients.stop()
     assert_true(reached, "upgrade", account)
@@ -209,13 +275,13 @@ def test_an_upgrade_under_load_loses_no_connection_and_no_ack(
 
 
 def test_an_upgrade_under_load_loses_nothing_where_it_is_sealed(
-    installed: Machine, packages: Packages
+    installed: Machine, packages: Versions
 ) -> None:
     seal(installed)
     since = ("systemctl", "show", "--property=ActiveEnterTimestampMonotonic", "ackd.socket")
     before = installed.run(*since).stdout
     with load(installed, "sealed", clients=40, depth=16) as clients:
-        put_package(installed, packages.next)
+        put_packages(installed, packages.next)
         account = clients.stop()
     assert_true(installed, "sealed", account)
     assert installed.run(*since).stdout == before
@@ -223,20 +289,20 @@ def test_an_upgrade_under_load_loses_nothing_where_it_is_sealed(
 
 
 def test_an_upgrade_under_load_loses_nothing_where_it_has_its_own_journal(
-    reached: Machine, packages: Packages
+    reached: Machine, packages: Versions
 ) -> None:
     reached.run("/usr/share/ackd/own-journal")
     before = reached.pid_of("ackd")
     with load(reached, "apart", clients=40, depth=16) as clients:
-        put_package(reached, packages.next)
+        put_packages(reached, packages.next)
         account = clients.stop()
     assert reached.pid_of("ackd") != before
     assert_true(reached, "apart", account, namespaces=("ackd",))
     join_again(reached)
 
 
-def test_an_upgrade_keeps_the_edited_configuration(reached: Machine, packages: Packages) -> None:
-    put_package(reached, packages.next)
+def test_an_upgrade_keeps_the_edited_configuration(reached: Machine, packages: Versions) -> None:
+    put_packages(reached, packages.next)
     assert reached.run("cat", "/etc/ackd.yaml").stdout == EDITED
     assert reached.run("sh", "-c", "echo /etc/ackd.yaml*").stdout == "/etc/ackd.yaml\n"
     with greeted(reached) as peer:
@@ -245,10 +311,10 @@ def test_an_upgrade_keeps_the_edited_configuration(reached: Machine, packages: P
 
 
 def test_an_upgrade_does_not_start_what_was_disabled(
-    installed: Machine, packages: Packages
+    installed: Machine, packages: Versions
 ) -> None:
     installed.run("systemctl", "disable", "--now", "ackd")
-    put_package(installed, packages.next)
+    put_packages(installed, packages.next)
     assert not is_so(installed, "is-active", "ackd.service")
     assert not is_so(installed, "is-enabled", "ackd.service")
 
@@ -273,13 +339,33 @@ def test_removing_closes_the_socket_of_the_sealed_service(installed: Machine) ->
     unseal(installed)
 
 
+def test_removing_stops_further_instances(installed: Machine) -> None:
+    installed.put("/etc/ackd/north.yaml", f"bind: {MACHINE_ADDRESS}\nport: 10009\n")
+    installed.run("systemctl", "enable", "--now", "ackd@north")
+    with greeted(installed, port=10009) as peer:
+        installed.run("apt-get", "remove", "--yes", "ackd")
+        peer.expect_end()
+    assert "10009" not in installed.run("ss", "-tlnH").stdout
+
+
+def test_purging_leaves_nothing_of_instances_and_switches(
+    installed: Machine, bare_state: set[str]
+) -> None:
+    installed.put("/etc/ackd/north.yaml", f"bind: {MACHINE_ADDRESS}\nport: 10009\n")
+    installed.run("systemctl", "enable", "--now", "ackd@north")
+    installed.run("/usr/share/ackd/seal")
+    said = installed.run("apt-get", "purge", "--yes", *NAMES)
+    assert "warning" not in (said.stdout + said.stderr).lower()
+    assert state(installed) == bare_state
+
+
 def test_purging_leaves_nothing_behind(
-    reached: Machine, packages: Packages, bare_state: set[str]
+    reached: Machine, packages: Versions, bare_state: set[str]
 ) -> None:
     reached.run("ackctl", "send", "--host", MACHINE_ADDRESS, "hello")
-    put_package(reached, packages.next)
+    put_packages(reached, packages.next)
     assert state(reached) != bare_state
-    reached.run("apt-get", "purge", "--yes", "ackd")
+    reached.run("apt-get", "purge", "--yes", *NAMES)
     assert state(reached) == bare_state
     with pytest.raises(CommandError):
         reached.run("journalctl", "--list-catalog", Kind.PAYLOAD.value)
@@ -291,7 +377,7 @@ def test_purging_after_the_way_back_leaves_the_own_journal_and_nothing_else(
     reached.run("/usr/share/ackd/own-journal")
     reached.run("ackctl", "send", "--host", MACHINE_ADDRESS, "to be kept")
     join_again(reached)
-    reached.run("apt-get", "purge", "--yes", "ackd")
+    reached.run("apt-get", "purge", "--yes", *NAMES)
     kept = ("journalctl", "--namespace=ackd", "--output=cat", "MESSAGE=Buffer: to be kept")
     assert state(reached) == bare_state
     assert reached.run(*kept).stdout == "Buffer: to be kept\n"

@@ -12,7 +12,7 @@ from tests.support.peer import ACK, GREETING
 from tests.support.project import PROJECT
 
 from .accounts import assert_no_lie, assert_true, compare, load, payloads_in_journal
-from .installed import HERE, install
+from .installed import HERE, MODULES, install
 from .machine import CLIENT_ADDRESS, INTERFACE, MACHINE_ADDRESS, Machine, wait_until
 from .network import connect, greeted
 
@@ -285,7 +285,7 @@ def test_a_restart_hands_over_4000_clients_and_closes_those_beyond_well(served: 
 
 
 def test_clients_whose_state_is_of_another_version_are_closed_well(served: Machine) -> None:
-    handover = "/usr/share/ackd/ackd/service/handover.py"
+    handover = f"{MODULES}/service/handover.py"
     with greeted(served) as peer:
         peer.send(b"one\nhalf a pay")
         peer.expect(ACK)

@@ -1,6 +1,7 @@
-"""Makes the package by `make deb`, in a clean Debian system without a network, and not as root."""
+"""Makes the packages by `make deb`, in a clean Debian system without a network, and not as root."""
 
 import fcntl
+import pickle
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -13,6 +14,8 @@ from .base_root import Release, build_packages, locked
 from .machine import Machine, boot
 
 TOOLS = ("git", "make", "lintian", "locales", *build_packages())
+# The last commit that made one package, of version 0.1.0, with private modules in /usr/share/ackd.
+SINGLE_PACKAGE = "875dc98ca7c476c9f6db8794c715af37eb3c229c"
 _UNTESTED = {"DEB_BUILD_OPTIONS": "nocheck"}
 _BY_NOBODY = """
 cd "$1" && umask "$2" && shift 2
@@ -21,19 +24,22 @@ HOME=/tmp exec setpriv --reuid=nobody --regid=nogroup --clear-groups -- "$@"
 
 
 @dataclass(frozen=True)
-class Package:
-    """What `make deb` has made: a directory of the workshop's, and the package itself."""
+class Packages:
+    """The packages of one version: the name and the content of each file, sorted."""
 
-    dist: str
-    deb: bytes
+    files: tuple[tuple[str, bytes], ...]
 
 
 @dataclass(frozen=True)
-class Packages:
-    """What is installed, and what an upgrade brings: the same under a higher version."""
+class Versions:
+    """What is installed, and what an upgrade brings: the same under a higher version.
 
-    first: bytes
-    next: bytes
+    `single` is the one package of before, None where this checkout has no history.
+    """
+
+    first: Packages
+    next: Packages
+    single: Packages | None
 
 
 @dataclass(frozen=True)
@@ -47,21 +53,24 @@ class Workshop:
         self,
         name: str,
         *,
+        source: bytes | None = None,
         suffix: str = "",
         umask: str = "022",
         env: Mapping[str, str] | None = None,
-    ) -> Package:
-        """Make the package in a directory of that name; `suffix` is added to its version."""
+    ) -> tuple[str, Packages]:
+        """Make the packages in a directory of that name; return their directory too.
+
+        `suffix` is added to their version; `source` replaces this checkout's.
+        """
         tree = f"/srv/{name}/checkout"
         self.machine.run("mkdir", "-p", tree)
-        self.machine.run("tar", "-xC", tree, "--no-same-owner", input=self.source)
+        self.machine.run("tar", "-xC", tree, "--no-same-owner", input=source or self.source)
         self.machine.run("sed", "-i", rf"1s/)/{suffix})/", f"{tree}/debian/changelog")
         self.machine.run("chown", "-R", "nobody:nogroup", tree)
         self.by_nobody(tree, "git", "init", "--quiet")
         said = self.by_nobody(tree, "make", "deb", umask=umask, env=env)
         print(said[-6000:])
-        deb = self.machine.run("sh", "-c", f"cat {tree}/dist/ackd_*_all.deb").stdout
-        return Package(f"{tree}/dist", deb.encode(errors="surrogateescape"))
+        return f"{tree}/dist", packages_in(self.machine, f"{tree}/dist")
 
     def by_nobody(
         self,
@@ -83,19 +92,43 @@ def open_workshop() -> Iterator[Workshop]:
         yield Workshop(machine, source_archive())
 
 
-def packages_in(directory: Path) -> Packages:
+def versions_in(directory: Path) -> Versions:
     """Return the packages from a directory, in which the first process to come makes them.
 
     The tests of their build are not run: nobody waits for those.
     """
-    files = [directory / f"{name}.deb" for name in ("first", "next")]
-    with locked(directory / ".packages.lock", fcntl.LOCK_EX):
-        if not files[-1].exists():
-            with open_workshop() as workshop:
-                for file, suffix in zip(files, ("", "+next"), strict=True):
-                    made = workshop.make(file.stem, suffix=suffix, env=_UNTESTED)
-                    file.write_bytes(made.deb)
-    return Packages(*(file.read_bytes() for file in files))
+    kept = directory / "versions.pickle"
+    with locked(directory / ".versions.lock", fcntl.LOCK_EX):
+        if not kept.exists():
+            kept.write_bytes(pickle.dumps(_make_versions()))
+    versions: Versions = pickle.loads(kept.read_bytes())
+    return versions
+
+
+def _make_versions() -> Versions:
+    single = _single_package_source()
+    with open_workshop() as workshop:
+        _, first = workshop.make("first", env=_UNTESTED)
+        _, following = workshop.make("next", suffix="+next", env=_UNTESTED)
+        before = workshop.make("single", source=single, env=_UNTESTED)[1] if single else None
+    return Versions(first, following, before)
+
+
+def packages_in(machine: Machine, dist: str) -> Packages:
+    """Return the packages in a directory of a machine."""
+    names = machine.run("sh", "-c", f"cd {dist} && ls *.deb").stdout.split()
+    return Packages(tuple((name, _read(machine, f"{dist}/{name}")) for name in sorted(names)))
+
+
+def _read(machine: Machine, path: str) -> bytes:
+    return machine.run("cat", path).stdout.encode(errors="surrogateescape")
+
+
+def _single_package_source() -> bytes | None:
+    """Return the source of the single package; a shallow clone or an archive has no such commit."""
+    archive = ("git", "archive", SINGLE_PACKAGE)
+    done = subprocess.run(archive, cwd=PROJECT, capture_output=True)
+    return done.stdout if done.returncode == 0 else None
 
 
 def source_archive() -> bytes:

@@ -1,6 +1,5 @@
 """ackctl on broken paths: a client, a router and a server, each in a network of its own."""
 
-import os
 import re
 import signal
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from tests.process.ctl.test_probe import LIKELY, read_until
 from tests.support.ackctl_process import Ackctl, ackctl
 from tests.support.daemon_process import Daemon
 from tests.support.network_host import run
+from tests.support.obstacle import needs_namespaces
 from tests.support.probed_network import (
     CLIENT,
     SERVER,
@@ -24,9 +24,7 @@ from tests.support.probed_network import (
     with_etc,
 )
 
-pytestmark = pytest.mark.skipif(
-    os.geteuid() != 0, reason="needs root: it makes hosts out of network namespaces"
-)
+pytestmark = needs_namespaces
 
 BOTH_KINDS = f"{SERVER} server\n2001:db8::2 server\n"  # of addresses, as in /etc/hosts
 SOON = ("--timeout", "0.2")  # for a wait that is meant to be in vain

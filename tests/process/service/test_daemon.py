@@ -401,6 +401,7 @@ def test_a_silent_client_is_sent_away(start: StartDaemon) -> None:
     assert closed["ACKD_PAYLOADS"] == b"1"
 
 
+@pytest.mark.skipif(shutil.which("ss") is None, reason="needs ss: apt-get install iproute2")
 def test_a_client_whose_host_vanishes_is_noticed(start: StartDaemon) -> None:
     ackd = start()
     with ackd.peer():

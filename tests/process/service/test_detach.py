@@ -16,13 +16,10 @@ import ackd
 from ackd.records import Kind
 from tests.support.daemon_process import COMMAND
 from tests.support.journal_socket import DEADLINE, JournalSocket
+from tests.support.obstacle import needs_namespaces
 from tests.support.peer import ACK, GREETING, Peer
 
 Ended = tuple[int, str, str]  # exit status, standard output, standard error
-
-needs_root = pytest.mark.skipif(
-    os.geteuid() != 0, reason="needs root: it hides this host's log daemons in a mount namespace"
-)
 
 
 class Background:
@@ -281,7 +278,7 @@ def without_systemd(log: Path | str) -> tuple[str, ...]:
     return ("env", f"LOG={log}", "unshare", "--mount", "sh", "-ec", WITHOUT_SYSTEMD, "sh")
 
 
-@needs_root
+@needs_namespaces
 def test_without_a_journal_records_go_to_the_syslog_daemon(host: Host, tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as syslog:
         syslog.bind(str(tmp_path / "log"))
@@ -304,7 +301,7 @@ def test_without_a_journal_records_go_to_the_syslog_daemon(host: Host, tmp_path:
         assert syslog.recv(1000).endswith(b" #1 Buffer: hello\\x1b[2J")
 
 
-@needs_root
+@needs_namespaces
 def test_with_nowhere_to_record_it_does_not_start(host: Host) -> None:
     options = ("--config", "ackd.yaml", "--detach", "--pidfile", "ackd.pid")
     assert host.run(*options, before=without_systemd("")) == (

@@ -1,0 +1,121 @@
+"""README's commands, as they stand there, on minimal systems of each release.
+
+git, make and ca-certificates are installed, and nothing else that is not part of every Debian. All
+packages come from a directory: see `minimal_root`.
+"""
+
+import re
+from collections.abc import Iterator
+from typing import IO
+
+import pytest
+
+from tests.support.readme import shows
+
+from .base_root import Release
+from .fresh import CHECKOUT, fresh_machine
+from .machine import Host
+
+RUN = "make run"
+SEND = 'python3 -m ackd.ctl send -v "this data will send to server!"'
+MAKE = "make deb"
+INSTALL = "sudo apt install ./dist/*.deb"
+INSTALL_CLIENT = "sudo apt install ./dist/python3-ackd_*.deb ./dist/ackctl_*.deb"
+LISTENING = "listening on 127.0.0.1:10008 and [::1]:10008"
+
+
+def in_checkout(command: str, yes: bool = False) -> tuple[str, ...]:
+    """Return what runs a command of the README: root needs no sudo, and no test answers apt."""
+    assert shows(command), f"README does not show {command}"
+    command = command.removeprefix("sudo ")
+    assume = "export DEBIAN_FRONTEND=noninteractive; set -- -o APT::Get::Assume-Yes=true\n"
+    if yes:
+        command = f"{assume}{command.replace('apt install', 'apt install "$@"')}"
+    return ("sh", "-c", f"cd {CHECKOUT} && {command}")
+
+
+def lines_until(output: IO[bytes], word: str) -> list[str]:
+    """Return the lines up to the first that contains a word."""
+    lines: list[str] = []
+    while not lines or word not in lines[-1]:
+        line = output.readline().decode()
+        assert line, f"no {word!r} in {lines}"
+        lines.append(line.rstrip("\n"))
+    return lines
+
+
+@pytest.fixture(scope="module")
+def fresh(release: Release) -> Iterator[Host]:
+    """A machine on which the tests of this module do one after the other what README says."""
+    with fresh_machine(release) as host:
+        yield host
+
+
+def test_make_run_serves_and_shows_what_arrives(fresh: Host) -> None:
+    with fresh.popen(*in_checkout(RUN)) as running:
+        assert running.stdout
+        said = lines_until(running.stdout, "listening")
+        assert len(said) == 3  # what is installed, how to send, and ackd's own word
+        assert said[-1].endswith(LISTENING)
+        sent = fresh.run(*in_checkout(SEND))
+        assert "Response from server was: thank you client" in sent.stdout
+        lines_until(running.stdout, "Buffer: this data will send to server!")
+
+
+def test_make_run_where_the_port_is_taken_says_so_and_nothing_else(fresh: Host) -> None:
+    with fresh.popen(*in_checkout(RUN)) as running:
+        assert running.stdout
+        lines_until(running.stdout, "listening")
+        second = fresh.run(*in_checkout(RUN), check=False)
+    assert second.returncode == 2
+    assert len(second.stdout.splitlines()) == 1
+    assert "ackd: can't listen on 127.0.0.1:10008" in second.stderr
+    assert len(second.stderr.splitlines()) == 2  # ackd's, and make's
+
+
+def test_make_deb_makes_three_packages_and_says_little(fresh: Host) -> None:
+    done = fresh.run(*in_checkout(MAKE), timeout=900)
+    print(done.stdout)
+    assert done.stderr == ""
+    assert len(done.stdout.splitlines()) <= 6
+    made = re.findall(r"^\./dist/(.*)_.*_all\.deb$", done.stdout, re.MULTILINE)
+    assert made == ["ackctl", "ackd", "python3-ackd"]
+    assert re.search(r"^=+ \d+ passed", fresh.run("cat", f"{CHECKOUT}/dist/build.log").stdout, re.M)
+
+
+def test_make_deb_that_fails_names_its_log(fresh: Host) -> None:
+    broken = f"rm -rf /srv/broken && cp -r {CHECKOUT} /srv/broken && echo nonsense >"
+    fresh.run("sh", "-c", f"{broken} /srv/broken/debian/changelog")
+    done = fresh.run("make", "-C", "/srv/broken", "deb", check=False)
+    assert done.returncode == 2
+    assert len((done.stdout + done.stderr).splitlines()) < 40
+    assert "dist/build.log" in done.stderr
+
+
+def test_the_client_alone_brings_no_daemon(fresh: Host, release: Release) -> None:
+    packed = fresh.run("tar", "-cC", CHECKOUT, "dist").stdout.encode(errors="surrogateescape")
+    with fresh_machine(release) as client:
+        client.run("tar", "-xC", CHECKOUT, input=packed)
+        client.run("apt-get", "update")
+        client.run(*in_checkout(INSTALL_CLIENT, yes=True))
+        installed = client.run("dpkg-query", "--show", "--showformat=${Package}\n").stdout.split()
+        assert not {"ackd", "python3-daemon", "python3-yaml"} & set(installed)
+        client.run("python3", "-c", "import ackd.client")
+        assert client.run("ackctl", "send", "hello", check=False).returncode == 3
+        for verb in ("ping", "probe", "bench", "verify", "log"):
+            assert client.run("ackctl", verb, "--help").stderr == ""
+        assert "python3-systemd" in client.run("ackctl", "log", check=False).stderr
+
+
+def test_apt_installs_what_was_made(fresh: Host) -> None:
+    fresh.run(*in_checkout(INSTALL, yes=True))
+    assert fresh.run("ackd", "--check-config").stdout == "ackd: /etc/ackd.yaml: good\n"
+    assert fresh.run("ackctl", "send", "hello", check=False).returncode == 3
+    fresh.run("python3", "-c", "import ackd.client")
+
+
+def test_make_test_says_first_what_a_plain_chroot_can_not_do(fresh: Host) -> None:
+    done = fresh.run("make", "-C", CHECKOUT, "obstacle")
+    assert "no test can make a network or boot a Debian system" in done.stdout
+    plan = fresh.run("make", "-C", CHECKOUT, "--dry-run", "test").stdout
+    assert plan.index("tests/support/obstacle") < plan.index("pip install")
