@@ -8,12 +8,12 @@ from tests.support.project import PROJECT
 README = (PROJECT / "README.md").read_text()
 
 
+def shows(command: str) -> bool:
+    """Say whether the README shows a command, on a line of its own."""
+    return bool(re.search(rf"^    (\$ )?{re.escape(command)}( +#.*)?$", README, re.MULTILINE))
+
+
 def python_lines() -> str:
     """Return the lines that use the library."""
     (lines,) = re.findall(r"^    from ackd.*\n(?:    .*\n|\n(?=    ))+", README, re.MULTILINE)
     return dedent(lines)
-
-
-def shows(command: str) -> bool:
-    """Return whether README shows this command on a line of its own, perhaps behind a prompt."""
-    return re.search(rf"^    (\$ )?{re.escape(command)}$", README, re.MULTILINE) is not None
