@@ -16,7 +16,7 @@ TEST_PACKAGES := $(RUN_PACKAGES) python3-venv python3-daemon \
 # restarts and boots, as long as they work.
 WORKERS := 3
 
-.PHONY: run test obstacle style unit bases system campaign bench bench-quick deb man completions clean
+.PHONY: run test obstacle style unit bases system campaign bench bench-quick picture deb man completions clean
 
 # ackd itself reports that it listens, once it does.
 run:
@@ -66,6 +66,10 @@ bench: $(VENV)/.test
 
 bench-quick: $(VENV)/.test
 	$(VENV)/bin/python -m tests.bench --quick
+
+# The picture in README: a real `ackctl probe` on a broken path, in network namespaces. Needs root.
+picture: $(VENV)/.test
+	$(VENV)/bin/python -m tests.picture
 
 deb:
 	@packaging/make-deb

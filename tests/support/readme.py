@@ -1,4 +1,4 @@
-"""The examples of the README, as text for the tests that run them."""
+"""The commands and the lines of Python that README shows, for tests that run them."""
 
 import re
 from textwrap import dedent
@@ -14,6 +14,6 @@ def shows(command: str) -> bool:
 
 
 def python_lines() -> str:
-    """Return the Python example that uses the library."""
+    """Return the lines that use the library."""
     (lines,) = re.findall(r"^    from ackd.*\n(?:    .*\n|\n(?=    ))+", README, re.MULTILINE)
     return dedent(lines)

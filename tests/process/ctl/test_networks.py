@@ -1,10 +1,8 @@
 """ackctl on broken paths: a client, a router and a server, each in a network of its own."""
 
-import json
 import re
 import signal
 from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -15,82 +13,28 @@ from tests.conftest import StartDaemon
 from tests.process.ctl.test_probe import LIKELY, read_until
 from tests.support.ackctl_process import Ackctl, ackctl
 from tests.support.daemon_process import Daemon
-from tests.support.network_host import Host, run
+from tests.support.network_host import run
 from tests.support.obstacle import needs_namespaces
+from tests.support.probed_network import (
+    CLIENT,
+    SERVER,
+    Network,
+    found,
+    probed_network,
+    with_etc,
+)
 
 pytestmark = needs_namespaces
 
-CLIENT, SERVER = "192.168.151.2", "192.168.150.1"
 BOTH_KINDS = f"{SERVER} server\n2001:db8::2 server\n"  # of addresses, as in /etc/hosts
-WHERE = ("probe", "--host", SERVER)
 SOON = ("--timeout", "0.2")  # for a wait that is meant to be in vain
 LATER = ("--timeout", "0.5")  # for one after an answer, which must come in time
-
-Found = tuple[int, list[str], dict[str, Any]]
-
-
-class Network:
-    """A client and a server, and the router between them, which both have as their only way."""
-
-    def __init__(self, client: Host, router: Host, server: Host) -> None:
-        self.client, self.router, self.server = client, router, server
-        for host, name, address in ((client, "client", CLIENT), (server, "server", SERVER)):
-            gateway = f"{address.rpartition('.')[0]}.254"
-            host.ip("link", "add", "eth0", "type", "veth", "peer", name, "netns", router.name)
-            for end, link, own in ((host, "eth0", address), (router, name, gateway)):
-                end.ip("address", "add", f"{own}/24", "dev", link)
-                end.ip("link", "set", link, "up")
-            host.ip("route", "add", "default", "via", gateway)
-        forwarding = "echo 1 >/proc/sys/net/ipv4/ip_forward"
-        run(*router.shell, "sh", "-c", forwarding)
-
-    def serve(self, start: StartDaemon) -> Daemon:
-        settings = f"bind: {SERVER}\nport: 10008"
-        return start(settings, prepare=self.server.move_in)
-
-    def drop(self, *which: str) -> None:
-        """Have the router drop packets without a word, those from the client or others."""
-        self.router.ip("rule", "add", *(which or ("iif", "client")), "blackhole")
-
-    def carry(self) -> None:
-        """Drop those from the client no more."""
-        self.router.ip("rule", "delete", "iif", "client", "blackhole")
-
-    def drop_icmp(self) -> None:
-        """Have the router's own packets dropped: as its routing has it, they come from lo."""
-        self.drop("iif", "lo")
-
-    def probe(self, *arguments: str, before: tuple[str, ...] = ()) -> Found:
-        """Return the exit status, the stages that were tried, and the summary."""
-        command = (*WHERE, "--json", *arguments)
-        return found(ackctl(*command, before=(*self.client.shell, *before)))
-
-    def probing(self, *arguments: str) -> Ackctl:
-        """Start it while the test does something to the network."""
-        return Ackctl(*WHERE, *arguments, before=self.client.shell)
-
-
-def found(ended: tuple[int, str, str]) -> Found:
-    status, out, complaint = ended
-    assert complaint == ""
-    *stages, summary = map(json.loads, out.splitlines())
-    tried = [stage for stage in stages if stage["outcome"] != "not tried"]
-    return status, [_line(stage) for stage in tried], summary
-
-
-def _line(stage: dict[str, Any]) -> str:
-    members = ("stage", "bytes", "silence", "outcome", "address", "text")
-    return " ".join(str(stage[name]) for name in members if name in stage)
 
 
 @pytest.fixture
 def network() -> Iterator[Network]:
-    with ExitStack() as cleanup:
-        hosts = []
-        for name in ("client", "router", "server"):
-            hosts.append(Host(name))
-            cleanup.callback(hosts[-1].remove)
-        yield Network(*hosts)
+    with probed_network() as network:
+        yield network
 
 
 # Connected
@@ -164,14 +108,6 @@ def test_addresses_that_can_not_be_used_together(
 
 
 # Names
-
-
-def with_etc(directory: Path, **files: str) -> tuple[str, ...]:
-    """Return what to put before a command that is to see these files in /etc."""
-    for name, text in files.items():
-        (directory / name.replace("_", ".")).write_text(text)
-    over_etc = f"mount -t overlay overlay -o lowerdir={directory}:/etc /etc"
-    return ("sh", "-ec", f'{over_etc}; exec "$@"', "sh")
 
 
 def test_an_unknown_name(network: Network, tmp_path: Path) -> None:

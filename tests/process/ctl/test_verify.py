@@ -21,8 +21,6 @@ def test_the_name_of_a_run_is_required() -> None:
 
 
 @pytest.mark.parametrize("verb", [("verify", "1a2b3c4d"), ("log",)])
-def test_a_host_without_python_systemd_is_reported(
-    verb: tuple[str, ...], tmp_path: Path
-) -> None:
+def test_a_host_without_python_systemd_is_reported(verb: tuple[str, ...], tmp_path: Path) -> None:
     error = "ackctl: reading the journal takes python3-systemd: install it\n"
     assert ackctl_alone(tmp_path, *verb) == (2, "", error)
