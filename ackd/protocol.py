@@ -10,6 +10,13 @@ from typing import NamedTuple
 TURNED_AWAY = b"not connect"
 NOT_RECEIVED = b"not received"
 
+# Reasons that the server gives in these lines. ackctl looks for them to say what can be done.
+NOT_ALLOWED = "is not allowed here"
+TOO_MANY_CONNECTIONS = "too many connections"
+STOPPING = "ackd is stopping"
+JOURNAL_UNREACHABLE = "the journal can't be reached"
+LONGER_THAN = "longer than "  # a number of bytes follows
+
 # A server's line longer than this is no reply of ours; without a bound it would fill the memory.
 MAX_REPLY = 65536
 
@@ -236,7 +243,7 @@ class ServerProtocol:
 
     def _refuse_long(self) -> None:
         self.refused += 1
-        reply = _refusal(f"longer than {self.max_payload} bytes")
+        reply = _refusal(f"{LONGER_THAN}{self.max_payload} bytes")
         refusal = (self._answered + len(self.payloads), reply)
         if self._refusals:
             self._refusals.append(refusal)
