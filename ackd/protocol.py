@@ -1,53 +1,54 @@
 """The exchange as bytes: framing and replies for both sides, without any I/O.
 
-Payloads are lines that end in LF; one CR before the LF does not belong to the payload. Each payload
-has one reply line, in order: the ack, or `not received: REASON`.
+Payloads are lines that end in LF; one CR before the LF does not belong to the payload. The server
+answers each payload with one line, in order: the ack, or `not received: REASON`. It answers a
+client that it rejects with one line instead of the greeting, `not connect: REASON`.
 """
 
 from enum import Enum
 from typing import NamedTuple
 
-TURNED_AWAY = b"not connect"
+NOT_CONNECT = b"not connect"
 NOT_RECEIVED = b"not received"
 
-# Reasons that the server gives in these lines. ackctl looks for them to say what can be done.
+# The reasons behind these, or how they begin or end: ackctl finds them in a server's lines.
 NOT_ALLOWED = "is not allowed here"
 TOO_MANY_CONNECTIONS = "too many connections"
 STOPPING = "ackd is stopping"
-JOURNAL_UNREACHABLE = "the journal can't be reached"
-LONGER_THAN = "longer than "  # a number of bytes follows
+LONGER_THAN = "longer than"
+NO_JOURNAL = "the journal can't be reached"
+REASONS = (NOT_ALLOWED, TOO_MANY_CONNECTIONS, STOPPING, LONGER_THAN, NO_JOURNAL)
 
-# A server's line longer than this is no reply of ours; without a bound it would fill the memory.
+# Bytes. ackd sends no longer line; without a limit, another server's line could fill the memory.
 MAX_REPLY = 65536
 
 
 def greeting_line(greeting: bytes) -> bytes:
-    """Return what a new client is sent: the greeting and LF, or nothing where it is empty."""
+    """Return the greeting and LF, or nothing if the greeting is empty."""
     return greeting + b"\n" if greeting else b""
 
 
 def ack_line(ack: bytes) -> bytes:
-    """Return what acknowledges one payload."""
+    """Return the line that acknowledges one payload."""
     return ack + b"\n"
 
 
-def turn_away(reason: str) -> bytes:
-    """Return what a client that is not served gets in the place of the greeting."""
-    return TURNED_AWAY + b": " + reason.encode() + b"\n"
+def rejection_line(reason: str) -> bytes:
+    """Return the line that a rejected client gets instead of the greeting."""
+    return NOT_CONNECT + b": " + reason.encode() + b"\n"
 
 
-def _refusal(reason: str) -> bytes:
+def _refusal_line(reason: str) -> bytes:
     return NOT_RECEIVED + b": " + reason.encode() + b"\n"
 
 
-# Bytes from which on what is received may well be one line, or a part of one.
+# Data of so many bytes or more is searched for one or two line ends before it is split.
 _LONG = 2048
 
 
-# No dataclass, here and below: the module of these takes 5 ms to read, and a client that sends one
-# line from a script takes 25 in all.
+# Named tuples, here and below: importing `dataclasses` would delay each `ackctl send` noticeably.
 class ProtocolState(NamedTuple):
-    """All that a ServerProtocol knows of its client, for another one to go on from.
+    """The state of a ServerProtocol, from which another ServerProtocol can continue.
 
     Each refusal is (how many of `payloads` come before it, reply).
     """
@@ -61,8 +62,7 @@ class ProtocolState(NamedTuple):
     refused: int
 
 
-# Shared by all clients for whom it is so, as for most it is most of the time: a list has 56 bytes.
-# Nothing is ever put into these.
+# All clients without payloads or refusals share these lists, which saves memory. They stay empty.
 _NO_PAYLOADS: list[bytes] = []
 _NO_REFUSALS: list[tuple[int, bytes]] = []
 
@@ -70,12 +70,12 @@ _NO_REFUSALS: list[tuple[int, bytes]] = []
 class ServerProtocol:
     """One client's lines and the replies to them.
 
-    `payloads` are those that wait for their record, oldest first. A line that is too long is never
-    among them: its refusal is kept and comes out in its place between the acks. Only acknowledged
-    payloads are numbered, so the records of a connection count 1, 2, 3 without a gap.
+    `payloads` wait for their record, oldest first. A line that is too long is never among them: its
+    refusal is kept, and comes out in its place between the acks. Only acknowledged payloads are
+    numbered, so the records of a connection count 1, 2, 3 without a gap.
 
-    What was received is split only as far as it is wanted: 64 KiB can hold 65,536 payloads, and as
-    objects they take twenty times as much.
+    Received data is split only as far as the caller asks for: 64 KiB can hold 65,536 payloads, and
+    as objects they need far more memory than as bytes.
     """
 
     __slots__ = (
@@ -97,7 +97,7 @@ class ServerProtocol:
         self.received = 0  # bytes
         self.acknowledged = 0
         self.refused = 0
-        self._answered = 0  # payloads that have left the list, one way or the other
+        self._answered = 0  # payloads that have left the list, acknowledged or refused
         self._unsplit = b""
         self._partial: bytes | bytearray = b""
         self._skipping = False
@@ -106,12 +106,12 @@ class ServerProtocol:
         self.configure(max_payload, ack)
 
     def configure(self, max_payload: int, ack: bytes) -> None:
-        """Set the longest payload (bytes) and the ack (with its LF) from now on."""
+        """Change the longest payload, in bytes, and the ack line, which ends in LF."""
         self.max_payload = max_payload
         self._ack = ack
 
     def state(self) -> ProtocolState:
-        """Return what another one needs to go on from here."""
+        """Return the state from which another ServerProtocol can continue."""
         self._split_all()
         return ProtocolState(
             bytes(self._partial),
@@ -124,7 +124,7 @@ class ServerProtocol:
         )
 
     def restore(self, state: ProtocolState) -> None:
-        """Go on from what another one has left."""
+        """Continue from the state of another ServerProtocol."""
         self._partial = bytearray(state.partial)
         self._skipping = state.skipping
         self.payloads = list(state.payloads)
@@ -141,13 +141,13 @@ class ServerProtocol:
 
     @property
     def waiting(self) -> bool:
-        """Whether there is anything that must be recorded before more is received."""
+        """Whether payloads must be recorded before more data is received."""
         return bool(self.payloads or self._unsplit)
 
     def receive_data(self, data: bytes, most: int = -1) -> list[bytes]:
-        """Take what the client sent; return the payloads that wait for their record.
+        """Take data from the client; return the payloads that wait for their record.
 
-        Up to `most` lines are split off at first, all by default; see `split`.
+        At most `most` lines are split off, by default all; `split` returns the others.
         """
         if self._unsplit:
             self._split_all()
@@ -156,13 +156,13 @@ class ServerProtocol:
         return self.payloads
 
     def split(self, most: int) -> list[bytes]:
-        """Return the payloads that wait; where there are none, those in up to `most` more lines."""
+        """Return the waiting payloads; if there are none, split off at most `most` more lines."""
         if self._unsplit and not self.payloads:
             self._split(self._unsplit, most)
         return self.payloads
 
     def receive_eof(self) -> list[bytes]:
-        """Take the end of the client's sending; an unterminated rest is a payload too."""
+        """Take the client's EOF; a last line without LF is a payload too."""
         self._split_all()
         if self._partial:
             self._append(bytes(self._partial))
@@ -170,16 +170,16 @@ class ServerProtocol:
         return self.payloads
 
     def acknowledge(self, count: int) -> bytes:
-        """Return the replies that are due now that the first `count` payloads are recorded."""
+        """Return the replies that are due after the first `count` payloads have been recorded."""
         self.acknowledged += count
         return self._answer(count, self._ack)
 
     def refuse(self, reason: str) -> bytes:
-        """Return the replies to all that waits when none of it can be recorded."""
+        """Return the replies to all waiting payloads if none of them can be recorded."""
         self._split_all()
         count = len(self.payloads)
         self.refused += count
-        return self._answer(count, _refusal(reason))
+        return self._answer(count, _refusal_line(reason))
 
     def _split_all(self) -> None:
         self._split(self._unsplit, -1)
@@ -195,18 +195,18 @@ class ServerProtocol:
             self._hold(rest)
 
     def _take_all(self, lines: list[bytes], plain: bool) -> None:
-        """Take lines; `plain` says that none of them is too long, or ends in CR."""
+        """Take lines; `plain` means that no line is too long and none ends in CR."""
         if self._partial or self._skipping:
             self._end_partial(lines)
         if plain:
-            # As a rule: all at once takes 0.1 us for 64 of them, one by one 9.
+            # The usual case: adding all lines at once is far faster than one by one.
             self.payloads = [*self.payloads, *lines] if self.payloads else lines
         else:
             for line in lines:
                 self._take(line)
 
     def _end_partial(self, lines: list[bytes]) -> None:
-        """Put the first of `lines` behind what had come of it before, or end a refused line."""
+        """Complete the unfinished line with the first of `lines`, or end a refused line with it."""
         if self._skipping:
             self._skipping = False
             del lines[0]
@@ -227,7 +227,7 @@ class ServerProtocol:
             self.payloads = [payload]
 
     def _hold(self, rest: bytes) -> None:
-        """Keep an unfinished line until its end comes, or until it is certainly too long."""
+        """Keep an unfinished line until its end arrives or it is certainly too long."""
         if self._skipping:
             return
         if not self._partial:
@@ -236,14 +236,14 @@ class ServerProtocol:
             self._partial = bytearray(self._partial + rest)
         else:
             self._partial += rest
-        if len(self._partial) > self.max_payload + 1:  # 1: a CR that would not count
+        if len(self._partial) > self.max_payload + 1:  # 1: a CR before the LF
             self._skipping = True
             self._partial = b""
             self._refuse_long()
 
     def _refuse_long(self) -> None:
         self.refused += 1
-        reply = _refusal(f"{LONGER_THAN}{self.max_payload} bytes")
+        reply = _refusal_line(f"{LONGER_THAN} {self.max_payload} bytes")
         refusal = (self._answered + len(self.payloads), reply)
         if self._refusals:
             self._refusals.append(refusal)
@@ -251,7 +251,7 @@ class ServerProtocol:
             self._refusals = [refusal]
 
     def _answer(self, count: int, reply: bytes) -> bytes:
-        """Take `count` payloads off the list; return their replies, refusals in their places."""
+        """Remove `count` payloads; return their replies, with refusals in their places."""
         if count < len(self.payloads):
             del self.payloads[:count]
         else:
@@ -272,7 +272,7 @@ class ServerProtocol:
 
 
 def _split_long(data: bytes, most: int) -> list[bytes]:
-    """Split as bytes.split, which looks at each byte: 17 us for one line of 64 KiB, and 2 here."""
+    """Split like bytes.split, but faster for data that has one or two line ends."""
     end = data.find(b"\n")
     if end < 0:
         return [data]
@@ -316,7 +316,7 @@ class ClientProtocol:
     @property
     def turned_away(self) -> bool:
         """Whether the greeting says that the server does not serve us."""
-        return self.greeting is not None and TURNED_AWAY in self.greeting
+        return self.greeting is not None and NOT_CONNECT in self.greeting
 
     def send_payload(self, payload: bytes) -> bytes:
         """Return the line that carries the payload; a payload with LF in it is a ValueError."""
@@ -341,7 +341,7 @@ class ClientProtocol:
 
     def _begin(self, lines: list[bytes]) -> None:
         self._begun = True
-        if self.greeting is None or lines[0].startswith(TURNED_AWAY):
+        if self.greeting is None or lines[0].startswith(NOT_CONNECT):
             self.greeting = lines.pop(0)
 
 

@@ -11,7 +11,7 @@ from time import monotonic
 from typing import NamedTuple
 
 from ackd.printable import printable
-from ackd.protocol import TURNED_AWAY, ClientProtocol, Reply
+from ackd.protocol import NOT_CONNECT, ClientProtocol, Reply
 
 DEFAULT_PORT = 10008
 # Seconds. Longer than ackd's default `journal_wait`: its refusal is a better answer than none.
@@ -392,7 +392,7 @@ def _expect_silence(sock: socket.socket, timeout: float) -> None:
     except OSError as error:
         why = error.strerror or str(error)
         raise NotAckdError(f"it does not close a connection without payloads: {why}") from error
-    if said.startswith(TURNED_AWAY):
+    if said.startswith(NOT_CONNECT):
         raise TurnedAwayError(said.removesuffix(b"\n"))
     if said:
         raise NotAckdError(f"no greeting was expected, and it says {printable(said.rstrip())}")

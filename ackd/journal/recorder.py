@@ -23,7 +23,7 @@ MAX_NOTES = 4096
 class Sink(Protocol):
     """Takes whole records, or reports that it can't. Never blocks.
 
-    What a class does not define itself here does nothing: only journald is watched.
+    By default a sink is not watched: only of journald it is known what it has stored.
     """
 
     reachable: bool
@@ -47,9 +47,11 @@ class Sink(Protocol):
 
     def watch(self, loop: Loop, recorder: "Recorder", /) -> None:
         """Watch in the loop whether the other end loses records; have it record them again."""
+        return
 
     def look(self) -> None:
         """Note what the other end has stored by now; to be called at the end of each round."""
+        return
 
 
 class Format(Protocol):

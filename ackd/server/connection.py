@@ -12,7 +12,7 @@ from time import monotonic
 from typing import Concatenate, ParamSpec, TypeAlias
 
 from ackd.journal.recorder import Recorder
-from ackd.protocol import JOURNAL_UNREACHABLE, ServerProtocol, turn_away
+from ackd.protocol import NO_JOURNAL, ServerProtocol, rejection_line
 from ackd.records import Kind, Origin, Priority, Reason, Record
 from ackd.server.budget import CHUNK, Budget
 from ackd.server.counters import Counters
@@ -87,7 +87,7 @@ def _close_on_error(method: _Method[_P]) -> _Method[_P]:
     """
 
     @wraps(method)
-    def guarded(connection: "Connection", *args: _P.args, **kwargs: _P.kwargs) -> None:
+    def guarded(connection: "Connection", /, *args: _P.args, **kwargs: _P.kwargs) -> None:
         try:
             method(connection, *args, **kwargs)
             return
@@ -167,7 +167,7 @@ class Connection:
         """Send the reason in the place of the greeting, then close."""
         if self._shared.reject_quota.admits(self.peer):
             self._note(Kind.REJECTED, Priority.WARNING, f"turned away: {reason}")
-        self._send(turn_away(reason))
+        self._send(rejection_line(reason))
         self.finish(Reason.REJECTED)
 
     @_close_on_error
@@ -294,7 +294,7 @@ class Connection:
             case Wait.WRITE:
                 self.close(silence)
             case Wait.JOURNAL:
-                self._refuse(JOURNAL_UNREACHABLE)
+                self._refuse(NO_JOURNAL)
             case _:
                 self.close(self.reason)
 

@@ -42,7 +42,9 @@ class Server:
     `loop` may have other descriptors and timers as well. `ending` has the ways to end.
     """
 
-    def __init__(self, config: Config, listeners: Listeners, recorder: Recorder, loop: Loop) -> None:
+    def __init__(
+        self, config: Config, listeners: Listeners, recorder: Recorder, loop: Loop
+    ) -> None:
         self._loop = loop
         self._recorder = recorder
         self._budget = Budget(recorder)

@@ -1,149 +1,226 @@
-"""What the next process must know of a connection, as bytes that cross an upgrade.
+"""What the next process must know of each connection, as JSON.
 
-JSON, since the reader may be of another version than the writer. Bytes stand as ISO 8859-1 text,
-in which every byte is a character.
+JSON, because the reader can be of another version than the writer. Bytes are written as ISO 8859-1
+text, in which each byte is one character.
+
+The names of the members belong to the format: they stay when an attribute gets another name, since
+an upgrade reads what the ackd before it has written.
 """
 
 import json
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from math import isfinite
-from typing import Any, TypeVar
 
 from ackd.protocol import ProtocolState
 from ackd.records import Reason
 from ackd.server.snapshot import Snapshot
 
 VERSION = 1
-T = TypeVar("T")
+
+_REASONS = {
+    Reason.CLIENT: "CLIENT",
+    Reason.LOST: "LOST",
+    Reason.IDLE: "IDLE",
+    Reason.STOP: "STOP",
+    Reason.NOT_TAKEN_OVER: "NOT_TAKEN_OVER",
+    Reason.REJECTED: "TURNED_AWAY",
+}
+_REASON_NAMED = {name: reason for reason, name in _REASONS.items()}
 
 
 class HandoverError(Exception):
-    """A state that this version can't read; the text says why."""
+    """A state that this version can't read: `member` is its wrong part, `problem` says why."""
+
+    def __init__(self, member: str, problem: str) -> None:
+        super().__init__(f"{member} {problem}")
+        self.member = member
+        self.problem = problem
 
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """All that one process leaves to the next; `notes` are records not taken by the journal yet."""
+    """All that one process leaves to the next; `notes` are records that still wait for journald."""
 
     connections: tuple[Snapshot, ...] = ()
     notes: tuple[bytes, ...] = ()
 
 
 def dump(state: State) -> bytes:
-    """Return the state as a text."""
-    connections = [
-        {**asdict(snapshot), "protocol": snapshot.protocol._asdict()}
-        for snapshot in state.connections
-    ]
-    members = {"version": VERSION, "connections": connections, "notes": state.notes}
-    return json.dumps(members, default=_text).encode()
+    """Return the state as JSON."""
+    members = {
+        "version": VERSION,
+        "connections": list(map(_dump_snapshot, state.connections)),
+        "notes": list(map(_text, state.notes)),
+    }
+    return json.dumps(members).encode()
 
 
 def load(text: bytes) -> State:
     """Return the state that another process has dumped.
 
-    A connection that can't be read is left out, and is to be closed: better no ack than a wrong
-    one. Raises HandoverError where the whole can't be read.
+    A connection that can't be read is left out, and must then be closed: no ack is better than a
+    wrong ack. Raises HandoverError if the state as a whole can't be read.
     """
     try:
-        state = json.loads(text)
-        if state["version"] != VERSION:
-            raise HandoverError(f"it is of version {state['version']}, not {VERSION}")
-        snapshots = filter(None, map(_snapshot, state["connections"]))
-        return State(tuple(snapshots), _payloads(state["notes"]))
-    except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
-        raise HandoverError(f"it can't be read: {error}") from error
+        state = _Value("the state", json.loads(text))
+    except (ValueError, RecursionError) as error:
+        raise HandoverError("the state", f"is not JSON: {error}") from error
+    version = state["version"].count()
+    if version != VERSION:
+        raise HandoverError("the version", f"is {version}, not {VERSION}")
+    snapshots = map(_load_snapshot_if_possible, state["connections"].items())
+    return State(tuple(filter(None, snapshots)), state["notes"].lines())
 
 
-def _text(value: object) -> str:
-    if isinstance(value, bytes):
-        return value.decode("iso-8859-1")
-    if isinstance(value, Reason):
-        return value.name
-    raise TypeError(f"{type(value)} has no place in a snapshot")
+def _dump_snapshot(snapshot: Snapshot) -> dict[str, object]:
+    return {
+        "cookie": snapshot.cookie,
+        "peer": snapshot.peer,
+        "peer_port": snapshot.peer_port,
+        "listener": snapshot.listener,
+        "connection": snapshot.connection,
+        "started": snapshot.started,
+        "heard": snapshot.has_sent,
+        "introduced": snapshot.connect_recorded,
+        "eof": snapshot.eof,
+        "output": _text(snapshot.output),
+        "leaving": _REASONS[snapshot.leaving] if snapshot.leaving else None,
+        "protocol": _dump_protocol(snapshot.protocol),
+    }
 
 
-def _snapshot(values: object) -> Snapshot | None:
+def _load_snapshot(value: "_Value") -> Snapshot:
+    return Snapshot(
+        cookie=value["cookie"].count(),
+        peer=value["peer"].text(),
+        peer_port=value["peer_port"].count(),
+        listener=value["listener"].text(),
+        connection=value["connection"].text(),
+        started=value["started"].time(),
+        has_sent=value["heard"].flag(),
+        connect_recorded=value["introduced"].flag(),
+        eof=value["eof"].flag(),
+        output=value["output"].data(),
+        leaving=_load_reason(value["leaving"]),
+        protocol=_load_protocol(value["protocol"]),
+    )
+
+
+def _load_snapshot_if_possible(value: "_Value") -> Snapshot | None:
     try:
-        return _read(Snapshot, values)
-    except (ValueError, TypeError, LookupError, AttributeError):
+        return _load_snapshot(value)
+    except HandoverError:
         return None
 
 
-def _read(kind: type[T], values: Any) -> T:
-    """Return an instance of a class with fields; each value must be of exactly its field's type."""
-    types = kind.__annotations__
-    return kind(**{name: _READERS[types[name]](values[name]) for name in types})
+def _dump_protocol(state: ProtocolState) -> dict[str, object]:
+    return {
+        "partial": _text(state.partial),
+        "skipping": state.skipping,
+        "payloads": list(map(_text, state.payloads)),
+        "refusals": [[position, _text(reply)] for position, reply in state.refusals],
+        "received": state.received,
+        "acknowledged": state.acknowledged,
+        "refused": state.refused,
+    }
 
 
-def _exactly(kind: type[T]) -> Callable[[object], T]:
-    def read(value: object) -> T:
-        if type(value) is not kind:
-            raise ValueError(f"{value!r} is not of type {kind}")
-        return value
-
-    return read
-
-
-_list = _exactly(list)
-
-
-def _count(value: object) -> int:
-    if type(value) is not int or not 0 <= value < 2**64:
-        raise ValueError(f"{value!r} is not a count")
-    return value
-
-
-def _time(value: object) -> float:
-    if type(value) is not float or not isfinite(value):
-        raise ValueError(f"{value!r} is not a time")
-    return value
-
-
-def _string(value: object) -> str:
-    if type(value) is not str:
-        raise ValueError(f"{value!r} is not a text")
-    value.encode()  # JSON can have half a character, \ud800, that no record can
-    return value
-
-
-def _bytes(value: Any) -> bytes:
-    encoded: bytes = value.encode("iso-8859-1")
-    return encoded
-
-
-def _payloads(values: object) -> tuple[bytes, ...]:
-    return tuple(map(_bytes, _list(values)))
-
-
-def _refusals(values: object) -> tuple[tuple[int, bytes], ...]:
-    return tuple((_count(position), _bytes(reply)) for position, reply in _list(values))
-
-
-def _protocol(values: object) -> ProtocolState:
+def _load_protocol(value: "_Value") -> ProtocolState:
     """Return a state whose replies come out in order, and never more acks than payloads."""
-    state = _read(ProtocolState, values)
+    state = ProtocolState(
+        partial=value["partial"].data(),
+        skipping=value["skipping"].flag(),
+        payloads=value["payloads"].lines(),
+        refusals=tuple(map(_load_refusal, value["refusals"].items())),
+        received=value["received"].count(),
+        acknowledged=value["acknowledged"].count(),
+        refused=value["refused"].count(),
+    )
     positions = [position for position, _ in state.refusals]
     if positions != sorted(positions) or max(positions, default=0) > len(state.payloads):
-        raise ValueError("a refusal has no place between the payloads")
+        raise HandoverError("refusals", "have no place between the payloads")
     if state.skipping and state.partial:
-        raise ValueError("a line can't be skipped and kept")
+        raise HandoverError("partial", "must be empty while the rest of a line is skipped")
     return state
 
 
-def _reason(value: Any) -> Reason | None:
-    return None if value is None else Reason[value]
+def _load_refusal(value: "_Value") -> tuple[int, bytes]:
+    pair = value.items()
+    if len(pair) != 2:
+        raise HandoverError(value.name, "has an item that is not a pair")
+    position, reply = pair
+    return position.count(), reply.data()
 
 
-_READERS: dict[Any, Callable[[Any], Any]] = {
-    int: _count,
-    float: _time,
-    bool: _exactly(bool),
-    str: _string,
-    bytes: _bytes,
-    Reason | None: _reason,
-    tuple[bytes, ...]: _payloads,
-    tuple[tuple[int, bytes], ...]: _refusals,
-    ProtocolState: _protocol,
-}
+def _load_reason(value: "_Value") -> Reason | None:
+    if value.json is None:
+        return None
+    reason = _REASON_NAMED.get(value.text())
+    if reason is None:
+        raise HandoverError(value.name, "is not a reason that this version knows")
+    return reason
+
+
+def _text(data: bytes) -> str:
+    return data.decode("iso-8859-1")
+
+
+@dataclass(frozen=True, slots=True)
+class _Value:
+    """A value in the JSON text, and its name for errors.
+
+    Each method returns the value as one type, and raises HandoverError if it is of another type.
+    """
+
+    name: str
+    json: object
+
+    def __getitem__(self, member: str) -> "_Value":
+        if not isinstance(self.json, dict):
+            raise HandoverError(self.name, "is not an object")
+        if member not in self.json:
+            raise HandoverError(self.name, f"has no member {member}")
+        return _Value(member, self.json[member])
+
+    def items(self) -> list["_Value"]:
+        """Return the items of a list; they have the list's name."""
+        if not isinstance(self.json, list):
+            raise HandoverError(self.name, "is not a list")
+        return [_Value(self.name, item) for item in self.json]
+
+    def lines(self) -> tuple[bytes, ...]:
+        return tuple(item.data() for item in self.items())
+
+    def count(self) -> int:
+        if type(self.json) is not int or not 0 <= self.json < 2**64:  # a bool is an int as well
+            raise HandoverError(self.name, "is not a whole number from 0 to 2^64 - 1")
+        return self.json
+
+    def time(self) -> float:
+        if not isinstance(self.json, float) or not isfinite(self.json):
+            raise HandoverError(self.name, "is not a time")
+        return self.json
+
+    def flag(self) -> bool:
+        if not isinstance(self.json, bool):
+            raise HandoverError(self.name, "is neither true nor false")
+        return self.json
+
+    def text(self) -> str:
+        text = self._string()
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:  # JSON can have half a character, \ud800
+            raise HandoverError(self.name, "is not Unicode text") from error
+        return text
+
+    def data(self) -> bytes:
+        try:
+            return self._string().encode("iso-8859-1")
+        except UnicodeEncodeError as error:
+            raise HandoverError(self.name, "has a character that is no byte") from error
+
+    def _string(self) -> str:
+        if not isinstance(self.json, str):
+            raise HandoverError(self.name, "is not text")
+        return self.json

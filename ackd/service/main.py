@@ -14,15 +14,14 @@ from ackd.config import DEFAULT_PATH, BadValueError, Config, ConfigError, check,
 from ackd.journal import journald, syslog
 from ackd.journal.datagram import DatagramSocket
 from ackd.journal.entry import JournalFormat
-from ackd.journal.journald import JournalSocket
+from ackd.journal.journald import JournaldSocket
 from ackd.journal.recorder import Recorder
 from ackd.journal.syslog import SyslogFormat
 from ackd.journal.terminal import Stream, TerminalFormat
 from ackd.server.listener import ListenError
-from ackd.service import systemd
+from ackd.service import store, systemd
 from ackd.service.control import ControlError, request_reload
 from ackd.service.service import CapacityError, Service
-from ackd.service.store import inherit
 
 
 class StartError(Exception):
@@ -137,7 +136,7 @@ def _configure(options: argparse.Namespace) -> Config:
 
 def _start(options: argparse.Namespace) -> int:
     try:
-        service = Service(partial(_configure, options), _recorder(options), inherit())
+        service = Service(partial(_configure, options), _recorder(options), store.load())
     except (CapacityError, ListenError) as error:
         raise StartError(str(error)) from error
     if options.detach:
@@ -150,9 +149,9 @@ def _recorder(options: argparse.Namespace) -> Recorder:
     """Return where records go: as asked for, or the journal, or what there is instead."""
     if options.terminal:
         return _on_terminal()
-    expected = options.journal or systemd.started_us(os.environ, os.getpid())
+    expected = options.journal or systemd.has_started(os.environ, os.getpid())
     if expected or os.path.exists(journald.SOCKET):
-        return Recorder(JournalSocket(options.journal or journald.SOCKET), JournalFormat())
+        return Recorder(JournaldSocket(options.journal or journald.SOCKET), JournalFormat())
     if not options.detach:
         return _on_terminal()
     if os.path.exists(syslog.SOCKET):
@@ -175,7 +174,7 @@ def _detach(options: argparse.Namespace, service: Service) -> int:
     # Imported only where it is needed: python-daemon makes a start of 82 ms one of 87.
     from ackd.service.detach import Pidfile, PidfileError, detach
 
-    if systemd.started_us(os.environ, os.getpid()):
+    if systemd.has_started(os.environ, os.getpid()):
         raise StartError("--detach is for hosts without systemd; leave it out of ExecStart=")
     try:
         pidfile = Pidfile(options.pidfile) if options.pidfile else None

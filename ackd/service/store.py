@@ -1,71 +1,71 @@
-"""What a process finds when it starts: descriptors of a socket unit, and of its predecessor."""
+"""The service manager's descriptor store, which keeps sockets and state between two processes.
+
+sd_notify(3) describes it, at FDSTORE=1.
+"""
 
 import os
 import socket
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from ackd.server.connection import cookie
 from ackd.server.listener import Listeners, adopt_listener
 from ackd.server.snapshot import Snapshot
-from ackd.service import systemd
-from ackd.service.handover import HandoverError, State, dump, load
+from ackd.service import handover, systemd
+from ackd.service.handover import HandoverError, State
 
-# Names in the service manager's store; any other name is of a socket unit.
+# Names in the store; a descriptor with any other name belongs to a socket unit. An upgrade finds
+# what the version before has stored, so these names stay.
 _LISTENER, _CLIENT, _STATE = "listener-", "client", "state"
 
 
 @dataclass(frozen=True, slots=True)
-class Inheritance:
-    """What was passed: listeners of a socket unit (`given`), and what a predecessor has left.
+class Stored:
+    """What this process got from the service manager when it started.
 
-    `to_claim` says whether connections, or a state, are still in the store; `problem` why the
-    state is of no use, if it is not.
+    `unit_listeners` belong to a socket unit; the previous process has stored the rest. `problem`
+    says why its state can't be used, and is empty otherwise. `has_connections` says whether
+    connections or a state are in the store.
     """
 
-    given: Listeners = field(default_factory=dict)
+    unit_listeners: Listeners = field(default_factory=dict)
     listeners: Listeners = field(default_factory=dict)
     clients: tuple[socket.socket, ...] = ()
     state: State = field(default_factory=State)
     problem: str = ""
-    to_claim: bool = False
+    has_connections: bool = False
 
 
-def inherit() -> Inheritance:
-    """Return what was passed. Raises ListenError for a descriptor that is of no use.
+def load() -> Stored:
+    """Return what the service manager has passed to this process.
 
-    All of it stays in the store as well: a start that fails has lost nothing.
+    The store keeps all of it: a start that fails loses nothing. Raises ListenError for a descriptor
+    that is not a listener.
     """
-    given: Listeners = {}
+    unit_listeners: Listeners = {}
     listeners: Listeners = {}
     clients, states = [], []
-    for kind, descriptor in systemd.passed():
-        if kind == _CLIENT:
+    for name, descriptor in systemd.passed_descriptors():
+        if name == _CLIENT:
             clients.append(socket.socket(fileno=descriptor))
-        elif kind == _STATE:
+        elif name == _STATE:
             states.append(descriptor)
         else:
             listener = adopt_listener(descriptor)
-            if kind.startswith(_LISTENER):
-                listeners[_key(kind, listener)] = listener
+            if name.startswith(_LISTENER):
+                listeners[_key(name, listener)] = listener
             else:
-                given[_bound_to(listener)] = listener
-    state, problem = _read(states)
-    return Inheritance(given, listeners, tuple(clients), state, problem, bool(clients or states))
+                unit_listeners[_bound_to(listener)] = listener
+    state, problem = _read_state(states)
+    has_connections = bool(clients or states)
+    return Stored(unit_listeners, listeners, tuple(clients), state, problem, has_connections)
 
 
-def claim() -> None:
-    """Take connections out of the store; to be called before anything is done with them.
+def save_connections(clients: Iterable[tuple[int, Snapshot]], notes: tuple[bytes, ...]) -> None:
+    """Store connections and notes for the next process.
 
-    If we crash from here on they are closed, and nobody goes on from a state that is not true any
-    more.
+    This process must not use the connections again. `clients` has each connection's descriptor.
     """
-    systemd.remove(_CLIENT)
-    systemd.remove(_STATE)
-    systemd.barrier()
-
-
-def bequeath(clients: Iterable[tuple[int, Snapshot]], notes: tuple[bytes, ...]) -> None:
-    """Leave connections and notes to the next process. They must not be touched again."""
     descriptors, snapshots = [], []
     for descriptor, snapshot in clients:
         descriptors.append(descriptor)
@@ -74,26 +74,40 @@ def bequeath(clients: Iterable[tuple[int, Snapshot]], notes: tuple[bytes, ...]) 
         return
     memory = os.memfd_create("ackd-state")
     with open(memory, "wb", closefd=False) as file:
-        file.write(dump(State(tuple(snapshots), notes)))
-    systemd.store(_STATE, [memory])
-    systemd.store(_CLIENT, descriptors)
+        file.write(handover.dump(State(tuple(snapshots), notes)))
+    systemd.store_descriptors(_STATE, [memory])
+    systemd.store_descriptors(_CLIENT, descriptors)
     systemd.barrier()
 
 
-def keep(listeners: Listeners) -> None:
-    """Have listeners kept over restarts and crashes, so that nobody is refused meanwhile."""
+def take_connections(stored: Stored) -> list[tuple[socket.socket, Snapshot | None]]:
+    """Remove the connections from the store; return each with its state, if it has one.
+
+    If this process crashes from here on, the connections are closed. So no process continues from a
+    state that is out of date.
+    """
+    if stored.has_connections:
+        systemd.remove_descriptors(_CLIENT)
+        systemd.remove_descriptors(_STATE)
+        systemd.barrier()
+    snapshots = by_cookie(stored.state)
+    return [(client, snapshots.get(cookie(client))) for client in stored.clients]
+
+
+def save_listeners(listeners: Listeners) -> None:
+    """Store listeners, so that restarts and crashes refuse no client."""
     for key, listener in listeners.items():
-        systemd.store(_store_name(key), [listener.fileno()])
+        systemd.store_descriptors(_store_name(key), [listener.fileno()])
 
 
-def drop(keys: Iterable[tuple[str, int]]) -> None:
-    """Have listeners kept no longer; to be called while they are open."""
+def remove_listeners(keys: Iterable[tuple[str, int]]) -> None:
+    """Remove listeners from the store; to be called while they are open."""
     for key in keys:
-        systemd.remove(_store_name(key))
+        systemd.remove_descriptors(_store_name(key))
 
 
 def by_cookie(state: State) -> dict[int, Snapshot]:
-    """Return the connections' states by their sockets' cookies."""
+    """Return the connections' states by the cookies of their sockets."""
     return {snapshot.cookie: snapshot for snapshot in state.connections}
 
 
@@ -102,12 +116,15 @@ def _store_name(key: tuple[str, int]) -> str:
     return _LISTENER + f"{key[0]} {key[1]}".encode().hex()
 
 
-def _key(stored_as: str, listener: socket.socket) -> tuple[str, int]:
-    """Return what a listener was opened for; it can't tell itself port 0, or fe80::1%eth0."""
+def _key(name: str, listener: socket.socket) -> tuple[str, int]:
+    """Return the address and port that a stored listener was configured with.
+
+    The listener's own address differs from them for port 0 and for an address like fe80::1%eth0.
+    """
     try:
-        address, _, port = bytes.fromhex(stored_as.removeprefix(_LISTENER)).decode().rpartition(" ")
+        address, _, port = bytes.fromhex(name.removeprefix(_LISTENER)).decode().rpartition(" ")
         return address, int(port)
-    except ValueError:  # a name that another version has given
+    except ValueError:  # another version has given the name
         return _bound_to(listener)
 
 
@@ -116,14 +133,14 @@ def _bound_to(listener: socket.socket) -> tuple[str, int]:
     return address, port
 
 
-def _read(descriptors: Iterable[int]) -> tuple[State, str]:
-    """Return the state that a predecessor has left; an empty one, and why, if it is of no use."""
+def _read_state(descriptors: Iterable[int]) -> tuple[State, str]:
+    """Return the stored state; if it can't be used, an empty state and the reason."""
     state, problem = State(), ""
     for descriptor in descriptors:
         with open(descriptor, "rb") as file:
             file.seek(0)
             try:
-                state = load(file.read())
+                state = handover.load(file.read())
             except HandoverError as error:
                 problem = str(error)
     return state, problem

@@ -1,6 +1,6 @@
-"""The service manager's side of things; the only room that knows it.
+"""Messages to the service manager, and the descriptors that it passes; only this module knows it.
 
-All of it does nothing where no service manager listens: sd_notify(3), without $NOTIFY_SOCKET.
+Without a service manager, so without $NOTIFY_SOCKET, messages are not sent: sd_notify(3).
 """
 
 import os
@@ -8,19 +8,23 @@ import select
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from math import inf
+from time import monotonic
 
 from systemd import daemon
 
-# Descriptors that one message can carry, SCM_MAX_FD in the kernel.
+from ackd.deadlines import Deadlines
+from ackd.loop import Timer
+
+# Descriptors in one message at most: SCM_MAX_FD in the kernel's include/net/scm.h.
 _MESSAGE_DESCRIPTORS = 253
-# Seconds that the manager has to take what it was sent.
-_BARRIER = 10.0
-# Seconds between two changes of the status text.
-_STATUS = 1.0
+# Seconds that the manager has to process all messages.
+_BARRIER_TIMEOUT = 10.0
+# Seconds between two changes of the status text, at least.
+_STATUS_INTERVAL = 1.0
 
 
-def started_us(environ: Mapping[str, str], pid: int) -> bool:
-    """Say whether systemd started this very process, and not a shell that it has started.
+def has_started(environ: Mapping[str, str], pid: int) -> bool:
+    """Return whether systemd itself has started the process `pid`, and not a shell under systemd.
 
     Source: systemd.exec(5), $SYSTEMD_EXEC_PID.
     """
@@ -28,14 +32,14 @@ def started_us(environ: Mapping[str, str], pid: int) -> bool:
 
 
 def listens(environ: Mapping[str, str]) -> bool:
-    """Say whether there is somebody to tell things to, and to keep descriptors for us."""
+    """Return whether a service manager takes messages and stores descriptors."""
     return "NOTIFY_SOCKET" in environ
 
 
-def tell(*assignments: str, descriptors: Sequence[int] = ()) -> bool:
-    """Send assignments as in sd_notify(3); say whether they could be sent to anybody.
+def notify(*assignments: str, descriptors: Sequence[int] = ()) -> bool:
+    """Send assignments like READY=1 in one message, sd_notify(3); return whether that worked.
 
-    Where they can't, clients are served all the same; the watchdog is there for the worst.
+    ackd serves clients even if it did not. If the manager misses WATCHDOG=1 it restarts ackd.
     """
     try:
         return bool(daemon.notify("\n".join(assignments), False, 0, list(descriptors)))
@@ -43,55 +47,72 @@ def tell(*assignments: str, descriptors: Sequence[int] = ()) -> bool:
         return False
 
 
-def tell_reloading() -> None:
-    """Say that a reload has begun; READY=1 says that it is over, sd_notify(3)."""
+def notify_reloading() -> None:
+    """Announce that a reload has begun; READY=1 announces its end, sd_notify(3)."""
     microseconds = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
-    tell("RELOADING=1", f"MONOTONIC_USEC={microseconds}")
+    notify("RELOADING=1", f"MONOTONIC_USEC={microseconds}")
 
 
-def passed() -> Iterator[tuple[str, int]]:
-    """Yield the name and number of each descriptor that we were started with.
+def passed_descriptors() -> Iterator[tuple[str, int]]:
+    """Yield the name and number of each descriptor that the manager has passed at the start.
 
-    Those of a socket unit, and those that we had stored: sd_listen_fds_with_names(3).
+    These are the descriptors of a socket unit, and stored ones: sd_listen_fds_with_names(3).
     """
     for number, name in daemon.listen_fds_with_names().items():
         yield name, number
 
 
-def store(name: str, descriptors: Sequence[int]) -> None:
-    """Have descriptors kept under a name, for this process's successor."""
+def store_descriptors(name: str, descriptors: Sequence[int]) -> None:
+    """Have the manager store descriptors under a name, for the next process."""
     for start in range(0, len(descriptors), _MESSAGE_DESCRIPTORS):
         part = descriptors[start : start + _MESSAGE_DESCRIPTORS]
-        tell("FDSTORE=1", f"FDNAME={name}", descriptors=part)
+        notify("FDSTORE=1", f"FDNAME={name}", descriptors=part)
 
 
-def remove(name: str) -> None:
-    """Have all descriptors of this name closed in the store."""
-    tell("FDSTOREREMOVE=1", f"FDNAME={name}")
+def remove_descriptors(name: str) -> None:
+    """Have the manager close all stored descriptors of this name."""
+    notify("FDSTOREREMOVE=1", f"FDNAME={name}")
 
 
 def barrier() -> None:
-    """Wait until all that was sent before has been dealt with, sd_notify_barrier(3)."""
-    waiting, passed_on = os.pipe()
-    sent = tell("BARRIER=1", descriptors=[passed_on])
-    os.close(passed_on)
-    if sent:
+    """Wait until the manager has processed all earlier messages, sd_notify_barrier(3)."""
+    waiting, sent = os.pipe()
+    notified = notify("BARRIER=1", descriptors=[sent])
+    os.close(sent)
+    if notified:
         poll = select.poll()
-        poll.register(waiting, 0)  # POLLHUP comes unasked
-        poll.poll(_BARRIER * 1000)
+        poll.register(waiting, 0)  # poll(2) always reports POLLHUP
+        poll.poll(_BARRIER_TIMEOUT * 1000)
     os.close(waiting)
 
 
 def watchdog_interval(environ: Mapping[str, str]) -> float:
-    """Return the seconds between signs of life, half of what is allowed: sd_watchdog_enabled(3)."""
+    """Return the seconds between WATCHDOG=1 messages: half the limit, sd_watchdog_enabled(3).
+
+    Without a watchdog that is inf.
+    """
     microseconds = environ.get("WATCHDOG_USEC", "")
     return int(microseconds) / 2e6 if microseconds.isdigit() else inf
 
 
-class Supervision:
-    """Tells the manager that we are ready, that the loop goes round, and how things stand.
+class Watchdog:
+    """A timer that reports to the manager that the loop runs, if the manager wants to know."""
 
-    `describe` returns the status text, `ready` whether clients are served as they should be.
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self._interval = watchdog_interval(environ)
+        self.deadline = 0.0 if self._interval < inf else inf
+        self.scheduled = inf
+
+    def on_deadline(self) -> None:
+        """Send a sign of life."""
+        self.deadline = monotonic() + self._interval
+        notify("WATCHDOG=1")
+
+
+class Status:
+    """Reports to the manager that ackd is ready, and its status when that has changed.
+
+    `describe` returns the status text; `ready` returns whether ackd can serve clients.
     """
 
     def __init__(
@@ -99,31 +120,37 @@ class Supervision:
         environ: Mapping[str, str],
         describe: Callable[[], str],
         ready: Callable[[], bool],
+        timers: Deadlines[Timer],
     ) -> None:
+        self.deadline = self.scheduled = inf
+        self._listens = listens(environ)
         self._describe = describe
         self._ready = ready
-        self._ready_told = False
-        self._interval = watchdog_interval(environ)
-        self._feed_at = 0.0 if self._interval < inf else inf
-        self._status = ""
-        self._status_at = 0.0
-        self.due = 0.0
+        self._timers = timers
+        self._reported_ready = False
+        self._reported = ""
+        self._next_report = 0.0
 
-    def attend(self, now: float) -> None:
-        """Send what is due; to be called each time that the loop has gone round."""
-        if now >= self._feed_at:
-            self._feed_at = now + self._interval
-            tell("WATCHDOG=1")
-        if not self._ready_told and self._ready():
-            self._ready_told = True
-            tell("READY=1")
-        unreported = now < self._status_at
-        if not unreported:
-            self._report(now)
-        self.due = min(self._feed_at, self._status_at if unreported else inf)
+    def report(self) -> None:
+        """Report what has changed, the status at most once a second; to be called each round."""
+        if not self._listens:
+            return
+        if not self._reported_ready and self._ready():
+            self._reported_ready = True
+            notify("READY=1")
+        if monotonic() < self._next_report:
+            self.deadline = self._next_report
+            self._timers.watch(self)
+        else:
+            self._report_status()
 
-    def _report(self, now: float) -> None:
+    def on_deadline(self) -> None:
+        """Report the status although nothing has happened since it could not be reported."""
+        self._report_status()
+
+    def _report_status(self) -> None:
+        self.deadline = inf
         status = self._describe()
-        if status != self._status:
-            self._status, self._status_at = status, now + _STATUS
-            tell(f"STATUS={status}")
+        if status != self._reported:
+            self._reported, self._next_report = status, monotonic() + _STATUS_INTERVAL
+            notify(f"STATUS={status}")

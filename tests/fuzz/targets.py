@@ -5,8 +5,8 @@ from itertools import cycle
 
 from ackd.journal.entry import JournalFormat
 from ackd.protocol import (
+    NOT_CONNECT,
     NOT_RECEIVED,
-    TURNED_AWAY,
     ClientProtocol,
     ProtocolState,
     Reply,
@@ -129,7 +129,7 @@ def client_protocol(data: bytes) -> None:
     assert told(stream, size % 8 + 1, count, greets) == whole
 
     lines = stream.split(b"\n")[:-1]
-    first = greets or stream.startswith(TURNED_AWAY)
+    first = greets or stream.startswith(NOT_CONNECT)
     assert [reply.text for reply in whole[0]] == lines[first:][:count]
     assert whole[1] == (len(lines) > first + count)
 
@@ -153,7 +153,7 @@ def told(stream: bytes, size: int, payloads: int, greets: bool) -> tuple[list[Re
 # The state of a process that is gone
 
 _PROTOCOL = ProtocolState(b"half", False, (b"one", b"two"), ((1, b"no\n"),), 9, 3, 1)
-_FLAGS = (True, True, False)  # heard, introduced, eof
+_FLAGS = (True, True, False)  # has_sent, connect_recorded, eof
 _SNAPSHOT = Snapshot(1, "::1", 9, "[::1]:8", "x-1", 0.5, *_FLAGS, b"ok\n", None, _PROTOCOL)
 _TEXT = dump(State((_SNAPSHOT,), (b"note",)))
 _VALUES = (
@@ -210,7 +210,7 @@ def record(snapshot: Snapshot, protocol: ServerProtocol) -> None:
     form = JournalFormat()
     origin = Origin(snapshot.peer, snapshot.peer_port, snapshot.listener, snapshot.connection)
     for number, payload in enumerate(protocol.payloads):
-        form.payload(form.origin(origin), protocol.sequence + number, payload)
+        form.payload(form.prefix(origin), protocol.sequence + number, payload)
     counts = (("ACKD_PAYLOADS", protocol.acknowledged), ("ACKD_BYTES", protocol.received))
     form.record(Record(Kind.CLOSED, Priority.INFO, f"{snapshot.started}", origin, counts))
 

@@ -19,10 +19,12 @@ from unittest.mock import patch
 
 from ackd.config import Config, Recording
 from ackd.journal.entry import JournalFormat, payloads_of
-from ackd.journal.recorder import Recorder, RecordHandler
+from ackd.journal.log_handler import RecordHandler
+from ackd.journal.recorder import Recorder, Sink
+from ackd.loop import Loop
 from ackd.records import Kind, Reason
+from ackd.server.availability import RETRY
 from ackd.server.connection import cookie
-from ackd.server.journal_queue import RETRY
 from ackd.server.listener import Listeners, listen
 from ackd.server.server import Server
 from ackd.service.handover import HandoverError, State, dump, load
@@ -37,16 +39,22 @@ SEND_BUFFER, RECEIVE_BUFFER = 4096, 8192
 LONG = re.compile(rb"not received: longer than (\d+) bytes")
 STOPPING = b"not connect: ackd is stopping"
 UNREACHABLE = b"not received: the journal can't be reached"
-# Turns without any progress after which somebody hangs; each waits a moment for the kernel.
+# Rounds without any progress after which a client hangs; each waits a moment for the kernel.
 PATIENCE, MOMENT = 1000, 0.001
-# Seconds that pass in such a turn.
+# Seconds that pass in such a round.
 STEP = 0.05
 # Seconds after which a client has certainly read what it was told while the journal was away.
 LATE = 5.0
 # Seconds in which nobody is left who may be silent for half of them.
 LONG_TIME = 70.0
-# Turns in one moment after which the server spins.
+# Rounds in one moment after which the server spins.
 SPINNING = 1000
+# The modules that look at the clock.
+CLOCKS = (
+    "loop",
+    *(f"server.{name}" for name in ("server", "connection", "acceptor", "availability")),
+    *(f"server.{name}" for name in ("quota", "ending")),
+)
 
 
 class Clock:
@@ -135,7 +143,7 @@ class Journal:
             os.eventfd_write(self.readiness, 2**64 - 2)
 
 
-class JournalSink:
+class JournalSink(Sink):
     """One process's way to the journal; behaves as a DatagramSocket does."""
 
     capacity = 1 << 20
@@ -153,9 +161,6 @@ class JournalSink:
 
     def put(self, record: bytes) -> bool:
         return self.connect() and self._journal.take(record)
-
-    def doubtful(self) -> list[bytes]:
-        return []
 
     def fileno(self) -> int:
         return self._descriptor
@@ -385,8 +390,8 @@ class World:
     def __init__(self, config: Config) -> None:
         self.clock = Clock()
         self._patches = ExitStack()
-        for module in ("server", "connection", "acceptor"):
-            self._patches.enter_context(patch(f"ackd.server.{module}.monotonic", self.clock))
+        for module in CLOCKS:
+            self._patches.enter_context(patch(f"ackd.{module}.monotonic", self.clock))
         self._patches.enter_context(patch.object(log, "propagate", False))
         self._descriptors = descriptors()
         self.expected = Expectations()
@@ -421,10 +426,10 @@ class World:
 
     # What the server does
 
-    def turn(self, wait: float = 0) -> bool:
+    def go_round(self, wait: float = 0) -> bool:
         """Go round once, unless it has ended; say whether any client has read anything."""
         if not self._server.ended:
-            self._server.turn(wait)
+            self._server.round(wait)
         elif wait:
             sleep(wait)  # for what is still on its way in the kernel
         return sum(client.read() for client in self.clients) > 0
@@ -432,16 +437,16 @@ class World:
     def pass_time(self, seconds: float) -> None:
         """Let the server wait, and wake up, as often as it wants to."""
         end = self.clock.now + seconds
-        turns = 0
+        rounds = 0
         while self.clock.now < end and not self._server.ended:
-            while self.turn():
+            while self.go_round():
                 pass  # what is there to be read is read at once
             timeout = self._server.timeout()
-            turns = 0 if timeout else turns + 1
-            assert turns < SPINNING, "the server spins"
+            rounds = 0 if timeout else rounds + 1
+            assert rounds < SPINNING, "the server spins"
             self.clock.now = min(end, self.clock.now + (inf if timeout is None else timeout))
         self.clock.now = end
-        self.turn()
+        self.go_round()
 
     def be_silent(self) -> None:
         """Let nobody do anything for longer than anybody may."""
@@ -464,7 +469,7 @@ class World:
         for _ in range(PATIENCE):
             if happened():
                 return True
-            self.turn(MOMENT)
+            self.go_round(MOMENT)
             self.clock.now += STEP
         return False
 
@@ -476,7 +481,7 @@ class World:
 
     def hand_over(self, lose_state: bool) -> None:
         """Start the next server with what this one leaves, as Service and the manager's store."""
-        self._server.hand_over()
+        self._server.ending.hand_over()
         left = list(self._server.snapshots())
         self._recorder.resume()
         text = dump(State(tuple(state for _, state in left), self._recorder.take_backlog()))
@@ -491,7 +496,7 @@ class World:
         self._recorder.restore_backlog(state.notes)
         for sock in sockets:
             sock.setblocking(False)
-            self._server.adopt(sock, by_cookie(state).get(cookie(sock)))
+            self._server.take_over(sock, by_cookie(state).get(cookie(sock)))
 
     def crash(self) -> None:
         """Start the next server with nothing but the listeners."""
@@ -503,7 +508,7 @@ class World:
         """Ask for the end, whatever anybody is at."""
         self._abandon()
         self.draining = True
-        self._server.drain()
+        self._server.ending.drain()
 
     def heal(self) -> None:
         """Let the journal take everything, and all clients read."""
@@ -522,7 +527,7 @@ class World:
             client.half_close()
         self._settle()
         if not self.draining:
-            self._server.drain()
+            self._server.ending.drain()
         self.pass_time(5)
         assert self._server.ended, "a drain takes four seconds at most"
         self._recorder.resume()
@@ -544,7 +549,7 @@ class World:
         """Go round until the server and all clients have seen the end of each connection."""
         patience = PATIENCE
         while self._server.connected or any(not client.ended for client in self.active):
-            patience = PATIENCE if self.turn(MOMENT) else patience - 1
+            patience = PATIENCE if self.go_round(MOMENT) else patience - 1
             assert patience, "somebody hangs"
             self.clock.now += STEP
 
@@ -553,7 +558,9 @@ class World:
         self._recorder = Recorder(JournalSink(self.journal), JournalFormat())
         self._handler = RecordHandler(self._recorder)
         log.addHandler(self._handler)
-        self._server = Server(config, self._listeners, self._recorder)
+        self._loop = Loop()
+        self._server = Server(config, self._listeners, self._recorder, self._loop)
+        self._server.before_sleep()
 
     def _expect(self, config: Config) -> None:
         self._config = config
@@ -564,10 +571,10 @@ class World:
 
     def _end_process(self) -> None:
         """Close all that a process has open, as its exit does."""
-        for connection in list(self._server._connections.values()):
+        for connection in self._server._connections:
             connection._socket.close()
         log.removeHandler(self._handler)
-        self._server._selector.close()
+        self._loop.close()
         self._recorder.sink.close()
 
     def _abandon(self) -> None:

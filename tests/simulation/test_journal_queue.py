@@ -17,13 +17,13 @@ def test_who_has_one_payload_does_not_wait_for_all_who_have_thousands(refusals: 
     (newcomer,) = connect(world, 1)
     before = stored(crowd)
     newcomer.send(b"just one\n")
-    world.turn()
+    world.go_round()
     world.journal.refuse(refusals)
     while not newcomer.stored:
         grant(world, 10)
     assert stored(crowd) - before <= 100
     while not newcomer.replies:
-        world.turn()
+        world.go_round()
     for client in crowd:
         client.reset()
     world.finish()
@@ -35,14 +35,14 @@ def test_who_waits_is_not_overtaken_by_those_who_came_later() -> None:
     crowd = connect(world, 60)
     world.journal.make_room(0)
     sent_at = {}
-    for turn in range(400):
+    for number in range(400):
         for client in crowd:
             if client.replies == len(client.lines):
                 client.send(b"one at a time\n")
                 sent_at[client] = stored(crowd)
-        world.turn()
+        world.go_round()
         if not world.journal.room:
-            world.journal.make_room(7 + turn % 40)
+            world.journal.make_room(7 + number % 40)
         waiting = [client for client in crowd if len(client.stored) < len(client.lines)]
         assert all(stored(crowd) - sent_at[client] < 60 for client in waiting)
     world.finish()
@@ -53,7 +53,7 @@ def connect(world: World, count: int) -> list[Client]:
     """Let so many clients connect and be greeted."""
     for _ in range(count):
         world.connect()
-    while world.turn(0.001):
+    while world.go_round(0.001):
         pass
     return world.clients[-count:]
 
@@ -62,7 +62,7 @@ def grant(world: World, records: int) -> None:
     """Let the journal take so many records, and not one more."""
     world.journal.make_room(records)
     for _ in range(records):
-        world.turn()
+        world.go_round()
         if not world.journal.room:
             return
 

@@ -98,14 +98,14 @@ class Schedule(RuleBasedStateMachine):
     def send(self, choice: int, parts: list[tuple[int, bytes]]) -> None:
         lines = [b"%d%b%b" % (next(self.numbers), b"x" * size, rest) for size, rest in parts]
         self.client(choice).send(b"".join(lines))
-        self.world.turn()
+        self.world.go_round()
 
     @precondition(somebody)
     @rule(choice=clients, lines=st.sampled_from([2, 10, 300, 700]))
     def pipeline(self, choice: int, lines: int) -> None:
         data = b"".join(b"%d\n" % next(self.numbers) for _ in range(lines))
         self.client(choice).send(data)
-        self.world.turn()
+        self.world.go_round()
 
     @precondition(somebody)
     @rule(choice=clients)
@@ -125,16 +125,16 @@ class Schedule(RuleBasedStateMachine):
 
     # Time, and the operator
 
-    @rule(turns=st.integers(1, 5))
-    def go_round(self, turns: int) -> None:
-        for _ in range(turns):
-            self.world.turn()
+    @rule(rounds=st.integers(1, 5))
+    def go_round(self, rounds: int) -> None:
+        for _ in range(rounds):
+            self.world.go_round()
 
     @rule(seconds=st.sampled_from([0.05, 0.3, 1.0, 3.5]))
     def pass_time(self, seconds: float) -> None:
         self.world.pass_time(seconds)
 
-    @rule(long=st.sampled_from([World.be_silent, World.do_without_journal, World.turn]))
+    @rule(long=st.sampled_from([World.be_silent, World.do_without_journal, World.go_round]))
     def wait_long(self, long: Callable[[World], object]) -> None:
         long(self.world)
 
@@ -149,7 +149,7 @@ class Schedule(RuleBasedStateMachine):
         self.world.hand_over(lose_state)
 
     @precondition(serving)
-    @rule(end=st.sampled_from([World.crash, World.drain, *[World.turn] * 6]))
+    @rule(end=st.sampled_from([World.crash, World.drain, *[World.go_round] * 6]))
     def end(self, end: Callable[[World], object]) -> None:
         end(self.world)
 

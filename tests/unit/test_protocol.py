@@ -15,7 +15,7 @@ from ackd.protocol import (
     Verdict,
     ack_line,
     greeting_line,
-    turn_away,
+    rejection_line,
 )
 
 OK = ack_line(b"ok")
@@ -355,7 +355,7 @@ def test_the_ack_may_be_empty() -> None:
 def test_what_a_new_client_is_sent() -> None:
     assert greeting_line(b"Connect") == b"Connect\n"
     assert greeting_line(b"") == b""
-    assert turn_away("too many connections") == b"not connect: too many connections\n"
+    assert rejection_line("too many connections") == b"not connect: too many connections\n"
 
 
 def test_a_line_without_end_takes_no_memory() -> None:
@@ -417,7 +417,9 @@ def test_the_greeting_is_no_reply(feeding: Feeding) -> None:
 
 
 @every_feeding
-@pytest.mark.parametrize("greeting", [turn_away("too many connections"), b"I do not connect\n"])
+@pytest.mark.parametrize(
+    "greeting", [rejection_line("too many connections"), b"I do not connect\n"]
+)
 def test_not_connect_in_the_greeting_turns_the_client_away(
     feeding: Feeding, greeting: bytes
 ) -> None:
@@ -440,7 +442,7 @@ def test_a_server_that_does_not_greet_can_be_spoken_to(feeding: Feeding) -> None
 def test_a_server_that_does_not_greet_can_turn_us_away(feeding: Feeding) -> None:
     client = ClientProtocol(expect_greeting=False)
     client.send_payload(b"payload")
-    assert read(client, feeding(turn_away("too many connections"))) == []
+    assert read(client, feeding(rejection_line("too many connections"))) == []
     assert client.turned_away
     assert client.unanswered == 1
 
@@ -517,7 +519,7 @@ def test_both_sides_agree_on_what_was_refused() -> None:
 
 def test_a_client_that_is_turned_away_knows_why() -> None:
     client = ClientProtocol()
-    client.receive_data(turn_away("too many connections"))
+    client.receive_data(rejection_line("too many connections"))
     assert client.turned_away
     assert client.greeting == b"not connect: too many connections"
 

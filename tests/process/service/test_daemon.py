@@ -438,7 +438,7 @@ def test_one_address_can_be_limited(start: StartDaemon) -> None:
     with ackd.peer():
         with Peer(ackd.port) as second:
             second.expect(b"not connect: too many connections from 127.0.0.1, the limit is 1\n")
-        told = ackd.journal.next(Kind.TURNED_AWAY)
+        told = ackd.journal.next(Kind.REJECTED)
         with Peer(ackd.port, "127.0.0.2", "127.0.0.2") as other:
             other.expect(GREETING)
     assert told["PRIORITY"] == b"4"
@@ -473,7 +473,7 @@ def test_only_those_who_are_allowed_are_let_in(start: StartDaemon) -> None:
         stranger.send(b"x" * 100_000)  # unread input must not reset the refusal away
         stranger.expect(b"not connect: 127.0.0.1 is not allowed here\n")
         stranger.expect_end()
-    told = ackd.journal.next(Kind.TURNED_AWAY)
+    told = ackd.journal.next(Kind.REJECTED)
     assert told["MESSAGE"] == b"turned away: 127.0.0.1 is not allowed here"
     assert told["ACKD_PEER"] == b"127.0.0.1"
     with Peer(ackd.port, "127.0.0.2", "127.0.0.2") as peer:
@@ -505,7 +505,7 @@ def test_those_who_are_turned_away_can_not_fill_the_journal(start: StartDaemon) 
     assert left_out["ACKD_LEFT_OUT"] == b"49"
     assert stopped
     assert [entry["MESSAGE_ID"] for entry in ackd.journal.waiting()] == [
-        Kind.TURNED_AWAY.value.encode()
+        Kind.REJECTED.value.encode()
     ]
 
 

@@ -30,7 +30,7 @@ HOSTILE = [
 
 def entry(payload: bytes, sequence: int = 1, origin: Origin = ORIGIN) -> dict[str, bytes]:
     form = JournalFormat()
-    return parse(form.payload(form.origin(origin), sequence, payload))
+    return parse(form.payload(form.prefix(origin), sequence, payload))
 
 
 def test_a_payload_is_an_entry_with_these_fields_and_no_other() -> None:
@@ -59,7 +59,7 @@ def test_a_payload_can_not_forge_fields(payload: bytes) -> None:
 
 def test_the_length_of_a_payload_is_always_sent() -> None:
     form = JournalFormat()
-    datagram = form.payload(form.origin(ORIGIN), 1, b"x")
+    datagram = form.payload(form.prefix(ORIGIN), 1, b"x")
     assert datagram.endswith(b"\nMESSAGE\n\x09\0\0\0\0\0\0\0Buffer: x\n")
 
 
@@ -124,7 +124,7 @@ def test_every_kind_of_record_has_an_id_of_its_own() -> None:
 @pytest.mark.parametrize("size", [0, 1, 65536, 131072])
 def test_no_record_of_a_payload_is_longer_than_foretold(size: int) -> None:
     form = JournalFormat()
-    datagram = form.payload(form.origin(LONGEST), 2**64, b"\n" * size)
+    datagram = form.payload(form.prefix(LONGEST), 2**64, b"\n" * size)
     assert len(datagram) <= form.longest(size)
 
 
@@ -144,7 +144,7 @@ ROOM = 128 * 1024
 
 def batches(payloads: list[bytes], room: int = ROOM, sequence: int = 1) -> list[Entry]:
     form = JournalFormat()
-    shared = list(form.batches(form.origin(ORIGIN), sequence, payloads, room))
+    shared = list(form.batches(form.prefix(ORIGIN), sequence, payloads, room))
     entries = [parse(datagram) for _, datagram in shared]
     assert [count for count, _ in shared] == [int(e.get("ACKD_COUNT", 1)) for e in entries]
     return entries
@@ -205,7 +205,7 @@ def test_a_payload_for_which_there_is_no_room_beside_others_is_alone() -> None:
 def test_no_entry_that_is_shared_is_longer_than_the_room(size: int) -> None:
     form = JournalFormat()
     payloads = [b"x" * size] * 20_000 if size < 1000 else [b"x" * size] * 4
-    for count, datagram in form.batches(form.origin(LONGEST), 2**64, payloads, ROOM):
+    for count, datagram in form.batches(form.prefix(LONGEST), 2**64, payloads, ROOM):
         assert len(datagram) <= ROOM or count == 1
 
 

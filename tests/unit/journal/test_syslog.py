@@ -16,7 +16,7 @@ HEAD = re.compile(r"<(\d+)>([A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d) ackd\[(\d+)\]:
 
 def payload(data: bytes) -> tuple[int, str]:
     form = SyslogFormat()
-    return parts(form.payload(form.origin(ORIGIN), 7, data))
+    return parts(form.payload(form.prefix(ORIGIN), 7, data))
 
 
 def parts(line: bytes) -> tuple[int, str]:
@@ -80,5 +80,5 @@ def test_a_message_stays_one_line_of_text() -> None:
 @pytest.mark.parametrize("data", [b"", b"\xff" * 65536, b"\0" * 131072, "\u202e".encode() * 1000])
 def test_no_record_of_a_payload_is_longer_than_foretold(data: bytes) -> None:
     form = SyslogFormat()
-    line = form.payload(form.origin(ORIGIN), 2**64, data)
+    line = form.payload(form.prefix(ORIGIN), 2**64, data)
     assert len(line) <= form.longest(len(data))

@@ -20,7 +20,7 @@ EVERY_PRIORITY = list(Priority)
 
 def payload(data: bytes, colour: bool = False) -> str:
     form = TerminalFormat(colour)
-    return form.payload(form.origin(ORIGIN), 7, data).decode()
+    return form.payload(form.prefix(ORIGIN), 7, data).decode()
 
 
 def record(message: str, priority: Priority = Priority.INFO, colour: bool = False) -> str:

@@ -1,10 +1,11 @@
 """The state that one process leaves to the next."""
 
+import dataclasses
 import json
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ackd.protocol import ProtocolState, ServerProtocol
@@ -39,8 +40,8 @@ snapshots = st.builds(
     listener=st.text(),
     connection=st.text(),
     started=st.floats(allow_nan=False, allow_infinity=False),
-    heard=st.booleans(),
-    introduced=st.booleans(),
+    has_sent=st.booleans(),
+    connect_recorded=st.booleans(),
     eof=st.booleans(),
     output=st.binary(),
     leaving=st.none() | st.sampled_from(Reason),
@@ -53,31 +54,131 @@ states = st.builds(
 )
 
 
+@settings(deadline=None)
 @given(states)
-def test_a_state_arrives_as_it_was_left(state: State) -> None:
+def test_a_loaded_state_equals_the_dumped_one(state: State) -> None:
     assert load(dump(state)) == state
 
 
+@settings(deadline=None)
 @given(
     st.binary()
     | st.recursive(st.none() | st.integers() | st.text(), st.lists).map(repr).map(str.encode)
 )
-def test_what_is_no_state_is_refused(text: bytes) -> None:
+def test_anything_but_a_state_is_refused(text: bytes) -> None:
     with pytest.raises(HandoverError):
         load(text)
 
 
+PROTOCOL = ProtocolState(b"half", False, (b"one",), ((0, b"no\n"),), 9, 3, 1)
+SNAPSHOT = Snapshot(
+    cookie=1,
+    peer="::1",
+    peer_port=9,
+    listener="[::1]:8",
+    connection="x-1",
+    started=0.5,
+    has_sent=True,
+    connect_recorded=True,
+    eof=False,
+    output=b"ack\n",
+    leaving=None,
+    protocol=PROTOCOL,
+)
+
+
+def test_each_field_of_a_connection_is_dumped() -> None:
+    (connection,) = json.loads(dump(State((SNAPSHOT,))))["connections"]
+    assert len(connection) == len(dataclasses.fields(Snapshot))
+    assert connection["protocol"].keys() == set(ProtocolState._fields)
+
+
+@pytest.mark.parametrize("reason", Reason, ids=lambda reason: str(reason.name))
+def test_each_reason_of_an_end_is_dumped(reason: Reason) -> None:
+    state = State((replace(SNAPSHOT, leaving=reason),))
+    assert load(dump(state)) == state
+
+
+# What an ackd of before these attributes were renamed wrote.
+WRITTEN_EARLIER = rb"""
+{"version": 1, "connections": [
+{"cookie": 4211, "peer": "192.168.150.2", "peer_port": 41234, "listener": "192.168.150.1:10008",
+"connection": "6d797aa23985cdd8-1", "started": 1234.5, "heard": true, "introduced": true,
+"eof": false, "output": "ok\n", "leaving": null, "protocol": {"partial": "ha\u00fflf",
+"skipping": false, "payloads": ["one", "two\r"],
+"refusals": [[1, "not received: longer than 10 bytes\n"]],
+"received": 29, "acknowledged": 3, "refused": 1}},
+{"cookie": 4212, "peer": "::1", "peer_port": 41235, "listener": "[::1]:10008",
+"connection": "6d797aa23985cdd8-2", "started": 1235.25, "heard": true, "introduced": false,
+"eof": true, "output": "", "leaving": "STOP", "protocol": {"partial": "",
+"skipping": true, "payloads": [], "refusals": [], "received": 0, "acknowledged": 0, "refused": 1}},
+{"cookie": 4213, "peer": "::1", "peer_port": 41236, "listener": "[::1]:10008",
+"connection": "6d797aa23985cdd8-3", "started": 1236.0, "heard": false, "introduced": false,
+"eof": false, "output": "", "leaving": "TURNED_AWAY", "protocol": {"partial": "",
+"skipping": false, "payloads": [], "refusals": [], "received": 0, "acknowledged": 0,
+"refused": 0}}], "notes": ["note\u00ff"]}"""
+
+
+def test_a_state_that_an_earlier_ackd_has_written_is_loaded() -> None:
+    sending = Snapshot(
+        cookie=4211,
+        peer="192.168.150.2",
+        peer_port=41234,
+        listener="192.168.150.1:10008",
+        connection="6d797aa23985cdd8-1",
+        started=1234.5,
+        has_sent=True,
+        connect_recorded=True,
+        eof=False,
+        output=b"ok\n",
+        leaving=None,
+        protocol=ProtocolState(
+            partial=b"ha\xfflf",
+            skipping=False,
+            payloads=(b"one", b"two\r"),
+            refusals=((1, b"not received: longer than 10 bytes\n"),),
+            received=29,
+            acknowledged=3,
+            refused=1,
+        ),
+    )
+    stopped = Snapshot(
+        cookie=4212,
+        peer="::1",
+        peer_port=41235,
+        listener="[::1]:10008",
+        connection="6d797aa23985cdd8-2",
+        started=1235.25,
+        has_sent=True,
+        connect_recorded=False,
+        eof=True,
+        output=b"",
+        leaving=Reason.STOP,
+        protocol=ProtocolState(b"", True, (), (), received=0, acknowledged=0, refused=1),
+    )
+    rejected = replace(
+        stopped,
+        cookie=4213,
+        peer_port=41236,
+        connection="6d797aa23985cdd8-3",
+        started=1236.0,
+        has_sent=False,
+        eof=False,
+        leaving=Reason.REJECTED,
+        protocol=ProtocolState(b"", False, (), (), received=0, acknowledged=0, refused=0),
+    )
+    assert load(WRITTEN_EARLIER) == State((sending, stopped, rejected), (b"note\xff",))
+
+
 def test_a_state_of_another_version_is_refused() -> None:
     text = dump(State()).replace(b'"version": 1', b'"version": 2')
-    with pytest.raises(HandoverError, match="it is of version 2, not 1"):
+    with pytest.raises(HandoverError, match="the version is 2, not 1"):
         load(text)
 
 
-def spoilt(member: str, value: object) -> bytes:
-    """Return a state of two connections, in the first of which one member is not right."""
-    protocol = ProtocolState(b"half", False, (b"one",), ((0, b"no\n"),), 9, 3, 1)
-    good = Snapshot(1, "::1", 9, "[::1]:8", "x-1", 0.5, True, True, False, b"ack\n", None, protocol)
-    state = json.loads(dump(State((good, replace(good, cookie=2)))))
+def with_wrong_member(member: str, value: object) -> bytes:
+    """Return a state of two connections; the first one has this value in this member."""
+    state = json.loads(dump(State((SNAPSHOT, replace(SNAPSHOT, cookie=2)))))
     first = state["connections"][0]
     if member in first["protocol"]:
         first["protocol"][member] = value
@@ -110,18 +211,68 @@ def spoilt(member: str, value: object) -> bytes:
         ("payloads", "one"),
         ("payloads", ["\u20ac"]),
         ("refusals", [[1]]),
+        ("refusals", [[0, "no", 1]]),
+        ("refusals", [1]),
+        ("leaving", 1),
         ("refusals", [[-1, "no"]]),
         ("refusals", [[1, "no"], [0, "no"]]),
         ("refusals", [[2, "no"]]),
         ("acknowledged", 1.5),
     ],
 )
-def test_a_connection_that_can_not_be_understood_is_left_out(member: str, value: object) -> None:
-    assert [snapshot.cookie for snapshot in load(spoilt(member, value)).connections] == [2]
+def test_a_connection_with_a_wrong_member_is_left_out(member: str, value: object) -> None:
+    state = load(with_wrong_member(member, value))
+    assert [snapshot.cookie for snapshot in state.connections] == [2]
 
 
+@pytest.mark.parametrize("member", ["cookie", "protocol", "leaving"])
+def test_a_connection_without_a_member_is_left_out(member: str) -> None:
+    state = json.loads(dump(State((SNAPSHOT, replace(SNAPSHOT, cookie=2)))))
+    del state["connections"][0][member]
+    loaded = load(json.dumps(state).encode())
+    assert [snapshot.cookie for snapshot in loaded.connections] == [2]
+
+
+WRONG_AS_A_WHOLE = {
+    "no JSON": (b"{", "the state", "is not JSON: "),
+    "not UTF-8": (b"\xff", "the state", "is not JSON: "),
+    "nested too deeply": (b"[" * 100_000, "the state", "is not JSON: "),
+    "a list": (b"[]", "the state", "is not an object"),
+    "without a version": (b"{}", "the state", "has no member version"),
+    "without connections": (b'{"version": 1}', "the state", "has no member connections"),
+    "a version that is text": (b'{"version": "1"}', "version", "is not a whole number"),
+    "a number of connections": (
+        b'{"version": 1, "connections": 2}',
+        "connections",
+        "is not a list",
+    ),
+    "a note that is no text": (
+        b'{"version": 1, "connections": [], "notes": [null]}',
+        "notes",
+        "is not text",
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    ("text", "member", "problem"), WRONG_AS_A_WHOLE.values(), ids=WRONG_AS_A_WHOLE.keys()
+)
+def test_the_error_has_the_member_and_the_problem(text: bytes, member: str, problem: str) -> None:
+    with pytest.raises(HandoverError) as caught:
+        load(text)
+    assert caught.value.member == member
+    assert caught.value.problem.startswith(problem)
+    assert str(caught.value) == f"{caught.value.member} {caught.value.problem}"
+
+
+def test_a_mistake_of_the_program_is_not_taken_for_a_wrong_state() -> None:
+    with pytest.raises(TypeError):
+        load(None)  # type: ignore[arg-type]
+
+
+@settings(deadline=None)
 @given(st.binary(max_size=200), st.binary(max_size=200), st.integers(0, 5))
-def test_a_protocol_goes_on_where_another_one_has_left_off(
+def test_a_restored_protocol_answers_as_the_first_would_have(
     before: bytes, after: bytes, taken: int
 ) -> None:
     alone, first, second = (ServerProtocol(8, b"ok\n") for _ in range(3))
