@@ -7,7 +7,9 @@ from tests.simulation.simulation import Client, World
 
 
 @pytest.mark.parametrize("refusals", [0, 1], ids=["at its turn", "its turn cut short"])
-def test_who_has_one_payload_does_not_wait_for_all_who_have_thousands(refusals: int) -> None:
+def test_a_client_with_one_payload_does_not_wait_for_all_clients_with_thousands(
+    refusals: int,
+) -> None:
     world = World(Config())
     crowd = connect(world, 50)
     world.journal.make_room(0)
@@ -30,7 +32,7 @@ def test_who_has_one_payload_does_not_wait_for_all_who_have_thousands(refusals: 
     world.close()
 
 
-def test_who_waits_is_not_overtaken_by_those_who_came_later() -> None:
+def test_a_waiting_connection_is_served_before_later_ones() -> None:
     world = World(Config())
     crowd = connect(world, 60)
     world.journal.make_room(0)

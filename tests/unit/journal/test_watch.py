@@ -148,7 +148,9 @@ def test_nothing_is_recorded_again_that_journald_had_time_to_store(desk: Desk) -
     assert desk.read_all() == ["two"]
 
 
-def test_records_read_before_the_first_journald_accepts_are_not_recorded_again(tmp_path: Path) -> None:
+def test_records_read_before_the_first_journald_accepts_are_not_recorded_again(
+    tmp_path: Path,
+) -> None:
     with contextlib.closing(Desk(tmp_path / "socket", begun=False)) as desk:
         desk.write(b"one")
         assert desk.read(1) == ["one"]
