@@ -6,7 +6,7 @@ from ackd.journal.recorder import Recorder
 from ackd.records import Kind, Priority, Record
 
 # Characters of a log line. A line that no datagram can hold would block the backlog for ever.
-_LONGEST_LINE = 8192
+_MAX_CHARACTERS = 8192
 _PRIORITIES = (
     (logging.CRITICAL, Priority.CRITICAL),
     (logging.ERROR, Priority.ERROR),
@@ -29,4 +29,4 @@ class RecordHandler(logging.Handler):
         """Record one log line."""
         priority = next((p for level, p in _PRIORITIES if record.levelno >= level), Priority.DEBUG)
         kind = getattr(record, "kind", Kind.LOG)
-        self._recorder.note(Record(kind, priority, self.format(record)[:_LONGEST_LINE]))
+        self._recorder.note(Record(kind, priority, self.format(record)[:_MAX_CHARACTERS]))

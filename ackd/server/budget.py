@@ -6,13 +6,13 @@ from ackd.journal.recorder import TURN_PAYLOADS, TURN_RECORDS, Recorder
 # Bytes of one read, and so the most that a connection holds unrecorded.
 CHUNK = 65536
 # Bytes that each connection may read in any case: 4,096 connections then hold 8 MiB.
-LEAST_CHUNK = 2048
+_LEAST_CHUNK = 2048
 # Payloads that all connections which wait or are readable may record in one round of the loop, so
 # that a round stays short.
-ROUND_PAYLOADS = 1024
+_ROUND_PAYLOADS = 1024
 # Payloads that each may record in any case where many share a record or need none: so many are
 # recorded as fast as one.
-LEAST_SHARED = 64
+_LEAST_SHARED = 64
 
 
 class Budget:
@@ -44,7 +44,7 @@ class Budget:
     def divide(self) -> None:
         """Divide anew, as after a change of the setting `record`."""
         each = self._recorder.recording is Recording.EACH
-        least, most = (1, TURN_RECORDS) if each else (LEAST_SHARED, TURN_PAYLOADS)
-        share = ROUND_PAYLOADS // max(1, self._waiting, self._ready)
+        least, most = (1, TURN_RECORDS) if each else (_LEAST_SHARED, TURN_PAYLOADS)
+        share = _ROUND_PAYLOADS // max(1, self._waiting, self._ready)
         self.payloads = max(least, min(most, share))
-        self.chunk = max(LEAST_CHUNK, CHUNK // max(1, self._waiting))
+        self.chunk = max(_LEAST_CHUNK, CHUNK // max(1, self._waiting))

@@ -216,7 +216,7 @@ class Connection:
             self._await(Wait.JOURNAL)
             return
         self._receive()
-        self._record()
+        self._acknowledge(self._record())
         self._settle()
 
     @_close_on_error
@@ -227,7 +227,7 @@ class Connection:
         """
         if not self.protocol.waiting:
             self._receive()
-        self._record()
+        self._acknowledge(self._record())
         if self._chunk_was_full and not (self.protocol.waiting or self._output):
             with suppress(BlockingIOError):
                 self._receive()
@@ -254,13 +254,16 @@ class Connection:
         self._shared.counters.received += len(data)
         self._shared.counters.refused += self.protocol.refused - refused
 
-    def _record(self) -> None:
-        """Record payloads that wait, and acknowledge those that were taken."""
-        protocol, shared = self.protocol, self._shared
+    def _record(self) -> int:
+        """Record payloads that wait; return how many were taken."""
+        protocol = self.protocol
         payloads = protocol.payloads or self._split()
-        taken = shared.recorder.write(self._prefix, protocol.sequence, payloads)
-        shared.counters.acknowledged += taken
-        self._send(protocol.acknowledge(taken))
+        return self._shared.recorder.write(self._prefix, protocol.sequence, payloads)
+
+    def _acknowledge(self, recorded: int) -> None:
+        """Send the replies that are due now that so many more payloads are recorded."""
+        self._shared.counters.acknowledged += recorded
+        self._send(self.protocol.acknowledge(recorded))
 
     def _split(self) -> list[bytes]:
         refused = self.protocol.refused

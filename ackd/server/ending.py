@@ -11,10 +11,10 @@ from ackd.server.connection import Shared
 from ackd.server.connections import Connections
 
 # Connections that are handed over to the next process; those beyond are closed before.
-HAND_OVER = 4000
+_HAND_OVER = 4000
 # Seconds of silence after which a drain takes it that a client has sent everything, and seconds
 # after which the drain ends the connections that are left.
-DRAIN_SILENCE, DRAIN = 0.1, 2.0
+_DRAIN_SILENCE, _DRAIN = 0.1, 2.0
 
 
 class Ending:
@@ -44,8 +44,8 @@ class Ending:
         """
         self._left = 0
         self._shared.draining = True
-        self._shared.timeouts.idle, self._shared.timeouts.unread = DRAIN_SILENCE, DRAIN
-        self.deadline = monotonic() + DRAIN
+        self._shared.timeouts.idle, self._shared.timeouts.unread = _DRAIN_SILENCE, _DRAIN
+        self.deadline = monotonic() + _DRAIN
         self._loop.timers.watch(self)
         self._acceptor.change({})
         self._connections.restart_deadlines(self._connections)
@@ -64,10 +64,10 @@ class Ending:
             connection.close(Reason.STOP)
 
     def hand_over(self) -> None:
-        """Stop with the connections as they are, `HAND_OVER` of them at most.
+        """Stop with the connections as they are, `_HAND_OVER` of them at most.
 
         The listeners stay open: new clients wait in their backlog for the next process.
         """
-        self._left = HAND_OVER
+        self._left = _HAND_OVER
         self._acceptor.stop()
-        self._connections.finish(islice(self._connections, HAND_OVER, None))
+        self._connections.finish(islice(self._connections, _HAND_OVER, None))

@@ -241,6 +241,7 @@ class Service:
         if systemd.listens(os.environ):
             save_connections(clients, self._recorder.take_backlog())
         self._recorder.close()
+        self._loop.close()
 
 
 def _allow_descriptors(clients: int) -> None:
