@@ -62,8 +62,7 @@ class JournaldWatch:
         journald was alive after the last look.
         """
         unconfirmed = self._unconfirmed
-        trusted = not self._next_awaited or unconfirmed.size > _TOO_MUCH
-        if trusted and not unconfirmed.empty:
+        if not unconfirmed.empty and (not self._next_awaited or unconfirmed.size > _TOO_MUCH):
             unconfirmed.look(self._socket.unread())
         if unconfirmed.empty:
             self.deadline = inf

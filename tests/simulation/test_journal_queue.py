@@ -1,4 +1,4 @@
-"""Whose payloads are recorded next when the journal can't take all of them at once."""
+"""Which connection has payloads recorded next when the journal can't take all at once."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from ackd.config import Config
 from tests.simulation.simulation import Client, World
 
 
-@pytest.mark.parametrize("refusals", [0, 1], ids=["at its turn", "its turn cut short"])
+@pytest.mark.parametrize("refusals", [0, 1], ids=["whole turn", "turn cut short"])
 def test_a_client_with_one_payload_does_not_wait_for_all_clients_with_thousands(
     refusals: int,
 ) -> None:
@@ -15,7 +15,7 @@ def test_a_client_with_one_payload_does_not_wait_for_all_clients_with_thousands(
     world.journal.make_room(0)
     for client in crowd:
         client.send(b"one of thousands\n" * 2000)
-    grant(world, 6000)  # each has had a turn, and wants more
+    grant(world, 6000)  # each client has had a turn, and has more to record
     (newcomer,) = connect(world, 1)
     before = stored(crowd)
     newcomer.send(b"just one\n")
@@ -52,7 +52,7 @@ def test_a_waiting_connection_is_served_before_later_ones() -> None:
 
 
 def connect(world: World, count: int) -> list[Client]:
-    """Let so many clients connect and be greeted."""
+    """Let `count` clients connect and be greeted."""
     for _ in range(count):
         world.connect()
     while world.go_round(0.001):
@@ -61,7 +61,7 @@ def connect(world: World, count: int) -> list[Client]:
 
 
 def grant(world: World, records: int) -> None:
-    """Let the journal take so many records, and not one more."""
+    """Let the journal take `records` records and no more."""
     world.journal.make_room(records)
     for _ in range(records):
         world.go_round()

@@ -1,4 +1,4 @@
-"""Who comes up when, whatever has been moved meanwhile."""
+"""Deadlines expire when they are due, also if they have been moved meanwhile."""
 
 import tracemalloc
 import weakref
@@ -11,7 +11,7 @@ from ackd.deadlines import Deadlines
 
 
 class Client:
-    """Somebody with a deadline."""
+    """A client with a deadline."""
 
     def __init__(self, deadline: float = inf) -> None:
         self.deadline = deadline
@@ -60,7 +60,7 @@ def test_equal_deadlines_expire_together() -> None:
 
 def test_a_deadline_moved_to_later_is_corrected_when_its_old_time_comes() -> None:
     heap, (client,) = watched(5)
-    client.deadline = 8  # no call: traffic is to cost nothing
+    client.deadline = 8  # without a call, which would cost time with each payload
     assert heap.next() == 5
     assert heap.expired(5) == []
     assert heap.next() == 8
@@ -148,7 +148,7 @@ def test_deadlines_stay_in_order_when_stale_entries_are_dropped() -> None:
 
 
 class Observed(Client):
-    """Counts how often anybody looks at it."""
+    """Counts how often the heap looks at it."""
 
     looks = 0
 

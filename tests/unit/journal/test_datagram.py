@@ -1,4 +1,4 @@
-"""A datagram socket to a log daemon that reads, does not read, goes and comes back."""
+"""A datagram socket to a log daemon that reads, does not read, ends, and starts again."""
 
 import contextlib
 import resource
@@ -14,7 +14,7 @@ from tests.support.log_daemon import LogDaemon
 
 
 class Host:
-    """Where log daemons listen at one path, and sockets to them are opened."""
+    """Log daemons that listen at one path, and sockets to them."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -36,7 +36,7 @@ def host(tmp_path: Path) -> Iterator[Host]:
 
 
 def fill(sink: DatagramSocket) -> int:
-    """Put 0, 1, 2... until there is no room; return how many were taken."""
+    """Put 0, 1, 2... until there is no room; return the number of those taken."""
     count = 0
     while sink.put(b"%d" % count):
         count += 1
@@ -132,7 +132,7 @@ def test_connecting_again_finds_the_next_log_daemon(host: Host) -> None:
 
 
 def test_a_log_daemon_that_was_away_for_a_moment_is_noticed(host: Host) -> None:
-    """What had been in the queue may have to be repeated before anything else."""
+    """What was in its queue may have to be recorded again before anything else."""
     logd = host.log_daemon()
     sink = host.sink()
     logd.close()
@@ -194,11 +194,11 @@ def test_the_descriptor_stays_the_same(host: Host) -> None:
 def test_the_capacity_is_the_size_of_the_largest_datagram(
     host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # As on a host that allows no more.
+    # As on a host whose net.core.wmem_max allows no more.
     monkeypatch.setattr(datagram, "_SEND_BUFFER", 100_000)
     logd = host.log_daemon()
     sink = host.sink()
-    assert sink.capacity == 2 * 100_000 - 32  # the kernel doubles it, socket(7)
+    assert sink.capacity == 2 * 100_000 - 32  # the kernel doubles the buffer, socket(7)
     assert sink.put(b"x" * sink.capacity)
     assert logd.read() == b"x" * sink.capacity
     assert not sink.put(b"x" * (sink.capacity + 1))

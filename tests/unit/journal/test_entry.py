@@ -1,4 +1,4 @@
-"""Records as journal entries: what journald will read, whatever a client has sent."""
+"""Records as journal entries: journald reads back what a client has sent, whatever that is."""
 
 import pytest
 from hypothesis import given, settings
@@ -192,7 +192,7 @@ def test_other_text_shares_an_entry(payload: bytes) -> None:
 
 
 def test_an_entry_has_as_many_payloads_as_there_is_room_for() -> None:
-    payloads = [b"x" * 991] * 10  # 1000 with what stands around them
+    payloads = [b"x" * 991] * 10  # 1000 with label and newline
     assert list(map(len, shapes(payloads, 1024 + 3999))) == [3, 3, 3, 1]
     assert list(map(len, shapes(payloads, 1024 + 4000))) == [4, 4, 2]
 

@@ -20,7 +20,7 @@ def payload(data: bytes) -> tuple[int, str]:
 
 
 def parts(line: bytes) -> tuple[int, str]:
-    """Return the priority and the text of a line whose rest is as it must be."""
+    """Check the form of a line; return its priority and its text."""
     match = HEAD.fullmatch(line.decode())
     assert match, line
     datetime.strptime(f"2008 {match[2]}", "%Y %b %d %H:%M:%S")

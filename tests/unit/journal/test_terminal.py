@@ -1,4 +1,4 @@
-"""Records on a terminal, and a standard output that nobody waits for."""
+"""Records on a terminal, and a standard output that never blocks."""
 
 import fcntl
 import os
@@ -28,7 +28,7 @@ def record(message: str, priority: Priority = Priority.INFO, colour: bool = Fals
 
 
 def without_time(line: str) -> str:
-    """Return what stands behind the time, and check that there is one and one line end."""
+    """Check that a line begins with a time and has one line end; return the rest."""
     match = re.fullmatch(rf"{TIME} (.*)\n", line)
     assert match, line
     return match[1]
@@ -87,7 +87,7 @@ def test_no_record_of_a_payload_exceeds_the_longest(data: bytes, colour: bool) -
     assert len(payload(data, colour).encode()) <= TerminalFormat(colour).longest(len(data))
 
 
-# From here on the standard output: a pipe, a file, a terminal, a socket.
+# The standard output as a pipe, a file, a terminal, a socket
 
 Open = Callable[[int], Stream]
 
@@ -207,10 +207,10 @@ def test_lines_are_appended_to_a_file(tmp_path: Path, opened: Open) -> None:
     with path.open("ab") as file:
         stream = opened(file.fileno())
         assert stream.put(b"one\n")
-        file.write(b"of somebody else's\n")
+        file.write(b"of another process\n")
         file.flush()
         assert stream.put(b"x" * 1_000_000 + b"\n")
-    expected = b"before\none\nof somebody else's\n" + b"x" * 1_000_000 + b"\n"
+    expected = b"before\none\nof another process\n" + b"x" * 1_000_000 + b"\n"
     assert path.read_bytes() == expected
 
 

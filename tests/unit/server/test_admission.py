@@ -1,4 +1,4 @@
-"""Who is let in, by the address that accept() gives."""
+"""Which clients are admitted, by the address that accept() gives."""
 
 import socket
 from ipaddress import ip_network

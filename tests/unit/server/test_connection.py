@@ -1,4 +1,4 @@
-"""What a connection does that no client can bring about from outside."""
+"""What a connection does when memory runs out, which no client can cause from outside."""
 
 import socket
 from math import inf
