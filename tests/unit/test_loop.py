@@ -3,6 +3,7 @@
 import socket
 from collections.abc import Iterator
 from contextlib import closing
+from functools import partial
 from math import inf
 
 import pytest
@@ -51,7 +52,7 @@ def go_round(loop: Loop) -> None:
 def test_only_the_handler_of_a_ready_descriptor_is_called(loop: Loop, pairs: list[Pair]) -> None:
     calls: list[int] = []
     for number, (ours, _) in enumerate(pairs):
-        loop.watch(ours, READABLE, lambda number=number: calls.append(number))
+        loop.watch(ours, READABLE, partial(calls.append, number))
     go_round(loop)
     assert calls == []
     pairs[1][1].send(b"x")
