@@ -15,14 +15,14 @@ _LEAST_TURNS = 16
 class JournalQueue:
     """Gives turns to the connections that wait for the journal.
 
-    A connection waits for its first turn if it has had none since it sent something; one that has
-    had a turn and has more to record waits for its next turn. First and next turns alternate: a
-    client with little to record waits for a few of those that have much, not for all of them, and
-    neither kind can starve the other (RFC 8290, 4.2).
+    A connection waits for its first turn if it has had none since it sent something. A connection
+    that has had a turn, and has more to record, waits for its next turn. First and next turns
+    alternate: a client with little to record waits for a few of the clients with much, not for all,
+    and neither kind of turn can starve the other (RFC 8290, 4.2).
 
-    Among themselves, connections have their turns in the order in which they came. All first turns
-    are given before the loop goes on, and while a connection waits for its first turn, no other is
-    read past it: otherwise some clients would wait several times as long as others.
+    Connections that wait for the same kind of turn have it in the order in which they came. All
+    first turns are given before the loop goes on, and while a connection waits for its first turn,
+    no other connection is read: otherwise some clients would wait far longer than others.
     """
 
     def __init__(self, recorder: Recorder, budget: Budget) -> None:
@@ -73,5 +73,5 @@ class JournalQueue:
         connection.on_turn()
         # A connection whose turn the journal has cut short stays the first.
         if connection.wait is Wait.JOURNAL and not self._recorder.must_wait:
-            self.leave(connection)
-            self.join(connection, first=False)
+            del queue[connection]
+            self._next_turns[connection] = None
