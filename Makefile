@@ -77,7 +77,7 @@ deb:
 man:
 	$(call install,scdoc man-db)
 	mkdir -p build/man
-	for page in packaging/man/*.scd; do \
+	for page in man/*.scd; do \
 		scdoc <"$$page" >"build/man/$$(basename "$$page" .scd)" || exit; done
 
 completions: $(VENV)/.test

@@ -1,4 +1,4 @@
-"""`python3 -m ackd` is the daemon."""
+"""`python3 -m ackd` runs the daemon."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""The configuration file: YAML with flat keys, each checked where it stands."""
+"""The configuration file: YAML with flat keys; an error says in which line and column it is."""
 
 import difflib
 import ipaddress
@@ -11,11 +11,13 @@ from typing import Any, TypeAlias, TypeVar
 
 import yaml
 
+from ackd.protocol import NOT_RECEIVED
+
 DEFAULT_PATH = "/etc/ackd.yaml"
 DEFAULT_PORT = 10008
 DEFAULT_BIND = ("127.0.0.1", "::1")
-_LONGEST_LINE = 4096
-_LONGEST_TIME = 1_000_000  # the kernel can't wait longer than 2,147,483 s at once, epoll_wait(2)
+_LONGEST_LINE = 4096  # characters
+_LONGEST_TIME = 1_000_000  # seconds; epoll_wait(2) can't wait longer than 2,147,483 s at once
 
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 T = TypeVar("T")
@@ -31,7 +33,7 @@ class Recording(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """All settings, each as etc/ackd.yaml explains it. Times are in seconds, sizes in bytes."""
+    """All settings; etc/ackd.yaml explains each. Times are in seconds, sizes in bytes."""
 
     bind: tuple[str, ...] = DEFAULT_BIND
     port: int = DEFAULT_PORT
@@ -49,7 +51,7 @@ class Config:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing that is wrong, and where: `line` and `column` count from 1, 0 is nowhere."""
+    """One error and its place; `line` and `column` count from 1, and are 0 if unknown."""
 
     file: str
     line: int
@@ -62,7 +64,7 @@ class Problem:
 
 
 class ConfigError(Exception):
-    """A configuration that can't be used; `problems` has all that is wrong with it."""
+    """A configuration that can't be used; `problems` has all its errors."""
 
     def __init__(self, *problems: Problem) -> None:
         super().__init__("\n".join(map(str, problems)))
@@ -70,7 +72,7 @@ class ConfigError(Exception):
 
 
 class BadValueError(ValueError):
-    """A value that a key can't have; `item` is its place in a list, from 0."""
+    """A value that a key can't have; in a list, `item` is the index of the wrong item."""
 
     def __init__(self, text: str, item: int | None = None) -> None:
         super().__init__(text)
@@ -78,7 +80,7 @@ class BadValueError(ValueError):
 
 
 def load(path: str, optional: bool = False) -> Config:
-    """Return the configuration in a file; the defaults where an `optional` one isn't there.
+    """Return the configuration in a file; the defaults if an `optional` file does not exist.
 
     Raises ConfigError.
     """
@@ -93,7 +95,7 @@ def load(path: str, optional: bool = False) -> Config:
 
 
 def parse(text: bytes, file: str) -> Config:
-    """Return the configuration that a file's text gives; `file` names it in ConfigError."""
+    """Return the configuration in a text; raises ConfigError, in which `file` names the text."""
     reader = _Reader(file)
     values = reader.read(text)
     if reader.problems:
@@ -102,12 +104,12 @@ def parse(text: bytes, file: str) -> Config:
 
 
 def check(key: str, value: object) -> Any:
-    """Return a key's value as `Config` has it; raises BadValueError."""
+    """Return a key's value as `Config` has it; raises BadValueError if the key can't have it."""
     return _CHECKS[key](value)
 
 
 class _Reader:
-    """Reads one file and collects all that is wrong with it."""
+    """Reads one file and collects its errors."""
 
     def __init__(self, file: str) -> None:
         self.problems: list[Problem] = []
@@ -118,20 +120,20 @@ class _Reader:
         try:
             return self._load(yaml.SafeLoader(text.decode()))
         except UnicodeDecodeError as error:
-            self._after(text[: error.start].decode(), "is not UTF-8 from here on")
+            self._add_after(text[: error.start].decode(), "is not UTF-8 from here on")
         except yaml.reader.ReaderError as error:
-            self._after(text.decode()[: error.position], error.reason)
+            self._add_after(text.decode()[: error.position], error.reason)
         return {}
 
     def _load(self, loader: yaml.SafeLoader) -> dict[str, Any]:
         try:
             return dict(self._entries(loader, loader.get_single_node()))
         except yaml.MarkedYAMLError as error:
-            self._at(error.problem_mark or error.context_mark, _explained(error))
+            self._add_at(error.problem_mark or error.context_mark, _explanation(error))
         except RecursionError:
-            self._at(None, "is nested too deeply")
-        except (ValueError, OverflowError):  # PyYAML's, for an escape like \UFFFFFFFF
-            self._at(loader.get_mark(), "can't be read from here on")
+            self._add_at(None, "is nested too deeply")
+        except (ValueError, OverflowError):  # PyYAML raises these for an escape like \UFFFFFFFF
+            self._add_at(loader.get_mark(), "can't be read from here on")
         return {}
 
     def _entries(
@@ -140,7 +142,7 @@ class _Reader:
         if root is None or root.tag == "tag:yaml.org,2002:null":
             return
         if not isinstance(root, yaml.MappingNode):
-            self._at(root.start_mark, "must consist of lines like `port: 10008`")
+            self._add_at(root.start_mark, "must consist of lines like `port: 10008`")
             return
         for key_node, node in root.value:
             key = key_node.value
@@ -149,16 +151,16 @@ class _Reader:
 
     def _is_known(self, key: object, mark: yaml.Mark) -> bool:
         if not isinstance(key, str):
-            self._at(mark, "a key must be one word")
+            self._add_at(mark, "a key must be one word")
             return False
         if key not in _CHECKS:
             near = difflib.get_close_matches(key, _CHECKS, n=1)
             hint = f"; did you mean {near[0]}?" if near else ""
-            shown = key if key.isprintable() else _shown(key)
-            self._at(mark, f"{shown}: there is no such key{hint}")
+            printable_key = key if key.isprintable() else _shortened(key)
+            self._add_at(mark, f"{printable_key}: there is no such key{hint}")
             return False
         if key in self._lines:
-            self._at(mark, f"{key}: has been set before, in line {self._lines[key]}")
+            self._add_at(mark, f"{key}: has been set before, in line {self._lines[key]}")
             return False
         self._lines[key] = mark.line + 1
         return True
@@ -171,29 +173,29 @@ class _Reader:
             _check_spelling(node, value)
             yield key, value
         except yaml.MarkedYAMLError as error:
-            self._at(error.problem_mark, f"{key}: {_explained(error)}")
+            self._add_at(error.problem_mark, f"{key}: {_explanation(error)}")
         except BadValueError as error:
             item = node if error.item is None else node.value[error.item]
-            self._at(item.start_mark, f"{key}: {error}")
+            self._add_at(item.start_mark, f"{key}: {error}")
         except _UNREADABLE:
             kind = node.tag.rpartition(":")[2]
-            self._at(node.start_mark, f"{key}: can't be read as {kind}")
+            self._add_at(node.start_mark, f"{key}: can't be read as {kind}")
 
-    def _after(self, text: str, problem: str) -> None:
-        """Note a problem with the character behind `text`, where PyYAML knows no line."""
+    def _add_after(self, text: str, problem: str) -> None:
+        """Add a problem with the character after `text`; PyYAML gives no line for it."""
         line, column = text.count("\n") + 1, len(text) - text.rfind("\n")
         self.problems.append(Problem(self._file, line, column, problem))
 
-    def _at(self, mark: yaml.Mark | None, text: str) -> None:
+    def _add_at(self, mark: yaml.Mark | None, text: str) -> None:
         line, column = (mark.line + 1, mark.column + 1) if mark else (0, 0)
         self.problems.append(Problem(self._file, line, column, text))
 
 
-# What PyYAML lets through for a date like 2026-99-99, or for `!!int ""`, `!!bool x` and the like.
+# PyYAML raises these for a date like 2026-99-99, or for `!!int ""`, `!!bool x` and the like.
 _UNREADABLE = (ValueError, LookupError, AttributeError, OverflowError)
 
 
-def _explained(error: yaml.MarkedYAMLError) -> str:
+def _explanation(error: yaml.MarkedYAMLError) -> str:
     return ", ".join(filter(None, (error.context, error.problem)))
 
 
@@ -202,26 +204,26 @@ _DECIMAL = re.compile(r"[-+]?(0|[1-9][0-9_]*)?(\.[0-9_]*)?([eE][-+][0-9]+)?")
 
 
 def _check_spelling(node: yaml.Node, value: object) -> None:
-    """Refuse a number that is another one than it looks like."""
+    """Raise BadValueError if a number has another value than a reader expects."""
     if type(value) not in (int, float) or not isinstance(node, yaml.ScalarNode):
         return
     if not _DECIMAL.fullmatch(node.value):
         raise BadValueError(f"{node.value} stands for {value}; write it as a decimal number")
 
 
-# A few aliases of aliases can make a value whose full text would fill the memory.
+# With aliases of aliases, a short file can have a value whose text would fill the memory.
 _short = Repr()
 _short.maxlevel, _short.maxstring = 2, 80
 
 
-def _shown(value: object) -> str:
+def _shortened(value: object) -> str:
     return _short.repr(value)
 
 
 def _whole_number(low: int, high: int) -> Callable[[object], int]:
     def check_number(value: object) -> int:
         if isinstance(value, bool) or not isinstance(value, int):
-            raise BadValueError(f"{_shown(value)} is not a whole number")
+            raise BadValueError(f"{_shortened(value)} is not a whole number")
         if not low <= value <= high:
             raise BadValueError(f"{value} is not between {low} and {high}")
         return value
@@ -235,21 +237,21 @@ def _or_none(check_value: Callable[[object], int]) -> Callable[[object], int | N
 
 def _seconds(value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise BadValueError(f"{_shown(value)} is not a number of seconds")
+        raise BadValueError(f"{_shortened(value)} is not a number of seconds")
     if not 0 <= value <= _LONGEST_TIME:
         raise BadValueError(f"{value} is not between 0 and {_LONGEST_TIME}")
     return value
 
 
-def _truth(value: object) -> bool:
+def _boolean(value: object) -> bool:
     if not isinstance(value, bool):
-        raise BadValueError(f"{_shown(value)} is neither true nor false")
+        raise BadValueError(f"{_shortened(value)} is neither true nor false")
     return value
 
 
 def _one_line(value: object) -> str:
     if not isinstance(value, str):
-        raise BadValueError(f"{_shown(value)} is not text; put it in quotes")
+        raise BadValueError(f"{_shortened(value)} is not text; put it in quotes")
     if "\n" in value:
         raise BadValueError("holds a newline, but can only be one line")
     if len(value) > _LONGEST_LINE:
@@ -257,14 +259,15 @@ def _one_line(value: object) -> str:
     try:
         value.encode()
     except UnicodeEncodeError:
-        raise BadValueError(f"{_shown(value)} has characters that UTF-8 doesn't") from None
+        raise BadValueError(f"{_shortened(value)} has characters that UTF-8 can't encode") from None
     return value
 
 
 def _ack(value: object) -> str:
     text = _one_line(value)
-    if text.startswith("not received"):
-        raise BadValueError("begins with `not received`, which clients take for the opposite")
+    refusal = NOT_RECEIVED.decode()
+    if text.startswith(refusal):
+        raise BadValueError(f"begins with `{refusal}`, which clients take for a refusal")
     return text
 
 
@@ -273,7 +276,7 @@ def _recording(value: object) -> Recording:
         return Recording(value)
     except ValueError:
         known = ", ".join(recording.value for recording in Recording)
-        raise BadValueError(f"{_shown(value)} is none of these: {known}") from None
+        raise BadValueError(f"{_shortened(value)} is none of these: {known}") from None
 
 
 def _one_or_list(check_item: Callable[[object], T]) -> Callable[[object], tuple[T, ...]]:
@@ -307,17 +310,21 @@ def _address(value: object) -> str:
     try:
         return str(ipaddress.ip_address(value if isinstance(value, str) else ""))
     except ValueError:
-        text = f"{_shown(value)} is not an IPv4 or IPv6 address, such as 192.168.150.1 or ::1"
+        text = f"{_shortened(value)} is not an IPv4 or IPv6 address, such as 192.168.150.1 or ::1"
         raise BadValueError(text) from None
 
 
 def _network(value: object) -> Network:
     if isinstance(value, str) and "%" in value:
-        raise BadValueError(f"{_shown(value)} names an interface; only addresses count here")
+        raise BadValueError(
+            f"{_shortened(value)} names an interface, but only addresses are compared"
+        )
     try:
         interface = ipaddress.ip_interface(value if isinstance(value, str) else "")
     except ValueError:
-        text = f"{_shown(value)} is not a network or an address, such as 192.168.150.0/24 or ::1"
+        text = (
+            f"{_shortened(value)} is not a network or an address, such as 192.168.150.0/24 or ::1"
+        )
         raise BadValueError(text) from None
     network = interface.network
     if interface.ip != network.network_address:
@@ -327,12 +334,12 @@ def _network(value: object) -> Network:
     return network
 
 
-# How a socket for both families shows IPv4 addresses, RFC 4291, 2.5.5.2.
+# A socket for both families shows IPv4 addresses in this network, RFC 4291, 2.5.5.2.
 _MAPPED = ipaddress.IPv6Network("::ffff:0:0/96")
 
 
 def _check_mapping(value: object, network: Network) -> None:
-    """Refuse a network in which nobody would be found: such a peer counts as an IPv4 one."""
+    """Raise BadValueError for IPv4 addresses in IPv6 form: `address_of` returns them as IPv4."""
     if isinstance(network, ipaddress.IPv6Network) and network.subnet_of(_MAPPED):
         first, length = network.network_address.ipv4_mapped, network.prefixlen - _MAPPED.prefixlen
         raise BadValueError(f"{value} stands for IPv4: write {first}/{length}")
@@ -350,5 +357,5 @@ _CHECKS: dict[str, Callable[[object], Any]] = {
     "max_connections_per_client": _or_none(_whole_number(1, 1_000_000)),
     "idle_timeout": _seconds,
     "journal_wait": _seconds,
-    "debug": _truth,
+    "debug": _boolean,
 }

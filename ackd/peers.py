@@ -1,4 +1,4 @@
-"""Who is at the other end: its address, and whether two addresses are one client."""
+"""A peer's address, and which addresses belong to the same client."""
 
 import ipaddress
 from functools import lru_cache
@@ -6,26 +6,28 @@ from typing import TypeAlias
 
 Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 
-# Bits of an IPv6 address that a host can't choose itself, RFC 4291, 2.5.1.
+# The first bits of an IPv6 address, which a host can't choose itself: RFC 4291, 2.5.1.
 _NETWORK_BITS = 64
 
 
 def address_of(peer: str) -> Address:
-    """Return the address that socket.accept() gives as `peer`. Raises ValueError.
+    """Return the address in `peer`, as socket.accept() returns it. Raises ValueError.
 
-    An IPv4 one as such, which a socket for both families has as ::ffff:192.0.2.7.
+    An IPv4 address is returned as such, also in the form ::ffff:192.0.2.7, in which a socket for
+    both families has it.
     """
     address = ipaddress.ip_address(peer)
     mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
     return mapped or address
 
 
-# 3 us the first time; each client is counted in, out, and for what is recorded about it.
+# Cached, because it is called several times for each connection.
 @lru_cache(maxsize=1024)
 def client_of(peer: str) -> str:
-    """Return whom a limit for one client counts `peer` for; what is no address, for itself.
+    """Return the client that `peer` belongs to, for limits that count by client.
 
-    An IPv4 address, or an IPv6 network of 64 bits: one host can have all of its addresses.
+    That is an IPv4 address, or an IPv6 network of 64 bits, since one host can have all addresses of
+    such a network. A text that is not an address is returned as it is.
     """
     try:
         address = address_of(peer)

@@ -1,8 +1,8 @@
-"""Text that is safe to show: nothing that came over the network reaches a terminal raw."""
+"""Bytes from the network as text that is safe to print on a terminal."""
 
 
 def printable(data: bytes) -> str:
-    r"""Return `data` as text in which all that isn't printable stands as an escape.
+    r"""Return `data` as text; everything that is not printable is escaped.
 
     Control characters, bidirectional marks, unusual spaces, bytes that aren't UTF-8 and the
     backslash itself become `\x1b`, `\u202e`, `\\` and the like, as in a Python string.
@@ -14,7 +14,7 @@ def printable(data: bytes) -> str:
 
 
 def _escape(character: str) -> str:
-    if "\udc80" <= character <= "\udcff":  # PEP 383: a byte that was no UTF-8
+    if "\udc80" <= character <= "\udcff":  # PEP 383: a byte that is not UTF-8
         return f"\\x{ord(character) - 0xDC00:02x}"
     if character.isprintable() and character != "\\":
         return character

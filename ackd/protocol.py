@@ -11,13 +11,13 @@ from typing import NamedTuple
 NOT_CONNECT = b"not connect"
 NOT_RECEIVED = b"not received"
 
-# The reasons behind these, or how they begin or end: ackctl finds them in a server's lines.
+# Reasons that the server gives in these lines. ackctl looks for them to say what can be done.
 NOT_ALLOWED = "is not allowed here"
 TOO_MANY_CONNECTIONS = "too many connections"
 STOPPING = "ackd is stopping"
-LONGER_THAN = "longer than"
-NO_JOURNAL = "the journal can't be reached"
-REASONS = (NOT_ALLOWED, TOO_MANY_CONNECTIONS, STOPPING, LONGER_THAN, NO_JOURNAL)
+JOURNAL_UNREACHABLE = "the journal can't be reached"
+LONGER_THAN = "longer than "  # a number of bytes follows
+REASONS = (NOT_ALLOWED, TOO_MANY_CONNECTIONS, STOPPING, JOURNAL_UNREACHABLE, LONGER_THAN)
 
 # Bytes. ackd sends no longer line; without a limit, another server's line could fill the memory.
 MAX_REPLY = 65536
@@ -243,7 +243,7 @@ class ServerProtocol:
 
     def _refuse_long(self) -> None:
         self.refused += 1
-        reply = _refusal_line(f"{LONGER_THAN} {self.max_payload} bytes")
+        reply = _refusal_line(f"{LONGER_THAN}{self.max_payload} bytes")
         refusal = (self._answered + len(self.payloads), reply)
         if self._refusals:
             self._refusals.append(refusal)

@@ -1,10 +1,11 @@
 #!/usr/bin/python3
-"""Write completions for bash and zsh, made from the argument parsers, into a directory.
+"""Generate completions for bash and zsh from the argument parsers.
 
     packaging/completions.py DIRECTORY
 
-DIRECTORY/bash/ackctl belongs into /usr/share/bash-completion/completions, DIRECTORY/zsh/_ackctl
-into /usr/share/zsh/vendor-completions; ackd's likewise. Needs shtab, Debian's python3-shtab.
+The script writes DIRECTORY/bash/ackctl for /usr/share/bash-completion/completions, and
+DIRECTORY/zsh/_ackctl for /usr/share/zsh/vendor-completions; the same for ackd. It needs shtab,
+Debian's python3-shtab.
 """
 
 import argparse
@@ -20,12 +21,12 @@ from ackd.ctl import main as client
 from ackd.service import main as daemon
 
 PARSERS = (daemon.parser, client.parser)
-# What an argument that names a file is called in the usage.
+# The metavars of arguments that name a file.
 FILES = ("FILE", "F", "SOCKET")
 
 
 def main() -> int:
-    """Write the files; return the exit status."""
+    """Write the files. Return the exit status: 0, or 2 for a usage error."""
     if len(sys.argv) != 2:
         print(f"usage: {sys.argv[0]} DIRECTORY", file=sys.stderr)
         return 2
@@ -42,7 +43,7 @@ def main() -> int:
 
 
 def actions(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
-    """Yield all options and arguments, those of the commands as well."""
+    """Yield all options and arguments, including those of the commands."""
     for action in parser._actions:
         yield action
         if isinstance(action, argparse._SubParsersAction):

@@ -12,24 +12,25 @@ from contextlib import AbstractContextManager
 
 log = logging.getLogger("ackd")
 
-_READY = b"ready"
-# python-daemon counts up to the hard limit, which is 1,073,741,816 in some containers.
+_SERVES = b"serves"
+# python-daemon closes all numbers up to the hard limit, which is 1,073,741,816 in some containers.
 _MOST_DESCRIPTORS = 65536
 
 
 class PidfileError(Exception):
-    """The pidfile can't be taken, mostly by another process's; the text says what to do."""
+    """The pidfile can't be locked or written; the text says why and what to do."""
 
 
 class Pidfile:
-    """Taken before a daemon detaches and released by its end, however it comes.
+    """A locked file with the daemon's process number.
 
-    The lock belongs to the open file, flock(2): it passes to the detached process, and vanishes
-    with it. A number alone could not tell a daemon that was killed from one that lives.
+    It is locked before the daemon detaches and unlocked when the daemon ends, for whatever reason:
+    the lock belongs to the open file, flock(2), which the detached process shares. The number alone
+    would not show whether that process is alive, and still ackd.
     """
 
     def __init__(self, path: str) -> None:
-        """Take the lock; raises PidfileError."""
+        """Lock the file; raises PidfileError."""
         self._path = os.path.abspath(path)  # the detached process works in another directory
         try:
             self._descriptor = _locked(self._path)
@@ -51,14 +52,14 @@ class Pidfile:
         self.release()
 
     def release(self) -> None:
-        """Remove the file, unless it is another one by now, and give up the lock."""
+        """Remove the file, unless another file has replaced it, and unlock it."""
         if _is_at(self._descriptor, self._path):
             os.unlink(self._path)
         os.close(self._descriptor)
 
 
 def _locked(path: str) -> int:
-    """Open the file and lock it, again if its owner has removed it in between."""
+    """Open and lock the file; repeat that if its owner has removed it in between."""
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
@@ -72,7 +73,7 @@ def _locked(path: str) -> int:
 
 
 def _lock(descriptor: int, path: str) -> None:
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):  # it will be removed in the end
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):  # `release` removes the file
         raise PidfileError(f"{path}: is not a regular file; name another")
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -94,76 +95,76 @@ def detach(
     preserve: Iterable[int],
     pidfile: Pidfile | None,
 ) -> int:
-    """Call `serve` in a detached process, and return an exit status in this one.
+    """Call `serve` in a detached process; return the exit status of this process.
 
-    `serve` gets a function to call when clients can come; only then does this process go on, with
-    0, or with 1 if the other one ended before. `preserve` are descriptors that it keeps.
+    `serve` gets a function and calls it once the daemon serves clients. Then this function returns
+    0; if the detached process ends before, it prints why and returns 1. The detached process keeps
+    the descriptors in `preserve`.
     """
-    ready, tell = os.pipe()
+    waiting, reporting = os.pipe()
     if not os.fork():
         try:
-            _run(serve, preserve, pidfile, _Parent(tell))
+            _run(serve, preserve, pidfile, _Report(reporting))
         finally:
-            os._exit(0)  # whatever happened: this is not the process that was started
-    os.close(tell)
-    if _started(ready):
+            os._exit(0)  # never return into the callers: they belong to the other process
+    os.close(reporting)
+    if _serves(waiting):
         return 0
     if pidfile:
         pidfile.release()
     return 1
 
 
-def _started(ready: int) -> bool:
-    """Wait until the detached process serves, or explain why it doesn't."""
-    with open(ready, "rb") as pipe:
-        outcome = pipe.read()
-    if outcome != _READY:
-        why = outcome.decode(errors="replace") or "it ended before it could serve"
+def _serves(descriptor: int) -> bool:
+    """Wait for the detached process's report; return whether it serves, or print why not."""
+    with open(descriptor, "rb") as pipe:
+        report = pipe.read()
+    if report != _SERVES:
+        why = report.decode(errors="replace") or "it ended before it could serve"
         print(f"ackd: --detach: {why}", file=sys.stderr)
-    return outcome == _READY
+    return report == _SERVES
 
 
-class _Parent:
-    """The process that waits for the detached one to serve, told so through a pipe."""
+class _Report:
+    """The detached process's one report to the process that waits for it, sent through a pipe."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
-        self.waits = True
+        self.is_sent = False
 
     def fileno(self) -> int:
         return self._descriptor
 
-    def tell(self, outcome: bytes) -> None:
-        """Say how the start came out, once."""
-        with contextlib.suppress(BrokenPipeError):  # it has been killed, which is not for us
-            os.write(self._descriptor, outcome)
+    def send(self, text: bytes) -> None:
+        with contextlib.suppress(BrokenPipeError):  # the waiting process has been killed
+            os.write(self._descriptor, text)
         os.close(self._descriptor)
-        self.waits = False
+        self.is_sent = True
 
 
 def _run(
     serve: Callable[[Callable[[], None]], None],
     preserve: Iterable[int],
     pidfile: Pidfile | None,
-    parent: _Parent,
+    report: _Report,
 ) -> None:
     try:
-        with _context([parent, pidfile, *preserve], pidfile):
-            serve(lambda: parent.tell(_READY))
+        with _context([report, pidfile, *preserve], pidfile):
+            serve(lambda: report.send(_SERVES))
     except Exception as error:
-        if parent.waits:
-            parent.tell(str(error).encode())
+        if report.is_sent:
+            log.exception("ackd has failed")
         else:
-            log.exception("ended by a fault")
+            report.send(str(error).encode())
 
 
 def _context(preserve: list[object], pidfile: Pidfile | None) -> AbstractContextManager[object]:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = min(hard, _MOST_DESCRIPTORS)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, most), most))
-    from daemon import DaemonContext  # it takes the limit as it is when it is imported
+    from daemon import DaemonContext  # reads the limit when it is imported
 
-    # A standard stream is None where a shell has closed it; python-daemon needs one to redirect.
+    # If a shell has closed a standard stream, it is None here; python-daemon needs a file.
     for name in ("stdin", "stdout", "stderr"):
         setattr(sys, name, getattr(sys, name) or os.fdopen(os.open(os.devnull, os.O_RDWR), "w"))
     context: AbstractContextManager[object] = DaemonContext(

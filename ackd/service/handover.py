@@ -1,10 +1,10 @@
-"""What the next process must know of each connection, as JSON.
+"""The format in which one process leaves its connections to the next: JSON.
 
 JSON, because the reader can be of another version than the writer. Bytes are written as ISO 8859-1
 text, in which each byte is one character.
 
-The names of the members belong to the format: they stay when an attribute gets another name, since
-an upgrade reads what the ackd before it has written.
+The names of the members belong to the format: they stay when an attribute gets another name,
+because the next version must read a state that the previous version has written.
 """
 
 import json

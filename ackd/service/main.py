@@ -1,4 +1,4 @@
-"""ackd: arguments, logging, signals, detaching, and the parts put together."""
+"""ackd's command line: parses it, chooses where records go, and starts the service."""
 
 import argparse
 import os
@@ -25,16 +25,19 @@ from ackd.service.service import CapacityError, Service
 
 
 class StartError(Exception):
-    """Something that keeps the daemon from starting; the text says what to do."""
+    """ackd can't start; the text says why and what to do."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run ackd; return its exit status: 0 stopped, 1 could not start, 2 usage or configuration."""
+    """Run ackd; return its exit status.
+
+    That is 0 after a stop, 1 if ackd could not start, 2 for a wrong command line or configuration.
+    """
     _open_standard_streams()
     options = _options(arguments)
     try:
         if options.check_config:
-            return _check(options)
+            return _check_config(options)
         if options.reload is not None:
             request_reload(options.reload)
             return 0
@@ -49,9 +52,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _open_standard_streams() -> None:
-    """Give 0, 1 and 2 back their meaning where a caller has closed them.
+    """Open /dev/null for each standard stream that the caller has closed.
 
-    A socket would take such a number, and whatever writes to the standard error goes to a client.
+    Otherwise a socket could get the number 2, and error messages would go to a client.
     """
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
         pass
@@ -59,18 +62,18 @@ def _open_standard_streams() -> None:
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """Return the options; those that contradict each other end the program with a usage error."""
+    """Return the options; contradicting options end the program with a usage error."""
     usage = parser()
     options = usage.parse_args(arguments)
     if options.pidfile and not options.detach:
         usage.error("--pidfile is for --detach only")
     if options.detach and options.terminal:
-        usage.error("--detach leaves the terminal: it can't go with --terminal")
+        usage.error("--detach can't be used with --terminal")
     return options
 
 
-def _check(options: argparse.Namespace) -> int:
-    _configure(options)
+def _check_config(options: argparse.Namespace) -> int:
+    _configuration(options)
     path = options.config or DEFAULT_PATH
     verdict = "good" if os.path.exists(path) else "there is no such file; the defaults are in force"
     print(f"ackd: {path}: {verdict}")
@@ -78,7 +81,7 @@ def _check(options: argparse.Namespace) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
-    """Return what parses ackd's arguments."""
+    """Return the parser of ackd's arguments."""
     parser = argparse.ArgumentParser(
         prog="ackd", description="Record each line that arrives over TCP, then acknowledge it."
     )
@@ -97,22 +100,24 @@ def parser() -> argparse.ArgumentParser:
     option("--port", type=_setting("port", int), help="listen on this port, whatever the file says")
     option("--reload", metavar="PID", type=int, help="have a running ackd reload, and wait for it")
     option("--debug", action="store_true", help="record every step of every connection")
-    where = parser.add_mutually_exclusive_group()
-    where.add_argument(
+    sink = parser.add_mutually_exclusive_group()
+    sink.add_argument(
         "--journal",
         metavar="SOCKET",
         type=os.path.abspath,
         help=f"record in this journal, not {journald.SOCKET}",
     )
-    where.add_argument("--terminal", action="store_true", help="record on the standard output")
+    sink.add_argument("--terminal", action="store_true", help="record on the standard output")
     option("--detach", action="store_true", help="go into the background (without systemd)")
-    option("--pidfile", metavar="FILE", help="keep the number of the detached process there")
+    option(
+        "--pidfile", metavar="FILE", help="write the number of the detached process into this file"
+    )
     option("--version", action="version", version=f"ackd {__version__}")
     return parser
 
 
 def _setting(key: str, convert: Callable[[str], object]) -> Callable[[str], Any]:
-    """Return what turns an option's text into the value of a configuration key."""
+    """Return a converter from an option's text to the value of a configuration key."""
 
     def read(text: str) -> Any:
         try:
@@ -120,12 +125,12 @@ def _setting(key: str, convert: Callable[[str], object]) -> Callable[[str], Any]
         except BadValueError as error:
             raise argparse.ArgumentTypeError(str(error)) from error
 
-    read.__name__ = key  # argparse names it where `convert` fails
+    read.__name__ = key  # argparse puts this name into its message if `convert` fails
     return read
 
 
-def _configure(options: argparse.Namespace) -> Config:
-    """Return the configuration with what the command line overrides."""
+def _configuration(options: argparse.Namespace) -> Config:
+    """Return the configuration, with the settings of the command line in it."""
     config = load(options.config or DEFAULT_PATH, optional=options.config is None)
     if options.bind:
         config = replace(config, bind=tuple(dict.fromkeys(chain.from_iterable(options.bind))))
@@ -136,7 +141,7 @@ def _configure(options: argparse.Namespace) -> Config:
 
 def _start(options: argparse.Namespace) -> int:
     try:
-        service = Service(partial(_configure, options), _recorder(options), store.load())
+        service = Service(partial(_configuration, options), _recorder(options), store.load())
     except (CapacityError, ListenError) as error:
         raise StartError(str(error)) from error
     if options.detach:
@@ -146,14 +151,17 @@ def _start(options: argparse.Namespace) -> int:
 
 
 def _recorder(options: argparse.Namespace) -> Recorder:
-    """Return where records go: as asked for, or the journal, or what there is instead."""
+    """Return a recorder for the sink of the command line; by default the journal.
+
+    On a host without a journal: for the terminal, or with --detach for the syslog daemon.
+    """
     if options.terminal:
-        return _on_terminal()
+        return _terminal_recorder()
     expected = options.journal or systemd.has_started(os.environ, os.getpid())
     if expected or os.path.exists(journald.SOCKET):
         return Recorder(JournaldSocket(options.journal or journald.SOCKET), JournalFormat())
     if not options.detach:
-        return _on_terminal()
+        return _terminal_recorder()
     if os.path.exists(syslog.SOCKET):
         return Recorder(DatagramSocket(syslog.SOCKET), SyslogFormat())
     raise StartError(
@@ -161,17 +169,17 @@ def _recorder(options: argparse.Namespace) -> Recorder:
     )
 
 
-def _on_terminal() -> Recorder:
+def _terminal_recorder() -> Recorder:
     try:
         stream = Stream(1)
     except OSError as error:
-        raise StartError(f"standard output: {error.strerror}; records go there") from error
+        raise StartError(f"can't record on the standard output: {error.strerror}") from error
     colour = os.isatty(1) and "NO_COLOR" not in os.environ
     return Recorder(stream, TerminalFormat(colour))
 
 
 def _detach(options: argparse.Namespace, service: Service) -> int:
-    # Imported only where it is needed: python-daemon makes a start of 82 ms one of 87.
+    # Imported here because importing python-daemon would delay every other start.
     from ackd.service.detach import Pidfile, PidfileError, detach
 
     if systemd.has_started(os.environ, os.getpid()):

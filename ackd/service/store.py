@@ -14,14 +14,14 @@ from ackd.server.snapshot import Snapshot
 from ackd.service import handover, systemd
 from ackd.service.handover import HandoverError, State
 
-# Names in the store; a descriptor with any other name belongs to a socket unit. An upgrade finds
-# what the version before has stored, so these names stay.
+# Names in the store; a descriptor with any other name belongs to a socket unit. These names stay,
+# because the next version must find descriptors that the previous version has stored.
 _LISTENER, _CLIENT, _STATE = "listener-", "client", "state"
 
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """What this process got from the service manager when it started.
+    """The descriptors that the service manager has passed to this process at its start.
 
     `unit_listeners` belong to a socket unit; the previous process has stored the rest. `problem`
     says why its state can't be used, and is empty otherwise. `has_connections` says whether
@@ -37,9 +37,9 @@ class Stored:
 
 
 def load() -> Stored:
-    """Return what the service manager has passed to this process.
+    """Return the descriptors that the service manager has passed to this process.
 
-    The store keeps all of it: a start that fails loses nothing. Raises ListenError for a descriptor
+    The store keeps them all: a start that fails loses nothing. Raises ListenError for a descriptor
     that is not a listener.
     """
     unit_listeners: Listeners = {}

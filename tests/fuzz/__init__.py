@@ -1,11 +1,11 @@
-"""Inputs that nobody would think of, found by the code that they reach.
+"""Coverage-guided fuzzing of what reads bytes from clients, servers and the previous process.
 
-`targets` says what must hold for any bytes, and needs nothing but ackd. With atheris,
+`targets` says what must hold for any bytes, and needs only ackd. With atheris,
 
     python -m tests.fuzz TARGET [DIRECTORY] [LIBFUZZER OPTIONS]
 
-looks for bytes for which it doesn't, and leaves those that reach new code in DIRECTORY. What is
-worth keeping of them is added to the corpus, and nothing else, by
+searches for bytes for which it does not hold, and puts inputs that reach new code into DIRECTORY.
+This command adds those that reach code which the corpus does not reach to the corpus:
 
     python -m tests.fuzz TARGET -merge=1 tests/fuzz/corpus/TARGET DIRECTORY
 """

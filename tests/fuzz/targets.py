@@ -1,4 +1,4 @@
-"""What holds for any bytes: each target raises for those for which it does not."""
+"""What must hold for any bytes: a target raises an error for bytes for which it does not hold."""
 
 from collections.abc import Callable, Iterator
 from itertools import cycle
@@ -24,7 +24,7 @@ def chunks(data: bytes, size: int) -> Iterator[bytes]:
 
 
 def options(data: bytes, count: int) -> tuple[list[int], bytes]:
-    """Return the first `count` bytes as numbers, 0 where there is none, and the rest."""
+    """Return the first `count` bytes as numbers, 0 for missing bytes, and the rest of the data."""
     return [*data[:count].ljust(count, b"\0")], data[count:]
 
 
@@ -32,7 +32,7 @@ def options(data: bytes, count: int) -> tuple[list[int], bytes]:
 
 
 class Exchange:
-    """A client's lines and the replies to them; `recorded` is what was acknowledged."""
+    """A client's lines and the replies to them; `recorded` has the acknowledged payloads."""
 
     def __init__(self, limit: int) -> None:
         self.recorded: list[bytes] = []
@@ -44,7 +44,7 @@ class Exchange:
         self._protocol.receive_data(data)
 
     def record(self, count: int) -> None:
-        """Have up to `count` payloads recorded, as a journal that takes no more."""
+        """Record at most `count` payloads, like a journal that takes no more."""
         taken = self._protocol.payloads[:count]
         assert self._protocol.sequence == len(self.recorded) + 1
         self.recorded += taken
@@ -54,7 +54,7 @@ class Exchange:
         self.replies += self._protocol.refuse("no")
 
     def hand_over(self) -> None:
-        """Go on with another one that has only the state of this one."""
+        """Continue with another ServerProtocol, which has only the state of this one."""
         successor = ServerProtocol(self._limit, OK + b"\n")
         successor.restore(self._protocol.state())
         self._protocol = successor
@@ -66,7 +66,7 @@ class Exchange:
 
 
 def server_protocol(data: bytes) -> None:
-    """Any chunks, turns and hand-overs give the replies that the whole stream is due."""
+    """Any chunks, turns and hand-overs give the replies that belong to the whole stream."""
     (limit, size, turn, refusal, handover), stream = options(data, 5)
     whole = Exchange(limit % 20)
     whole.feed(stream)
@@ -90,7 +90,7 @@ def server_protocol(data: bytes) -> None:
 
 
 def compare(exchange: Exchange, lines: list[bytes], limit: int) -> None:
-    """Each line must have its reply, in order, and be recorded if that is an ack."""
+    """Check that each line has its reply, in order, and is recorded if the reply is an ack."""
     replies = exchange.replies.splitlines()
     assert len(replies) == len(lines)
     acknowledged = []
@@ -102,7 +102,7 @@ def compare(exchange: Exchange, lines: list[bytes], limit: int) -> None:
 
 
 def lines_of(stream: bytes) -> Iterator[bytes]:
-    """Yield the payloads of a stream as README has them, byte by byte."""
+    """Yield the payloads of a stream, split byte by byte as the protocol is documented."""
     line = b""
     for byte in stream:
         if byte == 0x0A:
@@ -150,7 +150,7 @@ def told(stream: bytes, size: int, payloads: int, greets: bool) -> tuple[list[Re
     return replies, bool(protocol.unexpected)
 
 
-# The state of a process that is gone
+# The state of the previous process
 
 _PROTOCOL = ProtocolState(b"half", False, (b"one", b"two"), ((1, b"no\n"),), 9, 3, 1)
 _FLAGS = (True, True, False)  # has_sent, connect_recorded, eof
@@ -163,21 +163,20 @@ _VALUES = (
 
 
 def handover(data: bytes) -> None:
-    """A state is refused, or it can be gone on from, and acknowledges what is in it."""
+    """A state is refused, or connections can continue from it and answer what is in it."""
     try:
-        state = load(spoilt(data))
+        state = load(with_wrong_values(data))
     except HandoverError:
         return
     assert load(dump(state)) == state
     for snapshot in state.connections:
-        go_on(snapshot)
+        continue_from(snapshot)
 
 
-def spoilt(data: bytes) -> bytes:
-    """Return a text by itself, or a good one in which some values are others.
+def with_wrong_values(data: bytes) -> bytes:
+    """Return `data` if it looks like JSON; else a good state in which some values are replaced.
 
-    A part of `data` between NULs is the number of a value, as one character, and what takes its
-    place.
+    Each part of `data` between NULs has the number of a value, as one byte, and its replacement.
     """
     if data.startswith(b"{"):
         return data
@@ -187,7 +186,7 @@ def spoilt(data: bytes) -> bytes:
     return text
 
 
-def go_on(snapshot: Snapshot) -> None:
+def continue_from(snapshot: Snapshot) -> None:
     protocol = ServerProtocol(10, OK + b"\n")
     protocol.restore(snapshot.protocol)
     record(snapshot, protocol)
@@ -197,16 +196,16 @@ def go_on(snapshot: Snapshot) -> None:
         replies += b"".join(reply for before, reply in state.refusals if before == position)
         replies += OK + b"\n" if position < len(state.payloads) else b""
     turns = cycle((1, 0, 2))
-    said = protocol.acknowledge(0)
+    given = protocol.acknowledge(0)
     while protocol.payloads:
-        said += protocol.acknowledge(min(next(turns), len(protocol.payloads)))
-    assert said == replies
+        given += protocol.acknowledge(min(next(turns), len(protocol.payloads)))
+    assert given == replies
     lines = [b"y"] if state.skipping else [state.partial + b"x", b"y"]
     assert protocol.receive_data(b"x\ny\n") == [line for line in lines if len(line) <= 10]
 
 
 def record(snapshot: Snapshot, protocol: ServerProtocol) -> None:
-    """Make each record that could follow."""
+    """Format each record that can follow."""
     form = JournalFormat()
     origin = Origin(snapshot.peer, snapshot.peer_port, snapshot.listener, snapshot.connection)
     for number, payload in enumerate(protocol.payloads):

@@ -1,4 +1,4 @@
-"""What no example has thought of: the kept inputs, and others that reach more code than they do."""
+"""The fuzz targets hold for their corpus, and for what a short fuzzing run finds."""
 
 import os
 import subprocess
@@ -16,22 +16,24 @@ every_target = pytest.mark.parametrize("name", sorted(TARGETS))
 
 
 @every_target
-def test_what_must_hold_for_any_bytes_holds_for_the_kept_ones(name: str) -> None:
+def test_each_target_holds_for_its_corpus(name: str) -> None:
     inputs = [file.read_bytes() for file in sorted((CORPUS / name).iterdir())]
     assert inputs
     for data in inputs:
         TARGETS[name](data)
 
 
-# Debian has no atheris. In an environment of the project's own it is there, or this fails.
-@pytest.mark.skipif(sys.prefix == sys.base_prefix, reason="Debian has no atheris to fuzz with")
+# Debian has no atheris. In the project's own environment it must be installed.
+@pytest.mark.skipif(
+    sys.prefix == sys.base_prefix, reason="needs atheris, which Debian does not have"
+)
 @every_target
-def test_no_others_are_found_for_which_it_does_not(name: str, tmp_path: Path) -> None:
+def test_fuzzing_finds_no_input_for_which_a_target_fails(name: str, tmp_path: Path) -> None:
     found = tmp_path / "found"
     found.mkdir()
     options = (f"-max_total_time={SECONDS}", "-timeout=20", f"-artifact_prefix={tmp_path}/")
     command = (sys.executable, "-m", "tests.fuzz", name, *options, found, CORPUS / name)
     done = subprocess.run(command, stderr=subprocess.STDOUT, stdout=subprocess.PIPE, text=True)
-    # With the trace, and the bytes as hexadecimal numbers and Base64.
+    # The output has the traceback, and the input in hexadecimal and Base64.
     assert done.returncode == 0, done.stdout[-4000:]
     assert "\nDone " in done.stdout

@@ -1,4 +1,4 @@
-"""Two hosts with a cable between them: network namespaces that are joined by a veth pair."""
+"""Two hosts and a cable: two network namespaces with a veth pair between them."""
 
 import os
 import signal
@@ -20,7 +20,7 @@ from tests.support.peer import ACK
 from tests.support.readme import python_lines
 
 pytestmark = pytest.mark.skipif(
-    os.geteuid() != 0, reason="needs root: it makes two hosts out of network namespaces"
+    os.geteuid() != 0, reason="needs root: its two hosts are network namespaces"
 )
 
 THANKS = ACK.decode()
@@ -56,7 +56,7 @@ def hosts() -> Iterator[Hosts]:
         yield Hosts(server, client)
 
 
-def test_a_payload_gets_from_one_host_to_the_other(hosts: Hosts, start: StartDaemon) -> None:
+def test_a_payload_is_recorded_on_the_other_host(hosts: Hosts, start: StartDaemon) -> None:
     ackd = hosts.serve(start)
     assert hosts.send("this data will send to server!") == (0, THANKS, "")
     entry = ackd.journal.next(Kind.PAYLOAD)
@@ -65,16 +65,16 @@ def test_a_payload_gets_from_one_host_to_the_other(hosts: Hosts, start: StartDae
     assert entry["ACKD_LISTENER"] == b"192.168.150.1:10008"
 
 
-def test_the_lines_of_python_in_the_readme_work(hosts: Hosts, start: StartDaemon) -> None:
+def test_the_python_example_of_the_readme_works(hosts: Hosts, start: StartDaemon) -> None:
     ackd = hosts.serve(start)
     python = [*hosts.client.shell, sys.executable, "-c", python_lines()]
-    said = subprocess.check_output(python, text=True, timeout=DEADLINE)
+    output = subprocess.check_output(python, text=True, timeout=DEADLINE)
     thanks = ACK.removesuffix(b"\n")
-    assert said == f"{thanks!r}\n" + 2 * f"Verdict.ACKNOWLEDGED {thanks!r}\n"
+    assert output == f"{thanks!r}\n" + 2 * f"Verdict.ACKNOWLEDGED {thanks!r}\n"
     assert ackd.journal.payloads(3) == [b"this data will send to server!", b"one", b"two"]
 
 
-def test_an_address_that_comes_up_later_is_served(hosts: Hosts, start: StartDaemon) -> None:
+def test_an_address_that_is_added_later_is_served(hosts: Hosts, start: StartDaemon) -> None:
     hosts.server.ip("address", "delete", "192.168.150.1/24", "dev", "eth0")
     ackd = hosts.serve(start)
     assert hosts.send("--timeout", "0.2", "hello")[0] == 3
@@ -83,10 +83,10 @@ def test_an_address_that_comes_up_later_is_served(hosts: Hosts, start: StartDaem
     assert ackd.journal.next(Kind.PAYLOAD)["ACKD_LISTENER"] == b"192.168.150.1:10008"
 
 
-def test_a_link_local_client_is_judged_by_its_address_alone(
+def test_allow_ignores_the_interface_of_a_link_local_client(
     hosts: Hosts, start: StartDaemon
 ) -> None:
-    # nodad: usable at once, without asking whether somebody else has it, RFC 4862, 5.4.
+    # nodad: usable at once, without duplicate address detection, RFC 4862, 5.4.
     hosts.server.ip("address", "add", "fe80::1/64", "dev", "eth0", "nodad")
     hosts.client.ip("address", "add", "fe80::2/64", "dev", "eth0", "nodad")
     settings = 'bind: "::"\nport: 10008\n'
@@ -97,12 +97,12 @@ def test_a_link_local_client_is_judged_by_its_address_alone(
     ackd.configure(f"{settings}allow: fe80::3\n")
     ackd.signal(signal.SIGHUP)
     ackd.journal.next(Kind.RELOADED)
-    status, _, complaint = ackctl(*send, before=hosts.client.shell)
+    status, _, error = ackctl(*send, before=hosts.client.shell)
     assert status == 1
-    assert "not connect: fe80::2 is not allowed here" in complaint
+    assert "not connect: fe80::2 is not allowed here" in error
 
 
-def test_dropped_packets_are_not_reached(hosts: Hosts, start: StartDaemon) -> None:
+def test_dropped_packets_make_the_host_not_reached(hosts: Hosts, start: StartDaemon) -> None:
     hosts.serve(start)
     hosts.server.ip("route", "add", "blackhole", "192.168.150.2")
     assert hosts.send("--timeout", "0.2", "hello") == (
@@ -113,7 +113,7 @@ def test_dropped_packets_are_not_reached(hosts: Hosts, start: StartDaemon) -> No
     )
 
 
-def test_packets_that_are_turned_back_are_not_reached(hosts: Hosts, start: StartDaemon) -> None:
+def test_unreachable_replies_make_the_host_not_reached(hosts: Hosts, start: StartDaemon) -> None:
     hosts.serve(start)
     hosts.client.ip("route", "add", "unreachable", "192.168.150.1")
     assert hosts.send("hello") == (
@@ -124,7 +124,7 @@ def test_packets_that_are_turned_back_are_not_reached(hosts: Hosts, start: Start
     )
 
 
-def test_a_host_without_network_reaches_nobody(hosts: Hosts) -> None:
+def test_a_client_without_a_network_does_not_reach_the_host(hosts: Hosts) -> None:
     hosts.client.ip("link", "set", "eth0", "down")
     assert hosts.send("hello") == (
         3,
@@ -134,21 +134,22 @@ def test_a_host_without_network_reaches_nobody(hosts: Hosts) -> None:
     )
 
 
-def test_a_name_that_nobody_knows_is_not_reached(hosts: Hosts) -> None:
-    status, out, complaint = ackctl(
+def test_an_unknown_name_is_not_reached(hosts: Hosts) -> None:
+    status, out, error = ackctl(
         "send", "--host", "no-such-host.invalid", "hello", before=hosts.client.shell
     )
     assert (status, out) == (3, "")
-    assert complaint.startswith(
+    assert error.startswith(
         "ackctl: not reached: no-such-host.invalid: the name can't be resolved: "
     )
 
 
-def test_an_address_that_does_not_answer_leaves_time_for_the_next_one_of_the_name(
+def test_the_next_address_of_a_name_is_tried_in_time(
     hosts: Hosts, start: StartDaemon, tmp_path: Path
 ) -> None:
     hosts.serve(start)
-    # Nobody has the second, and it comes first: its beginning is more like our own, RFC 6724.
+    # No host has the second address. It is tried first: it shares more bits with the client's own
+    # address, RFC 6724.
     (tmp_path / "hosts").write_text("192.168.150.1 server\n192.168.150.3 server\n")
     over_etc = f"mount -t overlay overlay -o lowerdir={tmp_path}:/etc /etc"
     with_names = ("sh", "-ec", f'{over_etc}; exec "$@"', "sh")
@@ -156,9 +157,7 @@ def test_an_address_that_does_not_answer_leaves_time_for_the_next_one_of_the_nam
     assert ackctl(*arguments, before=(*hosts.client.shell, *with_names)) == (0, THANKS, "")
 
 
-def test_an_ack_that_is_lost_on_its_way_leaves_a_payload_unknown_that_is_recorded(
-    hosts: Hosts, start: StartDaemon
-) -> None:
+def test_a_recorded_payload_is_unknown_if_its_ack_is_lost(hosts: Hosts, start: StartDaemon) -> None:
     ackd = hosts.serve(start)
     arguments = ("send", "--host", "192.168.150.1", "--timeout", "1", "-")
     with Ackctl(*arguments, before=hosts.client.shell) as ackctl:

@@ -1,4 +1,4 @@
-"""The configuration file: what it can say, and what is said of one that can't be used."""
+"""The configuration file: its settings, and the errors in a file that can't be used."""
 
 import dataclasses
 import re
@@ -18,8 +18,8 @@ SHIPPED = PROJECT / "etc" / "ackd.yaml"
 KEYS = [field.name for field in dataclasses.fields(Config)]
 
 
-def complaints(text: str | bytes) -> list[str]:
-    """Return what is said of a file, one line a problem, without the name of the file."""
+def errors(text: str | bytes) -> list[str]:
+    """Return the errors in a file, without the name of the file."""
     with pytest.raises(ConfigError) as caught:
         parse(text if isinstance(text, bytes) else text.encode(), "f")
     lines = str(caught.value).split("\n")
@@ -82,19 +82,17 @@ GOOD = {
 
 
 @pytest.mark.parametrize(("text", "setting"), GOOD.items(), ids=[text[:40] for text in GOOD])
-def test_a_setting_is_taken_and_the_rest_stays_as_it_is(
-    text: str, setting: tuple[str, Any]
-) -> None:
+def test_a_setting_changes_only_its_own_value(text: str, setting: tuple[str, Any]) -> None:
     key, value = setting
     assert parse(text.encode(), "f") == dataclasses.replace(Config(), **{key: value})
 
 
-def test_every_key_is_tried_here() -> None:
+def test_every_key_is_tested_here() -> None:
     assert {key for key, _ in GOOD.values()} == set(KEYS)
     assert {text.partition(":")[0] for text in BAD} == set(KEYS)
 
 
-NOTHING = {
+WITHOUT_SETTINGS = {
     "an empty file": b"",
     "empty lines": b"\n\n",
     "comments": b"# port: 1\n",
@@ -105,12 +103,12 @@ NOTHING = {
 }
 
 
-@pytest.mark.parametrize("text", NOTHING.values(), ids=NOTHING.keys())
-def test_a_file_that_says_nothing_gives_the_defaults(text: bytes) -> None:
+@pytest.mark.parametrize("text", WITHOUT_SETTINGS.values(), ids=WITHOUT_SETTINGS.keys())
+def test_a_file_without_settings_gives_the_defaults(text: bytes) -> None:
     assert parse(text, "f") == Config()
 
 
-def test_many_settings_can_stand_together() -> None:
+def test_several_settings_can_be_combined() -> None:
     text = b"""\
 bind: [192.168.150.1, "::1"]
 port: 7
@@ -175,7 +173,7 @@ BAD = {
     ),
     "allow: [192.0.2.7, 192.0.2.7/32]": "1:20: allow: 192.0.2.7/32 is there twice",
     "allow: fe80::1%eth0": (
-        "1:8: allow: 'fe80::1%eth0' names an interface; only addresses count here"
+        "1:8: allow: 'fe80::1%eth0' names an interface, but only addresses are compared"
     ),
     "allow: '::ffff:192.0.2.0/120'": (
         "1:8: allow: ::ffff:192.0.2.0/120 stands for IPv4: write 192.0.2.0/24"
@@ -195,10 +193,10 @@ BAD = {
     "greeting: |\n  two\n  lines\n": "1:11: greeting: holds a newline, but can only be one line",
     'greeting: "two\\nlines"': "1:11: greeting: holds a newline, but can only be one line",
     f"greeting: {'x' * 4097}": "1:11: greeting: is longer than 4096 characters",
-    'greeting: "\\ud800"': "1:11: greeting: '\\ud800' has characters that UTF-8 doesn't",
+    'greeting: "\\ud800"': "1:11: greeting: '\\ud800' has characters that UTF-8 can't encode",
     "ack: on": "1:6: ack: True is not text; put it in quotes",
     "ack: 'not received'": (
-        "1:6: ack: begins with `not received`, which clients take for the opposite"
+        "1:6: ack: begins with `not received`, which clients take for a refusal"
     ),
     "max_payload: 0": "1:14: max_payload: 0 is not between 1 and 131072",
     "max_payload: 131073": "1:14: max_payload: 131073 is not between 1 and 131072",
@@ -236,25 +234,25 @@ BAD = {
 }
 
 
-@pytest.mark.parametrize(("text", "complaint"), BAD.items(), ids=[text[:40] for text in BAD])
-def test_a_value_that_can_not_be_is_named_with_its_place(text: str, complaint: str) -> None:
-    assert complaints(text) == [complaint]
+@pytest.mark.parametrize(("text", "error"), BAD.items(), ids=[text[:40] for text in BAD])
+def test_a_wrong_value_is_reported_with_its_place(text: str, error: str) -> None:
+    assert errors(text) == [error]
 
 
-NOT_UNDERSTOOD = {
+UNREADABLE = {
     "an unknown key": ("listen: 1", "1:1: listen: there is no such key"),
-    "one that is nearly right": (
+    "an unknown key like a known key": (
         "max_conections: 1",
         "1:1: max_conections: there is no such key; did you mean max_connections?",
     ),
-    "one in capitals": ("Port: 1", "1:1: Port: there is no such key; did you mean port?"),
-    "one that is not text": ("true: 1", "1:1: true: there is no such key"),
+    "a key in capitals": ("Port: 1", "1:1: Port: there is no such key; did you mean port?"),
+    "a key that is not text": ("true: 1", "1:1: true: there is no such key"),
     "a merge key": ("<<: {port: 1}", "1:1: <<: there is no such key"),
-    "a key that would paint the terminal": (
+    "a key with a terminal escape": (
         '"\\e[31m": 1',
         "1:1: '\\x1b[31m': there is no such key",
     ),
-    "a key that UTF-8 does not have": ('"\\ud800": 1', "1:1: '\\ud800': there is no such key"),
+    "a key that UTF-8 can't encode": ('"\\ud800": 1', "1:1: '\\ud800': there is no such key"),
     "a list as a key": ("? [port]\n: 1", "1:3: a key must be one word"),
     "a mapping as a key": ("{port: 1}: 1", "1:1: a key must be one word"),
     "a mapping as a key in a value": (
@@ -269,34 +267,34 @@ NOT_UNDERSTOOD = {
         "1:11: greeting: could not determine a constructor for the tag"
         " 'tag:yaml.org,2002:python/object:os.system'",
     ),
-    "all of it a Python object": (
+    "a file that is a Python object": (
         "!!python/object/apply:os.system [id]",
         "1:1: must consist of lines like `port: 10008`",
     ),
-    "a tag that its value belies": (
+    "a tag that does not fit its value": (
         "greeting: !!str [a]",
         "1:11: greeting: expected a scalar node, but found sequence",
     ),
     "an empty number": ('port: !!int ""', "1:7: port: can't be read as int"),
-    "a truth that is none": ("debug: !!bool x", "1:8: debug: can't be read as bool"),
-    "a number of too many digits": (
+    "a truth value that is none": ("debug: !!bool x", "1:8: debug: can't be read as bool"),
+    "a number with too many digits": (
         f"port: 0x{'f' * 5000}",
         "1:7: port: can't be read as int",
     ),
-    "a version of too many digits": (
+    "a version with too many digits": (
         f"%YAML {'9' * 5000}.1\n---\n",
         "1:7: can't be read from here on",
     ),
-    "a date that is none in a list": ("bind: [2008-99-99]", "1:7: bind: can't be read as seq"),
-    "a time that is none": (
+    "an impossible date in a list": ("bind: [2008-99-99]", "1:7: bind: can't be read as seq"),
+    "an impossible time": (
         "ack: !!timestamp x",
         "1:6: ack: can't be read as timestamp",
     ),
-    "a number beyond all numbers": (
+    "a number that is too large for a float": (
         f"idle_timeout: {'1:' * 200}1.0",
         "1:15: idle_timeout: can't be read as float",
     ),
-    "an alias of nothing": ("port: *x", "1:7: found undefined alias 'x'"),
+    "an alias without an anchor": ("port: *x", "1:7: found undefined alias 'x'"),
     "an alias of itself": (
         "bind: &a [*a]",
         "1:7: bind: found unconstructable recursive node",
@@ -314,35 +312,33 @@ NOT_UNDERSTOOD = {
         "2:1: while scanning for the next token, found character '\\t' that cannot start any token",
     ),
     "a colon in a value": ("ack: a: b", "1:7: mapping values are not allowed here"),
-    "a character beyond all characters": (
+    "a character far beyond Unicode": (
         'ack: "\\UFFFFFFFF"',
         "1:9: can't be read from here on",
     ),
-    "a character just beyond": (
+    "a character just beyond Unicode": (
         'ack: "\\U00110000"',
         "1:9: can't be read from here on",
     ),
     "a control character": ("port: 1\nack: \x1b", "2:6: special characters are not allowed"),
     "NUL": ("\0", "1:1: special characters are not allowed"),
-    "nesting without end": ("[" * 5000, " is nested too deeply"),
-    "a value of it": ("port: " + "[" * 5000, " is nested too deeply"),
+    "endless nesting": ("[" * 5000, " is nested too deeply"),
+    "endless nesting in a value": ("port: " + "[" * 5000, " is nested too deeply"),
 }
 
 
-@pytest.mark.parametrize(("text", "complaint"), NOT_UNDERSTOOD.values(), ids=NOT_UNDERSTOOD.keys())
-def test_what_can_not_be_understood_is_told_with_its_place(text: str, complaint: str) -> None:
-    assert complaints(text) == [complaint]
+@pytest.mark.parametrize(("text", "error"), UNREADABLE.values(), ids=UNREADABLE.keys())
+def test_unreadable_text_is_reported_with_its_place(text: str, error: str) -> None:
+    assert errors(text) == [error]
 
 
-def test_what_is_not_utf8_is_told_with_its_place() -> None:
-    assert complaints(b"port: 1\nack: \xff") == ["2:6: is not UTF-8 from here on"]
-    assert complaints("port: 1".encode("utf-16")) == ["1:1: is not UTF-8 from here on"]
-    assert complaints("greeting: Grüß Gott".encode("latin-1")) == [
-        "1:13: is not UTF-8 from here on"
-    ]
+def test_text_that_is_not_utf8_is_reported_with_its_place() -> None:
+    assert errors(b"port: 1\nack: \xff") == ["2:6: is not UTF-8 from here on"]
+    assert errors("port: 1".encode("utf-16")) == ["1:1: is not UTF-8 from here on"]
+    assert errors("greeting: Grüß Gott".encode("latin-1")) == ["1:13: is not UTF-8 from here on"]
 
 
-def test_all_that_is_wrong_is_told_in_the_order_of_the_file() -> None:
+def test_all_errors_are_reported_in_the_order_of_the_file() -> None:
     text = """\
 port: 70000
 prot: 1
@@ -350,7 +346,7 @@ bind: [127.0.0.1, x]
 port: 22
 ack: yes
 """
-    assert complaints(text) == [
+    assert errors(text) == [
         "1:7: port: 70000 is not between 0 and 65535",
         "2:1: prot: there is no such key; did you mean port?",
         f"3:19: bind: 'x' {NO_ADDRESS}",
@@ -359,49 +355,49 @@ ack: yes
     ]
 
 
-def test_in_broken_yaml_nothing_else_is_looked_for() -> None:
-    assert complaints("{ack: yes, port: [::1]}") == [
+def test_broken_yaml_is_the_only_error_that_is_reported() -> None:
+    assert errors("{ack: yes, port: [::1]}") == [
         "1:19: while parsing a flow node, expected the node content, but found ':'"
     ]
 
 
-def test_a_value_that_can_not_be_read_hides_no_other() -> None:
-    assert complaints("ack: yes\ngreeting: 2008-99-99\nport: 70000") == [
+def test_an_unreadable_value_hides_no_other_error() -> None:
+    assert errors("ack: yes\ngreeting: 2008-99-99\nport: 70000") == [
         "1:6: ack: True is not text; put it in quotes",
         "2:11: greeting: can't be read as timestamp",
         "3:7: port: 70000 is not between 0 and 65535",
     ]
 
 
-def test_several_problems_of_one_line_are_told_in_its_order() -> None:
-    assert complaints("{debug: 2, port: 70000, x: 1}") == [
+def test_several_errors_in_one_line_are_reported_in_its_order() -> None:
+    assert errors("{debug: 2, port: 70000, x: 1}") == [
         "1:9: debug: 2 is neither true nor false",
         "1:18: port: 70000 is not between 0 and 65535",
         "1:25: x: there is no such key",
     ]
 
 
-def test_a_key_can_be_set_once() -> None:
-    assert complaints("port: 1\nport: 1\n\n'port': 2\n") == [
+def test_a_key_that_is_set_again_is_an_error() -> None:
+    assert errors("port: 1\nport: 1\n\n'port': 2\n") == [
         "2:1: port: has been set before, in line 1",
         "4:1: port: has been set before, in line 1",
     ]
 
 
-def test_a_value_too_long_to_show_is_shortened() -> None:
-    (complaint,) = complaints(f"port: {'x' * 100_000}")
-    assert re.fullmatch(r"1:7: port: 'x+\.\.\.x+' is not a whole number", complaint)
-    assert len(complaint) < 200
+def test_a_very_long_value_is_shortened_in_the_error() -> None:
+    (error,) = errors(f"port: {'x' * 100_000}")
+    assert re.fullmatch(r"1:7: port: 'x+\.\.\.x+' is not a whole number", error)
+    assert len(error) < 200
 
 
 def test_aliases_of_aliases_do_not_fill_the_memory() -> None:
     ninefold = [f"- &a{level} [{', '.join([f'*a{level - 1}'] * 9)}]" for level in range(1, 30)]
-    (complaint,) = complaints("\n".join(["port:", "- &a0 x", *ninefold]))
-    assert complaint.startswith("2:1: port: ['x', [")
-    assert len(complaint) < 1000
+    (error,) = errors("\n".join(["port:", "- &a0 x", *ninefold]))
+    assert error.startswith("2:1: port: ['x', [")
+    assert len(error) < 1000
 
 
-def test_the_file_is_named_as_it_was_given(tmp_path: Path) -> None:
+def test_an_error_names_the_file_as_the_caller_did(tmp_path: Path) -> None:
     path = tmp_path / "my.yaml"
     path.write_text("# mine\n\nport: 70000\n")
     with pytest.raises(ConfigError) as caught:
@@ -409,7 +405,7 @@ def test_the_file_is_named_as_it_was_given(tmp_path: Path) -> None:
     assert str(caught.value) == f"{path}:3:7: port: 70000 is not between 0 and 65535"
 
 
-def test_a_file_that_is_not_there_is_an_error_unless_it_is_optional(tmp_path: Path) -> None:
+def test_a_missing_file_is_an_error_unless_it_is_optional(tmp_path: Path) -> None:
     path = str(tmp_path / "none.yaml")
     with pytest.raises(ConfigError) as caught:
         load(path)
@@ -418,19 +414,21 @@ def test_a_file_that_is_not_there_is_an_error_unless_it_is_optional(tmp_path: Pa
 
 
 @pytest.mark.parametrize("optional", [False, True])
-def test_what_can_not_be_read_is_an_error_in_any_case(tmp_path: Path, optional: bool) -> None:
+def test_an_unreadable_file_is_an_error_even_if_it_is_optional(
+    tmp_path: Path, optional: bool
+) -> None:
     with pytest.raises(ConfigError) as caught:
         load(str(tmp_path), optional)
     assert str(caught.value) == f"{tmp_path}: Is a directory"
 
 
-def test_an_optional_file_that_is_there_counts(tmp_path: Path) -> None:
+def test_an_optional_file_that_exists_is_read(tmp_path: Path) -> None:
     path = tmp_path / "ackd.yaml"
     path.write_text("port: 7\n")
     assert load(str(path), optional=True) == Config(port=7)
 
 
-def test_the_shipped_file_as_it_stands_changes_nothing() -> None:
+def test_the_shipped_file_gives_the_defaults() -> None:
     assert load(str(SHIPPED)) == Config()
 
 
@@ -446,14 +444,14 @@ def test_the_shipped_file_can_be_changed_line_by_line() -> None:
     assert parse(uncommented.replace("10008", "7").encode(), "f") == Config(port=7)
 
 
-def test_a_single_setting_is_checked_as_in_a_file() -> None:
+def test_a_single_setting_is_checked_like_one_in_a_file() -> None:
     assert check("bind", "::1") == ("::1",)
     assert check("port", 7) == 7
     with pytest.raises(BadValueError, match="70000 is not between 0 and 65535"):
         check("port", 70000)
 
 
-# Pieces of YAML that mean something, so that chance builds what a hand would.
+# Pieces of YAML with a meaning, so that random texts are often almost correct.
 PIECES = [
     *(f"{key}: " for key in KEYS),
     *("\n", " ", "\t", ": ", "- ", "[", "]", "{", "}", ", ", '"', "'", "? ", "---\n", "#", "|\n"),
@@ -468,7 +466,7 @@ PIECES = [
 @given(st.binary() | st.lists(st.sampled_from(PIECES)).map(lambda pieces: "".join(pieces).encode()))
 @example(b'%YAML 1.1\n%YAML 1.1\n---\n"')
 @example(b"%YAML " + b"9" * 5000 + b".1\n---\n")
-def test_any_bytes_are_a_configuration_or_an_error_that_says_why(text: bytes) -> None:
+def test_any_bytes_give_a_configuration_or_an_error_with_problems(text: bytes) -> None:
     outcome = read(text)
     if isinstance(outcome, Config):
         lists = {"bind": list(outcome.bind), "allow": list(map(str, outcome.allow))}

@@ -23,12 +23,12 @@ from ackd.ctl.status import Status
 from ackd.records import Kind, Priority
 from ackd.server.counters import Counters
 from ackd.service import main as daemon
-from tests.support.project import PROJECT
-from tests.support.readme import README
+from tests.support.project import PROJECT, defined_tests
+from tests.support.readme import README, python_lines
 
 CODE = Path(ackd.__file__).parent
 DAEMON = CODE / "service" / "main.py"
-MAN = PROJECT / "packaging" / "man"
+MAN = PROJECT / "man"
 PAGES = {path.name.removesuffix(".scd"): path.read_text() for path in sorted(MAN.glob("*.scd"))}
 SERVER, CLIENT, FILE = "ackd.8", "ackctl.1", "ackd.yaml.5"
 SOURCE = "\n".join(path.read_text() for path in sorted(CODE.rglob("*.py")))
@@ -175,6 +175,10 @@ def test_each_command_that_is_shown_can_be_typed(command: str) -> None:
     ctl.parser().parse_args(arguments)
 
 
+def test_the_example_of_the_library_is_the_one_that_is_tested() -> None:
+    assert f"\n```\n{python_lines()}```\n" in section(CLIENT, "# LIBRARY")
+
+
 # Records
 
 
@@ -210,6 +214,15 @@ def test_each_priority_is_explained(priority: Priority) -> None:
         f"{int(priority)} {priority.name.lower()[:4]}"
         in entries(section(SERVER, "# RECORDS"))["PRIORITY"]
     )
+
+
+# Promises
+
+
+def test_each_test_that_shows_a_promise_exists() -> None:
+    named = set(re.findall(r"_(test_\w+)_\b", section(SERVER, "# DURABILITY")))
+    assert named
+    assert named <= defined_tests()
 
 
 # What the world sees of the programs
@@ -353,9 +366,8 @@ def test_the_errors_are_those_that_come() -> None:
 # As it is read
 
 
-@pytest.mark.skipif(
-    not (shutil.which("scdoc") and shutil.which("man")), reason="scdoc or man is not installed"
-)
+@pytest.mark.skipif(shutil.which("scdoc") is None, reason="needs scdoc: apt-get install scdoc")
+@pytest.mark.skipif(shutil.which("man") is None, reason="needs man: apt-get install man-db")
 @pytest.mark.parametrize("page", PAGES)
 def test_it_is_rendered_without_a_warning_and_fits_80_columns(page: str, tmp_path: Path) -> None:
     roff = tmp_path / page

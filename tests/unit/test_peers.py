@@ -1,4 +1,4 @@
-"""Which address a peer has, and which of them are one client."""
+"""A peer's address, and which addresses belong to the same client."""
 
 import pytest
 
@@ -15,7 +15,7 @@ from ackd.peers import address_of, client_of
         ("2001:db8::ffff:c000:207", "2001:db8::ffff:c000:207"),
     ],
 )
-def test_an_address_is_the_peers_own(peer: str, address: str) -> None:
+def test_the_address_of_a_peer_is_ipv4_if_it_can_be(peer: str, address: str) -> None:
     assert str(address_of(peer)) == address
 
 
@@ -32,5 +32,5 @@ def test_an_address_is_the_peers_own(peer: str, address: str) -> None:
         ("", ""),
     ],
 )
-def test_one_client_is_an_ipv4_address_or_an_ipv6_network(peer: str, client: str) -> None:
+def test_a_client_is_an_ipv4_address_or_an_ipv6_network(peer: str, client: str) -> None:
     assert client_of(peer) == client

@@ -1,4 +1,4 @@
-"""Both sides of the exchange as bytes: fed whole, byte by byte, and with more behind."""
+"""Both sides of the exchange as bytes: received at once, byte by byte, or with more bytes after."""
 
 import tracemalloc
 from collections.abc import Callable, Iterable, Iterator
@@ -39,12 +39,12 @@ def with_more_behind(data: bytes) -> list[bytes]:
 
 
 every_feeding = pytest.mark.parametrize("feeding", [whole, byte_by_byte, with_more_behind])
-# Nothing is behind the end.
+# For data that EOF follows.
 every_feeding_to_the_end = pytest.mark.parametrize("feeding", [whole, byte_by_byte])
 
 
 class Server(ServerProtocol):
-    """With a journal that takes everything at once; `recorded` and `replies` are all so far."""
+    """A server whose journal takes everything at once; `recorded` and `replies` grow."""
 
     def __init__(self, max_payload: int = 10) -> None:
         super().__init__(max_payload, OK)
@@ -65,7 +65,7 @@ class Server(ServerProtocol):
         self.replies += self.acknowledge(count)
 
     def successor(self) -> "Server":
-        """Return another one that goes on from here."""
+        """Return another server that continues from the state of this one."""
         successor = Server(self.max_payload)
         successor.restore(self.state())
         successor.recorded, successor.replies = self.recorded, self.replies
@@ -74,25 +74,29 @@ class Server(ServerProtocol):
 
 LINES = {
     "a line is a payload": (b"hello\n", [b"hello"], OK),
-    "so is each of several": (b"a\nb\nc\n", [b"a", b"b", b"c"], OK * 3),
-    "and an empty one": (b"\n", [b""], OK),
-    "and two empty ones": (b"\n\n", [b"", b""], OK * 2),
-    "one CR before the LF is not part of it": (b"hello\r\n", [b"hello"], OK),
-    "of two CRs one is": (b"hello\r\r\n", [b"hello\r"], OK),
-    "a CR alone before the LF leaves an empty one": (b"\r\n", [b""], OK),
-    "a CR elsewhere is like any byte": (b"\rhel\rlo\n", [b"\rhel\rlo"], OK),
-    "NUL, ESC and what is no text stay": (b"\0\x1b\xff\n", [b"\0\x1b\xff"], OK),
-    "exactly the longest": (TEN + b"\n", [TEN], OK),
-    "exactly the longest, and a CR": (TEN + b"\r\n", [TEN], OK),
+    "each of several lines is a payload": (b"a\nb\nc\n", [b"a", b"b", b"c"], OK * 3),
+    "an empty line is a payload": (b"\n", [b""], OK),
+    "two empty lines are two payloads": (b"\n\n", [b"", b""], OK * 2),
+    "one CR before the LF is not part of the payload": (b"hello\r\n", [b"hello"], OK),
+    "of two CRs before the LF one is part of the payload": (b"hello\r\r\n", [b"hello\r"], OK),
+    "a CR alone before the LF is an empty payload": (b"\r\n", [b""], OK),
+    "a CR elsewhere is part of the payload": (b"\rhel\rlo\n", [b"\rhel\rlo"], OK),
+    "NUL, ESC and a byte that is not text are part of the payload": (
+        b"\0\x1b\xff\n",
+        [b"\0\x1b\xff"],
+        OK,
+    ),
+    "as long as allowed": (TEN + b"\n", [TEN], OK),
+    "as long as allowed, and a CR": (TEN + b"\r\n", [TEN], OK),
     "one byte too long": (ELEVEN + b"\n", [], LONG),
     "one byte too long, and a CR": (ELEVEN + b"\r\n", [], LONG),
-    "too long by a CR that counts": (TEN + b"\r\r\n", [], LONG),
+    "too long because of a CR that is part of the payload": (TEN + b"\r\r\n", [], LONG),
     "far too long": (TEN * 100 + b"\n", [], LONG),
-    "good lines around a long one": (b"a\n" + ELEVEN + b"\nb\n", [b"a", b"b"], OK + LONG + OK),
-    "two long ones in a row": ((ELEVEN + b"\n") * 2, [], LONG * 2),
-    "two long ones, then a good one": ((ELEVEN + b"\n") * 2 + b"a\n", [b"a"], LONG * 2 + OK),
-    "a long one last": (b"a\nb\n" + TEN * 3 + b"\n", [b"a", b"b"], OK * 2 + LONG),
-    "empty lines around a long one": (b"\n" + ELEVEN + b"\n\n", [b"", b""], OK + LONG + OK),
+    "good lines around a long line": (b"a\n" + ELEVEN + b"\nb\n", [b"a", b"b"], OK + LONG + OK),
+    "two long lines in a row": ((ELEVEN + b"\n") * 2, [], LONG * 2),
+    "two long lines, then a good line": ((ELEVEN + b"\n") * 2 + b"a\n", [b"a"], LONG * 2 + OK),
+    "a long line last": (b"a\nb\n" + TEN * 3 + b"\n", [b"a", b"b"], OK * 2 + LONG),
+    "empty lines around a long line": (b"\n" + ELEVEN + b"\n\n", [b"", b""], OK + LONG + OK),
 }
 
 
@@ -117,7 +121,7 @@ def test_the_next_line_begins_where_a_line_has_ended(feeding: Feeding) -> None:
 
 
 @every_feeding
-def test_all_that_came_is_counted(feeding: Feeding) -> None:
+def test_received_bytes_and_both_kinds_of_reply_are_counted(feeding: Feeding) -> None:
     server = Server()
     sent = b"a\n" + ELEVEN + b"\nb\n"
     server.feed(feeding(sent))
@@ -126,22 +130,22 @@ def test_all_that_came_is_counted(feeding: Feeding) -> None:
 
 
 ENDS = {
-    "what has no end of line is a payload too": (b"a\nb", [b"a", b"b"], OK * 2),
-    "nothing behind the last line is none": (b"a\n", [b"a"], OK),
-    "nothing at all is none": (b"", [], b""),
-    "a CR at the end stays": (b"a\r", [b"a\r"], OK),
+    "a last line without LF is a payload too": (b"a\nb", [b"a", b"b"], OK * 2),
+    "after a last line with LF there is no payload": (b"a\n", [b"a"], OK),
+    "no bytes are no payload": (b"", [], b""),
+    "a CR at the end is part of the payload": (b"a\r", [b"a\r"], OK),
     "a CR alone is a payload": (b"\r", [b"\r"], OK),
-    "exactly the longest": (TEN, [TEN], OK),
-    "the longest and a CR is too long": (TEN + b"\r", [], LONG),
+    "as long as allowed": (TEN, [TEN], OK),
+    "as long as allowed, and a CR, is too long": (TEN + b"\r", [], LONG),
     "one byte too long": (ELEVEN, [], LONG),
-    "two bytes too long, refused once": (ELEVEN + b"b", [], LONG),
-    "far too long, refused once": (b"a\n" + TEN * 100, [b"a"], OK + LONG),
+    "two bytes too long is refused once": (ELEVEN + b"b", [], LONG),
+    "far too long is refused once": (b"a\n" + TEN * 100, [b"a"], OK + LONG),
 }
 
 
 @every_feeding_to_the_end
 @pytest.mark.parametrize(("sent", "recorded", "replies"), ENDS.values(), ids=ENDS.keys())
-def test_the_end_of_the_sending_ends_the_last_line(
+def test_eof_ends_the_last_line(
     feeding: Feeding, sent: bytes, recorded: list[bytes], replies: bytes
 ) -> None:
     server = Server()
@@ -151,7 +155,7 @@ def test_the_end_of_the_sending_ends_the_last_line(
     assert server.replies == replies
 
 
-def test_the_end_comes_once() -> None:
+def test_a_second_eof_changes_nothing() -> None:
     server = Server()
     server.feed([b"rest"])
     server.end()
@@ -163,7 +167,7 @@ def test_the_end_comes_once() -> None:
 def test_a_line_is_refused_as_soon_as_it_is_certainly_too_long(feeding: Feeding) -> None:
     server = Server()
     server.feed(feeding(ELEVEN))
-    assert server.replies == b""  # its last byte may be a CR, for all that a client knows
+    assert server.replies == b""  # the last byte could be a CR before an LF
     server.feed([b"!"])
     assert server.replies == LONG
 
@@ -184,7 +188,7 @@ def test_a_refused_line_can_end_with_the_first_byte_of_a_chunk() -> None:
     assert server.replies == LONG + OK
 
 
-def test_a_line_may_come_in_many_chunks() -> None:
+def test_a_line_may_arrive_in_many_chunks() -> None:
     server = Server()
     server.feed([b"he", b"", b"ll", b"o", b"\r", b"\n"])
     assert server.recorded == [b"hello"]
@@ -192,7 +196,7 @@ def test_a_line_may_come_in_many_chunks() -> None:
 
 @pytest.mark.parametrize("most", [-1, 1, 2], ids=["all at once", "one by one", "two by two"])
 @pytest.mark.parametrize("chunk", [2500, 5000, 5001, 20_000])
-def test_long_lines_are_payloads_as_well(chunk: int, most: int) -> None:
+def test_long_lines_are_split_correctly_whatever_the_chunks(chunk: int, most: int) -> None:
     payloads = [b"a" * 5000, b"b" * 4999 + b"\r", b"c" * 2500, b"", b"d" * 5000]
     data = b"\n".join([*payloads, b"the next"])
     server = Server(5000)
@@ -224,7 +228,7 @@ def test_a_refusal_waits_for_the_payloads_before_it() -> None:
     assert server.acknowledge(1) == OK
 
 
-def test_a_refusal_that_nothing_is_before_is_due_at_once() -> None:
+def test_a_refusal_without_payloads_before_it_is_due_at_once() -> None:
     server = ServerProtocol(10, b"ok\n")
     server.receive_data(ELEVEN + b"\na\n")
     assert server.acknowledge(0) == LONG
@@ -245,7 +249,7 @@ def test_sequence_numbers_have_no_gap() -> None:
     server.receive_data(b"a\n" + ELEVEN + b"\nb\nc\n")
     assert server.sequence == 1
     server.acknowledge(1)
-    assert server.sequence == 2  # the refused line, which is next, has none
+    assert server.sequence == 2  # the refused line, which is next, has no number
     server.acknowledge(1)
     assert server.sequence == 3
     server.refuse("no journal")
@@ -253,7 +257,7 @@ def test_sequence_numbers_have_no_gap() -> None:
     assert server.sequence == 3
 
 
-def test_all_that_waits_can_be_refused_and_the_connection_goes_on() -> None:
+def test_all_waiting_payloads_can_be_refused_and_the_connection_continues() -> None:
     server = ServerProtocol(10, b"ok\n")
     server.receive_data(b"a\n" + ELEVEN + b"\nb\nc")
     refused = b"not received: no journal\n"
@@ -263,11 +267,11 @@ def test_all_that_waits_can_be_refused_and_the_connection_goes_on() -> None:
     assert server.acknowledge(1) == OK
 
 
-def test_refusing_nothing_says_nothing() -> None:
+def test_refusing_without_waiting_payloads_gives_no_replies() -> None:
     assert ServerProtocol(10, b"ok\n").refuse("no journal") == b""
 
 
-def test_another_ack_counts_from_now_on() -> None:
+def test_a_changed_ack_is_used_for_later_acknowledgements() -> None:
     server = ServerProtocol(10, b"ok\n")
     server.receive_data(b"a\nb\n")
     assert server.acknowledge(1) == OK
@@ -275,7 +279,7 @@ def test_another_ack_counts_from_now_on() -> None:
     assert server.acknowledge(1) == b"thank you\n"
 
 
-def test_a_lower_limit_counts_for_the_line_that_is_coming() -> None:
+def test_a_lower_limit_applies_to_an_unfinished_line() -> None:
     server = Server()
     server.feed([b"a\n0123456"])
     server.configure(5, b"ok\n")
@@ -284,7 +288,7 @@ def test_a_lower_limit_counts_for_the_line_that_is_coming() -> None:
     assert server.replies == OK + b"not received: longer than 5 bytes\n" + OK
 
 
-def test_a_lower_limit_does_not_take_back_what_waits() -> None:
+def test_a_lower_limit_does_not_apply_to_waiting_payloads() -> None:
     server = Server()
     server.receive_data(b"0123456\n")
     server.configure(5, b"ok\n")
@@ -292,7 +296,7 @@ def test_a_lower_limit_does_not_take_back_what_waits() -> None:
     assert server.recorded == [b"0123456"]
 
 
-def test_a_higher_limit_counts_for_the_line_that_is_coming() -> None:
+def test_a_higher_limit_applies_to_an_unfinished_line() -> None:
     server = Server()
     server.feed([TEN])
     server.configure(20, b"ok\n")
@@ -300,7 +304,7 @@ def test_a_higher_limit_counts_for_the_line_that_is_coming() -> None:
     assert server.recorded == [TEN * 2]
 
 
-def test_a_line_refused_under_a_lower_limit_stays_so() -> None:
+def test_a_line_refused_under_a_lower_limit_stays_refused() -> None:
     server = Server()
     server.feed([TEN * 2])
     server.configure(100, b"ok\n")
@@ -309,7 +313,7 @@ def test_a_line_refused_under_a_lower_limit_stays_so() -> None:
     assert server.replies == LONG + OK
 
 
-def test_a_successor_knows_the_beginning_of_a_line() -> None:
+def test_a_successor_continues_an_unfinished_line() -> None:
     server = Server()
     server.feed([b"a\nhel"])
     server = server.successor()
@@ -328,7 +332,7 @@ def test_a_successor_skips_the_rest_of_a_refused_line() -> None:
     assert server.refused == 1
 
 
-def test_a_successor_answers_what_waits_in_its_order() -> None:
+def test_a_successor_answers_waiting_payloads_in_order() -> None:
     server = Server()
     server.receive_data(b"a\nb\n" + ELEVEN + b"\nc\n")
     server.record(1)
@@ -338,7 +342,7 @@ def test_a_successor_answers_what_waits_in_its_order() -> None:
     assert server.replies == OK + OK + LONG + OK
 
 
-def test_what_a_successor_does_changes_nothing_for_its_predecessor() -> None:
+def test_a_successor_shares_no_state_with_its_predecessor() -> None:
     server = Server()
     server.receive_data(b"a\n" + ELEVEN + b"\nhel")
     server.successor().refuse("no journal")
@@ -352,13 +356,13 @@ def test_the_ack_may_be_empty() -> None:
     assert server.acknowledge(2) == b"\n\n"
 
 
-def test_what_a_new_client_is_sent() -> None:
+def test_the_greeting_and_the_rejection_are_lines() -> None:
     assert greeting_line(b"Connect") == b"Connect\n"
     assert greeting_line(b"") == b""
     assert rejection_line("too many connections") == b"not connect: too many connections\n"
 
 
-def test_a_line_without_end_takes_no_memory() -> None:
+def test_an_endless_line_needs_bounded_memory() -> None:
     server = ServerProtocol(65536, b"ok\n")
     chunk = b"x" * 65536
     tracemalloc.start()
@@ -407,7 +411,7 @@ def read(client: ClientProtocol, chunks: Iterable[bytes]) -> list[Reply]:
 
 
 @every_feeding
-def test_the_greeting_is_no_reply(feeding: Feeding) -> None:
+def test_the_greeting_is_not_a_reply(feeding: Feeding) -> None:
     client = ClientProtocol()
     assert client.greeting is None
     assert not client.turned_away
@@ -420,9 +424,7 @@ def test_the_greeting_is_no_reply(feeding: Feeding) -> None:
 @pytest.mark.parametrize(
     "greeting", [rejection_line("too many connections"), b"I do not connect\n"]
 )
-def test_not_connect_in_the_greeting_turns_the_client_away(
-    feeding: Feeding, greeting: bytes
-) -> None:
+def test_not_connect_in_the_greeting_rejects_the_client(feeding: Feeding, greeting: bytes) -> None:
     client = ClientProtocol()
     assert read(client, feeding(greeting)) == []
     assert client.greeting == greeting[:-1]
@@ -430,7 +432,7 @@ def test_not_connect_in_the_greeting_turns_the_client_away(
 
 
 @every_feeding
-def test_a_server_that_does_not_greet_can_be_spoken_to(feeding: Feeding) -> None:
+def test_a_server_without_a_greeting_can_be_used(feeding: Feeding) -> None:
     client = ClientProtocol(expect_greeting=False)
     client.send_payload(b"payload")
     assert read(client, feeding(OK)) == [ACKNOWLEDGED]
@@ -439,7 +441,7 @@ def test_a_server_that_does_not_greet_can_be_spoken_to(feeding: Feeding) -> None
 
 
 @every_feeding
-def test_a_server_that_does_not_greet_can_turn_us_away(feeding: Feeding) -> None:
+def test_a_server_without_a_greeting_can_reject_the_client(feeding: Feeding) -> None:
     client = ClientProtocol(expect_greeting=False)
     client.send_payload(b"payload")
     assert read(client, feeding(rejection_line("too many connections"))) == []
@@ -448,7 +450,7 @@ def test_a_server_that_does_not_greet_can_turn_us_away(feeding: Feeding) -> None
 
 
 @every_feeding
-def test_a_later_reply_turns_nobody_away(feeding: Feeding) -> None:
+def test_a_later_reply_does_not_reject_the_client(feeding: Feeding) -> None:
     client = ClientProtocol(expect_greeting=False)
     client.send_payload(b"one")
     client.send_payload(b"two")
@@ -472,7 +474,7 @@ def test_a_second_line_of_greeting_is_unexpected(feeding: Feeding) -> None:
     assert client.unexpected == "the server sent more replies than it was sent payloads"
 
 
-def test_a_line_without_end_is_unexpected() -> None:
+def test_an_endless_line_is_unexpected() -> None:
     client = ClientProtocol()
     client.send_payload(b"payload")
     assert read(client, [b"Connect\n", b"x" * MAX_REPLY]) == []
@@ -481,7 +483,7 @@ def test_a_line_without_end_is_unexpected() -> None:
     assert client.unexpected == f"the server sent a line of over {MAX_REPLY} bytes"
 
 
-def test_good_replies_before_a_line_without_end_are_kept() -> None:
+def test_good_replies_before_an_endless_line_are_kept() -> None:
     client = ClientProtocol()
     client.send_payload(b"payload")
     client.send_payload(b"payload")
@@ -490,25 +492,25 @@ def test_good_replies_before_a_line_without_end_are_kept() -> None:
     assert client.unexpected == f"the server sent a line of over {MAX_REPLY} bytes"
 
 
-def test_a_payload_is_one_line() -> None:
+def test_a_payload_with_a_newline_is_an_error() -> None:
     client = ClientProtocol()
     with pytest.raises(ValueError, match="a payload is one line: it can't hold a newline"):
         client.send_payload(b"two\nlines")
     assert client.unanswered == 0
 
 
-# From here on both sides are joined in memory.
+# Both sides together
 
 
 @pytest.mark.parametrize("payload", [b"a\r", b"\r", b"a\r\r", b"", b"\ra", b"a\r\rb", b"\xff\0"])
-def test_a_payload_survives_the_way(payload: bytes) -> None:
+def test_a_payload_arrives_unaltered(payload: bytes) -> None:
     client, server = ClientProtocol(), Server()
     server.feed([client.send_payload(payload)])
     assert server.recorded == [payload]
     assert read(client, [b"Connect\n", server.replies]) == [ACKNOWLEDGED]
 
 
-def test_both_sides_agree_on_what_was_refused() -> None:
+def test_both_sides_agree_on_which_payload_was_refused() -> None:
     client, server = ClientProtocol(), Server()
     for payload in (b"a", ELEVEN, b"b"):
         server.feed([client.send_payload(payload)])
@@ -517,14 +519,14 @@ def test_both_sides_agree_on_what_was_refused() -> None:
     assert (server.acknowledged, server.refused) == (2, 1)
 
 
-def test_a_client_that_is_turned_away_knows_why() -> None:
+def test_a_rejected_client_gets_the_reason() -> None:
     client = ClientProtocol()
     client.receive_data(rejection_line("too many connections"))
     assert client.turned_away
     assert client.greeting == b"not connect: too many connections"
 
 
-# Bytes that matter, and so few others that they meet each other often.
+# Bytes that the protocol treats specially, and few others, so that random data combines them.
 BYTES = st.lists(st.sampled_from([b"\n", b"\r", b"a", b"\xff", TEN])).map(b"".join)
 PAYLOADS = st.lists(BYTES.map(lambda data: data.replace(b"\n", b"\r")))
 SIZES = st.lists(st.integers(1, 25), min_size=1)
@@ -532,15 +534,15 @@ COUNTS = st.lists(st.integers(0, 3), min_size=1)
 
 
 def cut(data: bytes, sizes: list[int]) -> Iterator[bytes]:
-    """Return data in chunks of these sizes, over and over again."""
+    """Yield data in chunks of these sizes, again and again."""
     while data:
         for size in sizes:
             yield data[:size]
             data = data[size:]
 
 
-def as_it_should_be(sent: bytes) -> tuple[list[bytes], bytes]:
-    """Return what a server records and replies, the other way round: with all at hand at once."""
+def expected(sent: bytes) -> tuple[list[bytes], bytes]:
+    """Return what a server must record and reply, computed from all bytes at once."""
     *lines, rest = sent.split(b"\n")
     payloads = [line.removesuffix(b"\r") for line in lines] + ([rest] if rest else [])
     recorded = [payload for payload in payloads if len(payload) <= 10]
@@ -557,14 +559,14 @@ def test_any_bytes_in_any_chunks_are_answered_in_order(
         server.receive_data(chunk)
         server.record(min(counts[number % len(counts)], len(server.payloads)))
     server.end()
-    assert (server.recorded, server.replies) == as_it_should_be(sent)
+    assert (server.recorded, server.replies) == expected(sent)
     assert server.received == len(sent)
     assert server.sequence == len(server.recorded) + 1
 
 
 @settings(deadline=None)
 @given(sent=BYTES, sizes=SIZES, counts=COUNTS, most=st.integers(1, 4))
-def test_split_as_far_as_wanted_it_is_answered_all_the_same(
+def test_data_that_is_split_in_parts_is_answered_in_order(
     sent: bytes, sizes: list[int], counts: list[int], most: int
 ) -> None:
     server = Server()
@@ -574,13 +576,13 @@ def test_split_as_far_as_wanted_it_is_answered_all_the_same(
             server.record(min(count, len(server.payloads)))
             server.split(most)
     server.end()
-    assert (server.recorded, server.replies) == as_it_should_be(sent)
+    assert (server.recorded, server.replies) == expected(sent)
     assert not server.waiting
 
 
 @settings(deadline=None)
 @given(sent=BYTES, sizes=SIZES, counts=COUNTS)
-def test_any_number_of_successors_answer_as_one_server_would(
+def test_any_number_of_successors_answer_like_one_server(
     sent: bytes, sizes: list[int], counts: list[int]
 ) -> None:
     server = Server()
@@ -589,7 +591,7 @@ def test_any_number_of_successors_answer_as_one_server_would(
         server.record(min(counts[number % len(counts)], len(server.payloads)))
         server = server.successor()
     server.end()
-    assert (server.recorded, server.replies) == as_it_should_be(sent)
+    assert (server.recorded, server.replies) == expected(sent)
     assert server.received == len(sent)
     assert (server.acknowledged, server.refused) == (
         server.replies.count(OK),
@@ -599,7 +601,7 @@ def test_any_number_of_successors_answer_as_one_server_would(
 
 @settings(deadline=None)
 @given(sent=BYTES, sizes=SIZES, counts=COUNTS)
-def test_a_refusal_of_all_that_waits_leaves_the_order_as_it_is(
+def test_refusing_all_waiting_payloads_keeps_the_order_of_replies(
     sent: bytes, sizes: list[int], counts: list[int]
 ) -> None:
     server = ServerProtocol(10, b"ok\n")
@@ -611,14 +613,14 @@ def test_a_refusal_of_all_that_waits_leaves_the_order_as_it_is(
     server.receive_eof()
     replies += server.refuse("no journal")
     assert [line.startswith(LONG[:-1]) for line in replies.splitlines()] == [
-        line == LONG[:-1] for line in as_it_should_be(sent)[1].splitlines()
+        line == LONG[:-1] for line in expected(sent)[1].splitlines()
     ]
     assert replies.count(OK) == server.acknowledged
 
 
 @settings(deadline=None)
 @given(payloads=PAYLOADS, there=SIZES, back=SIZES, counts=COUNTS)
-def test_any_payloads_come_through_unaltered_and_each_has_its_reply(
+def test_any_payloads_arrive_unaltered_and_each_has_its_reply(
     payloads: list[bytes], there: list[int], back: list[int], counts: list[int]
 ) -> None:
     client, server = ClientProtocol(), Server(max_payload=10)
@@ -636,7 +638,7 @@ def test_any_payloads_come_through_unaltered_and_each_has_its_reply(
 
 @settings(deadline=None)
 @given(received=st.lists(BYTES), sizes=SIZES, payloads=st.integers(0, 5))
-def test_whatever_a_server_sends_no_payload_has_two_replies(
+def test_no_payload_has_two_replies_whatever_a_server_sends(
     received: list[bytes], sizes: list[int], payloads: int
 ) -> None:
     client = ClientProtocol()

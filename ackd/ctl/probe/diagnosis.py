@@ -6,7 +6,6 @@ import socket
 from ackd.ctl.probe.finding import BrokenError, EndedError, SilentError, Stage, Traffic
 from ackd.ctl.status import Status
 from ackd.printable import printable
-from ackd.protocol import LONGER_THAN, NO_JOURNAL, NOT_ALLOWED
 
 # As much of what came as is shown of it, in bytes.
 _SHOWN = 80
@@ -237,7 +236,7 @@ def _not_greeted(text: str, advice: str) -> BrokenError:
 def turned_away(greeting: bytes) -> BrokenError:
     """Return what it means that the server said `not connect`."""
     advice = "The ackd there does not serve us: ask who runs it."
-    if NOT_ALLOWED.encode() in greeting:
+    if b"not allowed" in greeting:
         advice = "The ackd there does not know this address: ask who runs it for `allow`."
     elif b"too many" in greeting:
         advice = (
@@ -322,12 +321,12 @@ def _unknown(stage: Stage, text: str, advice: str) -> BrokenError:
 def refused(reply: bytes) -> BrokenError:
     """Return what it means that the server said `not received`."""
     advice = "The path is good, but the ackd there refuses the payload: ask who runs it."
-    if NO_JOURNAL.encode() in reply:
+    if b"journal" in reply:
         advice = (
             "The path is good, but the ackd there can't reach its journal: ask who runs it for"
             " `systemctl status systemd-journald`."
         )
-    elif LONGER_THAN.encode() in reply:
+    elif b"longer than" in reply:
         advice = (
             "The path is good, but the ackd there takes only shorter payloads: ask who runs it for"
             " `max_payload`."

@@ -17,7 +17,7 @@ from ackd.ctl.probe.finding import (
 from ackd.ctl.probe.prober import Prober
 from ackd.ctl.probe.report import Report
 from ackd.ctl.status import Status
-from ackd.protocol import LONGER_THAN, Verdict
+from ackd.protocol import Verdict
 
 _FIRST = 64
 # No ackd takes more, see `max_payload` in ackd.yaml(5).
@@ -25,7 +25,7 @@ _LAST = 131072
 # Once a size had all the time that there is, further ones have so many seconds, or so many times
 # what the slowest ack took: TCP sends what is lost again after 0.2, 0.6 and 1.4 s.
 _PATIENCE, _SLOWER = 2.0, 20
-_LIMIT = re.compile(rb"%b (\d{1,9}) bytes" % LONGER_THAN.encode())
+_LIMIT = re.compile(rb"longer than (\d{1,9}) bytes")
 
 
 class Search:

@@ -1,9 +1,9 @@
 """Whether, and when, to try once more."""
 
 from ackd.client.client import ClientError, NotAckdError, TurnedAwayError
-from ackd.protocol import NOT_ALLOWED
 
 _FIRST, _LONGEST = 0.2, 10.0  # seconds
+_NOT_ALLOWED = b"not allowed"
 
 
 class Retry:
@@ -28,5 +28,5 @@ class Retry:
 def _may_pass(error: ClientError) -> bool:
     """Whether it may go otherwise next time: what is full now may have room then."""
     if isinstance(error, TurnedAwayError):
-        return NOT_ALLOWED.encode() not in error.said
+        return _NOT_ALLOWED not in error.said
     return not isinstance(error, NotAckdError)

@@ -1,4 +1,4 @@
-"""`ackd --detach`: the background, for hosts without systemd."""
+"""`ackd --detach`: a daemon on a host without systemd."""
 
 import contextlib
 import os
@@ -21,12 +21,13 @@ from tests.support.peer import ACK, GREETING, Peer
 Ended = tuple[int, str, str]  # exit status, standard output, standard error
 
 needs_root = pytest.mark.skipif(
-    os.geteuid() != 0, reason="needs root: it hides this host's log daemons in a mount namespace"
+    os.geteuid() != 0,
+    reason="needs root: it hides the log daemons of this host in a mount namespace",
 )
 
 
 class Background:
-    """A process that is not our child, held by a descriptor that can't become another's."""
+    """A detached process; its descriptor never refers to another process with the same number."""
 
     def __init__(self, pid: int, pidfile: Path) -> None:
         self.pid = pid
@@ -41,23 +42,25 @@ class Background:
         signal.pidfd_send_signal(self._descriptor, number)
 
     def wait(self) -> None:
-        """Wait for its end."""
-        assert select.select([self._descriptor], [], [], DEADLINE)[0], "it does not end"
+        """Wait until the process ends."""
+        assert select.select([self._descriptor], [], [], DEADLINE)[0], (
+            f"process {self.pid} does not end"
+        )
 
     def close(self) -> None:
         os.close(self._descriptor)
 
 
-def with_mark(mark: bytes) -> Iterator[int]:
-    """Yield the processes that have this in their environment."""
+def with_variable(variable: bytes) -> Iterator[int]:
+    """Yield the processes that have this variable in their environment."""
     for environment in Path("/proc").glob("[0-9]*/environ"):
-        with contextlib.suppress(OSError):  # it has gone, or is not ours
-            if mark in environment.read_bytes().split(b"\0"):
+        with contextlib.suppress(OSError):  # it has ended, or is another user's
+            if variable in environment.read_bytes().split(b"\0"):
                 yield int(environment.parent.name)
 
 
 class Host:
-    """A directory that ackd is started in with --detach, and the journal it has there."""
+    """A directory in which `ackd --detach` is started, with the journal of that ackd."""
 
     def __init__(self, directory: Path) -> None:
         directory.mkdir()
@@ -73,7 +76,7 @@ class Host:
     def __exit__(self, *_: object) -> None:
         for process in self._started:
             process.close()
-        for pid in with_mark(b"STARTED_IN=%b" % os.fsencode(self.directory)):
+        for pid in with_variable(b"STARTED_IN=%b" % os.fsencode(self.directory)):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         self.journal.close()
@@ -82,12 +85,12 @@ class Host:
         (self.directory / "ackd.yaml").write_text(f"bind: 127.0.0.1\n{settings}\n")
 
     def detach(self, *options: str, before: tuple[str, ...] = ()) -> Ended:
-        """Start it, with relative paths and its journal; wait until it is in the background."""
+        """Start ackd with relative paths and this journal; wait until the command returns."""
         settings = ("--config", "ackd.yaml", "--journal", str(self.journal.path))
         return self.run(*settings, "--detach", *options, before=before)
 
     def run(self, *options: str, before: tuple[str, ...] = ()) -> Ended:
-        """Start it by the command `before`, if there is one; it is ended after the test."""
+        """Start ackd, by the command `before` if there is one; it is killed after the test."""
         package = str(Path(ackd.__file__).parents[1])
         done = subprocess.run(
             [*before, *COMMAND, *options],
@@ -103,11 +106,11 @@ class Host:
 
     @property
     def process(self) -> Background:
-        """The one that was started last."""
+        """The daemon that was started last."""
         return self._started[-1]
 
     def port(self) -> int:
-        """Return the port that it listens on: its record is there when the command returns."""
+        """Return the port of the daemon, whose record exists when the command returns."""
         messages = [entry["MESSAGE"].decode() for entry in self.journal.waiting()]
         assert re.fullmatch(r"listening on 127\.0\.0\.1:\d+", messages[-1])
         return int(messages[-1].rpartition(":")[2])
@@ -119,7 +122,7 @@ def host(tmp_path: Path) -> Iterator[Host]:
         yield host
 
 
-def test_when_the_command_returns_clients_are_served(host: Host) -> None:
+def test_clients_are_served_when_the_command_returns(host: Host) -> None:
     assert host.detach("--pidfile", "ackd.pid") == (0, "", "")
     with Peer(host.port()) as peer:
         peer.expect(GREETING)
@@ -128,18 +131,18 @@ def test_when_the_command_returns_clients_are_served(host: Host) -> None:
     assert host.journal.payloads(1) == [b"hello"]
 
 
-def test_nothing_ties_it_to_where_it_was_started(host: Host) -> None:
+def test_the_daemon_keeps_nothing_of_the_shell_that_started_it(host: Host) -> None:
     with_more_open = ("sh", "-c", '"$@" 9>"open in the shell"', "sh")
     assert host.detach("--pidfile", "ackd.pid", before=with_more_open) == (0, "", "")
     process = host.process
     assert Path(f"/proc/{process.pid}/cwd").readlink() == Path("/")
-    assert os.getsid(process.pid) not in (os.getsid(0), process.pid)  # it can't get a terminal
+    assert os.getsid(process.pid) not in (os.getsid(0), process.pid)  # it can't acquire a terminal
     assert not process.has_open(host.directory / "open in the shell")
     for stream in range(3):
         assert Path(f"/proc/{process.pid}/fd/{stream}").samefile("/dev/null")
 
 
-def test_sigterm_ends_it_and_removes_the_pidfile(host: Host) -> None:
+def test_sigterm_ends_the_daemon_and_removes_the_pidfile(host: Host) -> None:
     host.detach("--pidfile", "ackd.pid")
     process, port = host.process, host.port()
     process.signal(signal.SIGTERM)
@@ -150,7 +153,7 @@ def test_sigterm_ends_it_and_removes_the_pidfile(host: Host) -> None:
         Peer(port)
 
 
-def test_a_second_start_is_refused_while_the_first_lives(host: Host) -> None:
+def test_a_second_daemon_with_the_same_pidfile_is_refused(host: Host) -> None:
     host.detach("--pidfile", "ackd.pid")
     process = host.process
     assert host.detach("--pidfile", str(host.pidfile)) == (
@@ -162,7 +165,7 @@ def test_a_second_start_is_refused_while_the_first_lives(host: Host) -> None:
     assert host.pidfile.read_text() == f"{process.pid}\n"
 
 
-def test_the_pidfile_of_one_that_was_killed_is_taken_over(host: Host) -> None:
+def test_the_pidfile_of_a_killed_daemon_is_used_again(host: Host) -> None:
     host.detach("--pidfile", "ackd.pid")
     killed = host.process
     killed.signal(signal.SIGKILL)
@@ -172,13 +175,13 @@ def test_the_pidfile_of_one_that_was_killed_is_taken_over(host: Host) -> None:
     assert host.process.pid != killed.pid
 
 
-def test_a_pidfile_with_the_number_of_somebody_else_is_taken_over(host: Host) -> None:
+def test_a_pidfile_with_the_number_of_another_program_is_used_again(host: Host) -> None:
     host.pidfile.write_text(f"{os.getpid()}\nand more, from another program\n")
     assert host.detach("--pidfile", "ackd.pid") == (0, "", "")
     assert host.pidfile.read_text() == f"{host.process.pid}\n"
 
 
-def test_it_does_not_remove_the_pidfile_of_a_later_one(host: Host) -> None:
+def test_a_daemon_does_not_remove_the_pidfile_of_a_later_one(host: Host) -> None:
     host.detach("--pidfile", "ackd.pid")
     first = host.process
     host.pidfile.unlink()
@@ -189,7 +192,7 @@ def test_it_does_not_remove_the_pidfile_of_a_later_one(host: Host) -> None:
     assert host.pidfile.read_text() == f"{second.pid}\n"
 
 
-def test_a_reload_finds_a_relative_configuration_again(host: Host) -> None:
+def test_a_reload_finds_a_configuration_with_a_relative_path(host: Host) -> None:
     host.detach("--pidfile", "ackd.pid")
     process = host.process
     before = host.port()
@@ -200,7 +203,7 @@ def test_a_reload_finds_a_relative_configuration_again(host: Host) -> None:
         peer.expect(b"reloaded\n")
 
 
-def test_a_port_that_is_taken_is_told_before_it_goes(host: Host) -> None:
+def test_a_used_port_is_an_error_of_the_command(host: Host) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         host.configure(f"port: {port}")
@@ -213,8 +216,8 @@ def test_a_port_that_is_taken_is_told_before_it_goes(host: Host) -> None:
     assert not host.pidfile.exists()
 
 
-def test_a_failure_in_the_background_is_told_in_the_foreground(host: Host) -> None:
-    without_room = ("prlimit", "--fsize=0")  # as on a disk that is full
+def test_the_command_prints_a_failure_of_the_detached_process(host: Host) -> None:
+    without_room = ("prlimit", "--fsize=0")  # like a full disk
     assert host.detach("--pidfile", "ackd.pid", before=without_room) == (
         1,
         "",
@@ -223,7 +226,7 @@ def test_a_failure_in_the_background_is_told_in_the_foreground(host: Host) -> No
     assert not host.pidfile.exists()
 
 
-def test_only_a_regular_file_is_a_pidfile(host: Host) -> None:
+def test_a_pidfile_must_be_a_regular_file(host: Host) -> None:
     os.mkfifo(host.pidfile)
     assert host.detach("--pidfile", "ackd.pid") == (
         1,
@@ -233,7 +236,7 @@ def test_only_a_regular_file_is_a_pidfile(host: Host) -> None:
     assert host.pidfile.is_fifo()
 
 
-def test_a_pidfile_that_can_not_be_made_is_told(host: Host) -> None:
+def test_a_pidfile_that_can_not_be_created_is_an_error(host: Host) -> None:
     assert host.detach("--pidfile", "nowhere/ackd.pid") == (
         1,
         "",
@@ -241,14 +244,14 @@ def test_a_pidfile_that_can_not_be_made_is_told(host: Host) -> None:
     )
 
 
-def test_it_starts_without_standard_streams(host: Host) -> None:
+def test_the_daemon_starts_without_standard_streams(host: Host) -> None:
     closed = ("sh", "-c", '"$@" <&- >&- 2>&-', "sh")
     assert host.detach("--pidfile", "ackd.pid", before=closed) == (0, "", "")
     with Peer(host.port()) as peer:
         peer.expect(GREETING)
 
 
-def test_it_is_refused_where_systemd_has_started_it(host: Host) -> None:
+def test_detach_is_refused_if_systemd_has_started_ackd(host: Host) -> None:
     as_systemd = ("sh", "-c", 'SYSTEMD_EXEC_PID=$$ exec "$@"', "sh")
     assert host.detach("--pidfile", "ackd.pid", before=as_systemd) == (
         1,
@@ -258,13 +261,13 @@ def test_it_is_refused_where_systemd_has_started_it(host: Host) -> None:
     assert not host.pidfile.exists()
 
 
-def test_a_shell_that_systemd_has_started_may_start_it(host: Host) -> None:
+def test_detach_works_in_a_shell_that_systemd_has_started(host: Host) -> None:
     from_a_service = ("env", f"SYSTEMD_EXEC_PID={os.getpid()}")
     assert host.detach("--pidfile", "ackd.pid", before=from_a_service) == (0, "", "")
 
 
-# A host without systemd has neither its journal nor its sockets in /run. Where /dev/log is not a
-# link into /run, it is in a /dev of its own as well.
+# A host without systemd has no journal and no sockets of systemd in /run. Where /dev/log is not a
+# link into /run, hiding it needs another /dev as well.
 WITHOUT_SYSTEMD = """
 mount -t tmpfs tmpfs /run
 mkdir /run/dev
@@ -277,12 +280,12 @@ exec "$@"
 
 
 def without_systemd(log: Path | str) -> tuple[str, ...]:
-    """Return what to put before a command that is to see `log` as its /dev/log, or none."""
+    """Return a prefix for a command; the command then sees `log` as /dev/log, or no /dev/log."""
     return ("env", f"LOG={log}", "unshare", "--mount", "sh", "-ec", WITHOUT_SYSTEMD, "sh")
 
 
 @needs_root
-def test_without_a_journal_records_go_to_the_syslog_daemon(host: Host, tmp_path: Path) -> None:
+def test_records_go_to_the_syslog_daemon_without_a_journal(host: Host, tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as syslog:
         syslog.bind(str(tmp_path / "log"))
         syslog.settimeout(DEADLINE)
@@ -305,7 +308,7 @@ def test_without_a_journal_records_go_to_the_syslog_daemon(host: Host, tmp_path:
 
 
 @needs_root
-def test_with_nowhere_to_record_it_does_not_start(host: Host) -> None:
+def test_detach_is_refused_without_a_journal_and_a_syslog_daemon(host: Host) -> None:
     options = ("--config", "ackd.yaml", "--detach", "--pidfile", "ackd.pid")
     assert host.run(*options, before=without_systemd("")) == (
         1,

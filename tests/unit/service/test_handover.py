@@ -99,7 +99,7 @@ def test_each_reason_of_an_end_is_dumped(reason: Reason) -> None:
     assert load(dump(state)) == state
 
 
-# What an ackd of before these attributes were renamed wrote.
+# An ackd has written this before the attributes got their present names.
 WRITTEN_EARLIER = rb"""
 {"version": 1, "connections": [
 {"cookie": 4211, "peer": "192.168.150.2", "peer_port": 41234, "listener": "192.168.150.1:10008",

@@ -1,4 +1,4 @@
-"""The architecture: each package uses only the packages that DESIGN.md allows it."""
+"""DESIGN.md is true: the packages, what each may use, and the tests that hold the promises."""
 
 import ast
 import re
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import ackd
-from tests.support.project import PROJECT
+from tests.support.project import PROJECT, defined_tests
 
 ROOT = Path(ackd.__file__).parent
 MODULES = {
@@ -19,10 +19,8 @@ MODULES = {
 }
 # A row of DESIGN.md's table: | `package` | `package` `package` |
 ROW = re.compile(r"^\| `([a-z.]+)` \|((?: `[a-z.]+`)*) *\|", re.MULTILINE)
-ALLOWED = {
-    package: set(re.findall(r"`([a-z.]+)`", used))
-    for package, used in ROW.findall((PROJECT / "DESIGN.md").read_text())
-}
+DESIGN = (PROJECT / "DESIGN.md").read_text()
+ALLOWED = {package: set(re.findall(r"`([a-z.]+)`", used)) for package, used in ROW.findall(DESIGN)}
 
 
 def package_of(module: str) -> str:
@@ -61,3 +59,14 @@ def test_packages_use_only_packages_below() -> None:
 def test_no_module_imports_itself_by_way_of_others() -> None:
     graph = {module: set(imported(module)) - {module} for module in MODULES}
     list(TopologicalSorter(graph).static_order())
+
+
+def test_each_test_that_the_design_names_exists() -> None:
+    named = set(re.findall(r"`(test_\w+)`", DESIGN))
+    assert named
+    assert named <= defined_tests()
+
+
+@pytest.mark.parametrize("path", sorted(set(re.findall(r"`((?:ackd|tests)/[\w/.]+)`", DESIGN))))
+def test_each_file_that_the_design_names_exists(path: str) -> None:
+    assert (PROJECT / path).exists()
