@@ -160,7 +160,7 @@ def received(
 # The state of the previous process
 
 _PROTOCOL = ProtocolState(b"half", False, (b"one", b"two"), ((1, b"no\n"),), 9, 3, 1)
-_FLAGS = (True, True, False)  # heard, introduced, eof
+_FLAGS = (True, True, False)  # has_sent, connect_recorded, eof
 _SNAPSHOT = Snapshot(1, "::1", 9, "[::1]:8", "x-1", 0.5, *_FLAGS, b"ok\n", None, _PROTOCOL)
 _TEXT = dump(State((_SNAPSHOT,), (b"note",)))
 _VALUES = (
@@ -216,7 +216,7 @@ def record(snapshot: Snapshot, protocol: ServerProtocol) -> None:
     form = JournalFormat()
     origin = Origin(snapshot.peer, snapshot.peer_port, snapshot.listener, snapshot.connection)
     for number, payload in enumerate(protocol.payloads):
-        form.payload(form.origin(origin), protocol.sequence + number, payload)
+        form.payload(form.prefix(origin), protocol.sequence + number, payload)
     counts = (("ACKD_PAYLOADS", protocol.acknowledged), ("ACKD_BYTES", protocol.received))
     form.record(Record(Kind.CLOSED, Priority.INFO, f"{snapshot.started}", origin, counts))
 
