@@ -5,7 +5,7 @@ import os
 import select
 import socket
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from itertools import chain, zip_longest
 from math import inf
@@ -151,9 +151,8 @@ def race(addresses: list[SocketAddress], timeout: float, source: str = "") -> St
         attempts.close()
 
 
-def _alternating(addresses: Iterable[SocketAddress]) -> Iterator[SocketAddress]:
-    """Yield addresses of both families in turn, beginning with that of the first: RFC 8305, 4."""
-    addresses = list(addresses)
+def _alternating(addresses: list[SocketAddress]) -> Iterator[SocketAddress]:
+    """Yield addresses of both families in turn, the family of the first first: RFC 8305, 4."""
     first = [each for each in addresses if each.family == addresses[0].family]
     others = [each for each in addresses if each.family != addresses[0].family]
     return (each for each in chain(*zip_longest(first, others)) if each)
@@ -184,20 +183,27 @@ class _Attempts:
         return self._poll.fileno()
 
     def begin(self, address: SocketAddress) -> None:
-        sock = socket.socket(address.family, socket.SOCK_STREAM)
         try:
-            sock.setblocking(False)
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if self._source:
-                sock.bind((self._source, 0))
-            with suppress(BlockingIOError):
-                sock.connect(address.address)
+            sock = socket.socket(address.family, socket.SOCK_STREAM)
+        except OSError as error:  # a kernel without IPv6, for example
+            self.failures.append(error)
+            return
+        try:
+            self._connect(sock, address)
         except OSError as error:
             self.failures.append(error)
             sock.close()
         else:
             self._sockets[sock.fileno()] = sock
             self._poll.register(sock, select.EPOLLOUT)
+
+    def _connect(self, sock: socket.socket, address: SocketAddress) -> None:
+        sock.setblocking(False)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if self._source:
+            sock.bind((self._source, 0))
+        with suppress(BlockingIOError):  # the answer is still to come
+            sock.connect(address.address)
 
     def winner(self) -> socket.socket | None:
         """Return a socket that is connected now, and note those that have failed."""

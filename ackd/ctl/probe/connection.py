@@ -29,7 +29,7 @@ class Packets:
 
 
 @dataclass(frozen=True, slots=True)
-class SentPayload:
+class Written:
     """How many bytes a payload has, and in how many seconds the kernel has taken them."""
 
     size: int
@@ -53,7 +53,7 @@ class ProbeConnection:
     ) -> None:
         """Use a connected socket, and count what it sends in `traffic`."""
         self.pieces = 0  # in which the answer came, in this step
-        self.sent: SentPayload | None = None  # in this step
+        self.sent: Written | None = None  # in this step
         self._transport: Transport[None] = Transport(sock, timeout, greeted)
         self._traffic = traffic
         self._counted = Traffic()
@@ -110,7 +110,7 @@ class ProbeConnection:
     def exchange(self, payload: bytes) -> Exchanged:
         """Send a payload and return the reply, if it may be an ackd's; raises BrokenError.
 
-        It is waited for as long as any of the payload arrives.
+        The wait goes on as long as any of the payload arrives.
         """
         self._begin()
         transport, began = self._transport, monotonic()
@@ -120,7 +120,7 @@ class ProbeConnection:
             while not (answers or transport.ended):
                 answers = self._advance()
                 if not (transport.unsent or self.sent):
-                    self.sent = SentPayload(len(payload), monotonic() - began)
+                    self.sent = Written(len(payload), monotonic() - began)
         finally:
             self._count(self._info)
         self._check(payload)
@@ -178,7 +178,7 @@ class ProbeConnection:
             yield left
             if not self._ready(monotonic() + min(left, _TICK)):
                 continue
-            self._advance()
+            self._receive()
             if self._received:
                 raise diagnosis.spoke_in_silence(self._received)
             if end := self._transport.ended:
@@ -198,14 +198,19 @@ class ProbeConnection:
 
     def _advance(self) -> list[tuple[None, Reply]]:
         """Send and receive what can be at once, or wait until something can be."""
+        answers = self._receive()
         transport = self._transport
-        transport.flush()
-        answers = transport.receive()
-        if transport.chunk:
-            self._received += transport.chunk
-            self.pieces += 1
-        elif not (transport.ended or self._ready(transport.deadline)):
+        if not (transport.chunk or transport.ended or self._ready(transport.deadline)):
             self._expire()
+        return answers
+
+    def _receive(self) -> list[tuple[None, Reply]]:
+        """Send and receive what can be at once."""
+        self._transport.flush()
+        answers = self._transport.receive()
+        if chunk := self._transport.chunk:
+            self._received += chunk
+            self.pieces += 1
         return answers
 
     def _ready(self, deadline: float) -> bool:

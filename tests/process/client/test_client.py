@@ -309,6 +309,19 @@ def test_a_wait_can_be_limited() -> None:
             client.wait(most=60)
 
 
+def test_a_caller_that_is_busy_does_not_use_up_the_timeout() -> None:
+    with (
+        playing(greet_and_be_mute) as port,
+        Client(port=port, timeout=LATER) as client,
+    ):
+        client.offer(b"hello")
+        client.pump()
+        assert not select.select([client], [], [], 2 * LATER)[0]  # busy with something else
+        assert not client.wait(most=0.001)
+        with pytest.raises(UnknownOutcomeError, match=r"^no answer within 0\.5 s$"):
+            client.wait()
+
+
 def test_a_rejection_is_escaped() -> None:
     def server(caller: Caller) -> None:
         caller.send(b"\x1b[2Jnot connect\n")

@@ -255,12 +255,19 @@ def test_a_server_whose_ipv6_is_a_black_hole_is_reached_by_ipv4(
 class MovingServer:
     """A server whose name stands for one of two addresses; `before` makes it known to ackctl."""
 
-    def __init__(self, network: Network, directory: Path) -> None:
-        self._hosts = directory / "hosts"
-        self._hosts.write_text("")
-        (directory / "nsswitch.conf").write_text("hosts: files\n")
+    def __init__(self, network: Network, directory: Path, services: str = "files") -> None:
+        """`services` resolve names, nsswitch.conf(5). Name servers never answer."""
         network.server.ip("address", "add", f"{OTHER_SERVER}/24", "dev", "eth0")
-        mounts = (f"mount --bind {directory / name} /etc/{name}" for name in FILES)
+        network.drop("to", NAME_SERVER)
+        self._hosts = directory / "hosts"
+        files = {
+            "hosts": "",
+            "nsswitch.conf": f"hosts: {services}\n",
+            "resolv.conf": f"nameserver {NAME_SERVER}\noptions timeout:30\n",
+        }
+        for name, text in files.items():
+            (directory / name).write_text(text)
+        mounts = (f"mount --bind {directory / name} /etc/{name}" for name in files)
         script = f'{" && ".join(mounts)} && exec "$@"'
         self.before = (*network.client.shell, "sh", "-c", script, "sh")
 
@@ -269,8 +276,7 @@ class MovingServer:
         self._hosts.write_text(f"{address} server\n" if address else "")
 
 
-FILES = ("hosts", "nsswitch.conf")
-OTHER_SERVER = "192.168.150.3"
+OTHER_SERVER, NAME_SERVER = "192.168.150.3", "192.0.2.53"
 OFTEN = ("--host", "server", "--interval", "0.01", "--json")
 
 
@@ -298,7 +304,7 @@ def test_a_ping_follows_a_name_to_another_address(
         assert ping.ended()[0] in (3, 5)
 
 
-def test_a_ping_connects_again_although_its_name_can_not_be_resolved_any_more(
+def test_a_ping_connects_again_although_its_name_is_unknown_now(
     network: Network, start: StartDaemon, tmp_path: Path
 ) -> None:
     server = MovingServer(network, tmp_path)
@@ -310,6 +316,25 @@ def test_a_ping_connects_again_although_its_name_can_not_be_resolved_any_more(
         first.signal(signal.SIGKILL)
         first.wait()
         serve_at(network, start, SERVER).journal.next(Kind.PAYLOAD)
+        ping.signal(signal.SIGINT)
+        assert ping.ended()[0] in (3, 5)
+
+
+def test_a_ping_connects_again_while_the_name_servers_do_not_answer(
+    network: Network, start: StartDaemon, tmp_path: Path
+) -> None:
+    server = MovingServer(network, tmp_path, "files dns")
+    first = serve_at(network, start, SERVER)
+    server.move_to(SERVER)
+    with pinging(server) as ping:
+        first.journal.next(Kind.PAYLOAD)
+        server.move_to("")
+        first.signal(signal.SIGKILL)
+        first.wait()
+        while ping.threads == 1:
+            pass  # until it asks the name servers, which it does in a thread
+        serve_at(network, start, SERVER).journal.next(Kind.PAYLOAD)
+        assert ping.threads == 2
         ping.signal(signal.SIGINT)
         assert ping.ended()[0] in (3, 5)
 
