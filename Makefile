@@ -16,7 +16,7 @@ TEST_PACKAGES := $(RUN_PACKAGES) python3-venv python3-daemon \
 # restarts and boots, as long as they work.
 WORKERS := 3
 
-.PHONY: run test obstacle style unit bases system campaign bench bench-quick deb man completions clean
+.PHONY: run test obstacle style unit bases system campaign bench bench-quick picture deb man completions clean
 
 # ackd itself reports that it listens, once it does.
 run:
@@ -47,24 +47,29 @@ unit: $(VENV)/.test
 
 # The Debian systems that are booted; they are kept in the user's cache.
 bases: $(VENV)/.test
-	$(VENV)/bin/python -m tests.system.bases
+	$(VENV)/bin/python -m tests.system.support.build_bases
 
 # In the order that they are in: the modules with the most tests are not those that take longest.
 system: $(VENV)/.test
 	$(VENV)/bin/python -m pytest --verbose -n $(WORKERS) --no-loadscope-reorder tests/system
 
-# The long form of what `make test` has in short: about an hour; writes tests/system/RESULTS.md.
+# Long campaigns, simulations and fuzzing, about an hour; writes tests/system/RESULTS.md.
 campaign: $(VENV)/.test
 	ACKD_CAMPAIGN=1 $(VENV)/bin/python -m pytest -rP \
 		tests/system/test_campaigns.py tests/simulation tests/fuzz
 
-# How fast it is, beside the same in C and in other Python: some ten minutes, as root. Writes
-# tests/bench/RESULTS.md and its chart; the quick one takes a minute, and only prints.
+# Measures ackd beside the same exchange in C and in other Python: about ten minutes, as root.
+# Writes tests/bench/RESULTS.md and its chart. `bench-quick` takes a minute, and only prints. With
+# ACKD_BEFORE=DIR both also measure the ackd of another checkout, and print the ratios to it.
 bench: $(VENV)/.test
 	$(VENV)/bin/python -m tests.bench
 
 bench-quick: $(VENV)/.test
 	$(VENV)/bin/python -m tests.bench --quick
+
+# The picture in README: a real `ackctl probe` on a broken path, in network namespaces. Needs root.
+picture: $(VENV)/.test
+	$(VENV)/bin/python -m tests.picture
 
 deb:
 	@packaging/make-deb

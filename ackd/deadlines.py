@@ -1,4 +1,4 @@
-"""When each connection must be looked at although nothing has happened on it."""
+"""Which deadlines have passed, and when the next one will."""
 
 import heapq
 from math import inf
@@ -6,24 +6,24 @@ from typing import Generic, Protocol, TypeVar
 
 
 class Timed(Protocol):
-    """Somebody with a deadline, in seconds of time.monotonic(); inf is never."""
+    """Anything with a deadline, in seconds of time.monotonic(); inf is never."""
 
     scheduled: float
 
     @property
     def deadline(self) -> float:
-        """When it must be looked at."""
+        """When something must be done about it."""
 
 
 TimedT = TypeVar("TimedT", bound=Timed)
 
 
 class Deadlines(Generic[TimedT]):
-    """A heap that is put right late.
+    """A lazily updated heap of deadlines.
 
-    Who is heard of only moves its own `deadline` ahead; its entry in the heap, too early then, is
-    corrected when it comes up, so traffic costs no heap operation. `scheduled` is the time of the
-    one entry of each that counts, inf without one; other entries come up and vanish.
+    Traffic only moves an object's own `deadline` to a later time, which costs no heap operation:
+    an entry of the heap that comes up too early is then pushed again. `scheduled` is the time of
+    the one valid entry of an object, inf without one; other entries are dropped as they come up.
     """
 
     def __init__(self) -> None:
@@ -31,7 +31,7 @@ class Deadlines(Generic[TimedT]):
         self._live = 0
 
     def watch(self, timed: TimedT) -> None:
-        """Have it come up at its deadline; to be called whenever that has become earlier."""
+        """Report `timed` at its deadline; must be called whenever that has become earlier."""
         if timed.deadline >= timed.scheduled:
             return
         self._live += timed.scheduled == inf
@@ -40,16 +40,16 @@ class Deadlines(Generic[TimedT]):
         self._drop_stale()
 
     def forget(self, timed: TimedT) -> None:
-        """Let it not come up again."""
+        """Do not report `timed` any more."""
         self._live -= timed.scheduled < inf
         timed.scheduled = inf
 
     def next(self) -> float:
-        """Return when the next entry comes up, inf if none will."""
+        """Return the time of the earliest entry, valid or not; inf if there is none."""
         return self._heap[0][0] if self._heap else inf
 
     def expired(self, now: float) -> list[TimedT]:
-        """Return all whose deadline has passed; each must be watched anew if it lives on."""
+        """Return all whose deadline has passed; those that live on must be watched again."""
         expired = []
         while self._heap and self._heap[0][0] <= now:
             when, _, timed = heapq.heappop(self._heap)
@@ -62,7 +62,7 @@ class Deadlines(Generic[TimedT]):
         return expired
 
     def _drop_stale(self) -> None:
-        """Keep the heap in proportion: clients that come and go leave an entry each behind."""
+        """Bound the heap: each client that comes and goes leaves an entry behind."""
         if len(self._heap) > 64 + 2 * self._live:
             self._heap = [entry for entry in self._heap if entry[2].scheduled == entry[0]]
             heapq.heapify(self._heap)

@@ -5,8 +5,10 @@ answers each payload with one line, in order: the ack, or `not received: REASON`
 client that it rejects with one line instead of the greeting, `not connect: REASON`.
 """
 
+from collections import deque
 from enum import Enum
-from typing import NamedTuple
+from functools import lru_cache
+from typing import Generic, NamedTuple, TypeVar
 
 NOT_CONNECT = b"not connect"
 NOT_RECEIVED = b"not received"
@@ -282,7 +284,7 @@ def _split_long(data: bytes, most: int) -> list[bytes]:
 
 
 class Verdict(Enum):
-    """What a reply says of its payload."""
+    """What a reply says about its payload."""
 
     ACKNOWLEDGED = "acknowledged"
     REFUSED = "refused"
@@ -294,57 +296,97 @@ class Reply(NamedTuple):
     verdict: Verdict
     text: bytes
 
+    def gives_reason(self, reason: str) -> bool:
+        """Return whether this refusal has the given reason."""
+        return self.verdict is Verdict.REFUSED and reason.encode() in self.text
 
-class ClientProtocol:
+    @property
+    def limit(self) -> int | None:
+        """The longest payload (bytes) that the server takes, if this refusal states it."""
+        if not self.gives_reason(LONGER_THAN):
+            return None
+        digits = self.text.partition(LONGER_THAN.encode())[2].partition(b" ")[0]
+        return int(digits) if digits.isdigit() and len(digits) < _DIGITS else None
+
+
+# As many digits no limit of an ackd has.
+_DIGITS = 10
+
+
+class Violation(Enum):
+    """What the server sent although no ackd sends it."""
+
+    EXCESS_REPLY = "excess reply"  # more replies than payloads
+    ENDLESS_LINE = "endless line"  # more than MAX_REPLY bytes
+
+
+TagT = TypeVar("TagT")
+
+
+class ClientProtocol(Generic[TagT]):
     """The client's side: payloads out, the greeting and then one reply for each payload in.
 
-    Where no greeting is expected, what turns us away comes in the place of the first reply.
+    `in_flight` has the tags of the payloads that have no reply yet, oldest first. The caller gives
+    a tag with each payload and gets it back with the reply.
 
-    What no ackd would send is kept as `unexpected`, a sentence, and ends the exchange: the good
-    replies before it have been returned by then.
+    Where no greeting is expected, a rejection comes in the place of the first reply. The server
+    records nothing of a client that it rejects, so nothing after a rejection is a reply.
+
+    A `violation` ends the exchange. The good replies before it have been returned.
     """
 
-    __slots__ = ("_begun", "_partial", "greeting", "unanswered", "unexpected")
+    __slots__ = ("_begun", "greeting", "in_flight", "partial", "rejected", "violation")
 
     def __init__(self, expect_greeting: bool = True) -> None:
         self.greeting: bytes | None = None if expect_greeting else b""
+        self.in_flight: deque[TagT] = deque()
+        self.rejected = False  # by the greeting: `not connect`
+        self.violation: Violation | None = None
+        self.partial = b""  # a line whose end has not come
         self._begun = False
-        self.unanswered = 0
-        self.unexpected = ""
-        self._partial = b""
 
     @property
-    def turned_away(self) -> bool:
-        """Whether the greeting says that the server does not serve us."""
-        return self.greeting is not None and NOT_CONNECT in self.greeting
+    def unanswered(self) -> int:
+        """How many payloads have no reply yet."""
+        return len(self.in_flight)
 
-    def send_payload(self, payload: bytes) -> bytes:
+    def send_payload(self, payload: bytes, tag: TagT) -> bytes:
         """Return the line that carries the payload; a payload with LF in it is a ValueError."""
         if b"\n" in payload:
             raise ValueError("a payload is one line: it can't hold a newline")
-        self.unanswered += 1
+        self.in_flight.append(tag)
         # The server takes one CR off, so a payload that ends in CR gets one to lose.
         return payload + (b"\r\n" if payload.endswith(b"\r") else b"\n")
 
-    def receive_data(self, data: bytes) -> list[Reply]:
-        """Take what the server sent; return the replies that are whole now."""
-        *lines, self._partial = (self._partial + data).split(b"\n")
+    def receive_data(self, data: bytes) -> list[tuple[TagT, Reply]]:
+        """Take what the server sent; return the tag and the reply of each payload that has one."""
+        *lines, self.partial = (self.partial + data).split(b"\n")
         if lines and not self._begun:
             self._begin(lines)
-        due = lines[: self.unanswered]
-        self.unanswered -= len(due)
+        if self.rejected:
+            return []
+        due = lines[: len(self.in_flight)]
         if len(due) < len(lines):
-            self.unexpected = "the server sent more replies than it was sent payloads"
-        elif len(self._partial) > MAX_REPLY:
-            self.unexpected = f"the server sent a line of over {MAX_REPLY} bytes"
-        return [_reply(line) for line in due]
+            self.violation = Violation.EXCESS_REPLY
+        elif len(self.partial) > MAX_REPLY:
+            self.violation = Violation.ENDLESS_LINE
+        next_tag = self.in_flight.popleft
+        return [(next_tag(), _reply(line)) for line in due]
+
+    def abandon(self) -> list[TagT]:
+        """Return the tags of the payloads that have no reply, and forget them."""
+        tags = list(self.in_flight)
+        self.in_flight.clear()
+        return tags
 
     def _begin(self, lines: list[bytes]) -> None:
         self._begun = True
         if self.greeting is None or lines[0].startswith(NOT_CONNECT):
             self.greeting = lines.pop(0)
+            self.rejected = NOT_CONNECT in self.greeting
 
 
+@lru_cache(maxsize=8)  # the acks of a server are all alike
 def _reply(line: bytes) -> Reply:
     refused = line.startswith(NOT_RECEIVED)
     return Reply(Verdict.REFUSED if refused else Verdict.ACKNOWLEDGED, line)

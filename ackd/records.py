@@ -20,7 +20,7 @@ class Kind(Enum):
     JOURNAL_LOST = "304d3cea66544d16a6e9420abd6b360a"
     JOURNAL_BACK = "da1b444399cc47b6ae50239cf62f17a7"
     LIMIT_REACHED = "4990e867c5e142eeacc798cb5cf0dc3a"
-    TURNED_AWAY = "a36288fa10d0f9532070d13220dfffc0"
+    REJECTED = "a36288fa10d0f9532070d13220dfffc0"
     NO_DESCRIPTORS = "2f1abb73696741dabd46f4d621040a17"
     REPEATED = "1a4bad681441ddd14894295d49c7df94"
     LEFT_OUT = "22bbecfdf69f4d3d861fd527d0835b1d"
@@ -40,21 +40,22 @@ class Priority(IntEnum):
 
 
 class Reason(Enum):
-    """Why a connection ended, as its record says it."""
+    """Why a connection ended, as its record has it."""
 
     CLIENT = "the client closed it"
     LOST = "lost"
     IDLE = "silent for too long"
     STOP = "ackd stopped"
     NOT_TAKEN_OVER = "it could not be taken over"
-    TURNED_AWAY = "turned away"
+    REJECTED = "turned away"
 
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where a payload comes from, the same for all of one connection.
+    """Where payloads come from: the same for all payloads of one connection.
 
-    `connection` is unique over restarts; `listener` is `ADDRESS:PORT`, as `peer` would be.
+    `peer` is the client's address, `listener` is `ADDRESS:PORT`; `connection` is unique over
+    restarts.
     """
 
     peer: str
@@ -65,7 +66,7 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """Anything recorded that is not a payload. `fields` are journal fields: (NAME, value)."""
+    """Anything recorded but payloads. `fields` are journal fields: (NAME, value)."""
 
     kind: Kind
     priority: Priority
@@ -75,5 +76,5 @@ class Record:
 
     @property
     def text(self) -> bytes:
-        """The message as bytes; what UTF-8 does not have, as in a file's name, is escaped."""
+        """The message as bytes; what is not UTF-8, as in the name of a file, is escaped."""
         return self.message.encode(errors="backslashreplace")

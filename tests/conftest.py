@@ -1,4 +1,4 @@
-"""Fixtures: a daemon made to order."""
+"""Fixtures: real ackd processes."""
 
 import signal
 from collections.abc import Callable, Iterator
@@ -7,19 +7,19 @@ from typing import Any
 
 import pytest
 
-pytest.register_assert_rewrite("tests.system.accounts")
+pytest.register_assert_rewrite("tests.system.support.audit")
 
 from tests.support.daemon_process import Daemon  # noqa: E402
 
 StartDaemon = Callable[..., Daemon]
 
-# Who is started in the background of a script ignores Ctrl-C, and so does all that he starts.
+# A shell starts a background job with SIGINT ignored, and child processes inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[StartDaemon]:
-    """Start daemons with the settings that the test gives; all are ended after it."""
+    """Start daemons with the given settings; stop all after the test."""
     daemons: list[Daemon] = []
 
     def start_daemon(settings: str = "", **keywords: Any) -> Daemon:

@@ -1,15 +1,16 @@
-"""The client as a library: `Client`, and the errors that it raises."""
+"""The client as a library: `Client`, and the errors that it raises.
 
-from ackd.client.client import (
-    DEFAULT_PORT,
-    DEFAULT_TIMEOUT,
-    Client,
+What `__all__` names here is public. All else in this package is for ackctl and may change.
+"""
+
+from ackd.client.client import DEFAULT_PORT, DEFAULT_TIMEOUT, Client
+from ackd.client.errors import (
     ClientError,
-    NoAckError,
     NoGreetingError,
-    NotAckdError,
     NotReachedError,
-    TurnedAwayError,
+    RejectedError,
+    UnexpectedReplyError,
+    UnknownOutcomeError,
 )
 
 __all__ = [
@@ -17,9 +18,9 @@ __all__ = [
     "DEFAULT_TIMEOUT",
     "Client",
     "ClientError",
-    "NoAckError",
     "NoGreetingError",
-    "NotAckdError",
     "NotReachedError",
-    "TurnedAwayError",
+    "RejectedError",
+    "UnexpectedReplyError",
+    "UnknownOutcomeError",
 ]

@@ -1,11 +1,29 @@
-"""Ctrl-C as something that a loop waits for, among other things."""
+"""Ctrl-C (SIGINT). This is the only module that deals with it.
+
+A verb meets Ctrl-C in one of two ways: it leaves what it is doing at once, or it goes on and brings
+its work to an end.
+"""
 
 import signal
 import socket
 
 
+class UntilInterrupt:
+    """A block that Ctrl-C leaves at once; `interrupted` says whether that has happened."""
+
+    def __init__(self) -> None:
+        self.interrupted = False
+
+    def __enter__(self) -> "UntilInterrupt":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> bool:
+        self.interrupted = kind is not None and issubclass(kind, KeyboardInterrupt)
+        return self.interrupted
+
+
 class Interrupt:
-    """Selected as readable when Ctrl-C (SIGINT) was pressed, which stops nothing by itself."""
+    """A block that Ctrl-C does not leave: it makes this object readable for a selector."""
 
     def __init__(self) -> None:
         self.pressed = 0
@@ -25,10 +43,10 @@ class Interrupt:
         self._writer.close()
 
     def fileno(self) -> int:
-        """Return the descriptor to be watched."""
+        """Return the descriptor to be watched for reading."""
         return self._reader.fileno()
 
     def read(self) -> int:
-        """Return how many times it was pressed in all."""
+        """Return how often Ctrl-C was pressed in all; call only when readable."""
         self.pressed += self._reader.recv(4096).count(signal.SIGINT)
         return self.pressed

@@ -1,22 +1,21 @@
-"""ackctl: the arguments, and the verb that they name."""
+"""ackctl: reads the arguments and runs the verb that they name."""
 
 import argparse
 import importlib
-import io
-import os
-import signal
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import Any
 
 from ackd import __version__
+from ackd.ctl.interrupt import UntilInterrupt
+from ackd.ctl.output.streams import Output, discard_output, standard_output
 from ackd.ctl.status import Status
 
-if TYPE_CHECKING:
-    from _typeshed import ReadableBuffer
+_Formatter = type[argparse.HelpFormatter]
 
-# Each module has the texts of --help, `add_options(parser)`, and `run(options)`, which returns the
-# exit status.
+# Each module has the texts of --help, `add_options(parser)`, and `run(options, output)`, which
+# returns the exit status.
 VERBS = {
     "send": "ackd.ctl.send.verb",
     "ping": "ackd.ctl.ping.verb",
@@ -28,66 +27,53 @@ VERBS = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run ackctl; return its exit status, `status.Status`."""
-    # As any program in a pipe: `ackctl send - | head -1` ends in silence.
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-    _prepare_output()
+    """Run ackctl; return its exit status, see `status.Status`."""
+    output = standard_output()
     try:
-        try:
-            return _run(sys.argv[1:] if arguments is None else arguments)
-        finally:
-            if sys.stdout:
-                sys.stdout.flush()  # here, where it is told if that fails
-    except KeyboardInterrupt:
+        with UntilInterrupt():
+            try:
+                return _run(sys.argv[1:] if arguments is None else arguments, output)
+            finally:
+                output.flush()  # Python would do it too late for an error to be reported
         return Status.INTERRUPTED
-    except BrokenPipeError:  # where SIGPIPE had to be ignored for a while
-        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-        os.kill(os.getpid(), signal.SIGPIPE)
-        return Status.UNKNOWN
-    except OSError as error:  # of the standard output; what can go wrong elsewhere has its sentence
-        return _mute(error)
+    except OSError as error:  # of the standard output: a verb reports each other one
+        output.warn(f"standard output: {error.strerror}")
+        discard_output()
+        return Status.UNKNOWN  # the reader of the output does not know what was delivered
 
 
-def _prepare_output() -> None:
-    """Have what a user's encoding lacks shown escaped, and complaints never be in the way."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")
-    if sys.stderr:
-        complaints = _Complaints(sys.stderr.fileno(), "w", closefd=False)
-        sys.stderr = io.TextIOWrapper(
-            complaints, sys.stderr.encoding, "backslashreplace", write_through=True
-        )
-
-
-class _Complaints(io.FileIO):
-    """The standard error; that its disk is full must not change the exit status."""
-
-    def write(self, data: "ReadableBuffer", /) -> int:
-        try:
-            return super().write(data)
-        except OSError:
-            return memoryview(data).nbytes
-
-
-def _run(given: Sequence[str]) -> int:
-    # To read the modules of the other verbs would take longer than to send a line.
+def _run(given: Sequence[str], output: Output) -> int:
+    # Importing all verbs would take longer than sending a line.
     known = parser(*(verb for verb in VERBS if verb in given[:1]))
     options, unknown = known.parse_known_args(given)
-    if unknown:  # told by the verb's parser, which knows its usage
+    if unknown:  # reported by the verb's own parser, which prints the verb's usage
         options.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
-    return int(options.run(options))
+    return int(options.run(options, output))
 
 
-def _mute(error: OSError) -> int:
-    """Tell that the output can't be written: whoever reads it does not know what was delivered."""
-    print(f"ackctl: standard output: {error.strerror}", file=sys.stderr)
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python tries, and complains, once more
-    return Status.UNKNOWN
+class _Parser(argparse.ArgumentParser):
+    """A parser that asks for the width of the terminal only when a text is printed.
+
+    For each option argparse makes a formatter, and for its width imports shutil and all compression
+    modules.
+    """
+
+    def __init__(self, formatter: _Formatter = argparse.HelpFormatter, **arguments: Any) -> None:
+        super().__init__(**arguments, formatter_class=partial(formatter, width=80))
+        self._formatter = formatter
+
+    def format_usage(self) -> str:
+        self.formatter_class = self._formatter
+        return super().format_usage()
+
+    def format_help(self) -> str:
+        self.formatter_class = self._formatter
+        return super().format_help()
 
 
 def parser(*named: str) -> argparse.ArgumentParser:
-    """Return what parses ackctl's arguments: of the verbs that are named, or of all."""
-    parser = argparse.ArgumentParser(
+    """Return the parser of ackctl's arguments, with the named verbs or with all verbs."""
+    parser = _Parser(
         prog="ackctl", description="Find out whether data gets through to an ackd, and send it."
     )
     parser.add_argument("--version", action="version", version=f"ackctl {__version__}")
@@ -97,14 +83,14 @@ def parser(*named: str) -> argparse.ArgumentParser:
     return parser
 
 
-def _add(verb: str, verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def _add(verb: str, verbs: "argparse._SubParsersAction[_Parser]") -> None:
     module = importlib.import_module(VERBS[verb])
     parser = verbs.add_parser(
         verb,
         help=module.HELP,
         description=module.DESCRIPTION,
         epilog=module.EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter=argparse.RawDescriptionHelpFormatter,
     )
     module.add_options(parser)
     parser.set_defaults(run=module.run, parser=parser)

@@ -1,17 +1,18 @@
-"""Options that are the same for each verb, and the numbers that users may give."""
+"""Options that several verbs have, and the types of option values."""
 
 import argparse
 import re
 from math import nan
 
-from ackd.client.client import DEFAULT_PORT, DEFAULT_TIMEOUT, Client, check_address
+from ackd.client.addresses import Destination, check_address
+from ackd.client.client import DEFAULT_PORT, DEFAULT_TIMEOUT
 
 # As in URLs, RFC 3986: [::1], [::1]:10008, 192.0.2.1:10008.
 _WITH_PORT = re.compile(r"[\[\]]|^[^:]*:\d*$")
 
 
 def add_server_options(parser: argparse.ArgumentParser) -> None:
-    """Add what says where the server is, and how long to wait for it."""
+    """Add the options for the server's address, and for how long to wait for the server."""
     option = parser.add_argument
     option(
         "--host", metavar="H", type=host, default="127.0.0.1", help="name or address (127.0.0.1)"
@@ -30,19 +31,19 @@ def add_server_options(parser: argparse.ArgumentParser) -> None:
     option("--no-greeting", action="store_true", help="the server's greeting is empty")
 
 
-def connected(options: argparse.Namespace) -> Client:
-    """Return a connection to the server that the options name; raises what Client() does."""
-    server = (options.host, options.port, options.timeout, options.source)
-    return Client(*server, greeted=not options.no_greeting)
+def destination_of(options: argparse.Namespace) -> Destination:
+    """Return the server that the options name."""
+    where = (options.host, options.port, options.timeout, options.source)
+    return Destination(*where, greeted=not options.no_greeting)
 
 
 def port(text: str) -> int:
-    """Return a port's number, 1 to 65535."""
+    """Return a TCP port: 1 to 65535."""
     return number(text, 65535)
 
 
 def seconds(text: str) -> float:
-    """Return how many seconds: more than 0, a day at most."""
+    """Return a number of seconds: more than 0, and at most a day."""
     try:
         value = float(text)
     except ValueError:
@@ -58,7 +59,7 @@ def count(text: str) -> int:
 
 
 def connections(text: str) -> int:
-    """Return how many connections, 1 to 65535: more than one address of ours has ports for."""
+    """Return a number of connections, 1 to 65535: an address has no more ports."""
     return number(text, 65535)
 
 
@@ -70,7 +71,7 @@ def number(text: str, most: int) -> int:
 
 
 def address(text: str) -> str:
-    """Return an IPv4 or IPv6 address, `%` and an interface behind it allowed; empty is any."""
+    """Return an IPv4 or IPv6 address, perhaps with `%` and an interface; "" is any address."""
     try:
         if text:
             check_address(text)
@@ -80,7 +81,7 @@ def address(text: str) -> str:
 
 
 def host(text: str) -> str:
-    """Return a name or an address; that it exists is found out later."""
+    """Return a host's name or address, which may turn out not to exist."""
     if not text:
         raise argparse.ArgumentTypeError("a name or an address is needed")
     if _WITH_PORT.search(text):

@@ -1,10 +1,10 @@
-"""The exit status, the same for each verb where it applies."""
+"""The exit status, with the same meaning in each verb."""
 
 from enum import IntEnum
 
 
 class Status(IntEnum):
-    """What happened, for scripts. Of several the worst is told: unknown before refused."""
+    """What happened, for scripts; if more than one applies, the worst: unknown before refused."""
 
     DELIVERED = 0
     REFUSED = 1
@@ -13,4 +13,4 @@ class Status(IntEnum):
     NO_GREETING = 4
     UNKNOWN = 5
     NOT_WHOLE = 6
-    INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+    INTERRUPTED = 130  # 128 + SIGINT, as in shells

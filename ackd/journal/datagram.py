@@ -6,19 +6,21 @@ import termios
 from array import array
 from functools import lru_cache
 
+from ackd.journal.recorder import Sink
+
 # Bytes that may be unread; the kernel doubles them, and gives at most net.core.wmem_max. It calls
 # the socket writable again when a quarter is unread (unix_writable, net/unix/af_unix.c), so a full
-# queue wakes us once for hundreds of records: each takes 3.3 us of CPU if 50 clients send 64 at a
-# time. With libsystemd's 8 MiB, a quarter of which no queue reaches, it is one by one, and 9.5 us.
+# queue wakes us once for hundreds of records. With libsystemd's 8 MiB the queue's length is the
+# limit, a quarter of the buffer is never reached, and each record wakes us.
 _SEND_BUFFER = 512 * 1024
 # The kernel keeps this much of the buffer from a single datagram, sock_alloc_send_pskb.
 _KERNEL_RESERVE = 32
 
 
-class DatagramSocket:
-    """Puts whole datagrams into the queue of the socket at `path`, or says that it could not.
+class DatagramSocket(Sink):
+    """Puts whole datagrams into the queue of the socket at `path`, or reports that it could not.
 
-    `reachable` is False while nobody has the socket open at the other end; `why` says so in words.
+    `reachable` is False while no process has the socket at the other end open; `why` says why.
     """
 
     def __init__(self, path: str) -> None:
@@ -30,10 +32,10 @@ class DatagramSocket:
         self.connect()
 
     def connect(self) -> bool:
-        """Look for the other end anew and say whether somebody is there.
+        """Connect anew, and return whether a process has the other end open.
 
-        A datagram socket can be connected again, connect(2). A new one would need a descriptor,
-        and there may be none just then.
+        A datagram socket can be connected again, connect(2). A new socket would need a descriptor,
+        and there may be none at that moment.
         """
         try:
             self._socket.connect(self.path)
@@ -43,7 +45,7 @@ class DatagramSocket:
         return True
 
     def put(self, datagram: bytes) -> bool:
-        """Say whether the other end's queue has taken the datagram. Never blocks."""
+        """Return whether the other end's queue has taken the datagram. Never blocks."""
         try:
             self._socket.send(datagram)
         except BlockingIOError:
@@ -52,9 +54,9 @@ class DatagramSocket:
             return self._lost(error)
         return True
 
-    def doubtful(self) -> list[bytes]:
-        """Return what has been taken and may be lost: nobody can tell, of a log daemon."""
-        return []
+    def unread(self) -> int:
+        """Return the bytes that the other end has not read yet, as the kernel charges for them."""
+        return unread(self._socket)
 
     def fileno(self) -> int:
         """Return the descriptor to be watched for writability."""
@@ -62,12 +64,12 @@ class DatagramSocket:
 
     @property
     def capacity(self) -> int:
-        """The bytes that one datagram may have here."""
+        """The bytes that one datagram can have on this host."""
         size = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)
         return size - _KERNEL_RESERVE
 
     def close(self) -> None:
-        """Give the descriptor back."""
+        """Close the socket."""
         self._socket.close()
 
     def _lost(self, error: OSError) -> bool:
@@ -76,7 +78,7 @@ class DatagramSocket:
         return False
 
 
-# An int of C's that is written in place: 0.4 us each time that the loop goes round, not 0.9.
+# An int of C's that ioctl(2) writes in place: cheaper than a bytes object in each round.
 _unread = array("i", [0])
 
 
@@ -91,9 +93,9 @@ def unread(sock: socket.socket) -> int:
 
 @lru_cache(maxsize=4096)
 def charge(size: int) -> int:
-    """Return what the kernel charges for one unread datagram of `size` bytes: far more than that.
+    """Return what the kernel charges for an unread datagram of `size` bytes: far more than `size`.
 
-    Measured, since it differs between kernels.
+    It is measured, because it differs between kernels.
     """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
     with ours, theirs:

@@ -1,32 +1,49 @@
-"""journald's socket, and the records that journald may not have stored yet."""
+"""journald's socket for records, as a sink that has no record lost when journald ends."""
 
-from ackd.journal.datagram import DatagramSocket, unread
-from ackd.journal.unconfirmed import Tail
+from ackd.journal.datagram import DatagramSocket
+from ackd.journal.recorder import Recorder
+from ackd.journal.unconfirmed import Unconfirmed
+from ackd.journal.watch import JournaldWatch
+from ackd.loop import Loop
 
 SOCKET = "/run/systemd/journal/socket"
-# Before all other fields, where no payload can be.
-_REPEATED = b"ACKD_REPEATED=1\n"
 
 
-class JournalSocket(DatagramSocket):
-    """journald's socket; it knows which records are lost, or may be, when journald has gone."""
+class JournaldSocket(DatagramSocket):
+    """Keeps what journald may not have stored; the watch has it recorded again if need be."""
 
     def __init__(self, path: str) -> None:
-        self.tail = Tail()
+        self._unconfirmed = Unconfirmed()
+        self._watch: JournaldWatch | None = None
         super().__init__(path)
 
+    def connect(self) -> bool:
+        """Connect anew, and return whether journald's sockets are there.
+
+        The queue of before has gone: its records are recorded again.
+        """
+        if self._watch:
+            self._watch.repeat()
+        return super().connect()
+
     def put(self, datagram: bytes) -> bool:
-        """Say whether the queue has taken the datagram. Never blocks."""
+        """Return whether the queue has taken the datagram. Never blocks."""
         taken = super().put(datagram)
         if taken:
-            self.tail.append(datagram)
+            self._unconfirmed.append(datagram)
         return taken
 
-    def look(self) -> None:
-        """Note how much journald has read; it must have been alive since the last call."""
-        self.tail.look(unread(self._socket))
+    def watch(self, loop: Loop, recorder: Recorder) -> None:
+        """Watch in the loop whether journald ends; have it record again what it may have lost."""
+        self._watch = JournaldWatch(loop, recorder, self, self._unconfirmed)
 
-    def doubtful(self) -> list[bytes]:
-        """Return what may be lost now that journald has gone, marked as being there repeatedly."""
-        records = self.tail.doubtful(unread(self._socket))
-        return [r if r.startswith(_REPEATED) else _REPEATED + r for r in records]
+    def look(self) -> None:
+        """Note what journald has read; to be called at the end of each round."""
+        if self._watch:
+            self._watch.look()
+
+    def close(self) -> None:
+        """Close the socket and the watch."""
+        if self._watch:
+            self._watch.close()
+        super().close()

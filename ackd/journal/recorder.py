@@ -1,28 +1,30 @@
-"""Where records go: one order for payloads and notes, and nothing taken that was not taken."""
+"""The recorder: payloads and notes go to a sink in one order, and only what it took is counted."""
 
-import logging
 from collections import deque
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Protocol
 
 from ackd.config import Recording
+from ackd.loop import Loop
 from ackd.records import Kind, Origin, Priority, Record
 
-# How many records one connection may have written before the others have their turn: one read can
-# hold 65,536 empty payloads.
-TURN = 256
-# How many payloads may be acknowledged in one turn if that takes fewer records than payloads: the
-# acks are held as long as the client does not read them. And the bytes that these share at most.
-BATCH, BATCH_BYTES = 1024, 128 * 1024
-# Notes that may wait for a journal that takes none; about 300 bytes each.
-BACKLOG = 4096
-# Characters of a log line: one that no datagram can hold would be first in the backlog for ever.
-_LONGEST_LINE = 8192
+# Records that one connection may have written in its turn: one read can hold 65,536 empty payloads.
+TURN_RECORDS = 256
+# Payloads that may be acknowledged in one turn if that takes fewer records than payloads: the acks
+# are held as long as the client does not read them.
+TURN_PAYLOADS = 1024
+# Bytes of a record that several payloads share, at most.
+_SHARED_BYTES = 128 * 1024
+# Notes that may wait while the sink takes none; each has about 300 bytes.
+MAX_NOTES = 4096
 
 
 class Sink(Protocol):
-    """Takes whole records or says that it can't. Never blocks."""
+    """Takes whole records, or reports that it can't. Never blocks.
+
+    By default a sink is not watched: only of journald it is known what it has stored.
+    """
 
     reachable: bool
     why: str
@@ -32,34 +34,39 @@ class Sink(Protocol):
         """The bytes that one record may have."""
 
     def connect(self) -> bool:
-        """Try to reach the other end again."""
+        """Try to reach the other end again; return whether it can be reached."""
 
     def put(self, record: bytes, /) -> bool:
-        """Say whether the record was taken."""
-
-    def doubtful(self) -> list[bytes]:
-        """Return records that were taken and may be lost, once, for them to be repeated."""
+        """Return whether the record was taken."""
 
     def fileno(self) -> int:
-        """Return what to watch for room, as long as `reachable`."""
+        """Return the descriptor that becomes writable when there is room, while `reachable`."""
 
     def close(self) -> None:
-        """Give the descriptor back."""
+        """Close the descriptor."""
+
+    def watch(self, loop: Loop, recorder: "Recorder", /) -> None:
+        """Watch in the loop whether the other end loses records; have it record them again."""
+        return
+
+    def look(self) -> None:
+        """Note what the other end has stored by now; to be called at the end of each round."""
+        return
 
 
 class Format(Protocol):
     """Turns records into bytes for a sink."""
 
-    def origin(self, origin: Origin, /) -> bytes:
-        """Return what all payloads of one connection share, to be passed to `payload`."""
+    def prefix(self, origin: Origin, /) -> bytes:
+        """Return what the records of all payloads of one connection share."""
 
-    def payload(self, origin: bytes, sequence: int, payload: bytes, /) -> bytes:
+    def payload(self, prefix: bytes, sequence: int, payload: bytes, /) -> bytes:
         """Return the record of one payload."""
 
     def batches(
-        self, origin: bytes, sequence: int, payloads: list[bytes], room: int, /
+        self, prefix: bytes, sequence: int, payloads: list[bytes], room: int, /
     ) -> Iterator[tuple[int, bytes]]:
-        """Yield records that share payloads out among them, and how many of them each has.
+        """Yield records that share the payloads out, each with the number of its payloads.
 
         A record that has more than one payload has no more than `room` bytes.
         """
@@ -68,163 +75,125 @@ class Format(Protocol):
         """Return any other record."""
 
     def longest(self, payload: int, /) -> int:
-        """Return the bytes that the record of a payload of so many bytes has at most."""
+        """Return the most bytes that the record of a payload of `payload` bytes can have."""
 
 
 class Recorder:
-    """Hands records to a sink, in order.
+    """Writes records to a sink, in order.
 
-    `blocked` is True from the first record that was not taken until `resume` succeeds. Notes that
-    were not taken wait in a bounded backlog, before any later payload; payloads never do: they are
-    not taken, and stay with their connection.
+    `blocked` is True from the first record that the sink did not take until `resume` succeeds.
+    Notes, which are all records but payloads, then wait in a bounded backlog; later payloads come
+    behind them. Payloads never wait here: those that were not taken stay with their connection.
     """
 
     def __init__(self, sink: Sink, form: Format) -> None:
         self.sink = sink
         self.recording = Recording.EACH
         self.blocked = not sink.reachable
-        self._room = min(BATCH_BYTES, sink.capacity)
+        self._room = min(_SHARED_BYTES, sink.capacity)
         self._format = form
         self._backlog: deque[bytes] = deque()
         self._left_out = 0
 
     @property
-    def holds_up(self) -> bool:
+    def must_wait(self) -> bool:
         """Whether payloads must wait."""
         return self.blocked and self.recording is not Recording.NONE
 
-    def origin(self, origin: Origin) -> bytes:
-        """Return the connection's part of its payload records, made once."""
-        return self._format.origin(origin)
+    def watch(self, loop: Loop) -> None:
+        """From now on record again whatever the sink has taken and may have lost."""
+        self.sink.watch(loop, self)
+
+    def prefix(self, origin: Origin) -> bytes:
+        """Return what a connection's payload records share, to be passed to `write`."""
+        return self._format.prefix(origin)
 
     def longest(self, payload: int) -> int:
-        """Return the bytes that the record of a payload of so many bytes has at most."""
+        """Return the most bytes that the record of a payload of `payload` bytes can have."""
         return self._format.longest(payload)
 
-    def write(self, origin: bytes, sequence: int, payloads: list[bytes]) -> int:
+    def write(self, prefix: bytes, sequence: int, payloads: list[bytes]) -> int:
         """Record payloads, the first as number `sequence`; return how many may be acknowledged."""
         if self.recording is Recording.NONE:
-            return min(len(payloads), BATCH)
+            return min(len(payloads), TURN_PAYLOADS)
         if self.blocked:
             return 0
         if self.recording is Recording.BATCH and len(payloads) > 1:
-            return self._write_batches(origin, sequence, payloads[:BATCH])
+            return self._write_batches(prefix, sequence, payloads[:TURN_PAYLOADS])
         put, form = self.sink.put, self._format.payload
-        turn = payloads[:TURN]
+        turn = payloads[:TURN_RECORDS]
         for taken, payload in enumerate(turn):
-            if not put(form(origin, sequence + taken, payload)):
+            if not put(form(prefix, sequence + taken, payload)):
                 self.blocked = True
                 return taken
         return len(turn)
 
-    def _write_batches(self, origin: bytes, sequence: int, payloads: list[bytes]) -> int:
-        """Record payloads that came together in as few records as can be."""
-        batches = self._format.batches(origin, sequence, payloads, self._room)
-        taken = 0
-        for count, record in islice(batches, TURN):
-            if not self.sink.put(record):
-                self.blocked = True
-                break
-            taken += count
-        return taken
-
     def note(self, record: Record) -> None:
         """Record anything else, now or when the sink takes records again."""
-        self._put_note(self._format.record(record))
+        data = self._format.record(record)
+        if self.blocked or not self.sink.put(data):
+            self.blocked = True
+            self._keep(data)
+
+    def put_first(self, records: Iterable[bytes]) -> None:
+        """Have records in the sink's own form written with the next `resume`, before all others."""
+        self.blocked = True
+        self._backlog.extendleft(reversed(list(records)))
 
     def resume(self) -> bool:
-        """Try again what was not taken; say whether payloads may follow."""
-        if not self.sink.reachable:
-            self._repeat()
-            if not self.sink.connect():
-                return False
+        """Try again what was not taken; return whether payloads may follow."""
+        if not self.sink.reachable and not self.sink.connect():
+            return False
         while self._backlog:
             if not self.sink.put(self._backlog[0]):
                 return False
             self._backlog.popleft()
         self.blocked = False
-        self._tell_left_out()
+        self._report_left_out()
         return not self.blocked
-
-    def repeat(self) -> None:
-        """Record once more, before anything else, what the sink may have lost."""
-        self._repeat()
-        self.resume()
-
-    def mark(self) -> None:
-        """Put an empty datagram behind all others: who reads it has dealt with those."""
-        if not self.blocked:
-            self.blocked = not self.sink.put(b"")
 
     def take_backlog(self) -> tuple[bytes, ...]:
         """Return the notes that were not taken, for a successor, and forget them."""
         notes = tuple(self._backlog)
         if self._left_out:
-            notes += (self._format.record(self._what_was_left_out()),)
+            notes += (self._format.record(self._left_out_record()),)
         self._backlog.clear()
         return notes
 
     def restore_backlog(self, notes: Iterable[bytes]) -> None:
-        """Record the notes that a predecessor could not."""
+        """Record the notes that a predecessor has left."""
         self._backlog.extend(notes)
         if self._backlog:
             self.blocked = True
             self.resume()
 
     def close(self) -> None:
-        """Try the backlog one last time and give the sink's descriptor back."""
+        """Try the backlog one last time and close the sink."""
         self.resume()
         self.sink.close()
 
-    def _repeat(self) -> None:
-        records = self.sink.doubtful()
-        if records:
-            self.blocked = True
-            self._backlog.extendleft(reversed(records))
-            message = f"journald has ended; records repeated that may be lost: {len(records)}"
-            self.note(Record(Kind.REPEATED, Priority.WARNING, message))
+    def _write_batches(self, prefix: bytes, sequence: int, payloads: list[bytes]) -> int:
+        """Record payloads that came together in as few records as possible."""
+        batches = self._format.batches(prefix, sequence, payloads, self._room)
+        taken = 0
+        for count, record in islice(batches, TURN_RECORDS):
+            if not self.sink.put(record):
+                self.blocked = True
+                break
+            taken += count
+        return taken
 
-    def _put_note(self, data: bytes) -> None:
-        if self.blocked or not self.sink.put(data):
-            self.blocked = True
-            self._keep(data)
-
-    def _keep(self, data: bytes) -> None:
-        if len(self._backlog) < BACKLOG:
-            self._backlog.append(data)
+    def _keep(self, note: bytes) -> None:
+        if len(self._backlog) < MAX_NOTES:
+            self._backlog.append(note)
         else:
             self._left_out += 1
 
-    def _tell_left_out(self) -> None:
+    def _report_left_out(self) -> None:
         if self._left_out:
-            self.note(self._what_was_left_out())
+            self.note(self._left_out_record())
 
-    def _what_was_left_out(self) -> Record:
+    def _left_out_record(self) -> Record:
         message = f"left out {self._left_out} records about connections: the journal was full"
         self._left_out = 0
         return Record(Kind.LEFT_OUT, Priority.WARNING, message)
-
-
-_PRIORITIES = (
-    (logging.CRITICAL, Priority.CRITICAL),
-    (logging.ERROR, Priority.ERROR),
-    (logging.WARNING, Priority.WARNING),
-    (logging.INFO, Priority.INFO),
-)
-
-
-class RecordHandler(logging.Handler):
-    """Sends the program's own log lines the way of all records.
-
-    `extra={"kind": Kind.X}` in a logging call gives the line its MESSAGE_ID.
-    """
-
-    def __init__(self, recorder: Recorder) -> None:
-        super().__init__()
-        self._recorder = recorder
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Note one log line."""
-        priority = next((p for level, p in _PRIORITIES if record.levelno >= level), Priority.DEBUG)
-        kind = getattr(record, "kind", Kind.LOG)
-        self._recorder.note(Record(kind, priority, self.format(record)[:_LONGEST_LINE]))

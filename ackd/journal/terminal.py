@@ -1,12 +1,13 @@
-"""Records on a terminal, for trying things out and for containers without a journal."""
+"""Records on the standard output, for trials and for containers without a journal."""
 
 import contextlib
 import os
 import stat
 import sys
-from collections.abc import Iterator
 from datetime import datetime
 
+from ackd.journal.lines import LineFormat
+from ackd.journal.recorder import Sink
 from ackd.printable import printable
 from ackd.records import Origin, Priority, Record
 
@@ -20,50 +21,39 @@ _COLOURS = {
 }
 
 
-class TerminalFormat:
-    """Writes records as readable lines: time, peer, what happened; payloads escaped."""
+class TerminalFormat(LineFormat):
+    """Writes records as readable lines: the time, the peer, and what happened."""
 
     def __init__(self, colour: bool) -> None:
         self._colour = colour
 
-    def origin(self, origin: Origin) -> bytes:
-        """Return the words that stand before each line of one connection."""
+    def prefix(self, origin: Origin) -> bytes:
+        """Return the words before each line of one connection."""
         return f"{origin.peer} port {origin.peer_port}".encode()
 
-    def payload(self, origin: bytes, sequence: int, payload: bytes) -> bytes:
+    def payload(self, prefix: bytes, sequence: int, payload: bytes) -> bytes:
         """Return the line of one payload."""
         text = f"Buffer: {self._painted(_BOLD, printable(payload))}"
-        return self._line(f"{origin.decode()} #{sequence}", text)
-
-    def batches(
-        self, origin: bytes, sequence: int, payloads: list[bytes], _room: int
-    ) -> Iterator[tuple[int, bytes]]:
-        """Yield the line of each payload: a line has one."""
-        for number, payload in enumerate(payloads, sequence):
-            yield 1, self.payload(origin, number, payload)
-
-    def longest(self, payload: int) -> int:
-        """Return the bytes that the record of a payload of so many bytes has at most."""
-        return 4 * payload + 1024  # a byte that isn't text becomes four: \x00
+        return self._line(f"{prefix.decode()} #{sequence}", text)
 
     def record(self, record: Record) -> bytes:
         """Return the line of any other record."""
-        who = self.origin(record.origin).decode() if record.origin else "ackd"
+        source = self.prefix(record.origin).decode() if record.origin else "ackd"
         text = printable(record.text)
-        return self._line(who, self._painted(_COLOURS[record.priority], text))
+        return self._line(source, self._painted(_COLOURS[record.priority], text))
 
-    def _line(self, who: str, text: str) -> bytes:
+    def _line(self, source: str, text: str) -> bytes:
         now = datetime.now().strftime("%H:%M:%S.%f")[:-3]
-        return f"{self._painted(_DIM, now)} {who}: {text}\n".encode()
+        return f"{self._painted(_DIM, now)} {source}: {text}\n".encode()
 
     def _painted(self, colour: str, text: str) -> str:
         return f"{colour}{text}{_PLAIN}" if self._colour and colour else text
 
 
-class Stream:
-    """The standard output, written without ever waiting for whoever reads it.
+class Stream(Sink):
+    """The standard output, written without ever waiting for its reader.
 
-    A line of which only a part went out counts as taken; its rest goes out before the next.
+    A line that was written in part counts as taken; its rest is written before the next line.
     """
 
     capacity = sys.maxsize
@@ -72,28 +62,24 @@ class Stream:
         self.reachable = True
         self.why = ""
         self._rest = b""
-        self._descriptor = _opened_anew(descriptor)
+        self._descriptor = _open_again(descriptor)
 
     def connect(self) -> bool:
-        """Say whether the stream can still be written; one that has failed stays so."""
+        """Return whether the stream can still be written; after an error it never can."""
         return self.reachable
 
     def put(self, line: bytes) -> bool:
-        """Say whether the line was taken. Never blocks."""
+        """Return whether the line was taken. Never blocks."""
         if self._rest and not self._write(self._rest):
             return False
         return not self._rest and self._write(line)
-
-    def doubtful(self) -> list[bytes]:
-        """Return what has been taken and may be lost: nothing."""
-        return []
 
     def fileno(self) -> int:
         """Return the descriptor to be watched for writability."""
         return self._descriptor
 
     def close(self) -> None:
-        """Give the descriptor back."""
+        """Close the descriptor."""
         os.close(self._descriptor)
 
     def _write(self, data: bytes) -> bool:
@@ -107,12 +93,13 @@ class Stream:
         return True
 
 
-def _opened_anew(descriptor: int) -> int:
+def _open_again(descriptor: int) -> int:
     """Open the same terminal or pipe once more, non-blocking.
 
-    O_NONBLOCK belongs to the open file, not to the descriptor (open(2)): set on the one that we
-    were given it would change the shell's as well. A socket can't be opened so, and is set. A file
-    never blocks; and what else can't be opened, another user's terminal say, stays as it is.
+    O_NONBLOCK belongs to the open file, not to the descriptor (open(2)): set on the descriptor that
+    ackd was given, it would change the shell's as well. A socket can't be opened again, so its flag
+    is set. A file never blocks. Anything else that can't be opened, such as another user's
+    terminal, stays as it is.
     """
     kind = os.fstat(descriptor).st_mode
     if stat.S_ISFIFO(kind) or stat.S_ISCHR(kind):

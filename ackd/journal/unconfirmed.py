@@ -1,8 +1,8 @@
 """The records that journald has been sent last, until it has certainly stored them.
 
 journald takes one datagram after the other from its socket's queue and writes it into a file that
-outlives it. Killed in between it loses the one that it had in hand: 20 in 30 kills under load.
-Stopped together with its socket it loses all that is in the queue then.
+outlives journald. If it is killed in between, it loses the record that it has in hand. If it is
+stopped together with its socket, it loses all that is in the queue as well.
 """
 
 from collections import deque
@@ -10,23 +10,23 @@ from itertools import islice
 
 from ackd.journal.datagram import charge
 
-# Bytes of records from which on it is looked which of them are needed no longer.
+# Bytes of kept records from which on those that are confirmed are looked for.
 _LOOK_AT = 1024 * 1024
 
 
-class Tail:
-    """Knows which records may be lost when journald has gone.
+class Unconfirmed:
+    """Knows which records may be lost when journald has ended.
 
-    A record is stored when a later one has been read by the same journald. So an empty datagram,
-    of which journald takes no notice, is put behind the last record when nothing else comes.
+    A record is stored when the same journald has read a later one. If no later record comes, the
+    watch sends a mark: an empty datagram, which journald ignores.
     """
 
     def __init__(self) -> None:
-        self.size = 0  # bytes of those that are kept
+        self.size = 0  # bytes of the records that are kept
         self._records: deque[bytes] = deque()
         self._dropped = 0
         self._look_at = _LOOK_AT
-        # (records sent, bytes unread) at a time after which journald was alive still, and now.
+        # (records sent, bytes unread): when journald was certainly alive after, and now.
         self._proven = self._latest = (0, 0)
 
     @property
@@ -35,13 +35,13 @@ class Tail:
         return self._dropped + len(self._records)
 
     @property
-    def settled(self) -> bool:
-        """Whether nothing of what has been sent can get lost."""
+    def empty(self) -> bool:
+        """Whether journald has stored everything that was sent."""
         return not self._records
 
     @property
     def marked(self) -> bool:
-        """Whether an empty datagram is the last that has been sent."""
+        """Whether a mark is the last that was sent, or none is needed."""
         return not (self._records and self._records[-1])
 
     def append(self, record: bytes) -> None:
@@ -50,7 +50,7 @@ class Tail:
         self.size += len(record)
 
     def look(self, unread: int) -> None:
-        """Note that so many bytes are unread; journald must have been alive since the last call."""
+        """Note the bytes that are unread; journald must have been alive since the last call."""
         self._proven, self._latest = self._latest, (self.sent, unread)
         if not unread and self._proven == self._latest and self.marked:
             self._drop(self.sent)
@@ -58,11 +58,12 @@ class Tail:
             self._drop(self._read(self._proven) - 1)
             self._look_at = max(_LOOK_AT, 2 * self.size)
 
-    def doubtful(self, unread: int) -> list[bytes]:
-        """Return the records that are lost or may be, now that journald has gone, and forget them.
+    def take(self, unread: int) -> list[bytes]:
+        """Return the records that are lost or may be, now that journald has ended; forget them.
 
-        Those are what it has read since it was certainly alive, or what was in its queue if that
-        has gone as well, and the one that it may have had in hand before.
+        These are the records that were read since journald was certainly alive, and the one that
+        it may have had in hand before. If the queue has gone as well, nothing is unread, so these
+        are the records in the queue, too.
         """
         start = self._dropped
         first, end = self._read(self._proven) - 1, self._read((self.sent, unread))

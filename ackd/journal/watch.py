@@ -1,111 +1,150 @@
-"""Whether journald is alive: what it may have lost when it has ended is recorded once more."""
+"""The watch over journald: when journald ends, what it may have lost is recorded again."""
 
 import os
 import select
 import socket
 from math import inf
+from time import monotonic
 
-from ackd.journal.journald import JournalSocket
+from ackd.journal.datagram import DatagramSocket
 from ackd.journal.recorder import Recorder
+from ackd.journal.unconfirmed import Unconfirmed
+from ackd.loop import HUNG_UP, READABLE, Loop
+from ackd.records import Kind, Priority, Record
 
-# Seconds without a record after which the last one is made sure of, at least.
+# Seconds without a new record after which a mark is sent, at least.
 QUIET = 0.25
-# Seconds between attempts to meet a successor: what it reads before is recorded again.
-_AGAIN = 0.01
-# Bytes of records from which on nothing is expected of a successor any more.
+# Seconds between attempts to connect to the next journald: what it reads before is recorded again.
+_RECONNECT = 0.01
+# Bytes of unconfirmed records from which on the watch does not wait for the next journald's accept.
 _TOO_MUCH = 8 * 1024 * 1024
+# The last datagram when no record follows: journald ignores it, and has then read all before it.
+_MARK = b""
+# Before all other fields of a record, where no payload can be.
+_REPEATED = b"ACKD_REPEATED=1\n"
 
 
-class Vigil:
-    """Holds a connection to journald's other socket, `stdout` beside the one for records.
+class JournaldWatch:
+    """Holds a connection to journald's other socket, `stdout` beside the socket for records.
 
-    journald keeps streams over its restarts only once they have said who they are, so this one,
-    on which nothing is said, breaks when journald ends, for whatever reason. As long as it has not
-    broken, all that has been read has been read by one journald. When that has ended, another
-    connection waits for the next one, who shuts its own direction of it when it accepts: what is
-    read before that can have been read by one that was gone again at once.
+    journald keeps streams over its restarts only after they have introduced themselves. Nothing is
+    written to this stream, so it breaks when journald ends, for whatever reason. While it has not
+    broken, one journald has read everything that was read.
+
+    When journald has ended, another stream waits for the next journald, which shuts its own
+    direction of the stream when it accepts. What is read before that may have been read by a
+    journald that ended at once, so it is recorded again as well.
     """
 
-    def __init__(self, recorder: Recorder, sink: JournalSocket) -> None:
+    def __init__(
+        self, loop: Loop, recorder: Recorder, sock: DatagramSocket, unconfirmed: Unconfirmed
+    ) -> None:
+        self.deadline = self.scheduled = inf
+        self._loop = loop
         self._recorder = recorder
-        self._sink = sink
-        self._path = os.path.join(os.path.dirname(sink.path), "stdout")
+        self._socket = sock
+        self._unconfirmed = unconfirmed
+        self._path = os.path.join(os.path.dirname(sock.path), "stdout")
         self._stream: socket.socket | None = None
-        self._events = select.epoll()
-        self._awaited = False  # whether a successor has not accepted yet
+        self._next_awaited = False  # whether the next journald has not accepted yet
         self._sent = 0
-        self.due = inf  # when `attend` must be called at the latest
-        self._open()
-
-    def fileno(self) -> int:
-        """Return the descriptor that is readable when journald has accepted, or ended."""
-        return self._events.fileno()
+        self._open_stream()
 
     def close(self) -> None:
-        """Give the descriptors back."""
-        self._events.close()
-        self._hang_up()
+        """Close the stream."""
+        self.deadline = inf
+        self._close_stream()
 
-    def attend(self, now: float) -> None:
-        """Note what journald has read; to be called each time that the loop has gone round."""
-        tail = self._sink.tail
-        if not tail.settled and (not self._awaited or tail.size > _TOO_MUCH):
-            self._sink.look()
-        if tail.settled:
-            self.due = inf
-        elif self.due == inf:
-            self.due = now + self._interval
-        elif now >= self.due:
-            self.due = now + self._interval
-            self._check()
+    def look(self) -> None:
+        """Note what journald has read; to be called at the end of each round.
 
-    @property
-    def _interval(self) -> float:
-        return _AGAIN if self._awaited and not self._stream else QUIET
+        That the round's first step, waiting for events, has not found the stream broken proves that
+        journald was alive after the last look.
+        """
+        unconfirmed = self._unconfirmed
+        if not unconfirmed.empty and (not self._next_awaited or unconfirmed.size > _TOO_MUCH):
+            unconfirmed.look(self._socket.unread())
+        if unconfirmed.empty:
+            self.deadline = inf
+        elif self.deadline == inf:
+            self._set_deadline()
 
-    def on_event(self) -> None:
-        """Record again what a journald that has ended may have lost; then wait for the next one."""
-        for _, events in self._events.poll(0):
-            if events & (select.EPOLLHUP | select.EPOLLERR):
-                self._on_end()
-            else:
-                self._on_accepted()
+    def on_deadline(self) -> None:
+        """Connect to journald again, or send a mark behind the last record."""
+        if not self._stream:
+            self._open_stream()
+        sent = self._unconfirmed.sent
+        if sent == self._sent and not self._unconfirmed.marked and not self._recorder.blocked:
+            self._recorder.put_first([_MARK])
+            self._recorder.resume()
+        self._sent = self._unconfirmed.sent
+        self._set_deadline()
+
+    def repeat(self) -> None:
+        """Have the recorder record again, before all else, what a journald may have lost."""
+        if self._unconfirmed.empty:
+            return
+        records = self._unconfirmed.take(self._socket.unread())
+        if records:
+            self._recorder.put_first(map(_as_repeated, records))
+            message = f"journald has ended; records repeated that may be lost: {len(records)}"
+            self._recorder.note(Record(Kind.REPEATED, Priority.WARNING, message))
+
+    def _on_event(self) -> None:
+        events = _events(self._stream) if self._stream else 0
+        if events & (select.POLLHUP | select.POLLERR):
+            self._on_end()
+        elif events:
+            self._on_accepted()
 
     def _on_end(self) -> None:
-        self._hang_up()
-        self._recorder.repeat()
-        if not self._awaited:
-            self._awaited = True
-            self._open()
-        # Otherwise it takes no streams, or its sockets have gone: a moment later.
-        self.due = inf
+        """Have recorded again what was lost; wait for the next journald."""
+        self._close_stream()
+        self.repeat()
+        self._recorder.resume()
+        # If even the first attempt fails, journald takes no streams, or has no sockets any more:
+        # the next attempt is made at the deadline that the end of this round sets.
+        if not self._next_awaited:
+            self._next_awaited = True
+            self._open_stream()
+        self.deadline = inf
 
     def _on_accepted(self) -> None:
         if self._stream:
-            self._events.modify(self._stream, 0)  # EPOLLHUP comes unasked
-        if self._awaited:
-            self._awaited = False
-            self._recorder.repeat()
+            self._loop.watch(self._stream, HUNG_UP, self._on_event)
+        if self._next_awaited:
+            self._next_awaited = False
+            self.repeat()
+            self._recorder.resume()
 
-    def _check(self) -> None:
-        tail = self._sink.tail
-        if not self._stream:
-            self._open()
-        if tail.sent == self._sent and not tail.marked:
-            self._recorder.mark()
-        self._sent = tail.sent
+    def _set_deadline(self) -> None:
+        connecting = self._next_awaited and not self._stream
+        self.deadline = monotonic() + (_RECONNECT if connecting else QUIET)
+        self._loop.timers.watch(self)
 
-    def _open(self) -> None:
+    def _open_stream(self) -> None:
         stream = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         try:
             stream.connect(self._path)
-        except OSError:  # it is away with all its sockets, or has too many clients at the moment
+        except OSError:  # journald has no sockets at the moment, or too many clients
             stream.close()
         else:
             self._stream = stream
-            self._events.register(stream, select.EPOLLIN)
+            self._loop.watch(stream, READABLE, self._on_event)
 
-    def _hang_up(self) -> None:
+    def _close_stream(self) -> None:
         if self._stream:
+            self._loop.unwatch(self._stream)
             self._stream.close()
             self._stream = None
+
+
+def _events(stream: socket.socket) -> int:
+    """Return the events of poll(2) that the stream has now."""
+    poll = select.poll()
+    poll.register(stream, select.POLLIN)
+    return sum(events for _, events in poll.poll(0))
+
+
+def _as_repeated(record: bytes) -> bytes:
+    return record if record.startswith(_REPEATED) else _REPEATED + record

@@ -1,1 +1,1 @@
-"""The loop, the listeners and the connections."""
+"""Clients: they are let in, read, recorded in the order of a queue, and acknowledged."""

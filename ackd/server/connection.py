@@ -1,4 +1,4 @@
-"""One accepted socket: what it reads is recorded, what is recorded is acknowledged."""
+"""One client's connection: what it reads is recorded, and what is recorded is acknowledged."""
 
 import socket
 import sys
@@ -6,18 +6,19 @@ from collections.abc import Callable, Sized
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
+from functools import wraps
 from math import inf
 from time import monotonic
+from typing import Concatenate, ParamSpec, TypeAlias
 
-from ackd.journal.recorder import TURN, Recorder
+from ackd.journal.recorder import Recorder
 from ackd.protocol import JOURNAL_UNREACHABLE, ServerProtocol, rejection_line
 from ackd.records import Kind, Origin, Priority, Reason, Record
+from ackd.server.budget import CHUNK, Budget
 from ackd.server.counters import Counters
 from ackd.server.quota import Quota
 from ackd.server.snapshot import Snapshot
 
-# Bytes of one read, and so of what a connection holds unrecorded.
-CHUNK = 65536
 # linux/socket.h; the socket module does not name it.
 _SO_COOKIE = 57
 
@@ -54,71 +55,90 @@ class Timeouts:
 
 
 @dataclass(slots=True)
-class Surroundings:
+class Shared:
     """What all connections of one server share.
 
-    `changed` is told of each change of `wait`, and what it was before. `introductions`
-    and `refusals` bound what is recorded about clients beside their payloads. `newcomers` are those
-    who wait for their first turn at the journal: nobody is read past them.
+    `first_turns` are the connections that wait for their first turn at the journal: while there are
+    any, no other connection is read. The quotas bound what is recorded about clients beside their
+    payloads. `changed` is called with each connection whose `wait` has changed, and the `wait` of
+    before.
     """
 
     recorder: Recorder
+    budget: Budget
+    first_turns: Sized
     timeouts: Timeouts
     counters: Counters
-    introductions: Quota
-    refusals: Quota
+    connect_quota: Quota
+    reject_quota: Quota
     changed: Callable[["Connection", Wait], None]
     debug: bool = False
     draining: bool = False
-    chunk: int = CHUNK
-    turn: int = TURN
-    newcomers: Sized = ()
+
+
+_P = ParamSpec("_P")
+_Method: TypeAlias = Callable[Concatenate["Connection", _P], None]
+
+
+def _close_on_error(method: _Method[_P]) -> _Method[_P]:
+    """Let an error of the connection's socket, or MemoryError, close this connection only.
+
+    Whatever the connection was about to record then has no ack yet.
+    """
+
+    @wraps(method)
+    def guarded(connection: "Connection", /, *args: _P.args, **kwargs: _P.kwargs) -> None:
+        try:
+            method(connection, *args, **kwargs)
+            return
+        except BlockingIOError:
+            return  # the socket was not ready after all, select(2)
+        except OSError as error:
+            why = error.strerror
+        except MemoryError:
+            why = "ackd is out of memory"
+        # Outside the `except`, where the memory that a MemoryError refers to is free again.
+        connection.close(Reason.LOST, f"{Reason.LOST.value}: {why}")
+
+    return guarded
 
 
 class Connection:
-    """A client that is served.
-
-    The handlers are called by the loop when what `wait` names has happened; an OSError that they
-    raise is the connection's end, and the caller's to deal with by `close`.
-    """
+    """A client's connection. The loop calls the handler of what `wait` names."""
 
     __slots__ = (
-        "_around",
+        "_chunk_was_full",
+        "_connect_recorded",
         "_eof",
-        "_head",
-        "_introduced",
-        "_more",
         "_origin",
         "_output",
+        "_prefix",
+        "_shared",
         "_socket",
         "_started",
+        "admitted",
         "deadline",
         "protocol",
         "reason",
         "scheduled",
-        "served",
         "wait",
     )
 
     def __init__(
-        self,
-        sock: socket.socket,
-        origin: Origin,
-        protocol: ServerProtocol,
-        around: Surroundings,
+        self, sock: socket.socket, origin: Origin, protocol: ServerProtocol, shared: Shared
     ) -> None:
         self.protocol = protocol
         self.wait = Wait.GREETING
         self.reason = Reason.CLIENT
         self.deadline = self.scheduled = inf
-        self.served = False
+        self.admitted = False
         self._socket = sock
         self._origin = origin
-        self._around = around
+        self._shared = shared
         self._started = monotonic()
-        self._head = b""  # made with the first payload: most idle clients need none
-        self._introduced = False
-        self._more = False  # the last read was as long as it could be
+        self._prefix = b""  # made with the first payload: most idle clients need none
+        self._connect_recorded = False
+        self._chunk_was_full = False  # so there may be more to read
         self._output = b""
         self._eof = False
 
@@ -131,23 +151,43 @@ class Connection:
         """Return the socket's descriptor."""
         return self._socket.fileno()
 
+    # The beginning
+
+    @_close_on_error
     def greet(self, greeting: bytes) -> None:
-        """Send the greeting, then serve."""
-        self.served = True
-        if self._around.debug:
-            self._introduce()
+        """Admit the client: send the greeting, then wait for payloads."""
+        self.admitted = True
+        if self._shared.debug:
+            self._record_connect()
         self._send(greeting)
         self._settle()
 
-    def turn_away(self, reason: str) -> None:
-        """Say why in the place of the greeting, then close."""
-        if self._around.refusals.admits(self.peer):
-            self._note(Kind.TURNED_AWAY, Priority.WARNING, f"turned away: {reason}")
+    @_close_on_error
+    def reject(self, reason: str) -> None:
+        """Send the reason in the place of the greeting, then close."""
+        if self._shared.reject_quota.admits(self.peer):
+            self._note(Kind.REJECTED, Priority.WARNING, f"turned away: {reason}")
         self._send(rejection_line(reason))
-        self.finish(Reason.TURNED_AWAY)
+        self.finish(Reason.REJECTED)
+
+    @_close_on_error
+    def restore(self, snapshot: Snapshot) -> None:
+        """Admit a client of the process before, and go on where that process has stopped."""
+        self.admitted = True
+        self.protocol.restore(snapshot.protocol)
+        self._started = snapshot.started
+        self._output = snapshot.output
+        self._eof = snapshot.eof
+        self._connect_recorded = snapshot.connect_recorded
+        if snapshot.has_sent:
+            self._prefix = self._shared.recorder.prefix(self._origin)
+        if snapshot.leaving:
+            self.finish(snapshot.leaving)
+        else:
+            self._settle()
 
     def snapshot(self) -> Snapshot:
-        """Return what another process needs to go on; this one must not touch the socket again."""
+        """Return what the next process needs; this process must not touch the socket again."""
         origin = self._origin
         return Snapshot(
             cookie(self._socket),
@@ -156,68 +196,101 @@ class Connection:
             origin.listener,
             origin.connection,
             self._started,
-            bool(self._head),
-            self._introduced,
+            bool(self._prefix),
+            self._connect_recorded,
             self._eof,
             self._output,
             self.reason if self.wait is Wait.LINGER else None,
             self.protocol.state(),
         )
 
-    def resume(self, snapshot: Snapshot) -> None:
-        """Go on where another process has left off."""
-        self.served = True
-        self.protocol.restore(snapshot.protocol)
-        self._started = snapshot.started
-        self._output = snapshot.output
-        self._eof = snapshot.eof
-        self._introduced = snapshot.introduced
-        if snapshot.heard:
-            self._head = self._around.recorder.origin(self._origin)
-        if snapshot.leaving:
-            self.finish(snapshot.leaving)
-        else:
-            self._settle()
+    # The way of a payload
 
+    @_close_on_error
     def on_readable(self) -> None:
         """Read once: record the payloads, then acknowledge what was recorded."""
-        around = self._around
-        must_wait = around.newcomers or around.recorder.holds_up
+        shared = self._shared
+        must_wait = shared.first_turns or shared.recorder.must_wait
+        # An empty peek is EOF: handle it without the journal.
         if must_wait and self._socket.recv(1, socket.MSG_PEEK):
             self._await(Wait.JOURNAL)
             return
-        # Or a client has only closed, which needs no journal: it must not be in others' way.
         self._receive()
-        self._record()
+        self._acknowledge(self._record())
         self._settle()
 
+    @_close_on_error
     def on_turn(self) -> None:
-        """Go on recording; who has more to be read than one turn can hold keeps its place."""
+        """Take the turn that the queue before the journal gives.
+
+        A connection with more to read than one turn can hold reads that, too: it keeps its place.
+        """
         if not self.protocol.waiting:
             self._receive()
-        self._record()
-        if self._more and not (self.protocol.waiting or self._output):
+        self._acknowledge(self._record())
+        if self._chunk_was_full and not (self.protocol.waiting or self._output):
             with suppress(BlockingIOError):
                 self._receive()
         self._settle()
 
-    def _record(self) -> None:
-        """Have waiting payloads recorded, acknowledge those that were."""
-        protocol, around = self.protocol, self._around
+    @_close_on_error
+    def on_writable(self) -> None:
+        """Send more of the replies that the client had no room for."""
+        self._output = self._output[self._socket.send(self._output) :]
+        self._settle()
+
+    def _receive(self) -> None:
+        budget = self._shared.budget
+        data = self._socket.recv(budget.chunk)
+        self._chunk_was_full = len(data) == budget.chunk
+        if not data:
+            self.protocol.receive_eof()
+            self._eof = True
+            return
+        if not self._prefix:
+            self._record_connect()
+        refused = self.protocol.refused
+        self.protocol.receive_data(data, budget.payloads)
+        self._shared.counters.received += len(data)
+        self._shared.counters.refused += self.protocol.refused - refused
+
+    def _record(self) -> int:
+        """Record payloads that wait; return how many were taken."""
+        protocol = self.protocol
         payloads = protocol.payloads or self._split()
-        taken = around.recorder.write(self._head, protocol.sequence, payloads)
-        around.counters.acknowledged += taken
-        self._send(protocol.acknowledge(taken))
+        return self._shared.recorder.write(self._prefix, protocol.sequence, payloads)
+
+    def _acknowledge(self, recorded: int) -> None:
+        """Send the replies that are due now that so many more payloads are recorded."""
+        self._shared.counters.acknowledged += recorded
+        self._send(self.protocol.acknowledge(recorded))
 
     def _split(self) -> list[bytes]:
         refused = self.protocol.refused
-        payloads = self.protocol.split(self._around.turn)
-        self._around.counters.refused += self.protocol.refused - refused
+        payloads = self.protocol.split(self._shared.budget.payloads)
+        self._shared.counters.refused += self.protocol.refused - refused
         return payloads
 
+    def _send(self, replies: bytes) -> None:
+        """Send now; keep what the client has no room for until `on_writable`."""
+        if not replies:
+            return
+        if self._shared.debug:
+            self._note(Kind.ANSWERED, Priority.DEBUG, "send data to client")
+        try:
+            sent = self._socket.send(replies)
+        except BlockingIOError:
+            sent = 0
+        self._output = replies[sent:]
+        if self._shared.debug:
+            self._note(Kind.WROTE, Priority.DEBUG, f"wrote to socket: {sent} bytes")
+
+    # Waiting
+
+    @_close_on_error
     def on_deadline(self) -> None:
         """Give up what the connection has waited for."""
-        silence = Reason.STOP if self._around.draining else Reason.IDLE
+        silence = Reason.STOP if self._shared.draining else Reason.IDLE
         match self.wait:
             case Wait.READ:
                 self.finish(silence)
@@ -228,74 +301,9 @@ class Connection:
             case _:
                 self.close(self.reason)
 
-    def wait_anew(self) -> None:
+    def restart_deadline(self) -> None:
         """Count the deadline from now, as after a change of the timeouts."""
-        self.deadline = monotonic() + self._around.timeouts.of(self.wait)
-
-    def _refuse(self, reason: str) -> None:
-        """Answer what waits, or what has arrived meanwhile, that it was not received."""
-        if not self.protocol.waiting:
-            self._receive()
-        refused = self.protocol.refused
-        replies = self.protocol.refuse(reason)
-        self._around.counters.refused += self.protocol.refused - refused
-        self._send(replies)
-        self._settle()
-
-    def on_writable(self) -> None:
-        """Send more of the replies that the client had no room for."""
-        self._output = self._output[self._socket.send(self._output) :]
-        self._settle()
-
-    def on_linger(self) -> None:
-        """Read what the client still sends and forget it.
-
-        Closing with unread input would reset the connection, and the reset would overtake replies
-        that are still on their way: RFC 1122, 4.2.2.13.
-        """
-        if not self._socket.recv(CHUNK):
-            self.close(self.reason)
-
-    def finish(self, reason: Reason) -> None:
-        """Say nothing more, and close when the client has: nothing that was said is lost."""
-        self.reason = reason
-        self._socket.shutdown(socket.SHUT_WR)
-        self._await(Wait.LINGER)
-
-    def close(self, reason: Reason, why: str = "") -> None:
-        """Close at once; `why` is the system's own word for it, where there is one."""
-        self._await(Wait.NOTHING)
-        self._socket.close()
-        if self._introduced:
-            self._take_leave(why or reason.value)
-
-    def _receive(self) -> None:
-        data = self._socket.recv(self._around.chunk)
-        self._more = len(data) == self._around.chunk
-        if not data:
-            self.protocol.receive_eof()
-            self._eof = True
-            return
-        if not self._head:
-            self._introduce()
-        refused = self.protocol.refused
-        self.protocol.receive_data(data, self._around.turn)
-        self._around.counters.received += len(data)
-        self._around.counters.refused += self.protocol.refused - refused
-
-    def _send(self, replies: bytes) -> None:
-        """Send at once; what the client has no room for is kept for `on_writable`."""
-        if not replies:
-            return
-        if self._around.debug:
-            self._note(Kind.ANSWERED, Priority.DEBUG, "send data to client")
-        try:
-            sent = self._socket.send(replies)
-        except BlockingIOError:
-            sent = 0
-        self._output = replies[sent:]
-        if self._around.debug:
-            self._note(Kind.WROTE, Priority.DEBUG, f"wrote to socket: {sent} bytes")
+        self.deadline = monotonic() + self._shared.timeouts.of(self.wait)
 
     def _settle(self) -> None:
         """Wait for the one thing that must come next."""
@@ -309,24 +317,63 @@ class Connection:
             self._await(Wait.READ)
 
     def _await(self, wait: Wait) -> None:
-        self.deadline = monotonic() + self._around.timeouts.of(wait)
+        self.deadline = monotonic() + self._shared.timeouts.of(wait)
         before = self.wait
         if wait is not before:
             self.wait = wait
-            self._around.changed(self, before)
+            self._shared.changed(self, before)
 
-    def _introduce(self) -> None:
-        """Make the head of this connection's records, and record that it is there.
+    def _refuse(self, reason: str) -> None:
+        """Reply `not received` to what waits, or to what has arrived meanwhile."""
+        if not self.protocol.waiting:
+            self._receive()
+        refused = self.protocol.refused
+        replies = self.protocol.refuse(reason)
+        self._shared.counters.refused += self.protocol.refused - refused
+        self._send(replies)
+        self._settle()
 
-        Not before it has sent something: a health check would leave two records each time. Nor if
-        its client has had too many already; then its end is not recorded either.
+    # The end
+
+    @_close_on_error
+    def finish(self, reason: Reason) -> None:
+        """End the sending, and close when the client has closed, so that it gets all replies."""
+        self.reason = reason
+        self._socket.shutdown(socket.SHUT_WR)
+        self._await(Wait.LINGER)
+
+    @_close_on_error
+    def on_linger(self) -> None:
+        """Read what the client still sends and forget it.
+
+        Closing with unread input would reset the connection, and the client would lose replies that
+        are still on their way: RFC 1122, 4.2.2.13.
         """
-        self._head = self._around.recorder.origin(self._origin)
-        self._introduced = self._around.debug or self._around.introductions.admits(self.peer)
-        if self._introduced:
+        if not self._socket.recv(CHUNK):
+            self.close(self.reason)
+
+    def close(self, reason: Reason, why: str = "") -> None:
+        """Close at once; `why`, if given, is recorded as the reason."""
+        self._await(Wait.NOTHING)
+        self._socket.close()
+        if self._connect_recorded:
+            self._record_close(why or reason.value)
+
+    # What is recorded about the connection
+
+    def _record_connect(self) -> None:
+        """Make the prefix of this connection's records, and record that the client is there.
+
+        Only when it has sent something: otherwise each health check would leave two records. And
+        only within the client's quota; beyond it, the end is not recorded either.
+        """
+        self._prefix = self._shared.recorder.prefix(self._origin)
+        within_quota = self._shared.debug or self._shared.connect_quota.admits(self.peer)
+        self._connect_recorded = within_quota
+        if within_quota:
             self._note(Kind.CONNECTED, Priority.INFO, "socket connected")
 
-    def _take_leave(self, why: str) -> None:
+    def _record_close(self, why: str) -> None:
         protocol = self.protocol
         seconds = round(monotonic() - self._started, 3)
         message = (
@@ -349,27 +396,9 @@ class Connection:
         message: str,
         fields: tuple[tuple[str, str | int | float], ...] = (),
     ) -> None:
-        self._around.recorder.note(Record(kind, priority, message, self._origin, fields))
+        self._shared.recorder.note(Record(kind, priority, message, self._origin, fields))
 
 
 def cookie(sock: socket.socket) -> int:
     """Return the kernel's number for a socket, the same in every process that has it."""
     return int.from_bytes(sock.getsockopt(socket.SOL_SOCKET, _SO_COOKIE, 8), sys.byteorder)
-
-
-def attempt(connection: Connection, action: Callable[[], None]) -> None:
-    """Do something for a connection; an error of its socket is its end and nobody else's.
-
-    So is a want of memory: whatever it was about to record has no ack yet.
-    """
-    try:
-        action()
-        return
-    except BlockingIOError:
-        return  # readiness can be spurious, select(2)
-    except OSError as error:
-        why = error.strerror
-    except MemoryError:
-        why = "ackd is out of memory"
-    # Not before what a MemoryError refers to is free again.
-    connection.close(Reason.LOST, f"{Reason.LOST.value}: {why}")

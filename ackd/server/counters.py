@@ -5,7 +5,10 @@ from dataclasses import dataclass
 
 @dataclass(slots=True)
 class Counters:
-    """Counts of connections and payloads, and bytes received from clients."""
+    """Counts of connections and payloads, and of bytes received from clients.
+
+    The journal fields ACKD_CONNECTIONS and so on have these names.
+    """
 
     connections: int = 0
     turned_away: int = 0

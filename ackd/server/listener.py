@@ -1,4 +1,4 @@
-"""Listening sockets: opened for the configured addresses, and named in records."""
+"""Listening sockets: opened for the configured addresses, or passed by systemd."""
 
 import errno
 import socket
@@ -6,20 +6,19 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeAlias
 
-# The kernel caps it at net.core.somaxconn, 4096 by default: clients that come in one burst wait.
+# Clients that can wait to be accepted; the kernel allows net.core.somaxconn, 4096 by default.
 BACKLOG = 4096
 # linux/in6.h; the socket module does not name them.
 _IP_FREEBIND, _IPV6_FREEBIND = 15, 78
-# Seconds: a client whose host has vanished is given up after 60 + 4 * 15.
+# Seconds: a connection whose client's host has vanished is closed after 60 + 4 * 15.
 _KEEPALIVE = ((socket.TCP_KEEPIDLE, 60), (socket.TCP_KEEPINTVL, 15), (socket.TCP_KEEPCNT, 4))
 
-
-# By the address and port of the configuration; port 0 has become another in the listener.
+# By the address and port of the configuration; for port 0 the listener itself has another port.
 Listeners: TypeAlias = dict[tuple[str, int], socket.socket]
 
 
 class ListenError(Exception):
-    """An address that can't be listened on; the text says which, why, and what to do."""
+    """ackd can't listen on an address; the text says on which, why, and what to do."""
 
 
 class AddressError(ListenError):
@@ -32,16 +31,16 @@ class AddressError(ListenError):
 
 
 class NoFamilyError(AddressError):
-    """An IPv6 address on a host that has none, or IPv4 likewise."""
+    """The host has no IPv6, or no IPv4, for an address of that family."""
 
 
 def endpoint(address: str, port: int) -> str:
-    """Return the usual way of writing both, RFC 5952: `192.0.2.1:80`, `[2001:db8::1]:80`."""
+    """Return address and port as RFC 5952 writes them: `192.0.2.1:80`, `[2001:db8::1]:80`."""
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
 def name(listener: socket.socket) -> str:
-    """Return the endpoint that a listener or a connection has on this host."""
+    """Return the address and port of a listener, or of a connection, on this host."""
     address, port = listener.getsockname()[:2]
     return endpoint(address, port)
 
@@ -49,7 +48,7 @@ def name(listener: socket.socket) -> str:
 def listen(address: str, port: int, ours: Iterable[socket.socket] = ()) -> socket.socket:
     """Return a non-blocking listener on a numeric IPv4 or IPv6 address; raises AddressError.
 
-    It may overlap with other listeners of `ours`, as 0.0.0.0 does with 127.0.0.1.
+    The address may overlap with those of `ours`, as 0.0.0.0 overlaps with 127.0.0.1.
     """
     flags = socket.AI_NUMERICHOST | socket.AI_PASSIVE
     beside = [listener for listener in ours if listener.getsockname()[1] == port]
@@ -57,16 +56,16 @@ def listen(address: str, port: int, ours: Iterable[socket.socket] = ()) -> socke
         found = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM, flags=flags)
         family, *_, where = found[0]
         try:
-            return _opened(family, where, [])
+            return _open(family, where, [])
         except OSError as error:
             if error.errno != errno.EADDRINUSE or not beside:
                 raise
-            return _opened(family, where, beside)
+            return _open(family, where, beside)
     except OSError as error:
-        raise _explained(address, port, error) from error
+        raise _listen_error(address, port, error) from error
 
 
-def _opened(family: int, where: Any, beside: list[socket.socket]) -> socket.socket:
+def _open(family: int, where: Any, beside: list[socket.socket]) -> socket.socket:
     listener = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     try:
         _set_bind_options(listener)
@@ -83,10 +82,11 @@ def _opened(family: int, where: Any, beside: list[socket.socket]) -> socket.sock
 def open_listeners(
     addresses: Iterable[str], port: int, existing: Listeners, need_all: bool = True
 ) -> Listeners:
-    """Return a listener for each address, those of `existing` where they are the same.
+    """Return a listener for each address; a listener of `existing` with that address is kept.
 
-    Without `need_all`, addresses whose family this host doesn't have are left out, as long as one
-    is not. Raises ListenError, which names all addresses that failed, and has then opened nothing.
+    Without `need_all`, addresses of a family that this host doesn't have are left out, unless that
+    leaves none. Raises ListenError, which names all addresses that failed; then no new listener is
+    open.
     """
     listeners: Listeners = {}
     failures: list[AddressError] = []
@@ -117,8 +117,8 @@ def _summary(failures: list[AddressError]) -> ListenError:
     return ListenError("; ".join(parts))
 
 
-def adopt_listener(descriptor: int) -> socket.socket:
-    """Return the listener that a descriptor is, made as those of `listen`; raises ListenError."""
+def take_over_listener(descriptor: int) -> socket.socket:
+    """Return a passed listener with the options that `listen` sets; raises ListenError."""
     listener = socket.socket(fileno=descriptor)
     tcp = listener.family in (socket.AF_INET, socket.AF_INET6)
     if not tcp or not listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
@@ -132,8 +132,9 @@ def adopt_listener(descriptor: int) -> socket.socket:
 def _overlapping(listeners: list[socket.socket]) -> Iterator[None]:
     """Let these listeners overlap while one of them is opened.
 
-    Otherwise a change from one address to all would have to close before it opens. All must say so,
-    SO_REUSEPORT in socket(7). For good, or without need, it would let a second ackd in as well.
+    Without this, a change from one address to all addresses would have to close a listener before
+    it opens the other. All listeners need the option, SO_REUSEPORT in socket(7). It is not set for
+    longer: a second ackd could then listen on the same address.
     """
     for listener in listeners:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
@@ -146,25 +147,25 @@ def _overlapping(listeners: list[socket.socket]) -> Iterator[None]:
 
 def _set_bind_options(listener: socket.socket) -> None:
     if listener.family == socket.AF_INET6:
-        # 0.0.0.0 and :: can both be bound so, whatever net.ipv6.bindv6only says.
+        # Now 0.0.0.0 and :: can both be bound, whatever net.ipv6.bindv6only is.
         listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         listener.setsockopt(socket.IPPROTO_IPV6, _IPV6_FREEBIND, 1)
     else:
-        # An address that is not up yet at boot can be bound already, ip(7).
+        # An address that is not configured yet at boot can be bound, ip(7).
         listener.setsockopt(socket.IPPROTO_IP, _IP_FREEBIND, 1)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
 
 
 def _set_client_options(listener: socket.socket) -> None:
-    """Set what accepted sockets inherit, so that it costs nothing for each client."""
+    """Set options that accepted sockets inherit: no system call is needed for each client."""
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for option, value in _KEEPALIVE:
         listener.setsockopt(socket.IPPROTO_TCP, option, value)
-    # Replies are written whole; Nagle's algorithm would only hold the second one back.
+    # Replies are written whole; Nagle's algorithm would only delay the second.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
-# The second where IPv6 was switched off for the interfaces only, net.ipv6.conf.*.disable_ipv6.
+# EADDRNOTAVAIL if IPv6 is disabled only for the interfaces: net.ipv6.conf.*.disable_ipv6.
 _NO_FAMILY = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
 _ADVICE = {
     errno.EADDRINUSE: "another program listens there: `ss -ltnp`, of iproute2, shows which",
@@ -173,7 +174,7 @@ _ADVICE = {
 }
 
 
-def _explained(address: str, port: int, error: OSError) -> AddressError:
+def _listen_error(address: str, port: int, error: OSError) -> AddressError:
     advice = _ADVICE.get(error.errno or 0, "")
     reason = f"{error.strerror}; {advice}" if advice else str(error.strerror)
     kind = NoFamilyError if error.errno in _NO_FAMILY else AddressError

@@ -1,4 +1,4 @@
-"""A connection between two processes."""
+"""A connection that one process leaves to the next."""
 
 from dataclasses import dataclass
 
@@ -10,10 +10,11 @@ from ackd.records import Reason
 class Snapshot:
     """One connection between two processes.
 
-    `cookie` is the kernel's number for the socket, SO_COOKIE in socket(7): it says which
-    descriptor this belongs to. `started` is a time of time.monotonic(), which goes on over the
-    restart. `heard` says whether it has sent anything, `introduced` whether that was recorded and
-    its end will be. `leaving` is why it has ended, if it only waits for its client to close.
+    `cookie` is the kernel's number for the socket, SO_COOKIE in socket(7): it tells which
+    descriptor the snapshot belongs to. `started` is a time of time.monotonic(), which goes on over
+    a restart of the process. `has_sent` is whether the client has sent anything, `connect_recorded`
+    whether its coming was recorded, so that its end will be. `leaving` is why the connection has
+    ended, if it only waits for its client to close.
     """
 
     cookie: int
@@ -22,8 +23,8 @@ class Snapshot:
     listener: str
     connection: str
     started: float
-    heard: bool
-    introduced: bool
+    has_sent: bool
+    connect_recorded: bool
     eof: bool
     output: bytes
     leaving: Reason | None

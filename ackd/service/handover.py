@@ -23,7 +23,7 @@ _REASONS = {
     Reason.IDLE: "IDLE",
     Reason.STOP: "STOP",
     Reason.NOT_TAKEN_OVER: "NOT_TAKEN_OVER",
-    Reason.TURNED_AWAY: "TURNED_AWAY",
+    Reason.REJECTED: "TURNED_AWAY",
 }
 _REASON_NAMED = {name: reason for reason, name in _REASONS.items()}
 
@@ -80,8 +80,8 @@ def _dump_snapshot(snapshot: Snapshot) -> dict[str, object]:
         "listener": snapshot.listener,
         "connection": snapshot.connection,
         "started": snapshot.started,
-        "heard": snapshot.heard,
-        "introduced": snapshot.introduced,
+        "heard": snapshot.has_sent,
+        "introduced": snapshot.connect_recorded,
         "eof": snapshot.eof,
         "output": _text(snapshot.output),
         "leaving": _REASONS[snapshot.leaving] if snapshot.leaving else None,
@@ -97,8 +97,8 @@ def _load_snapshot(value: "_Value") -> Snapshot:
         listener=value["listener"].text(),
         connection=value["connection"].text(),
         started=value["started"].time(),
-        heard=value["heard"].flag(),
-        introduced=value["introduced"].flag(),
+        has_sent=value["heard"].flag(),
+        connect_recorded=value["introduced"].flag(),
         eof=value["eof"].flag(),
         output=value["output"].data(),
         leaving=_load_reason(value["leaving"]),

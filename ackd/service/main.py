@@ -14,7 +14,7 @@ from ackd.config import DEFAULT_PATH, BadValueError, Config, ConfigError, check,
 from ackd.journal import journald, syslog
 from ackd.journal.datagram import DatagramSocket
 from ackd.journal.entry import JournalFormat
-from ackd.journal.journald import JournalSocket
+from ackd.journal.journald import JournaldSocket
 from ackd.journal.recorder import Recorder
 from ackd.journal.syslog import SyslogFormat
 from ackd.journal.terminal import Stream, TerminalFormat
@@ -159,7 +159,7 @@ def _recorder(options: argparse.Namespace) -> Recorder:
         return _terminal_recorder()
     expected = options.journal or systemd.has_started(os.environ, os.getpid())
     if expected or os.path.exists(journald.SOCKET):
-        return Recorder(JournalSocket(options.journal or journald.SOCKET), JournalFormat())
+        return Recorder(JournaldSocket(options.journal or journald.SOCKET), JournalFormat())
     if not options.detach:
         return _terminal_recorder()
     if os.path.exists(syslog.SOCKET):

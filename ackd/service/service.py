@@ -1,4 +1,4 @@
-"""The parts put together: what signals, reloads and the service manager ask of the server."""
+"""The parts put together: the server and its loop, signals, reloads, and the service manager."""
 
 import logging
 import os
@@ -7,12 +7,11 @@ import signal
 import socket
 from collections.abc import Callable
 from dataclasses import asdict
-from time import monotonic
 
 from ackd.config import DEFAULT_BIND, Config, ConfigError, Recording
-from ackd.journal.journald import JournalSocket
-from ackd.journal.recorder import Recorder, RecordHandler
-from ackd.journal.watch import Vigil
+from ackd.journal.log_handler import RecordHandler
+from ackd.journal.recorder import Recorder
+from ackd.loop import READABLE, Loop
 from ackd.protocol import STOPPING
 from ackd.records import Kind, Priority, Record
 from ackd.server.listener import ListenError, Listeners, name, open_listeners
@@ -29,12 +28,12 @@ from ackd.service.store import (
 
 log = logging.getLogger("ackd")
 
-# Beside those of clients: listeners, the journal, the selector, those who are turned away.
+# Descriptors beside those of admitted clients: listeners, the journal, the loop, rejected clients.
 _SPARE_DESCRIPTORS = 320
 
 
 class CapacityError(Exception):
-    """Payloads that could never be recorded; the text says what to do."""
+    """The longest payloads could never be recorded; the text says what to do."""
 
 
 class Service:
@@ -52,28 +51,29 @@ class Service:
 
     @property
     def descriptors(self) -> list[int]:
-        """What must stay open when the process goes into the background."""
+        """The descriptors that must stay open when the process goes into the background."""
         return [self._recorder.sink.fileno(), *(s.fileno() for s in self._listeners.values())]
 
     def run(self, ready: Callable[[], None] = lambda: None) -> None:
-        """Serve until a signal ends it; `ready` is called when clients can come."""
+        """Serve until a signal ends it; `ready` is called when clients can connect."""
         log.addHandler(RecordHandler(self._recorder))
         log.propagate = False
-        # The inherited listeners first: who waits before one that is given up is still let in.
-        self._server = Server(self._config, self._stored.listeners, self._recorder)
-        # Before anybody is told that we are there, and sends one.
+        self._loop = Loop()
+        # The stored listeners first: clients that wait before a listener that is not wanted any
+        # more are still accepted.
+        self._server = Server(self._config, self._stored.listeners, self._recorder, self._loop)
+        # Before any process can know that ackd runs, and send a signal.
         self._watch_signals()
         self._open_control()
         self._enforce(self._config, self._listeners)
-        self._watch_journald()
+        self._recorder.watch(self._loop)
         self._take_over()
-        if systemd.listens(os.environ):
-            supervision = systemd.Supervision(os.environ, self._describe, self._serves_well)
-            # The first to be told, and not when the first client comes.
-            supervision.attend(monotonic())
-            self._server.add_chore(supervision)
+        status = self._report_to_manager()
         ready()
-        self._server.run()
+        self._server.before_sleep()
+        while not self._server.ended:
+            self._server.round(self._server.timeout())
+            status.report()
         self._end()
 
     def _check_capacity(self, config: Config) -> None:
@@ -87,9 +87,9 @@ class Service:
             )
 
     def _open_listeners(self, config: Config, existing: Listeners) -> Listeners:
-        """Return the listeners that are wanted: those of a socket unit, or the configured ones.
+        """Return the listeners of a socket unit, or else of the configured addresses.
 
-        A host without IPv6 can't open all of the default ones, and need not.
+        A host without IPv6 can't listen on all default addresses, and need not.
         """
         if self._stored.unit_listeners:
             return self._stored.unit_listeners
@@ -97,7 +97,7 @@ class Service:
         return open_listeners(config.bind, config.port, existing, need_all)
 
     def _enforce(self, config: Config, listeners: Listeners) -> None:
-        """Put settings and listeners into force, and tell."""
+        """Put settings and listeners into force, and log that."""
         log.setLevel(logging.DEBUG if config.debug else logging.INFO)
         _allow_descriptors(config.max_connections)
         before = self._server.listeners
@@ -105,18 +105,26 @@ class Service:
             save_listeners({key: listeners[key] for key in listeners if key not in before})
         remove_listeners(key for key in before if key not in listeners)
         self._server.configure(config, listeners)
-        self._tell_listening()
+        self._log_listening()
         if config.record is Recording.NONE:
             log.warning("record: none: payloads are acknowledged, but not recorded")
 
-    def _tell_listening(self) -> None:
+    def _log_listening(self) -> None:
         where = " and ".join(map(name, self._server.listeners.values()))
         note = (
             ", passed by systemd: bind and port are not used" if self._stored.unit_listeners else ""
         )
         log.info("listening on %s%s", where, note, extra={"kind": Kind.LISTENING})
 
-    def _serves_well(self) -> bool:
+    def _report_to_manager(self) -> systemd.Status:
+        """Report that ackd is ready before the first client can connect; return what reports."""
+        timers = self._loop.timers
+        timers.watch(systemd.Watchdog(os.environ))
+        status = systemd.Status(os.environ, self._describe, self._can_record, timers)
+        status.report()
+        return status
+
+    def _can_record(self) -> bool:
         return self._recorder.sink.reachable
 
     def _describe(self) -> str:
@@ -130,7 +138,7 @@ class Service:
     # Signals and reloads
 
     def _watch_signals(self) -> None:
-        """Let signals arrive in the loop as bytes, signal.set_wakeup_fd()."""
+        """Have signals arrive in the loop as bytes, signal.set_wakeup_fd()."""
         receiver, sender = socket.socketpair()
         receiver.setblocking(False)
         sender.setblocking(False)
@@ -139,15 +147,15 @@ class Service:
             signal.SIGTERM: self._stop,
             signal.SIGINT: self._interrupt,
             signal.SIGHUP: self._reload,
-            signal.SIGUSR1: self._tell_counters,
+            signal.SIGUSR1: self._record_counters,
             signal.SIGUSR2: self._hand_over,
         }
 
         def on_signal() -> None:
             for number in receiver.recv(4096):
-                self._server.call_soon(reactions[number])
+                reactions[number]()
 
-        self._server.watch(receiver, on_signal)
+        self._loop.watch(receiver, READABLE, on_signal)
         signal.set_wakeup_fd(sender.fileno(), warn_on_full_buffer=False)
         for number in reactions:
             signal.signal(number, lambda *_: None)
@@ -158,25 +166,19 @@ class Service:
         except OSError as error:
             log.warning("--reload is not possible: %s", error.strerror)
         else:
-            self._server.watch(control, control.on_readable)
-
-    def _watch_journald(self) -> None:
-        if isinstance(self._recorder.sink, JournalSocket):
-            vigil = Vigil(self._recorder, self._recorder.sink)
-            self._server.watch(vigil, vigil.on_event)
-            self._server.add_chore(vigil)
+            self._loop.watch(control, READABLE, control.on_readable)
 
     def _stop(self) -> None:
         if not self._ending:
             self._ending = True
             systemd.notify("STOPPING=1")
-            # Or clients would be let in by the kernel, with nobody to serve them.
+            # Otherwise the kernel would go on to accept clients, and no process would serve them.
             remove_listeners(self._server.listeners)
-            self._server.drain()
+            self._server.ending.drain()
 
     def _interrupt(self) -> None:
         if self._server.draining:
-            self._server.halt()
+            self._server.ending.halt()
         else:
             self._stop()
 
@@ -186,10 +188,10 @@ class Service:
             self._stop()
         elif not self._ending:
             self._ending = True
-            self._server.hand_over()
+            self._server.ending.hand_over()
 
     def _reload(self) -> str:
-        """Put the configuration into force as it is now; or change nothing, and return why."""
+        """Load the configuration and put it into force; or change nothing, and return why."""
         if self._ending:
             return STOPPING
         systemd.notify_reloading()
@@ -208,7 +210,7 @@ class Service:
         finally:
             systemd.notify("READY=1")
 
-    def _tell_counters(self) -> None:
+    def _record_counters(self) -> None:
         counts = asdict(self._server.counters)
         text = ", ".join(f"{name} {count}" for name, count in counts.items())
         fields = tuple((f"ACKD_{name.upper()}", count) for name, count in counts.items())
@@ -217,7 +219,7 @@ class Service:
     # The beginning and the end
 
     def _take_over(self) -> None:
-        """Go on with the connections of the process before."""
+        """Go on with the connections that the process before has left."""
         connections = take_connections(self._stored)
         if self._stored.problem:
             text = "the state of the process before is of no use, its clients go: %s"
@@ -225,13 +227,13 @@ class Service:
         self._recorder.restore_backlog(self._stored.state.notes)
         for client, snapshot in connections:
             client.setblocking(False)
-            self._server.adopt(client, snapshot)
+            self._server.take_over(client, snapshot)
         if connections:
             log.info("took over clients: %d", len(connections), extra={"kind": Kind.TAKEN_OVER})
 
     def _end(self) -> None:
-        """Say goodbye, and leave to the next process what is left."""
-        self._server.tell_left_out()
+        """Log the end, and leave connections and notes to the next process."""
+        self._server.report_left_out()
         clients = list(self._server.snapshots())
         text = f"stopped, clients handed over: {len(clients)}" if clients else "stopped"
         log.info(text, extra={"kind": Kind.STOPPED})
@@ -239,10 +241,11 @@ class Service:
         if systemd.listens(os.environ):
             save_connections(clients, self._recorder.take_backlog())
         self._recorder.close()
+        self._loop.close()
 
 
 def _allow_descriptors(clients: int) -> None:
-    """Raise the limit of open descriptors as far as the clients need and we may."""
+    """Raise the limit of open descriptors to what the clients need, as far as that is allowed."""
     needed = clients + _SPARE_DESCRIPTORS
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < needed:

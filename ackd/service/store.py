@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from ackd.server.connection import cookie
-from ackd.server.listener import Listeners, adopt_listener
+from ackd.server.listener import Listeners, take_over_listener
 from ackd.server.snapshot import Snapshot
 from ackd.service import handover, systemd
 from ackd.service.handover import HandoverError, State
@@ -51,7 +51,7 @@ def load() -> Stored:
         elif name == _STATE:
             states.append(descriptor)
         else:
-            listener = adopt_listener(descriptor)
+            listener = take_over_listener(descriptor)
             if name.startswith(_LISTENER):
                 listeners[_key(name, listener)] = listener
             else:

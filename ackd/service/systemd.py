@@ -8,8 +8,12 @@ import select
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from math import inf
+from time import monotonic
 
 from systemd import daemon
+
+from ackd.deadlines import Deadlines
+from ackd.loop import Timer
 
 # Descriptors in one message at most: SCM_MAX_FD in the kernel's include/net/scm.h.
 _MESSAGE_DESCRIPTORS = 253
@@ -91,8 +95,22 @@ def watchdog_interval(environ: Mapping[str, str]) -> float:
     return int(microseconds) / 2e6 if microseconds.isdigit() else inf
 
 
-class Supervision:
-    """Reports to the manager that ackd is ready, that its loop runs, and its status.
+class Watchdog:
+    """A timer that reports to the manager that the loop runs, if the manager wants to know."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self._interval = watchdog_interval(environ)
+        self.deadline = 0.0 if self._interval < inf else inf
+        self.scheduled = inf
+
+    def on_deadline(self) -> None:
+        """Send a sign of life."""
+        self.deadline = monotonic() + self._interval
+        notify("WATCHDOG=1")
+
+
+class Status:
+    """Reports to the manager that ackd is ready, and its status when that has changed.
 
     `describe` returns the status text; `ready` returns whether ackd can serve clients.
     """
@@ -102,31 +120,37 @@ class Supervision:
         environ: Mapping[str, str],
         describe: Callable[[], str],
         ready: Callable[[], bool],
+        timers: Deadlines[Timer],
     ) -> None:
+        self.deadline = self.scheduled = inf
+        self._listens = listens(environ)
         self._describe = describe
         self._ready = ready
+        self._timers = timers
         self._reported_ready = False
-        self._interval = watchdog_interval(environ)
-        self._feed_at = 0.0 if self._interval < inf else inf
-        self._status = ""
-        self._status_at = 0.0
-        self.due = 0.0
+        self._reported = ""
+        self._next_report = 0.0
 
-    def attend(self, now: float) -> None:
-        """Send what is due; to be called each time that the loop has gone round."""
-        if now >= self._feed_at:
-            self._feed_at = now + self._interval
-            notify("WATCHDOG=1")
+    def report(self) -> None:
+        """Report what has changed, the status at most once a second; to be called each round."""
+        if not self._listens:
+            return
         if not self._reported_ready and self._ready():
             self._reported_ready = True
             notify("READY=1")
-        unreported = now < self._status_at
-        if not unreported:
-            self._report(now)
-        self.due = min(self._feed_at, self._status_at if unreported else inf)
+        if monotonic() < self._next_report:
+            self.deadline = self._next_report
+            self._timers.watch(self)
+        else:
+            self._report_status()
 
-    def _report(self, now: float) -> None:
+    def on_deadline(self) -> None:
+        """Report the status although nothing has happened since it could not be reported."""
+        self._report_status()
+
+    def _report_status(self) -> None:
+        self.deadline = inf
         status = self._describe()
-        if status != self._status:
-            self._status, self._status_at = status, now + _STATUS_INTERVAL
+        if status != self._reported:
+            self._reported, self._next_report = status, monotonic() + _STATUS_INTERVAL
             notify(f"STATUS={status}")

@@ -1,1 +1,1 @@
-"""How fast ackd is, beside the same exchange in C and in other Python; `make bench` runs it."""
+"""Benchmarks: ackd beside the same exchange in C and in other Python; `make bench` runs them."""

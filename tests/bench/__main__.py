@@ -1,4 +1,4 @@
-"""python -m tests.bench [--quick]: measure, and write RESULTS.md and RESULTS.svg; or only print."""
+"""Measure ackd beside other servers; write RESULTS.md and RESULTS.svg."""
 
 import argparse
 import os
@@ -7,101 +7,166 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
+from .checkout import Checkout
 from .load import LoadError
 from .places import Booted, Place, booted, loopback
 from .programs import HERE, build
 from .progress import Step, progress
-from .report import text
+from .report import Conditions, comparison, text
 from .results import Results
-from .works import GROWTH, MAIN, Work, run_once
+from .servers import ACKD, Server, before
+from .workloads import GROWTH, MAIN, Workload, run_once
 
 _PROGRAMS = Path("build/bench")
 
 
 @dataclass(frozen=True)
-class Extent:
-    """How much is measured: turns of each work, seconds of each run, and starts."""
+class Plan:
+    """How much is measured: rounds of each workload, seconds of each run, and starts."""
 
     main: int
     growth: int
     seconds: float
     starts: int
+    before: Checkout | None = None
+    only_ackd: bool = False
 
     @property
-    def plan(self) -> list[tuple[Work, int]]:
-        """Each work, with its turns."""
-        plan = [(work, self.main) for work in MAIN]
-        return plan + [(work, self.growth) for work in GROWTH if self.growth]
+    def rounds(self) -> list[tuple[Workload, int]]:
+        """Each workload, with the number of its rounds."""
+        rounds = [(workload, self.main) for workload in MAIN]
+        return rounds + [(workload, self.growth) for workload in GROWTH if self.growth]
+
+    def servers(self, workload: Workload) -> list[Server]:
+        """The servers of a workload; each ackd is followed by that of the other checkout."""
+        servers = [s for s in workload.servers if s.ackd or not self.only_ackd]
+        pairs = ((s, before(s)) if s.ackd and self.before else (s,) for s in servers)
+        return [server for pair in pairs for server in pair]
+
+    @property
+    def steps(self) -> int:
+        """The number of runs, and one step for the starts."""
+        return 1 + sum(len(self.servers(workload)) * count for workload, count in self.rounds)
 
 
-FULL = Extent(main=3, growth=1, seconds=1.0, starts=21)
-QUICK = Extent(main=1, growth=0, seconds=0.8, starts=5)
+FULL = Plan(main=3, growth=1, seconds=1.0, starts=21)
+QUICK = Plan(main=1, growth=0, seconds=0.8, starts=5)
 
 
 def main() -> int:
     """Measure; return 1 where this host can't do it."""
-    parser = argparse.ArgumentParser(prog="bench", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="in a minute, and only print it")
-    extent = QUICK if parser.parse_args().quick else FULL
+    options = _options()
+    plan = QUICK if options.quick else FULL
+    plan = replace(
+        plan,
+        main=options.rounds or plan.main,
+        before=options.before,
+        only_ackd=options.only_ackd,
+    )
     if os.geteuid() != 0 or (os.cpu_count() or 1) < 2:
         print("bench: needs root, to boot a Debian system, and two CPUs", file=sys.stderr)
         return 1
-    results, facts = measure(extent)
-    if extent is QUICK:
-        print(text(results, facts))
-        return 0
-    _write(results, facts)
+    results, conditions = measure(plan)
+    if not plan.only_ackd:
+        _report(results, conditions, options.quick)
+    if plan.before:
+        print(comparison(results, conditions))
     return 0
 
 
-def measure(extent: Extent) -> tuple[Results, dict[str, str | int | float]]:
-    """Return what was measured, and how."""
+def _report(results: Results, conditions: Conditions, quick: bool) -> None:
+    if quick:
+        print(text(results, conditions))
+    else:
+        _write(results, conditions)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="bench", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="take a minute, and only print")
+    parser.add_argument("--rounds", type=int, help="rounds of the main workloads")
+    parser.add_argument(
+        "--before",
+        type=_checkout,
+        default=os.environ.get("ACKD_BEFORE"),
+        metavar="DIR",
+        help="measure the ackd of another checkout too, and print the ratios new / before"
+        " (default: $ACKD_BEFORE)",
+    )
+    parser.add_argument(
+        "--only-ackd",
+        action="store_true",
+        help="with --before: leave out the other servers, and only print the ratios",
+    )
+    options = parser.parse_args()
+    if options.only_ackd and not options.before:
+        parser.error("--only-ackd needs --before")
+    return options
+
+
+def _checkout(directory: str) -> Checkout:
+    checkout = Checkout(Path(directory).resolve())
+    if not checkout.package.is_dir():
+        raise argparse.ArgumentTypeError(f"{directory} is not a checkout of ackd")
+    return checkout
+
+
+def measure(plan: Plan) -> tuple[Results, Conditions]:
+    """Return the figures, and how they were measured."""
     results = Results()
     programs = build(_PROGRAMS)
-    total = 1 + sum(len(work.servers) * turns for work, turns in extent.plan)
     with ExitStack() as stack:
-        step = stack.enter_context(progress(total))
-        machine = stack.enter_context(booted(programs))
-        host = stack.enter_context(loopback(programs))
+        step = stack.enter_context(progress(plan.steps))
+        machine = stack.enter_context(booted(programs, plan.before))
+        host = stack.enter_context(loopback(programs, plan.before))
         step("starts")
-        results.starts = machine.starts(extent.starts)
-        results.sendings = machine.sendings(extent.starts)
-        for work, turns in extent.plan:
-            _run_in_turns(machine if work.recording else host, work, turns, extent, results, step)
-        return results, _facts(extent, machine)
+        _measure_starts(machine, plan, results)
+        for workload, rounds in plan.rounds:
+            place = machine if workload.recording else host
+            _run_rounds(place, workload, rounds, plan, results, step)
+        return results, _conditions(plan, machine)
 
 
-def _run_in_turns(
-    place: Place, work: Work, turns: int, extent: Extent, results: Results, step: Step
+def _measure_starts(machine: Booted, plan: Plan, results: Results) -> None:
+    servers = (ACKD, before(ACKD)) if plan.before else (ACKD,)
+    for server in servers * plan.starts:
+        results.starts.setdefault(server.name, []).append(machine.start(server))
+    with machine.listening(ACKD):
+        for server in servers * plan.starts:
+            results.sends.setdefault(server.name, []).append(machine.send(server))
+
+
+def _run_rounds(
+    place: Place, workload: Workload, rounds: int, plan: Plan, results: Results, step: Step
 ) -> None:
-    known = {server.name: not server.ackd or place.accepts(server) for server in work.servers}
-    for turn in range(turns):
-        for server in work.servers:
-            step(f"{work.name}: {server.name}, turn {turn + 1}")
+    servers = plan.servers(workload)
+    known = {server.name: not server.ackd or place.accepts(server) for server in servers}
+    for number in range(1, rounds + 1):
+        for server in servers if number % 2 else reversed(servers):
+            step(f"{workload.name}: {server.name}, round {number}")
             if not known[server.name]:
-                results.add(work, server.name, "not available")
+                results.add(workload, server.name, "not available")
                 continue
             try:
-                outcome = run_once(place, server, work.load, extent.seconds)
+                outcome = run_once(place, server, workload.load, plan.seconds)
             except LoadError as error:
-                results.add(work, server.name, f"failed: {error}")
+                results.add(workload, server.name, f"failed: {error}")
             else:
-                results.add(work, server.name, outcome)
+                results.add(workload, server.name, outcome)
 
 
-def _facts(extent: Extent, machine: Booted) -> dict[str, str | int | float]:
-    return {
-        "machine": "; ".join((*_host(), machine.versions())),
-        "times": extent.main
-        if extent.main == extent.growth or not extent.growth
-        else f"{extent.main} (growth: {extent.growth})",
-        "seconds": extent.seconds,
-        "starts": extent.starts,
-    }
+def _conditions(plan: Plan, machine: Booted) -> Conditions:
+    return Conditions(
+        machine="; ".join((*_host(), machine.versions())),
+        rounds=plan.main,
+        growth_rounds=plan.growth,
+        seconds=plan.seconds,
+        starts=plan.starts,
+    )
 
 
 def _host() -> Iterator[str]:
@@ -117,10 +182,10 @@ def _processor() -> str:
     return names[0] if names else platform.machine()
 
 
-def _write(results: Results, facts: dict[str, str | int | float]) -> None:
-    from .chart import draw  # slow, and not needed for a quick run
+def _write(results: Results, conditions: Conditions) -> None:
+    from .chart import draw  # slow to import, and a quick run draws nothing
 
-    (HERE / "RESULTS.md").write_text(text(results, facts))
+    (HERE / "RESULTS.md").write_text(text(results, conditions))
     draw(results, HERE / "RESULTS.svg")
     print(f"bench: written to {HERE / 'RESULTS.md'}")
 

@@ -1,4 +1,4 @@
-"""The report's chart."""
+"""The chart of the report."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +11,7 @@ mpl.use("svg")
 from matplotlib import pyplot
 
 from .results import Results, cpu, rate
-from .works import GROWN_CLIENTS, GROWN_SIZES, MAIN, Part, Run, Work, size_name
+from .workloads import CLIENT_COUNTS, MAIN, PAYLOAD_SIZES, Part, Run, Workload, size_name
 
 _COLOURS = {
     "C": "#7f7f7f",
@@ -28,22 +28,30 @@ _STYLE = {
     "axes.spines.top": False,
     "axes.spines.right": False,
 }
+_GROWTH = "CPU per ack (µs) by {}"
 
 
 def draw(results: Results, path: Path) -> None:
     """Write the chart as SVG."""
     with mpl.rc_context(_STYLE):
-        figure, axes = pyplot.subplots(2, 2, figsize=(10, 7), layout="constrained")
-        _bars(axes[0][0], results, MAIN[2], rate, "Recorded acks a second, 50 clients 64 deep")
-        _bars(axes[0][1], results, MAIN[3], _microseconds, "CPU an ack, nothing recorded (µs)")
-        _growth(axes[1][0], results, Part.CLIENTS, [f"{n:,}" for n in GROWN_CLIENTS], "clients")
-        _growth(
-            axes[1][1],
+        figure, axes = pyplot.subplots(2, 2, figsize=(10, 7.5), layout="constrained")
+        figure.get_layout_engine().set(w_pad=0.15, h_pad=0.15)
+        _bars(axes[0][0], results, MAIN[2], rate, "{:,.0f}", "Recorded acks/s, 50 clients 64 deep")
+        _bars(
+            axes[0][1],
             results,
-            Part.SIZES,
-            [size_name(n) for n in GROWN_SIZES],
-            "bytes of a payload",
+            MAIN[3],
+            _microseconds,
+            "{:.1f}",
+            "CPU per ack (µs), nothing recorded",
         )
+        counts = [f"{count:,}" for count in CLIENT_COUNTS]
+        _growth(axes[1][0], results, Part.CLIENTS, counts, "number of clients")
+        sizes = [size_name(size) for size in PAYLOAD_SIZES]
+        _growth(axes[1][1], results, Part.SIZES, sizes, "size of the payload")
+        # Below both panels: inside them, a legend would lie on the lines of some results.
+        handles, labels = axes[1][0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=5, frameon=False)
         figure.savefig(path, format="svg", metadata={"Date": None})
 
 
@@ -52,32 +60,45 @@ def _microseconds(run: Run) -> float:
 
 
 def _bars(
-    axes: Any, results: Results, work: Work, figure: Callable[[Run], float], title: str
+    axes: Any,
+    results: Results,
+    workload: Workload,
+    figure: Callable[[Run], float],
+    number: str,
+    title: str,
 ) -> None:
-    values = {s.name: results.median(work, s.name, figure) for s in work.servers}
+    """Draw a bar with its value for each server; the values make an axis of numbers needless."""
+    values = {s.name: results.median(workload, s.name, figure) for s in workload.servers}
     shown = {name: value for name, value in reversed(values.items()) if value is not None}
     colours = [_COLOURS.get(name, _OTHERS) for name in shown]
     bars = axes.barh(list(shown), list(shown.values()), color=colours)
-    axes.bar_label(bars, fmt="{:,.4g}" if figure is _microseconds else "{:,.0f}", padding=3)
+    axes.bar_label(bars, fmt=number, padding=3)
     axes.margins(x=0.2)
-    axes.xaxis.set_major_formatter("{x:,.0f}")
+    axes.xaxis.set_visible(False)
+    axes.spines["bottom"].set_visible(False)
     axes.set_title(title)
 
 
-def _growth(axes: Any, results: Results, part: Part, places: list[str], label: str) -> None:
-    """Draw the CPU an ack over what grows: full lines are recorded, broken ones are not."""
+def _growth(axes: Any, results: Results, part: Part, places: list[str], variable: str) -> None:
+    """Draw solid lines for servers that record, dashed lines for those that do not."""
     for recording in (True, False):
-        works = [w for w in results.works() if w.part is part and w.recording is recording]
-        for server in works[0].servers if works else ():
-            values = [results.median(work, server.name, _microseconds) for work in works]
+        workloads = [w for w in results.workloads() if w.part is part and w.recording is recording]
+        for server in workloads[0].servers if workloads else ():
+            values = [
+                results.median(workload, server.name, _microseconds) for workload in workloads
+            ]
             if None not in values:
                 style = {"linestyle": "-" if recording else "--", "marker": "o", "markersize": 4}
-                name = (
-                    f"{server.name}, nothing recorded"
-                    if server.name == "C" and not recording
-                    else server.name
+                axes.plot(
+                    places,
+                    values,
+                    color=_COLOURS[server.name],
+                    label=_label(server.name, recording),
+                    **style,
                 )
-                axes.plot(places, values, color=_COLOURS[server.name], label=name, **style)
     axes.set_ylim(bottom=0)
-    axes.set_title(f"CPU an ack (µs) over {label}")
-    axes.legend(frameon=False)
+    axes.set_title(_GROWTH.format(variable))
+
+
+def _label(server: str, recording: bool) -> str:
+    return "C, nothing recorded" if server == "C" and not recording else server

@@ -1,19 +1,19 @@
-// The load: clients that send unique payloads as fast as they are acknowledged.
+// The load generator: clients send unique payloads as fast as the server acknowledges them.
 //
 //     load [--clients N] [--depth N] [--size BYTES] [--seconds S] [--count N] [--run NAME]
 //          [--sources N] [--churn] PORT
 //
-// Connects to 127.0.0.1, trying again for ten seconds if nobody listens yet. Says "ready" when all
-// clients are greeted, and begins at the next line, or the end, of the standard input. Each client
-// has up to `depth` payloads on their way, and every reply is compared with the ack. With --churn a
-// client connects, sends one payload, reads its ack, closes, and begins anew. Ends after so many
-// seconds (0: they are idle) or payloads, when all replies have come, and prints what it has seen
-// in JSON; p50, p99 and p999 are seconds from a payload's sending, or with --churn from the
-// connecting, to its ack.
+// Connects to 127.0.0.1; while no server listens there, tries again for ten seconds. Prints "ready"
+// when all clients have received the greeting. Begins at the next line, or at the end, of the
+// standard input. Each client has up to `depth` payloads in flight, and compares every reply with
+// the ack. With --churn a client connects, sends one payload, reads its ack, closes the connection,
+// and repeats that. The sending ends after --seconds (0: the clients are idle) or --count payloads.
+// When all replies have come, the program prints its counts as JSON. p50, p99 and p999 are seconds
+// from the sending of a payload to its ack; with --churn, from the connecting.
 //
-// A payload is "NAME-NUMBER" and filling; a size too small for that leaves the end of it, and then
-// payloads repeat. A source is an address, of 127.0.0.1 and up: one has no ports for more than
-// 28,000 connections within a minute, tcp(7).
+// A payload is "NAME-NUMBER" and padding. A size too small for that keeps only the end of the
+// number, and then payloads repeat. A source is an address, from 127.0.0.1 upwards: one address has
+// ports for at most 28,000 connections per minute, tcp(7).
 
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -37,16 +37,17 @@
 #define SECOND UINT64_C(1000000000)
 
 enum { EVENTS = 256, INPUT = 262144, OPENING = 256, DIGITS = 12 };
-// A bucket of the histogram is at most 1/64 wider than its times.
+// Each bucket of the histogram is at most 1/64 as wide as the times in it.
 enum { STEPS = 64, BUCKETS = STEPS * 60 };
 
 struct client {
     int socket;
-    bool greeted, differs; // the line that is being read is not the expected one
-    size_t matched;        // bytes of that line
-    unsigned waiting;      // payloads on their way
+    bool greeted;
+    bool differs;          // the line being read is not the expected one
+    size_t matched;        // bytes of that line that are as expected
+    unsigned waiting;      // payloads in flight
     uint64_t opened_at;
-    uint64_t *sent_at; // their times, a ring of `depth`
+    uint64_t *sent_at; // when they were sent: a ring buffer of `depth` times
     unsigned oldest;
     char *unsent;
     size_t unsent_size;
@@ -66,7 +67,7 @@ static struct {
     uint64_t sent, answered, acks, wrong, lost;
     uint64_t began, ended;
     uint64_t latencies[BUCKETS];
-} seen;
+} counts;
 
 static int poller;
 static struct client *clients;
@@ -74,7 +75,7 @@ static unsigned opening, waiting;
 static bool stopping;
 static char input[INPUT];
 static char *batch; // `depth` lines
-static char *line;  // the last one
+static char *line;  // the last line sent
 static size_t line_size, number_at, number_end;
 
 static uint64_t now(void)
@@ -88,7 +89,7 @@ static unsigned bucket(uint64_t time)
 {
     if (time < STEPS)
         return time;
-    unsigned shift = 57 - __builtin_clzll(time); // leaves 64 to 127
+    unsigned shift = 57 - __builtin_clzll(time); // leaves a number from 64 to 127
     return shift * STEPS + (time >> shift);
 }
 
@@ -102,9 +103,9 @@ static double quantile(double part)
 {
     uint64_t before = 0, total = 0;
     for (unsigned i = 0; i < BUCKETS; i++)
-        total += seen.latencies[i];
+        total += counts.latencies[i];
     for (unsigned i = 0; i < BUCKETS; i++) {
-        before += seen.latencies[i];
+        before += counts.latencies[i];
         if (total && before >= part * total)
             return bucket_end(i);
     }
@@ -135,7 +136,7 @@ static void prepare_line(void)
     free(name);
 }
 
-// Counts in decimal, in place: printing each number anew would cost more than all else here.
+// Increments the decimal number in place: snprintf() for each line would be the largest cost here.
 static void next_line(void)
 {
     size_t digit = number_end;
@@ -159,7 +160,8 @@ static void bind_source(int socket)
     struct sockaddr_in source = {.sin_family = AF_INET};
     int one = 1;
     source.sin_addr.s_addr = htonl(INADDR_LOOPBACK + next++ % options.sources);
-    // The port is chosen with the destination: only both together must be new, ip(7).
+    // The kernel then chooses the port at connect(): only port and destination together must be
+    // unique, ip(7).
     setsockopt(socket, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &one, sizeof one);
     if (bind(socket, (struct sockaddr *)&source, sizeof source) < 0)
         err(1, "bind");
@@ -192,7 +194,7 @@ static void await_server(void)
             err(1, "127.0.0.1 port %d", options.port);
         nanosleep(&pause, NULL);
     }
-    // Closing with the greeting unread would be a reset, which some servers make much of.
+    // A close() with the greeting unread would send a reset, and some servers log that.
     fcntl(client, F_SETFL, 0);
     shutdown(client, SHUT_WR);
     while (recv(client, input, INPUT, 0) > 0)
@@ -219,10 +221,10 @@ static void close_client(struct client *client)
     client->socket = -1;
 }
 
-// What was on its way has no reply then, and is counted so at the end.
+// The payloads in flight get no reply; report() counts them as unanswered.
 static void lose(struct client *client)
 {
-    seen.lost++;
+    counts.lost++;
     waiting -= client->waiting;
     close_client(client);
 }
@@ -248,8 +250,8 @@ static unsigned allowed(struct client *client)
     unsigned room = options.depth - client->waiting;
     if (stopping || client->unsent)
         return 0;
-    if (options.count && options.count - seen.sent < room)
-        room = options.count - seen.sent;
+    if (options.count && options.count - counts.sent < room)
+        room = options.count - counts.sent;
     return room;
 }
 
@@ -261,7 +263,7 @@ static void send_payloads(struct client *client, uint64_t time)
         memcpy(batch + i * line_size, line, line_size);
         client->sent_at[(client->oldest + client->waiting++) % options.depth] = time;
     }
-    seen.sent += count;
+    counts.sent += count;
     waiting += count;
     if (count)
         send_all(client, batch, count * line_size);
@@ -269,7 +271,7 @@ static void send_payloads(struct client *client, uint64_t time)
 
 static void on_greeting(struct client *client)
 {
-    seen.wrong += client->differs;
+    counts.wrong += client->differs;
     client->greeted = true;
     if (options.churn)
         send_payloads(client, client->opened_at);
@@ -280,20 +282,20 @@ static void on_greeting(struct client *client)
 static void on_ack(struct client *client, uint64_t time)
 {
     if (client->differs || !client->waiting) {
-        seen.wrong++;
+        counts.wrong++;
     } else {
-        seen.acks++;
-        seen.latencies[bucket(time - client->sent_at[client->oldest])]++;
+        counts.acks++;
+        counts.latencies[bucket(time - client->sent_at[client->oldest])]++;
     }
     if (client->waiting) {
-        seen.answered++;
+        counts.answered++;
         client->oldest = (client->oldest + 1) % options.depth;
         client->waiting--;
         waiting--;
     }
 }
 
-// Compares what has come with the line that must come; returns the bytes of it.
+// Compares received bytes with the expected line; returns how many of them belong to that line.
 static size_t compare(struct client *client, const char *bytes, size_t size)
 {
     const char *due = client->greeted ? ACK : GREETING;
@@ -336,7 +338,7 @@ static void receive(struct client *client, const char *bytes, size_t size, uint6
 
 static void go_on(struct client *client, uint64_t time)
 {
-    if (!seen.began)
+    if (!counts.began)
         return;
     if (!options.churn) {
         send_payloads(client, time);
@@ -366,7 +368,7 @@ static void on_writable(struct client *client)
     char *unsent = client->unsent;
     client->unsent = NULL;
     send_all(client, unsent, client->unsent_size);
-    // It was watched for, and may still be.
+    // With `unsent` empty before and after, send_all() has not ended the watch for EPOLLOUT.
     if (client->socket >= 0 && !client->unsent)
         await(client, EPOLL_CTL_MOD, EPOLLIN);
     free(unsent);
@@ -386,15 +388,15 @@ static int dispatch(int timeout)
     return count;
 }
 
-static void await_greetings(unsigned but)
+static void await_greetings(unsigned limit)
 {
-    while (opening > but && dispatch(10000) > 0)
+    while (opening > limit && dispatch(10000) > 0)
         ;
-    if (opening > but)
-        errx(1, "%u clients were not greeted", opening);
+    if (opening > limit)
+        errx(1, "%u clients received no greeting", opening);
 }
 
-// A few at a time: more than the server's backlog would have to try again after a second.
+// A few at a time: a client beyond the server's backlog would try again only after a second.
 static void open_clients(void)
 {
     for (unsigned i = 0; i < options.clients; i++) {
@@ -411,13 +413,13 @@ static void open_clients(void)
 static bool finished(uint64_t time)
 {
     if (options.count)
-        return seen.sent >= options.count;
-    return time >= seen.began + options.seconds * SECOND;
+        return counts.sent >= options.count;
+    return time >= counts.began + options.seconds * SECOND;
 }
 
 static void run(void)
 {
-    seen.began = seen.ended = now();
+    counts.began = counts.ended = now();
     stopping = options.seconds == 0;
     for (unsigned i = 0; i < options.clients && !stopping; i++) {
         if (options.churn)
@@ -425,13 +427,13 @@ static void run(void)
         else
             send_payloads(&clients[i], now());
     }
-    while (!stopping && seen.lost < options.clients) {
+    while (!stopping && counts.lost < options.clients) {
         dispatch(10);
         stopping = finished(now());
     }
     while (waiting && dispatch(10000) > 0)
         ;
-    seen.ended = now();
+    counts.ended = now();
 }
 
 static void parse(int argc, char **argv)
@@ -465,8 +467,8 @@ static void report(void)
 {
     printf("{\"sent\": %lu, \"acks\": %lu, \"wrong\": %lu, \"unanswered\": %lu, \"lost\": %lu,"
            " \"seconds\": %.6f, \"p50\": %.9f, \"p99\": %.9f, \"p999\": %.9f}\n",
-           seen.sent, seen.acks, seen.wrong, seen.sent - seen.answered, seen.lost,
-           (double)(seen.ended - seen.began) / SECOND, quantile(.5), quantile(.99), quantile(.999));
+           counts.sent, counts.acks, counts.wrong, counts.sent - counts.answered, counts.lost,
+           (double)(counts.ended - counts.began) / SECOND, quantile(.5), quantile(.99), quantile(.999));
     fflush(stdout);
 }
 

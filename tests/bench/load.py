@@ -1,4 +1,4 @@
-"""The load generator's options, and what it reports."""
+"""The load generator: its options, and the report that it prints."""
 
 import json
 import subprocess
@@ -9,9 +9,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Load:
-    """What clients do: `depth` payloads of `size` bytes are on their way from each at a time.
+    """The behaviour of the clients: each has `depth` payloads of `size` bytes in flight.
 
-    With `churn` each connects for every payload anew; with `idle` they do nothing.
+    With `churn` each client opens a new connection for every payload. With `idle` the clients only
+    connect.
     """
 
     clients: int
@@ -21,7 +22,7 @@ class Load:
     idle: bool = False
 
     def arguments(self, seconds: float, run: str) -> tuple[str, ...]:
-        """Return the options of the program; `run` is the name that its payloads begin with."""
+        """Return the options of the program; its payloads begin with the name `run`."""
         return (
             f"--clients={self.clients}",
             f"--depth={self.depth}",
@@ -33,8 +34,8 @@ class Load:
 
 
 @dataclass(frozen=True)
-class Seen:
-    """What the clients have seen: counts; `seconds` in all, and until an ack came."""
+class LoadReport:
+    """The counts of all clients; `seconds` of the whole run; quantiles of the seconds to an ack."""
 
     sent: int
     acks: int
@@ -47,40 +48,40 @@ class Seen:
     p999: float
 
     @property
-    def trouble(self) -> str:
-        """What was not as it should be, in words."""
+    def errors(self) -> str:
+        """The counts of all errors, in words; empty if there are none."""
         counts = {"wrong": self.wrong, "unanswered": self.unanswered, "lost": self.lost}
-        return ", ".join(f"{count} {what}" for what, count in counts.items() if count)
+        return ", ".join(f"{count} {error}" for error, count in counts.items() if count)
 
 
 class LoadError(Exception):
-    """The clients were not greeted, or not answered as they should be."""
+    """A client got no greeting, or a payload got no ack or a wrong reply."""
 
 
 class Clients:
-    """Clients that have been greeted, and wait to begin."""
+    """Connected clients that have received the greeting and wait for the start."""
 
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
         assert process.stdin
         assert process.stdout
-        self._begin = process.stdin
-        self._said = process.stdout
-        if self._said.readline() != b"ready\n":
-            raise LoadError("the clients were not all greeted")
+        self._input = process.stdin
+        self._output = process.stdout
+        if self._output.readline() != b"ready\n":
+            raise LoadError("not all clients received the greeting")
 
-    def run(self) -> Seen:
-        """Have them send; return what they have seen. They stay connected."""
-        self._begin.write(b"\n")
-        self._begin.flush()
-        said = self._said.readline()
-        if not said:
+    def run(self) -> LoadReport:
+        """Start the sending and return the report at its end. The clients stay connected."""
+        self._input.write(b"\n")
+        self._input.flush()
+        line = self._output.readline()
+        if not line:
             raise LoadError("the load generator has ended")
-        return Seen(**json.loads(said))
+        return LoadReport(**json.loads(line))
 
 
 @contextmanager
 def clients(process: subprocess.Popen[bytes]) -> Iterator[Clients]:
-    """Have clients connected, until the end of the block."""
+    """Yield connected clients; kill the load generator at the end of the block."""
     with process:
         try:
             yield Clients(process)

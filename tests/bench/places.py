@@ -1,4 +1,4 @@
-"""Where servers and clients run: on this host, or in a booted Debian with its real journald."""
+"""The places where servers and clients run: this host, or a booted Debian with its journald."""
 
 import json
 import platform
@@ -10,18 +10,21 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from tests.support.journal_socket import JournalSocket
-from tests.system.base_root import Release
-from tests.system.installed import install
-from tests.system.machine import Machine, boot
+from tests.system.support.base_root import Release
+from tests.system.support.install import install
+from tests.system.support.machine import Machine, boot
 
+from .checkout import Checkout
 from .programs import HERE, Programs
-from .servers import ACKD, Server, Site
+from .servers import Paths, Server
 
-# Nothing may be dropped, nor deleted before it has been counted. The machine's disk is memory.
+# journald must neither drop entries nor delete them before they are counted. The machine's disk is
+# a tmpfs.
 _ROOM = """\
 [Journal]
 RateLimitIntervalSec=0
@@ -30,39 +33,62 @@ SystemKeepFree=1M
 SystemMaxFileSize=1G
 """
 _DESCRIPTORS = 20000
+# The directory of the other checkout's ackd in the machine.
+_BEFORE = "/root/before"
+
+
+@dataclass(frozen=True)
+class Start:
+    """One start of ackd: seconds until READY=1, and bytes of resident memory then."""
+
+    seconds: float
+    resident: int
+
+
+@dataclass(frozen=True)
+class Send:
+    """Seconds of one `ackctl send`, and of one Python that imports `argparse` and `socket`."""
+
+    ackctl: float
+    python: float
 
 
 class Place(Protocol):
-    """Somewhere to measure."""
+    """A place to measure in."""
 
     def accepts(self, server: Server) -> bool:
-        """Say whether this ackd knows the server's settings."""
+        """Return whether the ackd of this server knows its settings."""
 
     def serving(self, server: Server) -> AbstractContextManager[int]:
-        """Have a server run, alone; its PID there."""
+        """Run a server for the time of the block, alone; yield its PID in this place."""
 
     def popen_load(self, arguments: tuple[str, ...]) -> subprocess.Popen[bytes]:
         """Start the load generator."""
 
     def read(self, path: str) -> str:
-        """Return a file's text."""
+        """Return the text of a file."""
 
     def recorded(self) -> int | None:
-        """Return how many payloads the server has recorded; None where nothing is."""
+        """Return how many payloads the server has recorded; None where it records nothing."""
 
 
 class Loopback:
-    """This host: the server has one CPU, the load the other."""
+    """This host: the server runs on one CPU, the load on another."""
 
-    def __init__(self, programs: Programs, directory: Path) -> None:
+    def __init__(self, programs: Programs, directory: Path, before: Checkout | None) -> None:
         self._load = programs.load
         self._directory = directory
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]
-        self._notes = str(directory / "journal")  # of ackd, which has none of payloads here
-        self._site = Site(
+        # ackd logs its start and its stop here; the servers of this place record no payloads.
+        self._journal = str(directory / "journal")
+        script = directory / "ackd_before.py"
+        if before:
+            script.write_text(before.script("ackd", str(before.root)))
+        self._paths = Paths(
             python=sys.executable,
-            ackd=(sys.executable, "-m", "ackd", "--journal", self._notes),
+            ackd=(sys.executable, "-m", "ackd", "--journal", self._journal),
+            ackd_before=(sys.executable, str(script), "--journal", self._journal),
             config=str(directory / "ackd.yaml"),
             reference=str(programs.reference),
             port=port,
@@ -70,14 +96,14 @@ class Loopback:
 
     def accepts(self, server: Server) -> bool:
         self._configure(server)
-        check = (sys.executable, "-m", "ackd", "--config", self._site.config, "--check-config")
+        check = (*server.command(self._paths), "--check-config")
         return subprocess.run(check, capture_output=True).returncode == 0
 
     @contextmanager
     def serving(self, server: Server) -> Iterator[int]:
         self._configure(server)
-        journal = JournalSocket(Path(self._notes))
-        command = ("taskset", "--cpu-list", "0", *server.command(self._site))
+        journal = JournalSocket(Path(self._journal))
+        command = ("taskset", "--cpu-list", "0", *server.command(self._paths))
         process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
         try:
             yield process.pid
@@ -87,7 +113,7 @@ class Loopback:
             journal.close()
 
     def popen_load(self, arguments: tuple[str, ...]) -> subprocess.Popen[bytes]:
-        command = ("taskset", "--cpu-list", "1", str(self._load), *arguments, str(self._site.port))
+        command = ("taskset", "--cpu-list", "1", str(self._load), *arguments, str(self._paths.port))
         return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
     def read(self, path: str) -> str:
@@ -97,22 +123,31 @@ class Loopback:
         return None
 
     def _configure(self, server: Server) -> None:
-        Path(self._site.config).write_text(self._site.settings(server.settings))
+        Path(self._paths.config).write_text(self._paths.settings(server.settings))
 
 
 class Booted:
-    """A booted Debian, with the server, the load and journald wherever the kernel puts them.
+    """A booted Debian, in which the kernel places the server, the load and journald on the CPUs.
 
-    Three busy processes on two CPUs: any that had one for itself would seem faster. Servers are
-    units of their own, without a sandbox, and journald begins each time with an empty journal.
+    Three busy processes share two CPUs: a process with a CPU of its own would seem faster. Each
+    server is a unit of its own, without a sandbox, and each run begins with an empty journal.
     """
 
-    def __init__(self, machine: Machine, programs: Programs) -> None:
+    def __init__(self, machine: Machine, programs: Programs, before: Checkout | None) -> None:
         self.machine = machine
-        self._site = Site(
-            "python3", ("/usr/sbin/ackd",), "/etc/bench.yaml", "/root/reference", 10008
+        self._paths = Paths(
+            python="python3",
+            ackd=("/usr/sbin/ackd",),
+            ackd_before=("python3", f"{_BEFORE}/run_ackd.py"),
+            config="/etc/bench.yaml",
+            reference="/root/reference",
+            port=10008,
         )
         install(machine)
+        for name in ("start_time.py", "send_time.py"):
+            machine.put(f"/root/{name}", (HERE / name).read_bytes())
+        if before:
+            self._install_before(before)
         for program in (programs.reference, programs.load):
             machine.put(f"/root/{program.name}", program.read_bytes(), 0o755)
         machine.put("/etc/systemd/journald.conf.d/room.conf", _ROOM)
@@ -120,8 +155,8 @@ class Booted:
 
     def accepts(self, server: Server) -> bool:
         self._configure(server)
-        check = ("--config", self._site.config, "--check-config")
-        return self.machine.run(*self._site.ackd, *check, check=False).returncode == 0
+        check = (*server.command(self._paths), "--check-config")
+        return self.machine.run(*check, check=False).returncode == 0
 
     @contextmanager
     def serving(self, server: Server) -> Iterator[int]:
@@ -134,18 +169,26 @@ class Booted:
             "--quiet",
             f"--unit={self._unit}",
             f"--property=LimitNOFILE={_DESCRIPTORS}",
-            # As in ackd's own unit.
+            # The same limits as in ackd.service.
             "--property=LogRateLimitIntervalSec=1s",
             "--property=LogRateLimitBurst=10000000",
-            *server.command(self._site),
+            *server.command(self._paths),
         )
         try:
             yield self.machine.pid_of(self._unit)
         finally:
             self.machine.run("systemctl", "stop", self._unit, check=False)
 
+    @contextmanager
+    def listening(self, server: Server) -> Iterator[None]:
+        """Run an ackd for the time of the block, which begins when it listens."""
+        with self.serving(server):
+            port = str(self._paths.port)
+            self.machine.run("/usr/bin/ackctl", "send", "--port", port, "--retry", "9", "hello")
+            yield
+
     def popen_load(self, arguments: tuple[str, ...]) -> subprocess.Popen[bytes]:
-        command = ("/root/load", *arguments, str(self._site.port))
+        command = ("/root/load", *arguments, str(self._paths.port))
         return self.machine.popen(*command, stdin=subprocess.PIPE)
 
     def read(self, path: str) -> str:
@@ -157,51 +200,57 @@ class Booted:
         count = ("sh", "-c", f"{entries} | grep --count --text '^Buffer: '")
         return int(self.machine.run(*count, check=False, timeout=300).stdout)
 
-    def starts(self, times: int) -> list[tuple[float, int]]:
-        """Start ackd so many times; return the seconds to READY=1 and the bytes resident then."""
-        self._configure(ACKD)
-        self.machine.put("/root/start.py", (HERE / "start.py").read_bytes())
-        limit = ("prlimit", f"--nofile={_DESCRIPTORS}")
-        command = (*self._site.ackd, "--config", self._site.config)
-        said = self.machine.run(*limit, "python3", "/root/start.py", str(times), *command).stdout
-        return [(seconds, size) for seconds, size in json.loads(said)]
+    def start(self, server: Server) -> Start:
+        """Start an ackd, and stop it."""
+        self._configure(server)
+        limit = ("prlimit", f"--nofile={_DESCRIPTORS}", "--")
+        return Start(*self._measure(limit, "start_time.py", server.command(self._paths)))
 
-    def sendings(self, times: int) -> list[tuple[float, float]]:
-        """Return the seconds of `ackctl send`, and of a bare Python, so many times."""
-        self.machine.put("/root/sending.py", (HERE / "sending.py").read_bytes())
-        command = ("/usr/bin/ackctl", "send", "--port", str(self._site.port), "hello")
-        with self.serving(ACKD):
-            self.machine.run(*command, "--retry", "9")  # until it serves
-            said = self.machine.run("python3", "/root/sending.py", str(times), *command).stdout
-        return [(ours, bare) for ours, bare in json.loads(said)]
+    def send(self, server: Server) -> Send:
+        """Run the `ackctl send` of an ackd; another ackd is serving."""
+        ackctl = ("python3", f"{_BEFORE}/run_ackctl.py") if server.before else ("/usr/bin/ackctl",)
+        port = str(self._paths.port)
+        return Send(*self._measure((), "send_time.py", (*ackctl, "send", "--port", port, "hello")))
+
+    def _measure(
+        self, prefix: tuple[str, ...], program: str, command: tuple[str, ...]
+    ) -> tuple[Any, ...]:
+        output = self.machine.run(*prefix, "python3", f"/root/{program}", *command).stdout
+        return tuple(json.loads(output))
 
     def versions(self) -> str:
-        """Return what the machine is, in words."""
+        """Return the versions of the machine's Debian, systemd and Python, in words."""
         python = self.machine.run("python3", "--version").stdout.strip()
         systemd = self.machine.run("systemctl", "--version").stdout.split()[1]
         return f"recorded in Debian {self.machine.release.value} (systemd {systemd}, {python})"
 
+    def _install_before(self, before: Checkout) -> None:
+        self.machine.copy_tree(before.package, f"{_BEFORE}/ackd")
+        self.machine.run("python3", "-m", "compileall", "-q", f"{_BEFORE}/ackd")
+        for name in ("ackd", "ackctl"):
+            self.machine.put(f"{_BEFORE}/run_{name}.py", before.script(name, _BEFORE))
+
     def _configure(self, server: Server) -> None:
-        self.machine.put(self._site.config, self._site.settings(server.settings))
+        self.machine.put(self._paths.config, self._paths.settings(server.settings))
 
 
 @contextmanager
-def loopback(programs: Programs) -> Iterator[Loopback]:
-    """Yield this host, with descriptors for 10,000 clients."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (min(most, _DESCRIPTORS), most))
+def loopback(programs: Programs, before: Checkout | None = None) -> Iterator[Loopback]:
+    """Yield this host; raise its limit of descriptors, which 10,000 clients need."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, _DESCRIPTORS), hard))
     with tempfile.TemporaryDirectory() as directory:
-        yield Loopback(programs, Path(directory))
+        yield Loopback(programs, Path(directory), before)
 
 
 @contextmanager
-def booted(programs: Programs) -> Iterator[Booted]:
+def booted(programs: Programs, before: Checkout | None = None) -> Iterator[Booted]:
     """Yield a booted Debian; needs root."""
     with boot(_own_release()) as machine:
-        yield Booted(machine, programs)
+        yield Booted(machine, programs, before)
 
 
 def _own_release() -> Release:
-    """Return this host's release, whose libraries are what the programs are compiled for."""
+    """Return this host's release: the programs are compiled for its libraries."""
     name = platform.freedesktop_os_release().get("VERSION_CODENAME")
     return next((release for release in Release if release.value == name), Release.TRIXIE)

@@ -10,7 +10,7 @@ FLAGS = ("-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror")
 
 @dataclass(frozen=True)
 class Programs:
-    """Where they have been put."""
+    """The paths of the compiled programs."""
 
     reference: Path
     load: Path

@@ -1,4 +1,4 @@
-"""How far it is: a bar on a terminal, a line for each run elsewhere."""
+"""The progress of a benchmark: a bar on a terminal, otherwise a line per run."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -12,7 +12,7 @@ Step = Callable[[str], None]
 
 @contextmanager
 def progress(total: int) -> Iterator[Step]:
-    """Yield what is to be called before each of so many steps, with what it is."""
+    """Yield a function that takes the name of each of `total` steps before the step begins."""
     console = Console(stderr=True)
     if not console.is_terminal:
         yield _lines(total)

@@ -1,10 +1,10 @@
-// The reference: the same exchange in C, with nothing that could be left out.
+// The reference server: the same exchange in C, with only the necessary parts.
 //
 //     reference [--journal] PORT
 //
-// Listens on 127.0.0.1, greets, hands every line to the journal by one sd_journal_sendv, with the
-// fields of ackd's entries, or to nobody, and acknowledges. One thread, epoll, no limits, no
-// timeouts, and no answer to a journal that takes nothing: sd_journal_sendv blocks then.
+// Listens on 127.0.0.1, sends the greeting, and acknowledges every line. With --journal it first
+// records each line by one sd_journal_sendv(), with the fields of ackd's entries. It has one thread,
+// epoll, no limits and no timeouts. While journald reads nothing, sd_journal_sendv() blocks.
 
 #define _GNU_SOURCE
 #define SD_JOURNAL_SUPPRESS_LOCATION // ackd's entries have no CODE_FILE= either
@@ -36,15 +36,15 @@ struct buffer {
 struct client {
     int socket;
     unsigned long sequence;
-    struct buffer partial; // of a line whose end has not come yet
-    size_t unsent;         // bytes of acks; they all read the same, so a number is enough
+    struct buffer partial; // the beginning of a line without its end
+    size_t unsent;         // bytes of acks; all acks are equal, so their number suffices
     char peer[FIELD], port[FIELD], listener[FIELD], connection[FIELD];
 };
 
 static bool journal;
 static int poller;
 static char input[CHUNK];
-// As many as one read can call for, and one more for a line that ends with the connection.
+// The acks for one read of empty lines, and one for the last line without a line end.
 static char acks[(CHUNK + 1) * LENGTH(ACK)];
 static struct buffer message;
 
@@ -89,14 +89,14 @@ static void record(struct client *client, const char *payload, size_t size)
         errx(1, "sd_journal_sendv: %s", strerror(-result));
 }
 
-static void take(struct client *client, const char *payload, size_t size)
+static void receive_payload(struct client *client, const char *payload, size_t size)
 {
     client->sequence++;
     if (journal)
         record(client, payload, size);
 }
 
-static void take_line(struct client *client, const char *line, size_t size)
+static void receive_line(struct client *client, const char *line, size_t size)
 {
     if (client->partial.size) {
         append(&client->partial, line, size);
@@ -106,16 +106,16 @@ static void take_line(struct client *client, const char *line, size_t size)
     }
     if (size && line[size - 1] == '\r')
         size--;
-    take(client, line, size);
+    receive_payload(client, line, size);
 }
 
-// Returns how many lines were taken; what is left is kept for the next read.
-static size_t take_lines(struct client *client, size_t size)
+// Returns how many lines were complete; keeps the rest for the next read.
+static size_t receive_lines(struct client *client, size_t size)
 {
     const char *line = input, *end = input + size, *newline;
     size_t count = 0;
     for (; (newline = memchr(line, '\n', end - line)); line = newline + 1) {
-        take_line(client, line, newline - line);
+        receive_line(client, line, newline - line);
         count++;
     }
     if (line < end)
@@ -130,14 +130,14 @@ static void await(struct client *client, int operation, uint32_t events)
         err(1, "epoll_ctl");
 }
 
-static void leave(struct client *client)
+static void close_client(struct client *client)
 {
     close(client->socket);
     free(client->partial.bytes);
     free(client);
 }
 
-// Sends the last `unsent` bytes of the acks: their end is a line's end.
+// Sends the last `unsent` bytes of the buffer of acks, which ends with a whole ack.
 static bool send_acks(struct client *client)
 {
     const char *from = acks + sizeof acks - client->unsent;
@@ -151,7 +151,7 @@ static bool send_acks(struct client *client)
 static void on_writable(struct client *client)
 {
     if (!send_acks(client))
-        leave(client);
+        close_client(client);
     else if (!client->unsent)
         await(client, EPOLL_CTL_MOD, EPOLLIN);
 }
@@ -160,34 +160,34 @@ static void acknowledge(struct client *client, size_t count)
 {
     client->unsent = count * LENGTH(ACK);
     if (count && !send_acks(client))
-        leave(client);
+        close_client(client);
     else if (client->unsent)
         await(client, EPOLL_CTL_MOD, EPOLLOUT);
 }
 
-// A rest without a line's end is a payload too.
+// The rest of the data is a payload too, without a line end.
 static void on_end(struct client *client)
 {
     if (client->partial.size) {
-        take(client, client->partial.bytes, client->partial.size);
+        receive_payload(client, client->partial.bytes, client->partial.size);
         client->unsent = LENGTH(ACK);
         send_acks(client);
     }
-    leave(client);
+    close_client(client);
 }
 
 static void on_readable(struct client *client)
 {
     ssize_t size = recv(client->socket, input, CHUNK, 0);
     if (size > 0)
-        acknowledge(client, take_lines(client, size));
+        acknowledge(client, receive_lines(client, size));
     else if (size == 0)
         on_end(client);
     else if (errno != EAGAIN)
-        leave(client);
+        close_client(client);
 }
 
-static void name(struct client *client, const struct sockaddr_in *peer, int port)
+static void write_fields(struct client *client, const struct sockaddr_in *peer, int port)
 {
     static unsigned long number;
     snprintf(client->peer, FIELD, "ACKD_PEER=%s", inet_ntoa(peer->sin_addr));
@@ -196,7 +196,7 @@ static void name(struct client *client, const struct sockaddr_in *peer, int port
     snprintf(client->connection, FIELD, "ACKD_CONNECTION=%016x-%lu", getpid(), ++number);
 }
 
-static void welcome(int listener, int port)
+static void accept_clients(int listener, int port)
 {
     struct sockaddr_in peer;
     socklen_t size = sizeof peer;
@@ -207,10 +207,10 @@ static void welcome(int listener, int port)
             err(1, "calloc");
         client->socket = socket;
         if (journal)
-            name(client, &peer, port);
+            write_fields(client, &peer, port);
         await(client, EPOLL_CTL_ADD, EPOLLIN);
         if (send(socket, GREETING, LENGTH(GREETING), MSG_NOSIGNAL) < 0)
-            leave(client);
+            close_client(client);
     }
     if (errno != EAGAIN && errno != ECONNABORTED)
         err(1, "accept4");
@@ -222,7 +222,7 @@ static int listen_on(int port)
     int one = 1, listener = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
     address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
-    // Accepted sockets inherit it.
+    // Accepted sockets inherit this option.
     setsockopt(listener, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
     if (bind(listener, (struct sockaddr *)&address, sizeof address) < 0)
         err(1, "bind");
@@ -242,7 +242,7 @@ static void serve(int port)
         for (int i = 0; i < count; i++) {
             struct client *client = events[i].data.ptr;
             if (!client)
-                welcome(listener, port);
+                accept_clients(listener, port);
             else if (client->unsent)
                 on_writable(client);
             else

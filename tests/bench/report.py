@@ -1,55 +1,127 @@
-"""The report in Markdown: each target beside what was measured, then all figures."""
+"""The report in Markdown: each target with its measured value, then all figures."""
 
 from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from statistics import median
 
 from .results import Results, cpu, memory, rate
+from .servers import before
 from .targets import TARGETS
-from .works import Part, Run, Work
+from .workloads import Part, Run, Workload
 
 _HEAD = """\
-# How fast ackd is
+# Benchmarks of ackd
 
-Written by `make bench`; run it to see for yourself. Made on
+Written by `make bench`. Measured on
 {machine}.
 
-![Acks a second, CPU and growth](RESULTS.svg)
+![Acks per second, CPU and growth](RESULTS.svg)
 
 """
 _METHOD = """
-## How it was measured
+## Method
 
 - *C* is `reference.c`: the same exchange on epoll, one `sd_journal_sendv` for every line, no limits
-  and no timeouts. The others do the exchange without recording; they count lines, and do not even
-  make payloads of them. The load is `load.c`: unique payloads of 80 bytes, where it says nothing
-  else, and each reply compared with the ack. A run with a wrong or missing one has no figures.
-- By turns, each of all servers one after another, {seconds:g} s each, every time with a new
-  process; turns: {times}. Figures are medians, and *of C's* is the median of the ratios within one
-  turn, for machines drift.
-- CPU is the server's own, user and system, from /proc/PID/stat; what the kernel does for its
-  packets is in there where it happened in its name.
-- Recording: in a booted Debian with its real journald, which shares the CPUs with the server and
-  the load, as the kernel sees fit: three busy processes on two CPUs, of which any that had one for
-  itself would seem faster. All payloads are counted in the journal afterwards.
+  and no timeouts. The other servers do the exchange without recording. They count lines; they do
+  not split the data into payloads.
+- The load is `load.c`. Its payloads are unique and have 80 bytes, unless the table names another
+  size. It compares each reply with the ack. A run with a wrong or missing reply has no figures.
+- A round runs all servers of a workload, one after the other; every second round runs them in
+  reverse order. Each run has a new process and takes {seconds:g} s. Rounds: {rounds}.
+- Figures are medians of all rounds. *to C* is the ratio to C's figure in the same round: a machine
+  can become faster or slower between rounds.
+- CPU is the server's user and system time in /proc/PID/stat. It contains the kernel's work on
+  packets only where the kernel did that work in the server's name.
+- Recording: in a booted Debian with its journald. The server, the load and journald share the CPUs;
+  the kernel places them. With a CPU of its own, a process would seem faster. All payloads in the
+  journal are counted after each run.
 - Recording nothing, and idle clients: on this host's loopback, the server on one CPU, the load on
-  another; ackd and the others with this host's Python.
-- Times are from the sending of a payload, or from the connecting, to its ack.
-- A start is ackd's from the command to READY=1, in the booted Debian: the median of {starts}. So
-  many times, too, `ackctl send` is run to its end, by turns with the bare Python.
+  another. ackd and the Python servers run with this host's Python.
+- Latencies are from the sending of a payload to its ack; where clients connect for each payload,
+  from the connecting.
+- A start is from the command to READY=1, in the booted Debian: the median of {starts} starts.
+  `ackctl send` runs equally often, alternately with the bare Python.
+"""
+_COMPARISON = """\
+
+## Compared with the ackd before
+
+Each figure is new / before: the median, and the lowest and highest.
+Rounds: {rounds}; starts and sends: {starts}.
+
 """
 
 
-_WHY = """\
+@dataclass(frozen=True)
+class Conditions:
+    """How the figures were measured; `machine` is text, `seconds` is for each run."""
 
-Where one is missed: one at a time, nothing runs beside anything else, and what Python takes for a
-payload more than C, some 2 to 5 µs, comes on top of each ack. uvloop's loop is C as well, and makes
-no payloads of what it reads. Many deep, or in batches, journald is what all wait for.
-"""
+    machine: str
+    rounds: int
+    growth_rounds: int
+    seconds: float
+    starts: int
+
+    def fields(self) -> dict[str, str | float]:
+        """Return the values that fill the texts of the report."""
+        growth = f" (costs by number and size: {self.growth_rounds})" if self.growth_rounds else ""
+        return asdict(self) | {"rounds": f"{self.rounds}{growth}"}
 
 
-def text(results: Results, facts: dict[str, str | int | float]) -> str:
-    """Return the whole report; `facts` fill what it says of how it was made."""
-    head, method = _HEAD.format(**facts), _METHOD.format(**facts)
-    return "".join((head, *_targets(results), _WHY, *_parts(results), method))
+def text(results: Results, conditions: Conditions) -> str:
+    """Return the whole report."""
+    fields = conditions.fields()
+    return "".join(
+        (
+            _HEAD.format(**fields),
+            *_targets(results),
+            *_parts(results),
+            _METHOD.format(**fields),
+        )
+    )
+
+
+def comparison(results: Results, conditions: Conditions) -> str:
+    """Return the ratios of this ackd's figures to those of the ackd before."""
+    rows = [
+        _compared(results, workload, server.name, before(server).name)
+        for workload in results.workloads()
+        for server in workload.servers
+        if server.ackd
+    ]
+    head = ("workload", "server", "acks/s", "CPU per ack", "memory per client")
+    heading = _COMPARISON.format(**conditions.fields())
+    return "".join((heading, _table(head, "llrrr", rows), "\n", *_compared_starts(results)))
+
+
+def _compared(results: Results, workload: Workload, new: str, old: str) -> Iterator[str]:
+    yield _full_name(workload)
+    yield new
+    idle = workload.part is Part.IDLE
+    for figure, shown in ((rate, not idle), (cpu, not idle), (memory, idle)):
+        ratios = results.ratios(workload, new, figure, old) if shown else []
+        yield _spread(ratios) if ratios or not shown else _failures(results, workload, new, old)
+
+
+def _failures(results: Results, workload: Workload, new: str, old: str) -> str:
+    return results.failure(workload, new) or results.failure(workload, old) or "no figure"
+
+
+def _spread(ratios: list[float]) -> str:
+    if not ratios:
+        return ""
+    return f"{median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f})"
+
+
+def _compared_starts(results: Results) -> Iterator[str]:
+    starts = list(zip(*results.starts.values(), strict=True))
+    sends = list(zip(*results.sends.values(), strict=True))
+    ratios = {
+        "start until READY=1": [new.seconds / old.seconds for new, old in starts],
+        "resident memory after the start": [new.resident / old.resident for new, old in starts],
+        "`ackctl send`": [new.ackctl / old.ackctl for new, old in sends],
+    }
+    yield from (f"- {name}: {_spread(each)}\n" for name, each in ratios.items())
 
 
 def _targets(results: Results) -> Iterator[str]:
@@ -58,56 +130,54 @@ def _targets(results: Results) -> Iterator[str]:
     for target in TARGETS:
         value = target.measured(results)
         shown = "" if value is None else target.show(value)
-        rows.append((target.work, target.what, shown, target.verdict(value)))
-    yield _table(("work", "target", "measured", ""), "llrl", rows)
+        rows.append((target.workload, target.bound_text, shown, target.verdict(value)))
+    yield _table(("workload", "target", "measured", ""), "llrl", rows)
 
 
 def _parts(results: Results) -> Iterator[str]:
     for part in Part:
-        works = [work for work in results.works() if work.part is part]
-        if works:
-            yield f"\n## {part.value}\n\n"
-            yield (
-                _memory_table(results, works) if part is Part.IDLE else _load_table(results, works)
-            )
+        workloads = [workload for workload in results.workloads() if workload.part is part]
+        if workloads:
+            table = _memory_table if part is Part.IDLE else _load_table
+            yield f"\n## {part.value}\n\n{table(results, workloads)}"
 
 
-def _memory_table(results: Results, works: list[Work]) -> str:
+def _memory_table(results: Results, workloads: list[Workload]) -> str:
     rows = [
-        (server, failure or f"{_known(results.median(work, server, memory)):,.0f} B")
-        for work, server, failure in _cases(results, works)
+        (server, failure or f"{_known(results.median(workload, server, memory)):,.0f} B")
+        for workload, server, failure in _cases(results, workloads)
     ]
-    return _table(("server", "resident memory each"), "lr", rows)
+    return _table(("server", "resident memory per client"), "lr", rows)
 
 
-def _load_table(results: Results, works: list[Work]) -> str:
-    head = ("work", "server", "acks/s", "of C's", "CPU an ack", "of C's", "p50", "p99", "p99.9")
+def _load_table(results: Results, workloads: list[Workload]) -> str:
+    head = ("workload", "server", "acks/s", "to C", "CPU per ack", "to C", "p50", "p99", "p99.9")
     rows = []
-    for work, server, failure in _cases(results, works):
-        name = f"{work.name}{', recorded' if work.recording and work.part in _GROWN else ''}"
-        if failure:
-            rows.append((name, server, failure, *[""] * 6))
-            continue
-        rows.append((name, server, *_figures(results, work, server)))
+    for workload, server, failure in _cases(results, workloads):
+        figures = (failure, *[""] * 6) if failure else _figures(results, workload, server)
+        rows.append((_full_name(workload), server, *figures))
     return _table(head, "llrrrrrrr", rows)
 
 
-_GROWN = (Part.CLIENTS, Part.SIZES)
+def _full_name(workload: Workload) -> str:
+    """Return the name; that of a growth workload also says whether it records."""
+    growing = workload.part in (Part.CLIENTS, Part.SIZES)
+    return f"{workload.name}{', recorded' if workload.recording and growing else ''}"
 
 
-def _cases(results: Results, works: list[Work]) -> Iterator[tuple[Work, str, str]]:
-    for work in works:
-        for server in work.servers:
-            yield work, server.name, results.failure(work, server.name)
+def _cases(results: Results, workloads: list[Workload]) -> Iterator[tuple[Workload, str, str]]:
+    for workload in workloads:
+        for server in workload.servers:
+            yield workload, server.name, results.failure(workload, server.name)
 
 
-def _figures(results: Results, work: Work, server: str) -> Iterator[str]:
-    yield f"{_known(results.median(work, server, rate)):,.0f}"
-    yield _ratio(results.ratio(work, server, rate))
-    yield _time(_known(results.median(work, server, cpu)))
-    yield _ratio(results.ratio(work, server, cpu))
+def _figures(results: Results, workload: Workload, server: str) -> Iterator[str]:
+    yield f"{_known(results.median(workload, server, rate)):,.0f}"
+    yield _ratio(results.ratio(workload, server, rate))
+    yield _time(_known(results.median(workload, server, cpu)))
+    yield _ratio(results.ratio(workload, server, cpu))
     for quantile in (_p50, _p99, _p999):
-        yield _time(_known(results.median(work, server, quantile)))
+        yield _time(_known(results.median(workload, server, quantile)))
 
 
 def _p50(run: Run) -> float:
@@ -138,7 +208,8 @@ def _time(seconds: float) -> str:
     return f"{seconds * 1e9:.0f} ns"
 
 
-def _table(head: Iterable[str], sides: str, rows: Iterable[Iterable[str]]) -> str:
-    rule = ["--:" if side == "r" else "---" for side in sides]
+def _table(head: Iterable[str], alignment: str, rows: Iterable[Iterable[str]]) -> str:
+    """Return a Markdown table; `alignment` has `l` or `r` for each column."""
+    rule = ["--:" if side == "r" else "---" for side in alignment]
     lines = (head, rule, *rows)
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)

@@ -1,70 +1,78 @@
-"""What all runs have measured, and what is said of it: medians, and ratios within one turn."""
+"""The figures of all runs: medians, and ratios within a round."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from statistics import median
 
-from .works import Run, Work
+from .places import Send, Start
+from .workloads import Run, Workload
 
-# A run, or why there is none.
+# A run, or the reason why there is none.
 Outcome = Run | str
 
 
 @dataclass
 class Results:
-    """The runs of each work and server, in turns; the n-th of all servers belong together.
+    """The runs of each workload and server, one of each round; the starts and sends of each ackd.
 
-    `starts` are seconds to READY=1, and bytes of resident memory then; `sendings` are seconds of
-    `ackctl send`, and of a bare Python.
+    The n-th runs of all servers belong to the same round.
     """
 
-    runs: dict[tuple[Work, str], list[Outcome]] = field(default_factory=dict)
-    starts: list[tuple[float, int]] = field(default_factory=list)
-    sendings: list[tuple[float, float]] = field(default_factory=list)
+    runs: dict[tuple[Workload, str], list[Outcome]] = field(default_factory=dict)
+    starts: dict[str, list[Start]] = field(default_factory=dict)
+    sends: dict[str, list[Send]] = field(default_factory=dict)
 
-    def add(self, work: Work, server: str, outcome: Outcome) -> None:
+    def add(self, workload: Workload, server: str, outcome: Outcome) -> None:
         """Keep one run."""
-        self.runs.setdefault((work, server), []).append(outcome)
+        self.runs.setdefault((workload, server), []).append(outcome)
 
-    def works(self) -> list[Work]:
-        """Return all works, in their order."""
-        return list(dict.fromkeys(work for work, _ in self.runs))
+    def workloads(self) -> list[Workload]:
+        """Return all workloads, in the order in which they were measured."""
+        return list(dict.fromkeys(workload for workload, _ in self.runs))
 
-    def failure(self, work: Work, server: str) -> str:
-        """Return why a server has no figures; empty if it has."""
-        outcomes = self.runs.get((work, server), ["not measured"])
+    def failure(self, workload: Workload, server: str) -> str:
+        """Return why a server has no figures; empty if it has figures."""
+        outcomes = self.runs.get((workload, server), ["not measured"])
         return next((outcome for outcome in outcomes if isinstance(outcome, str)), "")
 
-    def median(self, work: Work, server: str, figure: Callable[[Run], float]) -> float | None:
-        """Return the median of a figure over all turns; None where the server has failed."""
-        if self.failure(work, server):
+    def median(
+        self, workload: Workload, server: str, figure: Callable[[Run], float]
+    ) -> float | None:
+        """Return the median of a figure over all rounds; None where the server has failed."""
+        if self.failure(workload, server):
             return None
-        return median(figure(run) for run in self._good(work, server))
+        return median(figure(run) for run in self._good(workload, server))
+
+    def ratios(
+        self, workload: Workload, server: str, figure: Callable[[Run], float], reference: str = "C"
+    ) -> list[float]:
+        """Return the ratio to the reference's figure in each round; none where one has failed."""
+        if self.failure(workload, server) or self.failure(workload, reference):
+            return []
+        pairs = zip(self._good(workload, server), self._good(workload, reference), strict=True)
+        return [figure(run) / figure(other) for run, other in pairs if figure(other)]
 
     def ratio(
-        self, work: Work, server: str, figure: Callable[[Run], float], beside: str = "C"
+        self, workload: Workload, server: str, figure: Callable[[Run], float], reference: str = "C"
     ) -> float | None:
-        """Return the median of a figure's ratio to another server's of the same turn."""
-        if self.failure(work, server) or self.failure(work, beside):
-            return None
-        pairs = zip(self._good(work, server), self._good(work, beside), strict=True)
-        ratios = [figure(run) / figure(other) for run, other in pairs if figure(other)]
+        """Return the median of the ratios of all rounds; None if there is none."""
+        ratios = self.ratios(workload, server, figure, reference)
         return median(ratios) if ratios else None
 
-    def _good(self, work: Work, server: str) -> list[Run]:
-        return [run for run in self.runs[work, server] if isinstance(run, Run)]
+    def _good(self, workload: Workload, server: str) -> list[Run]:
+        return [run for run in self.runs[workload, server] if isinstance(run, Run)]
 
 
 def rate(run: Run) -> float:
-    """Acks a second."""
+    """Acks per second."""
     return run.rate
 
 
 def cpu(run: Run) -> float:
-    """Seconds of the server's CPU for each ack."""
+    """Seconds of the server's CPU per ack."""
     return run.cpu
 
 
 def memory(run: Run) -> float:
-    """Bytes of the server's resident memory for each client."""
+    """Bytes of the server's resident memory per client."""
     return run.memory

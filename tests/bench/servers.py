@@ -1,7 +1,7 @@
-"""The servers that are measured, and how each is started."""
+"""The servers that are measured, and the command of each."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 PYTHON_SERVERS = {
     "asyncio": "asyncio_protocol",
@@ -14,17 +14,21 @@ PYTHON_SERVERS = {
 
 
 @dataclass(frozen=True)
-class Site:
-    """Where things are in the place in which a server is started."""
+class Paths:
+    """The programs and files in the place where a server starts, and the port that it listens on.
+
+    `ackd` and `ackd_before` are commands: the ackd of this checkout and that of `--before`.
+    """
 
     python: str
     ackd: tuple[str, ...]
+    ackd_before: tuple[str, ...]
     config: str
     reference: str
     port: int
 
     def settings(self, more: str) -> str:
-        """Return the text of a configuration that lets 10,000 clients in."""
+        """Return the text of a configuration that admits 10,000 clients."""
         return (
             f"bind: 127.0.0.1\nport: {self.port}\n"
             f"max_connections: 15000\nmax_connections_per_client: null\n{more}\n"
@@ -33,31 +37,45 @@ class Site:
 
 @dataclass(frozen=True)
 class Server:
-    """One of them; `settings` is for ackd, what its configuration has besides."""
+    """One server; `settings` are lines for the configuration of an ackd.
+
+    `before` is set for the ackd of the other checkout.
+    """
 
     name: str
-    command: Callable[[Site], tuple[str, ...]]
+    command: Callable[[Paths], tuple[str, ...]]
     settings: str = ""
     ackd: bool = False
+    before: bool = False
+
+
+def before(server: Server) -> Server:
+    """Return the ackd of the other checkout with the settings of this one."""
+
+    def command(paths: Paths) -> tuple[str, ...]:
+        return (*paths.ackd_before, "--config", paths.config)
+
+    name = server.name.replace("ackd", "ackd before", 1)
+    return replace(server, name=name, command=command, before=True)
 
 
 def _ackd(name: str, settings: str) -> Server:
-    def command(site: Site) -> tuple[str, ...]:
-        return (*site.ackd, "--config", site.config)
+    def command(paths: Paths) -> tuple[str, ...]:
+        return (*paths.ackd, "--config", paths.config)
 
     return Server(name, command, settings, ackd=True)
 
 
 def _python(name: str, module: str) -> Server:
-    def command(site: Site) -> tuple[str, ...]:
-        return (site.python, "-m", f"tests.bench.competitors.{module}", str(site.port))
+    def command(paths: Paths) -> tuple[str, ...]:
+        return (paths.python, "-m", f"tests.bench.competitors.{module}", str(paths.port))
 
     return Server(name, command)
 
 
-C = Server("C", lambda site: (site.reference, str(site.port)))
-C_RECORDING = Server("C", lambda site: (site.reference, "--journal", str(site.port)))
-# The default, so that it can be measured whatever the others are called.
+C = Server("C", lambda paths: (paths.reference, str(paths.port)))
+C_RECORDING = Server("C", lambda paths: (paths.reference, "--journal", str(paths.port)))
+# `record: each` is the default. It is not written out, so that an ackd without the setting starts.
 ACKD = _ackd("ackd", "")
 ACKD_BATCH = _ackd("ackd, record: batch", "record: batch")
 ACKD_NONE = _ackd("ackd, record: none", "record: none")

@@ -1,4 +1,4 @@
-"""The harness of the benchmarks counts what is wrong, and all servers hold the same exchange."""
+"""The benchmarks: the load generator counts errors, and all servers do the same exchange."""
 
 import socket
 import subprocess
@@ -6,25 +6,29 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
 from ackd.records import Kind
-from tests.bench.load import Seen, clients
+from tests.bench.checkout import Checkout
+from tests.bench.load import LoadReport, clients
+from tests.bench.places import Send, Start
 from tests.bench.programs import Programs, build
+from tests.bench.report import Conditions, comparison
 from tests.bench.results import Results, rate
-from tests.bench.servers import COMPETITORS, C, Server, Site
+from tests.bench.servers import COMPETITORS, C, Paths, Server
 from tests.bench.targets import EACH, FIFTY, TARGETS
-from tests.bench.works import GROWTH, MAIN, Run
+from tests.bench.workloads import GROWTH, MAIN, Run
 from tests.conftest import StartDaemon
 from tests.support.journal_socket import DEADLINE
 from tests.support.peer import ACK, GREETING, Peer
 
-# Debian's builds have neither libsystemd-dev nor the competitors. In an environment of the
-# project's own they are there, or this fails.
+# A build of the Debian package has neither libsystemd-dev nor the competitors. The project's
+# virtual environment has them: a test fails there if one is missing.
 pytestmark = pytest.mark.skipif(sys.prefix == sys.base_prefix, reason="nothing to measure with")
 
-# In pieces, with an end of either kind, empty, and at last without one.
+# A whole line, a line in pieces, both line ends, an empty line, and a rest without a line end.
 SENT = (b"whole\n", b"in ", b"pieces\nand", b" with CR\r\n", b"\n", b"two\nat once\n", b"a rest")
 
 
@@ -35,7 +39,7 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Programs:
 
 @contextmanager
 def answering(*answers: bytes) -> Iterator[int]:
-    """A server for one client that greets and gives these answers, one for each read; its port."""
+    """Serve one client: greet it, and send one of the answers after each read; yield the port."""
 
     def serve(client: socket.socket) -> None:
         with client:
@@ -46,7 +50,7 @@ def answering(*answers: bytes) -> Iterator[int]:
                 client.sendall(answer)
 
     def accept() -> None:
-        listener.accept()[0].close()  # the load's look whether anybody listens
+        listener.accept()[0].close()  # await_server() in load.c
         serve(listener.accept()[0])
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -56,7 +60,7 @@ def answering(*answers: bytes) -> Iterator[int]:
         thread.join(DEADLINE)
 
 
-def load(programs: Programs, port: int, *options: str) -> Seen:
+def load(programs: Programs, port: int, *options: str) -> LoadReport:
     command = (str(programs.load), *options, str(port))
     with (
         subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process,
@@ -65,35 +69,39 @@ def load(programs: Programs, port: int, *options: str) -> Seen:
         return crowd.run()
 
 
-def test_each_right_ack_is_counted_once_however_it_comes(programs: Programs) -> None:
+def test_each_correct_ack_is_counted_once_however_it_is_split(programs: Programs) -> None:
     with answering(ACK * 2 + ACK[:7], ACK[7:] + ACK * 2) as port:
-        seen = load(programs, port, "--depth=3", "--count=5")
-    assert (seen.sent, seen.acks, seen.trouble) == (5, 5, "")
+        report = load(programs, port, "--depth=3", "--count=5")
+    assert (report.sent, report.acks, report.errors) == (5, 5, "")
 
 
 def test_a_wrong_ack_is_counted_as_wrong(programs: Programs) -> None:
     for wrong in (b"not received: no\n", ACK[1:], b"x" + ACK, b"\n", ACK[:-1] + b"!\n"):
         with answering(ACK, wrong, ACK) as port:
-            seen = load(programs, port, "--count=3")
-        assert (seen.sent, seen.acks, seen.trouble) == (3, 2, "1 wrong")
+            report = load(programs, port, "--count=3")
+        assert (report.sent, report.acks, report.errors) == (3, 2, "1 wrong")
 
 
 def test_more_acks_than_payloads_are_wrong(programs: Programs) -> None:
     with answering(ACK, ACK * 3) as port:
-        seen = load(programs, port, "--count=2")
-    assert (seen.acks, seen.wrong) == (2, 2)
+        report = load(programs, port, "--count=2")
+    assert (report.acks, report.wrong) == (2, 2)
 
 
-def test_a_connection_that_ends_early_is_lost_with_what_has_no_answer(programs: Programs) -> None:
+def test_a_connection_that_ends_early_is_counted_as_lost_and_its_payloads_as_unanswered(
+    programs: Programs,
+) -> None:
     with answering(ACK * 2) as port:
-        seen = load(programs, port, "--depth=4", "--count=4")
-    assert (seen.acks, seen.trouble) == (2, "2 unanswered, 1 lost")
+        report = load(programs, port, "--depth=4", "--count=4")
+    assert (report.acks, report.errors) == (2, "2 unanswered, 1 lost")
 
 
-def test_payloads_are_unique_and_have_their_size(programs: Programs, start: StartDaemon) -> None:
+def test_payloads_are_unique_and_have_the_given_size(
+    programs: Programs, start: StartDaemon
+) -> None:
     daemon = start()
-    seen = load(programs, daemon.port, "--clients=3", "--count=60", "--size=30", "--run=R")
-    assert seen.trouble == ""
+    report = load(programs, daemon.port, "--clients=3", "--count=60", "--size=30", "--run=R")
+    assert report.errors == ""
     payloads = daemon.journal.payloads(60)
     assert sorted(payloads) == [b"R-%012d" % number + b"x" * 16 for number in range(1, 61)]
 
@@ -102,8 +110,8 @@ def test_with_churn_each_payload_has_a_connection_of_its_own(
     programs: Programs, start: StartDaemon
 ) -> None:
     daemon = start()
-    seen = load(programs, daemon.port, "--churn", "--clients=2", "--count=20", "--sources=2")
-    assert (seen.acks, seen.trouble) == (20, "")
+    report = load(programs, daemon.port, "--churn", "--clients=2", "--count=20", "--sources=2")
+    assert (report.acks, report.errors) == (20, "")
     entries = [daemon.journal.next(Kind.PAYLOAD) for _ in range(20)]
     assert len({entry["ACKD_CONNECTION"] for entry in entries}) == 20
     assert {entry["ACKD_PEER"] for entry in entries} == {b"127.0.0.1", b"127.0.0.2"}
@@ -113,17 +121,17 @@ def test_with_churn_each_payload_has_a_connection_of_its_own(
 def serving(server: Server, programs: Programs) -> Iterator[int]:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    site = Site(sys.executable, (), "", str(programs.reference), port)
-    with subprocess.Popen(server.command(site)) as process:
+    paths = Paths(sys.executable, (), (), "", str(programs.reference), port)
+    with subprocess.Popen(server.command(paths)) as process:
         try:
-            load(programs, port, "--count=1")  # it waits until somebody listens
+            load(programs, port, "--count=1")  # returns when the server listens
             yield port
         finally:
             process.kill()
 
 
 def exchange(port: int) -> bytes:
-    """Return all that a server says to what is sent, each part when all before is answered."""
+    """Send the parts of SENT, each after the acks of all before; return the replies to the rest."""
     with Peer(port) as peer:
         peer.expect(GREETING)
         for data in SENT:
@@ -133,27 +141,28 @@ def exchange(port: int) -> bytes:
         return peer.read_to_loss()
 
 
-def test_ackd_acknowledges_a_rest_at_the_end(start: StartDaemon) -> None:
+def test_ackd_acknowledges_a_rest_without_a_line_end(start: StartDaemon) -> None:
     assert exchange(start().port) == ACK
 
 
 @pytest.mark.parametrize("server", [C, *COMPETITORS], ids=lambda server: str(server.name))
-def test_the_others_answer_as_ackd_does(server: Server, programs: Programs) -> None:
+def test_each_other_server_replies_like_ackd(server: Server, programs: Programs) -> None:
     with serving(server, programs) as port:
         assert exchange(port) == ACK
 
 
-def test_all_that_a_server_acknowledges_in_one_go_comes(programs: Programs) -> None:
-    """The acks of one read are more than a socket takes at once."""
+def test_c_sends_all_acks_of_one_read(programs: Programs) -> None:
+    """The acks of one read are larger than a socket's send buffer."""
     with serving(C, programs) as port:
-        seen = load(programs, port, "--size=1", "--depth=40000", "--count=200000")
-    assert (seen.acks, seen.trouble) == (200_000, "")
+        report = load(programs, port, "--size=1", "--depth=40000", "--count=200000")
+    assert (report.acks, report.errors) == (200_000, "")
 
 
-def test_each_work_has_its_own_name_and_is_beside_c() -> None:
-    works = [*MAIN, *GROWTH]
-    assert len({(work.part, work.name, work.recording) for work in works}) == len(works)
-    assert all(work.servers[0].name == "C" for work in works)
+def test_each_workload_has_a_unique_name_and_c_as_its_reference() -> None:
+    workloads = [*MAIN, *GROWTH]
+    names = {(workload.part, workload.name, workload.recording) for workload in workloads}
+    assert len(names) == len(workloads)
+    assert all(workload.servers[0].name == "C" for workload in workloads)
 
 
 def measured(*rates: float) -> list[Run]:
@@ -164,13 +173,25 @@ def results(c: list[Run], ackd: list[Run]) -> Results:
     return Results({(FIFTY, "C"): [*c], (FIFTY, EACH): [*ackd]})
 
 
-def test_ratios_are_those_within_a_turn_so_that_a_drift_is_none() -> None:
+def test_ratios_are_within_a_round_so_that_a_drift_of_the_machine_cancels_out() -> None:
     drifting = results(measured(100, 400, 200), measured(90, 360, 180))
     assert drifting.ratio(FIFTY, EACH, rate) == 0.9
     assert drifting.median(FIFTY, EACH, rate) == 180
 
 
-def test_one_run_that_failed_leaves_a_server_without_figures() -> None:
+def test_the_comparison_shows_the_ratio_new_to_before_of_each_round() -> None:
+    compared = results(measured(100, 100, 100), measured(90, 110, 100))
+    for run in measured(100, 100, 100):
+        compared.add(FIFTY, "ackd before", run)
+    for name, seconds in ((EACH, 0.5), ("ackd before", 0.4)):
+        compared.starts[name] = [Start(seconds, 1000)]
+        compared.sends[name] = [Send(seconds, 0.1)]
+    text = comparison(compared, Conditions("", rounds=3, growth_rounds=0, seconds=1, starts=1))
+    assert f"| {FIFTY.name} | ackd | 1.000 (0.900 to 1.100) | 1.000 (1.000 to 1.000) |  |" in text
+    assert "- start until READY=1: 1.250 (1.250 to 1.250)" in text
+
+
+def test_a_server_with_a_failed_run_has_no_figures() -> None:
     failed = results(measured(100, 100), measured(100))
     failed.add(FIFTY, EACH, "failed: 1 wrong")
     assert failed.failure(FIFTY, EACH) == "failed: 1 wrong"
@@ -178,8 +199,18 @@ def test_one_run_that_failed_leaves_a_server_without_figures() -> None:
     assert failed.median(FIFTY, EACH, rate) is None
 
 
-def test_a_target_is_met_or_missed_by_so_much() -> None:
-    target = next(target for target in TARGETS if FIFTY.name in target.work)
+def test_a_target_is_met_or_missed_by_a_percentage() -> None:
+    target = next(target for target in TARGETS if FIFTY.name in target.workload)
     for value, verdict in ((95.0, "met"), (200.0, "met"), (76.0, "missed by 20.0%")):
         assert target.verdict(target.measured(results(measured(100), measured(value)))) == verdict
     assert target.verdict(target.measured(Results())) == "not measured"
+
+
+def test_a_program_of_another_checkout_imports_the_modules_of_that_checkout(tmp_path: Path) -> None:
+    (tmp_path / "ackd").mkdir()
+    (tmp_path / "ackd" / "__init__.py").touch()
+    (tmp_path / "ackd" / "old.py").write_text("def main(): print(__file__)")
+    (tmp_path / "pyproject.toml").write_text('[project.scripts]\nackd = "ackd.old:main"\n')
+    script = Checkout(tmp_path).script("ackd", str(tmp_path))
+    printed = subprocess.check_output((sys.executable, "-c", script), text=True)
+    assert printed == f"{tmp_path}/ackd/old.py\n"

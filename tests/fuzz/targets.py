@@ -11,6 +11,7 @@ from ackd.protocol import (
     ProtocolState,
     Reply,
     ServerProtocol,
+    Violation,
 )
 from ackd.records import Kind, Origin, Priority, Record
 from ackd.server.snapshot import Snapshot
@@ -125,35 +126,41 @@ def client_protocol(data: bytes) -> None:
     """Whatever a server sends, there is at most one reply for each payload, in any chunks."""
     (payloads, size, greeting), stream = options(data, 3)
     count, greets = payloads % 8, bool(greeting % 2)
-    whole = told(stream, len(stream) or 1, count, greets)
-    assert told(stream, size % 8 + 1, count, greets) == whole
+    whole = received(stream, len(stream) or 1, count, greets)
+    assert received(stream, size % 8 + 1, count, greets) == whole
 
     lines = stream.split(b"\n")[:-1]
-    first = greets or stream.startswith(NOT_CONNECT)
-    assert [reply.text for reply in whole[0]] == lines[first:][:count]
-    assert whole[1] == (len(lines) > first + count)
+    rejects = bool(lines) and (
+        NOT_CONNECT in lines[0] if greets else lines[0].startswith(NOT_CONNECT)
+    )
+    replies = [] if rejects else lines[greets:]
+    assert [reply.text for reply in whole[0]] == replies[:count]
+    assert whole[1] == (Violation.EXCESS_REPLY if len(replies) > count else None)
 
 
-def told(stream: bytes, size: int, payloads: int, greets: bool) -> tuple[list[Reply], bool]:
-    """Return all replies, and whether there was what no ackd would send."""
-    protocol = ClientProtocol(greets)
+def received(
+    stream: bytes, size: int, payloads: int, greets: bool
+) -> tuple[list[Reply], Violation | None]:
+    """Return all replies, and what there was that no ackd would send."""
+    protocol: ClientProtocol[int] = ClientProtocol(greets)
     for number in range(payloads):
-        protocol.send_payload(b"%d" % number)
-    replies: list[Reply] = []
+        protocol.send_payload(b"%d" % number, number)
+    answers: list[tuple[int, Reply]] = []
     for chunk in chunks(stream, size):
-        replies += protocol.receive_data(chunk)
-        assert protocol.unanswered == payloads - len(replies)
-        if protocol.unexpected:
+        answers += protocol.receive_data(chunk)
+        assert [*(tag for tag, _ in answers), *protocol.in_flight] == list(range(payloads))
+        if protocol.violation:
             break
+    replies = [reply for _, reply in answers]
     for reply in replies:
         assert (reply.verdict.name == "REFUSED") == reply.text.startswith(NOT_RECEIVED)
-    return replies, bool(protocol.unexpected)
+    return replies, protocol.violation
 
 
 # The state of the previous process
 
 _PROTOCOL = ProtocolState(b"half", False, (b"one", b"two"), ((1, b"no\n"),), 9, 3, 1)
-_FLAGS = (True, True, False)  # heard, introduced, eof
+_FLAGS = (True, True, False)  # has_sent, connect_recorded, eof
 _SNAPSHOT = Snapshot(1, "::1", 9, "[::1]:8", "x-1", 0.5, *_FLAGS, b"ok\n", None, _PROTOCOL)
 _TEXT = dump(State((_SNAPSHOT,), (b"note",)))
 _VALUES = (
@@ -209,7 +216,7 @@ def record(snapshot: Snapshot, protocol: ServerProtocol) -> None:
     form = JournalFormat()
     origin = Origin(snapshot.peer, snapshot.peer_port, snapshot.listener, snapshot.connection)
     for number, payload in enumerate(protocol.payloads):
-        form.payload(form.origin(origin), protocol.sequence + number, payload)
+        form.payload(form.prefix(origin), protocol.sequence + number, payload)
     counts = (("ACKD_PAYLOADS", protocol.acknowledged), ("ACKD_BYTES", protocol.received))
     form.record(Record(Kind.CLOSED, Priority.INFO, f"{snapshot.started}", origin, counts))
 

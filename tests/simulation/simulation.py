@@ -1,4 +1,4 @@
-"""The world around a server that is driven step by step: its clients, its journal, and the time.
+"""The world of a server that is driven step by step: its clients, its journal, and the time.
 
 Everything is real but the time and the journal: the server, its sockets, and what it leaves to the
 next one. What was promised is checked with each record that is stored and each reply that is read.
@@ -19,10 +19,12 @@ from unittest.mock import patch
 
 from ackd.config import Config, Recording
 from ackd.journal.entry import JournalFormat, payloads_of
-from ackd.journal.recorder import Recorder, RecordHandler
+from ackd.journal.log_handler import RecordHandler
+from ackd.journal.recorder import Recorder, Sink
+from ackd.loop import Loop
 from ackd.records import Kind, Reason
+from ackd.server.availability import RETRY
 from ackd.server.connection import cookie
-from ackd.server.journal_queue import RETRY
 from ackd.server.listener import Listeners, listen
 from ackd.server.server import Server
 from ackd.service.handover import HandoverError, State, dump, load
@@ -31,26 +33,32 @@ from tests.support.journal_socket import Entry, parse
 
 log = logging.getLogger("ackd")
 
-# Bytes that the server and the client have for replies, so small that some are left over soon. With
-# less for the client, probes of a closed window take the kernel 0.2 s each, tcp(7).
+# Bytes of the buffers for replies at the server and the client: so small that they are full soon.
+# With a smaller buffer at the client, the kernel would take 0.2 s for each window probe, tcp(7).
 SEND_BUFFER, RECEIVE_BUFFER = 4096, 8192
 LONG = re.compile(rb"not received: longer than (\d+) bytes")
 STOPPING = b"not connect: ackd is stopping"
 UNREACHABLE = b"not received: the journal can't be reached"
-# Turns without any progress after which somebody hangs; each waits a moment for the kernel.
+# Rounds without any progress after which a client hangs; each waits a moment for the kernel.
 PATIENCE, MOMENT = 1000, 0.001
-# Seconds that pass in such a turn.
+# Seconds that pass in such a round.
 STEP = 0.05
-# Seconds after which a client has certainly read what it was told while the journal was away.
+# Seconds after which a client has certainly read the replies sent while the journal was away.
 LATE = 5.0
-# Seconds in which nobody is left who may be silent for half of them.
+# Seconds after which each client with an idle timeout of at most half of them is disconnected.
 LONG_TIME = 70.0
-# Turns in one moment after which the server spins.
+# Rounds in one moment after which the server spins.
 SPINNING = 1000
+# The modules that look at the clock.
+CLOCKS = (
+    "loop",
+    *(f"server.{name}" for name in ("server", "connection", "acceptor", "availability")),
+    *(f"server.{name}" for name in ("quota", "ending")),
+)
 
 
 class Clock:
-    """The time as the test makes it."""
+    """The time, which passes only when the test says so."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -68,7 +76,7 @@ class Journal:
     def __init__(self, clock: Clock, on_record: Callable[[Entry], None]) -> None:
         self.open = True
         self.room = inf
-        self.refusals = 0  # puts that fail although there seems to be room
+        self.refusals = 0  # puts that fail although the journal seems to have room
         self._clock = clock
         self._on_record = on_record
         self._away_since = self._back_since = -inf
@@ -78,7 +86,7 @@ class Journal:
 
     @property
     def takes(self) -> bool:
-        """Whether it will take whatever comes."""
+        """Whether it takes every record."""
         return self.open and self.room == inf and not self.refusals
 
     def make_room(self, room: float) -> None:
@@ -86,13 +94,13 @@ class Journal:
         self._set_readiness()
 
     def refuse(self, times: int) -> None:
-        """Take the next records although there is room only after so many attempts."""
+        """Refuse the next attempts, as many as `times`, although there is room."""
         self.refusals = times
 
     def leave(self) -> None:
         if self.open:
             self.open = False
-            # One that was back for less need not have been noticed.
+            # The server need not have noticed that the journal was back for less than this.
             if self._clock.now - self._back_since > RETRY:
                 self._away_since = self._clock.now
             self._set_readiness()
@@ -105,13 +113,13 @@ class Journal:
             self._set_readiness()
 
     def note_absence(self) -> None:
-        """Remember how long it has been away, now or the last time, and at the longest."""
+        """Note how long the journal has been away, now or the last time, and at most."""
         if not self.open:
             self.absence = self._clock.now - self._away_since
             self.longest_absence = max(self.longest_absence, self.absence)
 
     def seems_away(self, seconds: float) -> bool:
-        """Say whether it was away for so long, and a client need not have seen it come back."""
+        """Return whether it was away for so long, and a client may not yet know that it is back."""
         self.note_absence()
         late = self._clock.now - self._back_since
         return self.absence + RETRY >= seconds and (not self.open or late <= LATE)
@@ -128,15 +136,15 @@ class Journal:
         os.close(self.readiness)
 
     def _set_readiness(self) -> None:
-        """Be writable with room, or with nobody at the other end, unix(7)."""
+        """Be writable if there is room, or if the journal is away, unix(7)."""
         with suppress(BlockingIOError):
             os.eventfd_read(self.readiness)
         if self.open and not self.room:
             os.eventfd_write(self.readiness, 2**64 - 2)
 
 
-class JournalSink:
-    """One process's way to the journal; behaves as a DatagramSocket does."""
+class JournalSink(Sink):
+    """One process's socket to the journal; behaves as a DatagramSocket does."""
 
     capacity = 1 << 20
 
@@ -154,9 +162,6 @@ class JournalSink:
     def put(self, record: bytes) -> bool:
         return self.connect() and self._journal.take(record)
 
-    def doubtful(self) -> list[bytes]:
-        return []
-
     def fileno(self) -> int:
         return self._descriptor
 
@@ -166,12 +171,12 @@ class JournalSink:
 
 @dataclass
 class Expectations:
-    """What any server of this run may say; settings change meanwhile."""
+    """What the servers of this run may send; settings change meanwhile."""
 
     greetings: set[bytes] = field(default_factory=set)
     acks: set[bytes] = field(default_factory=set)
     limits: set[int] = field(default_factory=set)
-    unrecorded: bool = False  # whether an ack without a record may be one
+    unrecorded: bool = False  # whether an ack may have no record
 
     def add(self, config: Config) -> None:
         self.unrecorded |= config.record is Recording.NONE
@@ -181,15 +186,15 @@ class Expectations:
 
 
 class Client:
-    """One client, what it has sent and read, and what of it is stored."""
+    """One client: what it has sent and read, and what of that is stored."""
 
     def __init__(self, address: str, port: int, world: "World") -> None:
         self.address = address
-        self.reading = self.prompt = True  # `prompt` has never stopped
-        self.gone = False  # closed by itself
-        self.shut = False  # has ended its sending
+        self.reading = self.prompt = True  # `prompt`: it has never stopped reading
+        self.gone = False  # the client has closed
+        self.shut = False  # the client has ended its sending
         self.ended = False  # the server has closed, or the connection is lost
-        self.abandoned = False  # the server has been asked to end it, or was ended itself
+        self.abandoned = False  # the server was asked to end it, or has ended
         self.lines: list[bytes] = []
         self.stored: dict[int, bytes] = {}
         self.replies = 0
@@ -205,16 +210,16 @@ class Client:
         self._longest_silence = 0.0
         self._socket = socket.socket()
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
-        # Or the kernel keeps for 40 ms what follows an unanswered line, RFC 896: for ever, here.
+        # Otherwise the kernel delays what follows an unanswered line, RFC 896: here, for ever.
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._socket.bind((address, 0))
         self._socket.connect(("127.0.0.1", port))
         self._socket.setblocking(False)
 
-    # What it does
+    # What the client does
 
     def send(self, data: bytes) -> None:
-        """Send as much as the kernel takes, and take it for sent."""
+        """Send as much as the kernel takes; only that counts as sent."""
         if self.shut:
             return
         try:
@@ -227,7 +232,7 @@ class Client:
         *lines, self._rest = (self._rest + data[:sent]).split(b"\n")
         self.lines += (line[:-1] if line.endswith(b"\r") else line for line in lines)
         self._note_silence()
-        # Reading is nothing that the server must notice.
+        # Only sending counts: the server need not notice that the client reads.
         self._active_before, self._active_at = self._active_at, self._world.clock.now
 
     def half_close(self) -> None:
@@ -251,7 +256,7 @@ class Client:
         self.close()
 
     def read(self) -> bool:
-        """Read and check all that has come; say whether anything had."""
+        """Read and check all that has arrived; return whether anything had."""
         if self.gone or self.ended or not self.reading:
             return False
         try:
@@ -272,11 +277,11 @@ class Client:
             self.lines += [self._rest] if self._rest else []
             self._rest = b""
 
-    # What it was promised
+    # What the client was promised
 
     @property
     def waits(self) -> bool:
-        """Whether it is owed a reply, and would read it."""
+        """Whether it must get a reply, and would read it."""
         finished = self.ended or self.abandoned or Reason.IDLE in self._reasons()
         return self.reading and not finished and self.replies < len(self.lines)
 
@@ -286,7 +291,7 @@ class Client:
 
     @property
     def complete(self) -> bool:
-        """Whether each line has its reply, unless the server had a cause to end it before."""
+        """Whether each line has its reply, unless the server had a reason to end it earlier."""
         idle = self.reason != Reason.CLIENT.value and Reason.IDLE in self._reasons()
         return self.abandoned or idle or self.replies == len(self.lines)
 
@@ -319,7 +324,7 @@ class Client:
             assert journal.longest_absence + RETRY >= wait
 
     def on_record(self, entry: Entry) -> None:
-        """Check a record of this client's before it is stored."""
+        """Check a record about this client before it is stored."""
         kind = entry["MESSAGE_ID"].decode()
         assert not self.reason, "something was recorded after its end"
         if kind == Kind.CONNECTED.value:
@@ -350,7 +355,7 @@ class Client:
         assert any(self.reason.startswith(cause.value) for cause in self._reasons()), self.reason
 
     def _reasons(self) -> list[Reason]:
-        """Return why the server may have closed it."""
+        """Return the reasons that the server may have had to close it."""
         self._note_silence()
         causes = {
             Reason.CLIENT: self.shut,
@@ -362,13 +367,13 @@ class Client:
         return [reason for reason, happened in causes.items() if happened]
 
     def _note_silence(self) -> None:
-        # What it did last may not have come through the kernel yet.
+        # What the client did last may not have arrived at the server yet.
         silence = self._world.clock.now - self._active_before
-        # A float's rounding is less than this.
+        # 1e-6 is more than the rounding of a float.
         self._longest_silence = max(self._longest_silence, silence + 1e-6)
 
     def _visible_acks(self) -> int:
-        """Count the acks that it has read, and those that it could read now."""
+        """Count the acks that the client has read or could read now."""
         if self.gone or self.ended:
             return self.acknowledged
         try:
@@ -380,13 +385,13 @@ class Client:
 
 
 class World:
-    """One server after another on the same journal, clients, and a time that passes as told."""
+    """One server after another on the same journal, their clients, and the simulated time."""
 
     def __init__(self, config: Config) -> None:
         self.clock = Clock()
         self._patches = ExitStack()
-        for module in ("server", "connection", "acceptor"):
-            self._patches.enter_context(patch(f"ackd.server.{module}.monotonic", self.clock))
+        for module in CLOCKS:
+            self._patches.enter_context(patch(f"ackd.{module}.monotonic", self.clock))
         self._patches.enter_context(patch.object(log, "propagate", False))
         self._descriptors = descriptors()
         self.expected = Expectations()
@@ -411,40 +416,40 @@ class World:
 
     @property
     def greetings(self) -> set[bytes]:
-        """What a client may be told first."""
+        """The first lines that a client may get."""
         return self.expected.greetings | ({STOPPING} if self.draining else set())
 
     @property
     def active(self) -> list[Client]:
-        """Those who can still do something."""
+        """The clients that can still do something."""
         return [client for client in self.clients if not client.gone]
 
     # What the server does
 
-    def turn(self, wait: float = 0) -> bool:
-        """Go round once, unless it has ended; say whether any client has read anything."""
+    def go_round(self, wait: float = 0) -> bool:
+        """Do one round, unless the server has ended; return whether a client has read anything."""
         if not self._server.ended:
-            self._server.turn(wait)
+            self._server.round(wait)
         elif wait:
-            sleep(wait)  # for what is still on its way in the kernel
+            sleep(wait)  # for data that is still on its way in the kernel
         return sum(client.read() for client in self.clients) > 0
 
     def pass_time(self, seconds: float) -> None:
-        """Let the server wait, and wake up, as often as it wants to."""
+        """Let the server wait and wake up as often as it wants to."""
         end = self.clock.now + seconds
-        turns = 0
+        rounds = 0
         while self.clock.now < end and not self._server.ended:
-            while self.turn():
-                pass  # what is there to be read is read at once
+            while self.go_round():
+                pass  # what can be read is read at once
             timeout = self._server.timeout()
-            turns = 0 if timeout else turns + 1
-            assert turns < SPINNING, "the server spins"
+            rounds = 0 if timeout else rounds + 1
+            assert rounds < SPINNING, "the server spins"
             self.clock.now = min(end, self.clock.now + (inf if timeout is None else timeout))
         self.clock.now = end
-        self.turn()
+        self.go_round()
 
     def be_silent(self) -> None:
-        """Let nobody do anything for longer than anybody may."""
+        """Let no client do anything for longer than any client may be idle."""
         nothing_else = self.journal.takes and not self.draining
         self.pass_time(LONG_TIME)
         if self._config.idle_timeout and nothing_else:
@@ -452,7 +457,7 @@ class World:
             assert self._comes(lambda: all(client.ended for client in listening))
 
     def do_without_journal(self) -> None:
-        """Let it be away for so long that what waits for it is refused."""
+        """Let the journal be away for so long that waiting payloads are refused."""
         self.journal.leave()
         before = {client: client.replies for client in self.active if client.waits}
         self.pass_time(2 * self.longest_wait + 1)
@@ -460,23 +465,23 @@ class World:
             assert self._comes(lambda: all(c.ended or c.replies > n for c, n in before.items()))
 
     def _comes(self, happened: Callable[[], bool]) -> bool:
-        """Say whether it happens; what was sent may have been on its way in the kernel so far."""
+        """Return whether it happens soon: data may still be on its way in the kernel."""
         for _ in range(PATIENCE):
             if happened():
                 return True
-            self.turn(MOMENT)
+            self.go_round(MOMENT)
             self.clock.now += STEP
         return False
 
     def reload(self, config: Config, move: bool) -> None:
-        """Go on with other settings, and on another port, if it is to `move`."""
+        """Go on with other settings, and on another port if `move`."""
         self._expect(config)
         self._listeners = self._open() if move else self._listeners
         self._server.configure(config, self._listeners)
 
     def hand_over(self, lose_state: bool) -> None:
-        """Start the next server with what this one leaves, as Service and the manager's store."""
-        self._server.hand_over()
+        """Start the next server with what this server leaves, as Service and its store do."""
+        self._server.ending.hand_over()
         left = list(self._server.snapshots())
         self._recorder.resume()
         text = dump(State(tuple(state for _, state in left), self._recorder.take_backlog()))
@@ -491,7 +496,7 @@ class World:
         self._recorder.restore_backlog(state.notes)
         for sock in sockets:
             sock.setblocking(False)
-            self._server.adopt(sock, by_cookie(state).get(cookie(sock)))
+            self._server.take_over(sock, by_cookie(state).get(cookie(sock)))
 
     def crash(self) -> None:
         """Start the next server with nothing but the listeners."""
@@ -500,10 +505,10 @@ class World:
         self._start(self._config)
 
     def drain(self) -> None:
-        """Ask for the end, whatever anybody is at."""
+        """Ask the server to drain, whatever the clients do."""
         self._abandon()
         self.draining = True
-        self._server.drain()
+        self._server.ending.drain()
 
     def heal(self) -> None:
         """Let the journal take everything, and all clients read."""
@@ -516,13 +521,13 @@ class World:
     # The end
 
     def finish(self) -> None:
-        """Let everybody come to their end, and look whether it is the right one."""
+        """Let all clients end, and check that each got what it was promised."""
         self.heal()
         for client in self.active:
             client.half_close()
         self._settle()
         if not self.draining:
-            self._server.drain()
+            self._server.ending.drain()
         self.pass_time(5)
         assert self._server.ended, "a drain takes four seconds at most"
         self._recorder.resume()
@@ -530,7 +535,7 @@ class World:
         assert all(client.complete for client in self.active), "a line without a reply"
 
     def close(self) -> None:
-        """Give all descriptors back, and look whether the server has."""
+        """Close all descriptors, and check that the server has closed its own."""
         for client in self.active:
             client.close()
         self._end_process()
@@ -541,11 +546,11 @@ class World:
         assert descriptors() == self._descriptors, "a descriptor was left open"
 
     def _settle(self) -> None:
-        """Go round until the server and all clients have seen the end of each connection."""
+        """Do rounds until the server and all clients have seen the end of each connection."""
         patience = PATIENCE
         while self._server.connected or any(not client.ended for client in self.active):
-            patience = PATIENCE if self.turn(MOMENT) else patience - 1
-            assert patience, "somebody hangs"
+            patience = PATIENCE if self.go_round(MOMENT) else patience - 1
+            assert patience, "a client hangs"
             self.clock.now += STEP
 
     def _start(self, config: Config) -> None:
@@ -553,7 +558,9 @@ class World:
         self._recorder = Recorder(JournalSink(self.journal), JournalFormat())
         self._handler = RecordHandler(self._recorder)
         log.addHandler(self._handler)
-        self._server = Server(config, self._listeners, self._recorder)
+        self._loop = Loop()
+        self._server = Server(config, self._listeners, self._recorder, self._loop)
+        self._server.before_sleep()
 
     def _expect(self, config: Config) -> None:
         self._config = config
@@ -563,15 +570,15 @@ class World:
         self.longest_wait = max(self.longest_wait, config.journal_wait)
 
     def _end_process(self) -> None:
-        """Close all that a process has open, as its exit does."""
-        for connection in list(self._server._connections.values()):
+        """Close all that the process has open, as its exit does."""
+        for connection in self._server._connections:
             connection._socket.close()
         log.removeHandler(self._handler)
-        self._server._selector.close()
+        self._loop.close()
         self._recorder.sink.close()
 
     def _abandon(self) -> None:
-        """Take note that the server ends all who are inside now."""
+        """Note that the server ends all connections that are open now."""
         for client in self.clients:
             client.abandoned = True
 
@@ -586,11 +593,11 @@ class World:
 
 
 def descriptors() -> list[str]:
-    """Return what this process has open."""
+    """Return the open descriptors of this process."""
     return sorted(_open_descriptors())
 
 
 def _open_descriptors() -> Iterator[str]:
     for name in os.listdir("/proc/self/fd"):
-        with suppress(FileNotFoundError):  # that of the listing itself
+        with suppress(FileNotFoundError):  # the descriptor of the listing itself
             yield f"{name} {os.readlink(f'/proc/self/fd/{name}')}"

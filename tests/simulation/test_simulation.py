@@ -1,4 +1,4 @@
-"""The whole server in schedules that nobody would think of: what was promised is kept in each."""
+"""The whole server in random schedules: each promise holds in each of them."""
 
 import os
 import sys
@@ -27,7 +27,7 @@ configs = st.builds(
     journal_wait=st.sampled_from([0.5, 3]),
     debug=st.booleans(),
 )
-# How much longer a line is than its number, and what ends it, or does not.
+# How much longer a line is than its number; and its end, if it has one.
 lengths = st.sampled_from([0, 0, 0, 0, 13, 14, 15, 16, 38, 39, 40, 5000])
 ends = st.sampled_from(
     [
@@ -57,7 +57,7 @@ changes = st.sampled_from(
 
 
 class Schedule(RuleBasedStateMachine):
-    """Clients, the journal, the operator and the time take their turns at random."""
+    """Clients, the journal, the operator and the time act in random order."""
 
     world: World
 
@@ -79,7 +79,7 @@ class Schedule(RuleBasedStateMachine):
     def client(self, choice: int) -> Client:
         return self.world.active[choice % len(self.world.active)]
 
-    def somebody(self) -> bool:
+    def has_clients(self) -> bool:
         return bool(self.world.active)
 
     def serving(self) -> bool:
@@ -93,26 +93,26 @@ class Schedule(RuleBasedStateMachine):
         if len(self.world.active) < 6:
             self.world.connect()
 
-    @precondition(somebody)
+    @precondition(has_clients)
     @rule(choice=clients, parts=st.lists(parts, min_size=1, max_size=6))
     def send(self, choice: int, parts: list[tuple[int, bytes]]) -> None:
         lines = [b"%d%b%b" % (next(self.numbers), b"x" * size, rest) for size, rest in parts]
         self.client(choice).send(b"".join(lines))
-        self.world.turn()
+        self.world.go_round()
 
-    @precondition(somebody)
+    @precondition(has_clients)
     @rule(choice=clients, lines=st.sampled_from([2, 10, 300, 700]))
     def pipeline(self, choice: int, lines: int) -> None:
         data = b"".join(b"%d\n" % next(self.numbers) for _ in range(lines))
         self.client(choice).send(data)
-        self.world.turn()
+        self.world.go_round()
 
-    @precondition(somebody)
+    @precondition(has_clients)
     @rule(choice=clients)
     def stop_or_start_reading(self, choice: int) -> None:
         self.client(choice).stop_or_start_reading()
 
-    @precondition(somebody)
+    @precondition(has_clients)
     @rule(choice=clients, leave=leaves)
     def leave(self, choice: int, leave: Callable[[Client], None]) -> None:
         leave(self.client(choice))
@@ -125,16 +125,16 @@ class Schedule(RuleBasedStateMachine):
 
     # Time, and the operator
 
-    @rule(turns=st.integers(1, 5))
-    def go_round(self, turns: int) -> None:
-        for _ in range(turns):
-            self.world.turn()
+    @rule(rounds=st.integers(1, 5))
+    def go_round(self, rounds: int) -> None:
+        for _ in range(rounds):
+            self.world.go_round()
 
     @rule(seconds=st.sampled_from([0.05, 0.3, 1.0, 3.5]))
     def pass_time(self, seconds: float) -> None:
         self.world.pass_time(seconds)
 
-    @rule(long=st.sampled_from([World.be_silent, World.do_without_journal, World.turn]))
+    @rule(long=st.sampled_from([World.be_silent, World.do_without_journal, World.go_round]))
     def wait_long(self, long: Callable[[World], object]) -> None:
         long(self.world)
 
@@ -149,7 +149,7 @@ class Schedule(RuleBasedStateMachine):
         self.world.hand_over(lose_state)
 
     @precondition(serving)
-    @rule(end=st.sampled_from([World.crash, World.drain, *[World.turn] * 6]))
+    @rule(end=st.sampled_from([World.crash, World.drain, *[World.go_round] * 6]))
     def end(self, end: Callable[[World], object]) -> None:
         end(self.world)
 
@@ -158,7 +158,7 @@ TestSchedule = Schedule.TestCase
 TestSchedule.settings = settings(
     max_examples=5000 if LONG_FORM else 200,
     stateful_step_count=100 if LONG_FORM else 50,
-    derandomize=not LONG_FORM,  # the same for each change that is to be tried
+    derandomize=not LONG_FORM,  # the same schedules for each change of the code
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
 )

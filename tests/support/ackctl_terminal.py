@@ -1,4 +1,4 @@
-"""A real ackctl in the foreground of a pseudo-terminal."""
+"""A real ackctl process for tests, in the foreground of a pseudo-terminal."""
 
 import os
 import pty
@@ -8,12 +8,12 @@ import subprocess
 from tests.support.ackctl_process import COMMAND, ENVIRONMENT
 from tests.support.journal_socket import DEADLINE
 
-# Select Graphic Rendition, ECMA-48, with a colour: a regular expression.
+# A regular expression for a Select Graphic Rendition that sets a colour, ECMA-48.
 COLOUR = r"\x1b\[(\d+;)*[349]\dm"
 
 
 class Terminal:
-    """Started with arguments, by the command `before`, with some more variables around it."""
+    """A running ackctl; `before` is a command in front, `variables` extend the environment."""
 
     def __init__(self, *arguments: str, before: tuple[str, ...] = (), **variables: str) -> None:
         self._keyboard, screen = pty.openpty()
@@ -38,7 +38,7 @@ class Terminal:
         os.write(self._keyboard, keys.encode())
 
     def read_to(self, text: str) -> str:
-        """Return what is shown up to this text, and perhaps some more."""
+        """Return the output up to this text; there can be more after it."""
         shown = b""
         while text.encode() not in shown:
             assert select.select([self._keyboard], [], [], DEADLINE)[0], f"no {text} in {shown!r}"
@@ -46,11 +46,11 @@ class Terminal:
         return shown.decode()
 
     def ended(self) -> tuple[int, str]:
-        """Wait for its end; return the exit status, and what was still shown."""
+        """Wait for the end; return the exit status and the output not read before."""
         shown = b""
         try:
             while select.select([self._keyboard], [], [], DEADLINE)[0]:
                 shown += os.read(self._keyboard, 65536)
-        except OSError:  # EIO: nobody has the other end any more, pty(7)
+        except OSError:  # EIO: no process has the other end open, pty(7)
             pass
         return self._process.wait(DEADLINE), shown.decode()

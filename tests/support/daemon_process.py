@@ -1,4 +1,4 @@
-"""A real ackd for tests, on a free port, with a journal of its own."""
+"""A real ackd process for tests, on a free port, with its own journal socket."""
 
 import contextlib
 import os
@@ -19,7 +19,10 @@ COMMAND = (sys.executable, "-m", "ackd")
 
 
 class Daemon:
-    """Started with a configuration's text; `port` is the one of its first listener."""
+    """A running ackd; `settings` is the text of its configuration.
+
+    `port` is the port of its first listener.
+    """
 
     def __init__(
         self,
@@ -47,41 +50,41 @@ class Daemon:
         self.port = self.await_listening()
 
     def configure(self, settings: str) -> None:
-        """Write the configuration; one without `bind` or `port` gets a free one on loopback."""
+        """Write the configuration; the default is a free port on loopback."""
         defaults = "" if "bind:" in settings else "bind: 127.0.0.1\n"
         defaults += "" if "port:" in settings else "port: 0\n"
         self.config.write_text(defaults + settings)
 
     def await_listening(self) -> int:
-        """Wait until it says where it listens, and return the first port."""
+        """Wait until ackd logs its listeners; return the port of the first one."""
         message = self.journal.next(Kind.LISTENING)["MESSAGE"].decode()
         match = re.search(r":(\d+)( and |$)", message)
         assert match, message
         return int(match[1])
 
     def peer(self) -> Peer:
-        """Return a client that has been greeted."""
+        """Return a client that has read the greeting."""
         peer = Peer(self.port)
         peer.expect(GREETING)
         return peer
 
     def await_closed(self) -> None:
-        """Wait until nobody is let in any more."""
+        """Wait until ackd accepts no more connections."""
         end = monotonic() + DEADLINE
         with contextlib.suppress(ConnectionError):
             while monotonic() < end:
                 Peer(self.port).socket.close()
-            raise AssertionError("still lets clients in")
+            raise AssertionError("ackd still accepts connections")
 
     def signal(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
 
     def wait(self) -> int:
-        """Wait for its end; return the exit status."""
+        """Wait for the end of the process; return the exit status."""
         return self.process.wait(DEADLINE)
 
     def stop(self) -> None:
-        """End it, however the test came out."""
+        """Kill the process if it still runs, and close the sockets."""
         if self.process.poll() is None:
             self.process.kill()
         self.process.communicate()

@@ -1,4 +1,4 @@
-"""A server for tests that is no ackd: it does what the test says, right or wrong."""
+"""A fake server for tests: the test decides what it sends, right or wrong."""
 
 import socket
 from collections.abc import Callable, Iterator
@@ -11,7 +11,7 @@ from tests.support.peer import ACK, Peer
 
 
 class Caller(Peer):
-    """A client that has called, as its server sees it."""
+    """The server's end of a connection."""
 
     def __init__(self, sock: socket.socket) -> None:
         self.socket = sock
@@ -19,7 +19,7 @@ class Caller(Peer):
 
 
 class Impostor:
-    """Listens on a free port of the loopback."""
+    """A listener on a free port of the loopback."""
 
     def __init__(self, buffer: int = 0, backlog: int = 16) -> None:
         self._listener = socket.socket()
@@ -42,7 +42,7 @@ class Impostor:
 
 
 def serve(caller: Peer) -> int:
-    """Acknowledge each payload up to the last of a run; return how many that says there were."""
+    """Acknowledge each payload up to the end of a run; return the number of payloads it states."""
     for line in caller.socket.makefile("rb"):
         caller.send(ACK)
         part = parse(line.rstrip(b"\n"))
@@ -53,7 +53,7 @@ def serve(caller: Peer) -> int:
 
 @contextmanager
 def playing(script: Callable[[Caller], None], buffer: int = 0) -> Iterator[int]:
-    """Serve one client by a script, in a thread of its own; yield the port."""
+    """Serve one client by a script in another thread; yield the port."""
     with Impostor(buffer) as impostor, ThreadPoolExecutor(1) as pool:
 
         def play() -> None:

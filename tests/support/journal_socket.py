@@ -1,4 +1,4 @@
-"""A journal for tests: a real datagram socket that takes journald's native protocol."""
+"""A journal for tests: a real datagram socket that reads journald's native protocol."""
 
 import select
 import socket
@@ -11,7 +11,7 @@ from ackd.journal.entry import payloads_of
 from ackd.records import Kind
 
 Entry = dict[str, bytes]
-DEADLINE = 20.0  # seconds until a test that waits in vain fails
+DEADLINE = 20.0  # seconds until a waiting test fails
 
 
 def parse(datagram: bytes) -> Entry:
@@ -31,7 +31,7 @@ def parse(datagram: bytes) -> Entry:
 
 
 class JournalSocket:
-    """Bound at `path` and read all the time, as journald reads, unless it is held."""
+    """A socket bound at `path`, which a thread reads like journald, except while it is held."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -42,7 +42,7 @@ class JournalSocket:
         self.open()
 
     def open(self) -> None:
-        """Be there (again)."""
+        """Bind the socket, and start to read."""
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.path.unlink(missing_ok=True)
         self._socket.bind(str(self.path))
@@ -51,7 +51,7 @@ class JournalSocket:
         self._reader.start()
 
     def close(self) -> None:
-        """Vanish as a journald does whose socket is stopped."""
+        """Remove the socket, as systemd does when it stops journald's socket."""
         self.path.unlink(missing_ok=True)
         self._end.close()
         self._gate.set()
@@ -60,7 +60,7 @@ class JournalSocket:
         self._ended.close()
 
     def hold(self) -> None:
-        """Read no more, so that the queue fills up, as with a journald that is frozen."""
+        """Stop reading, so that the queue fills, as with a frozen journald."""
         self._gate.clear()
 
     def go_on(self) -> None:
@@ -68,19 +68,19 @@ class JournalSocket:
         self._gate.set()
 
     def next(self, kind: Kind) -> Entry:
-        """Wait for the next entry of this kind and return it; others are kept for later."""
+        """Wait for the next entry of this kind and return it; keep the others."""
         return self.wait_for(lambda entry: entry["MESSAGE_ID"] == kind.value.encode())
 
     def wait_for(self, wanted: Callable[[Entry], bool]) -> Entry:
-        """Wait for the next entry that is wanted and return it; others are kept for later."""
+        """Wait for the next entry that is wanted and return it; keep the others."""
         with self._news:
             found = self._news.wait_for(lambda: next(filter(wanted, self._entries), None), DEADLINE)
-            assert found, f"it never came; there is {self._entries}"
+            assert found, f"no such entry within {DEADLINE:g} s; there are {self._entries}"
             self._entries.remove(found)
             return found
 
     def payloads(self, count: int) -> list[bytes]:
-        """Wait for so many payloads and return them in the order of their records."""
+        """Wait for so many payloads and return them, in the order of their records."""
         payloads: list[bytes] = []
         while len(payloads) < count:
             payloads += [payload for _, payload in payloads_of(self.next(Kind.PAYLOAD))]
@@ -88,7 +88,7 @@ class JournalSocket:
         return payloads
 
     def waiting(self) -> list[Entry]:
-        """Return what has come and was not asked for, without waiting."""
+        """Return the entries that no test has asked for yet, without waiting."""
         with self._news:
             entries = list(self._entries)
             self._entries.clear()
@@ -101,7 +101,7 @@ class JournalSocket:
             if self._ended in ready:
                 return
             datagram = self._socket.recv(1 << 20)
-            if not datagram:  # of which journald takes no notice
+            if not datagram:  # journald ignores an empty datagram
                 continue
             entry = parse(datagram)
             with self._news:

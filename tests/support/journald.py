@@ -1,4 +1,4 @@
-"""A journald for tests that ends and begins, with real sockets that outlive it."""
+"""A journald for tests that can end and start again, with real sockets that stay open."""
 
 import contextlib
 import socket
@@ -8,7 +8,11 @@ from tests.support.log_daemon import LogDaemon
 
 
 class Journald(LogDaemon):
-    """Reads when a test says so; its sockets, `path` and `stdout` beside it, are PID 1's."""
+    """A journald that reads when a test calls `read`.
+
+    Its sockets are `path` and `stdout` in the same directory. PID 1 holds the real ones, so they
+    stay open when journald ends.
+    """
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
@@ -17,7 +21,7 @@ class Journald(LogDaemon):
         self._listen()
 
     def begin(self) -> None:
-        """Accept streams, and shut their other direction, as journald does."""
+        """Accept streams, and shut down their other direction, as journald does."""
         with contextlib.suppress(BlockingIOError):
             while True:
                 stream, _ = self._stdout.accept()
@@ -25,7 +29,7 @@ class Journald(LogDaemon):
                 self._streams.append(stream)
 
     def refuse(self) -> int:
-        """Take no stream, as when there are too many; return how many there would have been."""
+        """Close new streams, as journald does beyond its limit; return their number."""
         count = len(self._streams)
         self.begin()
         refused, self._streams = self._streams[count:], self._streams[:count]
@@ -34,13 +38,13 @@ class Journald(LogDaemon):
         return len(refused)
 
     def end(self) -> None:
-        """End, killed or not; what is in the queue is there for the next one."""
+        """End like a killed journald: the next one reads the queue."""
         for stream in self._streams:
             stream.close()
         self._streams.clear()
 
     def close(self) -> None:
-        """End, and the sockets with it: what is in the queue is lost."""
+        """End, and close the sockets: the queue is lost."""
         self.end()
         self._stdout.close()
         super().close()

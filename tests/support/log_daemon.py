@@ -1,4 +1,4 @@
-"""A log daemon for tests: a real datagram socket that is read only when a test says so."""
+"""A log daemon for tests: a real datagram socket that a test reads."""
 
 import select
 import socket
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 class LogDaemon:
-    """Bound at `path`, in the place of whoever was there; what is not read stays in its queue."""
+    """A socket bound at `path`, which replaces an older one; datagrams wait until they are read."""
 
     def __init__(self, path: Path) -> None:
         path.unlink(missing_ok=True)
@@ -14,16 +14,16 @@ class LogDaemon:
         self._socket.bind(str(path))
 
     def read(self) -> bytes:
-        """Return the oldest datagram, which must be there."""
+        """Return the oldest datagram; raises BlockingIOError if there is none."""
         return self._socket.recv(1 << 20)
 
     def read_all(self) -> list[bytes]:
-        """Return what is there, without waiting for more."""
+        """Return all datagrams in the queue, without waiting."""
         datagrams = []
         while select.select([self._socket], [], [], 0)[0]:
             datagrams.append(self.read())
         return datagrams
 
     def close(self) -> None:
-        """Be there no more; the path stays, as after a crash."""
+        """Close the socket; the path stays, as after a crash."""
         self._socket.close()

@@ -1,4 +1,4 @@
-"""A service manager's ear for tests: a real datagram socket that takes sd_notify(3)."""
+"""A service manager for tests: a real datagram socket that receives sd_notify(3) messages."""
 
 import socket
 from pathlib import Path
@@ -7,7 +7,7 @@ from tests.support.journal_socket import DEADLINE
 
 
 class ManagerSocket:
-    """Bound at `path`, which goes into $NOTIFY_SOCKET; it hears far less than its queue holds."""
+    """A socket bound at `path`, for $NOTIFY_SOCKET; its queue is larger than any test needs."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -16,7 +16,7 @@ class ManagerSocket:
         self._socket.bind(str(path))
 
     def wait_for(self, assignment: str) -> str:
-        """Wait for a message that has a line beginning so; return the line."""
+        """Wait for a message with a line that begins with `assignment`; return the line."""
         while True:
             for line in self._socket.recv(65536).decode().splitlines():
                 if line.startswith(assignment):

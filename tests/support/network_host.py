@@ -1,4 +1,4 @@
-"""A host in a network of its own, for tests: a network namespace."""
+"""A host for tests: a network namespace with an interface."""
 
 import ctypes
 import os
@@ -27,13 +27,13 @@ class Host:
         run("ip", "-netns", self.name, *arguments)
 
     def move_in(self) -> None:
-        """Take the process that calls this to the host: setns(2)."""
+        """Move the calling process into the namespace, setns(2)."""
         with open(f"/run/netns/{self.name}") as namespace:
             if ctypes.CDLL(None, use_errno=True).setns(namespace.fileno(), CLONE_NEWNET):
                 raise OSError(ctypes.get_errno(), "setns")
 
     def await_retransmission(self) -> None:
-        """Wait until it has sent something again."""
+        """Wait until the host has retransmitted a TCP segment."""
         command = (*self.shell, "cat", "/proc/net/snmp")
         retransmitted = 0
         while not retransmitted:
@@ -46,5 +46,5 @@ class Host:
 
     @property
     def shell(self) -> tuple[str, ...]:
-        """What to put before a command that is to run there."""
+        """The prefix of a command that runs on this host."""
         return ("ip", "netns", "exec", self.name)

@@ -1,4 +1,4 @@
-"""A client for tests that speaks bytes, so that a test reads like a transcript."""
+"""A TCP connection for tests that sends and expects bytes: a test reads like a transcript."""
 
 import contextlib
 import select
@@ -13,7 +13,7 @@ ACK = b"thank you client, you data is Received success\n"
 
 
 class Peer:
-    """One connection; what is expected must come to the byte, within the deadline."""
+    """One end of a connection; expected bytes must match exactly, and come within DEADLINE."""
 
     def __init__(self, port: int, host: str = "127.0.0.1", source: str = "") -> None:
         own = (source, 0) if source else None
@@ -21,7 +21,7 @@ class Peer:
 
     @classmethod
     def over(cls, connected: socket.socket) -> "Peer":
-        """Return a client that speaks over this connection."""
+        """Return a peer that uses an existing connection."""
         peer = cls.__new__(cls)
         peer.socket = connected
         peer.socket.settimeout(DEADLINE)
@@ -44,11 +44,11 @@ class Peer:
         assert received == data
 
     def expect_end(self) -> None:
-        """Read that the server has closed, and nothing before that."""
+        """Read EOF, and no byte before it."""
         assert self.socket.recv(1000) == b""
 
     def read_to_loss(self) -> bytes:
-        """Return all that comes until the server is gone: closed or reset, as its kernel has it."""
+        """Return all bytes until EOF or a reset."""
         received = b""
         with contextlib.suppress(ConnectionResetError):
             while chunk := self.socket.recv(65536):
@@ -56,11 +56,11 @@ class Peer:
         return received
 
     def half_close(self) -> None:
-        """End the sending, and go on reading."""
+        """Shut down the sending side; reading continues."""
         self.socket.shutdown(socket.SHUT_WR)
 
     def send_until_stuck(self, data: bytes) -> int:
-        """Send this over and over until the server takes no more; return how many bytes it took."""
+        """Send this repeatedly until the server reads no more; return the number of bytes sent."""
         count = 0
         with select.epoll() as room:
             room.register(self.socket, select.EPOLLOUT)
@@ -69,12 +69,12 @@ class Peer:
         return count
 
     def reset(self) -> None:
-        """Close so that the server gets a reset: SO_LINGER with no time, socket(7)."""
+        """Close with a reset: SO_LINGER with a timeout of 0, socket(7)."""
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.socket.close()
 
     def readable(self) -> bool:
-        """Say whether anything has come that was not expected yet."""
+        """Return whether there are unread bytes or EOF."""
         self.socket.setblocking(False)
         try:
             return len(self.socket.recv(1, socket.MSG_PEEK)) >= 0

@@ -1,4 +1,4 @@
-"""The checkout that the tests test."""
+"""The directory of the checkout."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What the README shows, as text for those who try it."""
+"""The commands and the lines of Python that README shows, for tests that run them."""
 
 import re
 from textwrap import dedent

@@ -1,4 +1,4 @@
-"""Fixtures of the tests on real Debian systems."""
+"""Fixtures of the tests in booted Debian systems."""
 
 import os
 import signal
@@ -11,17 +11,17 @@ from xdist.scheduler import LoadScopeScheduling
 
 from tests.support.obstacle import obstacle
 
-from .base_root import Release
-from .campaign import far
-from .installed import HERE, install
-from .machine import DeadlineError, Machine, boot
-from .workshop import Versions, versions_in
+from .support.base_root import Release
+from .support.campaign import long_or_short
+from .support.install import BIND, install
+from .support.machine import DeadlineError, Machine, boot
+from .support.workshop import Versions, versions_in
 
-LONGEST_TEST = far(3000, 600)  # seconds
+LONGEST_TEST = long_or_short(3000, 600)  # seconds
 
 
-class ByMachine(LoadScopeScheduling):  # type: ignore[misc] # it has no types
-    """Has tests that share a machine, those of a module and a release, run by one worker."""
+class ByMachine(LoadScopeScheduling):  # type: ignore[misc] # xdist has no types
+    """Gives the tests of one module and release to one worker: they share a machine."""
 
     def _split_scope(self, nodeid: str) -> str:
         module, _, test = nodeid.partition("::")
@@ -29,13 +29,13 @@ class ByMachine(LoadScopeScheduling):  # type: ignore[misc] # it has no types
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByMachine:
-    """Have several workers share the tests so."""
+    """Distribute the tests over the workers by `ByMachine`."""
     return ByMachine(config, log)
 
 
 @pytest.fixture(scope="session", params=list(Release), ids=lambda release: str(release.value))
 def release(request: pytest.FixtureRequest) -> Release:
-    """Each supported release; being of the session, pytest runs all tests of one, then the next."""
+    """Each supported release; the session scope orders the tests by release."""
     if obstacle():
         pytest.skip(f"no namespaces: {obstacle()}")
     chosen: Release = request.param
@@ -44,22 +44,22 @@ def release(request: pytest.FixtureRequest) -> Release:
 
 @pytest.fixture(scope="module")
 def machine(release: Release) -> Iterator[Machine]:
-    """A booted system of each release, fresh for every module: what one installs, none inherits."""
+    """A booted system of each release; every module gets a new one."""
     with boot(release) as machine:
         yield machine
 
 
 @pytest.fixture(scope="module")
 def installed(machine: Machine) -> Machine:
-    """One on which ackd is, from this checkout, and nothing is started."""
+    """A machine with the ackd of this checkout installed and not started."""
     install(machine)
     return machine
 
 
 @pytest.fixture
-def served(installed: Machine) -> Iterator[Machine]:
-    """A machine on which ackd has just been started, on the address of the machine."""
-    installed.put("/etc/ackd.yaml", HERE)
+def server(installed: Machine) -> Iterator[Machine]:
+    """A machine on which ackd has just been started, and listens on the machine's address."""
+    installed.put("/etc/ackd.yaml", BIND)
     installed.run("systemctl", "start", "ackd")
     yield installed
     installed.run("systemctl", "stop", "ackd")
@@ -67,7 +67,7 @@ def served(installed: Machine) -> Iterator[Machine]:
 
 @pytest.fixture(scope="session")
 def packages(tmp_path_factory: pytest.TempPathFactory) -> Versions:
-    """The packages of each version, made once for all tests, whichever worker runs them."""
+    """The packages of each version, built once for all workers."""
     if obstacle():
         pytest.skip(f"no namespaces: {obstacle()}")
     own = tmp_path_factory.getbasetemp()
@@ -76,12 +76,12 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> Versions:
 
 @pytest.fixture(autouse=True)
 def deadline() -> Iterator[None]:
-    """Fail a test that waits too long: reading a pipe, say, whose writer has nothing to say."""
+    """Fail a test that takes too long, for example one that reads a pipe without a writer."""
 
-    def late(number: int, frame: FrameType | None) -> None:
+    def fail(number: int, frame: FrameType | None) -> None:
         raise DeadlineError(f"the test took over {LONGEST_TEST} s")
 
-    before = signal.signal(signal.SIGALRM, late)
+    before = signal.signal(signal.SIGALRM, fail)
     signal.alarm(LONGEST_TEST)
     yield
     signal.alarm(0)

@@ -1,4 +1,4 @@
-"""What ackd is measured beside, on the system where it is measured."""
+"""The benchmarks in a booted Debian: the reference server, starts, and `ackctl send`."""
 
 import os
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from tests.bench.load import Load
 from tests.bench.places import Booted, booted
 from tests.bench.programs import build
 from tests.bench.servers import ACKD, C_RECORDING, Server
-from tests.bench.works import run_once
+from tests.bench.workloads import run_once
 
 
 @pytest.fixture(scope="module")
@@ -22,13 +22,13 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Booted]:
 
 
 def own_fields(place: Booted, server: Server) -> dict[str, bytes]:
-    """Return what a server itself has said of the last payload of a run."""
+    """Return the fields that a server itself gave to the record of the last payload of a run."""
     assert run_once(place, server, Load(2, depth=4), 0.1).rate > 0
     entry = place.machine.journal(f"MESSAGE_ID={Kind.PAYLOAD.value}")[-1]
     return {name: entry[name] for name in entry.fields if not name.startswith("_")}
 
 
-def test_the_reference_records_what_ackd_records(place: Booted) -> None:
+def test_the_reference_server_records_the_same_fields_as_ackd(place: Booted) -> None:
     ackd, reference = own_fields(place, ACKD), own_fields(place, C_RECORDING)
     assert ackd.keys() == reference.keys()
     same = ("PRIORITY", "SYSLOG_IDENTIFIER", "ACKD_PEER", "ACKD_LISTENER", "ACKD_BYTES")
@@ -36,11 +36,12 @@ def test_the_reference_records_what_ackd_records(place: Booted) -> None:
 
 
 def test_a_start_is_measured(place: Booted) -> None:
-    for seconds, resident in place.starts(2):
-        assert seconds > 0
-        assert resident > 1024 * 1024
+    start = place.start(ACKD)
+    assert start.seconds > 0
+    assert start.resident > 1024 * 1024
 
 
-def test_a_sending_is_measured_beside_a_bare_python(place: Booted) -> None:
-    for ours, bare in place.sendings(2):
-        assert ours > bare > 0
+def test_ackctl_send_is_measured_beside_a_bare_python(place: Booted) -> None:
+    with place.listening(ACKD):
+        send = place.send(ACKD)
+    assert send.ackctl > send.python > 0

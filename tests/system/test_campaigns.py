@@ -1,6 +1,6 @@
-"""Campaigns against the promise: faults, floods and hostile clients on real Debian systems.
+"""Campaigns against the promise: faults, floods and hostile clients in booted Debian systems.
 
-A truth client keeps account of its acks meanwhile; then the journal is read back and compared.
+Meanwhile load clients remember their acks. Afterwards a test compares them with the journal.
 """
 
 import random
@@ -15,43 +15,45 @@ from ackd.records import Kind
 from tests.support.peer import ACK
 from tests.support.project import PROJECT
 
-from .accounts import Load, assert_no_lie, assert_true, compare, load
-from .base_root import Release
-from .campaign import LONG, Results, far
-from .hostile import ATTACKS
-from .installed import HERE, install, put_packages
-from .machine import INTERFACE, MACHINE_ADDRESS, Machine, Process, boot, succeed, wait_until
-from .network import greeted
-from .workshop import Versions
+from .support.audit import Load, assert_exactly_once, assert_promise_kept, audit, load
+from .support.base_root import Release
+from .support.campaign import LONG, CampaignTable, long_or_short
+from .support.connections import greeted
+from .support.hostile_clients import ATTACKS
+from .support.install import BIND, install, put_packages
+from .support.machine import INTERFACE, MACHINE_ADDRESS, Machine, Process, boot, succeed, wait_until
+from .support.workshop import Versions
 
 KILL = ("systemctl", "kill", "--signal=KILL", "--kill-whom=main")
 DROPIN = "/run/systemd/system/{}.d/{}.conf"
-# Room for all that a campaign records: what journald deletes for want of it would seem lost.
+# Room for all records of a campaign: records that journald deletes would seem lost.
 ROOM = "[Journal]\nSystemMaxUse=6G\nSystemKeepFree=1M\nSystemMaxFileSize=1G\nRuntimeMaxUse=2G\n"
 MIB = 1024 * 1024
-# The short form is on one release only; its place is with the other tests, whose time is short.
-RELEASES = far(list(Release), [Release.TRIXIE])
+# Short campaigns run on one release only, so that `make test` stays fast.
+RELEASES = long_or_short(list(Release), [Release.TRIXIE])
 pytestmark = pytest.mark.parametrize(
     "release", RELEASES, ids=[r.value for r in RELEASES], indirect=True, scope="session"
 )
 HOSTILE_ADDRESS = "192.168.150.3"
-# All of its sockets: one that is left would start it, and the others can't be opened then. So may
-# the first of them to be opened; then it takes another attempt.
+# All sockets of journald. If one stays open, a message starts journald, and systemd cannot open
+# the others while it runs. The first socket to be opened can have the same effect: then systemctl
+# fails, and `succeed` tries again.
 SOCKETS = ("systemd-journald.socket", "systemd-journald-dev-log.socket")
 
 
 @pytest.fixture(scope="module")
-def results() -> Iterator[Results]:
-    """The table; written at the end where the campaigns went the whole way."""
-    table = Results()
-    yield table
+def table() -> Iterator[CampaignTable]:
+    """The table of results; long campaigns write it to RESULTS.md."""
+    results = CampaignTable()
+    yield results
     if LONG:
-        table.write()
+        results.write()
 
 
 def make_room(machine: Machine) -> None:
     machine.put("/etc/systemd/journald.conf.d/room.conf", ROOM)
-    # By default five starts within ten seconds are the last; one campaign is about that.
+    # By default systemd stops starting a unit after five starts within ten seconds. Only one
+    # campaign is about that limit.
     for unit in (*SOCKETS, "systemd-journald.service"):
         machine.put(DROPIN.format(unit, "limit"), "[Unit]\nStartLimitIntervalSec=0\n")
     machine.run("systemctl", "daemon-reload")
@@ -68,20 +70,20 @@ def installed(machine: Machine) -> Machine:
 
 @pytest.fixture
 def packaged(release: Release, packages: Versions) -> Iterator[Machine]:
-    """A machine on which the package is installed, and lets ackd serve the network."""
+    """A machine on which ackd is installed from the package, and listens on the network."""
     with boot(release) as machine:
         make_room(machine)
         put_packages(machine, packages.first)
-        machine.put("/etc/ackd.yaml", HERE)
+        machine.put("/etc/ackd.yaml", BIND)
         machine.run("systemctl", "reload", "ackd")
         yield machine
 
 
 @pytest.fixture
-def served(installed: Machine) -> Iterator[Machine]:
-    """A machine on which ackd has just been started, with a quick watchdog."""
-    with setting(installed, "ackd.service", "[Service]\nWatchdogSec=5s\n"):
-        installed.put("/etc/ackd.yaml", HERE)
+def server(installed: Machine) -> Iterator[Machine]:
+    """A machine on which ackd has just been started, with a short watchdog timeout."""
+    with unit_setting(installed, "ackd.service", "[Service]\nWatchdogSec=5s\n"):
+        installed.put("/etc/ackd.yaml", BIND)
         installed.run("systemctl", "start", "ackd")
         yield installed
         installed.run("systemctl", "stop", "ackd")
@@ -89,13 +91,13 @@ def served(installed: Machine) -> Iterator[Machine]:
 
 @pytest.fixture
 def run() -> str:
-    """A name that no other run's payloads have."""
+    """A unique name for the payloads of one test."""
     return f"R{secrets.token_hex(4)}"
 
 
 @contextmanager
-def setting(machine: Machine, unit: str, text: str) -> Iterator[None]:
-    """Give a unit other settings, beyond those that it has."""
+def unit_setting(machine: Machine, unit: str, text: str) -> Iterator[None]:
+    """Add settings to a unit for the time of the block."""
     path = DROPIN.format(unit, f"setting-{secrets.token_hex(4)}")
     machine.put(path, text)
     machine.run("systemctl", "daemon-reload")
@@ -105,14 +107,16 @@ def setting(machine: Machine, unit: str, text: str) -> Iterator[None]:
 
 
 @contextmanager
-def crowd(machine: Machine, run: str, clients: int = 40, depth: int = 16) -> Iterator[Load]:
-    """Have clients send that connect again whenever they are thrown out."""
-    with load(machine, run, clients, depth, reconnect=True) as clients_at_work:
-        yield clients_at_work
+def reconnecting_load(
+    machine: Machine, run: str, clients: int = 40, depth: int = 16
+) -> Iterator[Load]:
+    """Start clients that connect again whenever they lose their connection."""
+    with load(machine, run, clients, depth, reconnect=True) as running:
+        yield running
 
 
 def kill(machine: Machine, unit: str, signal: str = "KILL") -> None:
-    """Send a unit's main process a signal, as soon as it has one."""
+    """Send a signal to a unit's main process, as soon as it exists."""
     command = ("systemctl", "kill", f"--signal={signal}", "--kill-whom=main", unit)
     wait_until(f"{unit} runs", lambda: machine.run(*command, check=False).returncode == 0)
 
@@ -123,23 +127,23 @@ def restarts(machine: Machine) -> int:
 
 
 def await_restarts(machine: Machine, count: int) -> None:
-    wait_until("it is back", lambda: restarts(machine) == count)
+    wait_until("ackd has been restarted", lambda: restarts(machine) == count)
 
 
 def resident(machine: Machine, field: str = "VmRSS") -> int:
-    """Return bytes of resident memory, now or (VmHWM) at most."""
+    """Return bytes of ackd's memory: a field of /proc/PID/status, proc(5)."""
     status = machine.run("cat", f"/proc/{machine.pid_of('ackd')}/status").stdout
     (line,) = (line for line in status.splitlines() if line.startswith(f"{field}:"))
     return int(line.split()[1]) * 1024
 
 
 @contextmanager
-def beside(machine: Machine, program: str, *arguments: str) -> Iterator[Process]:
-    """Have a program of ours run on the client host, until its standard input is closed."""
+def on_client_host(machine: Machine, program: str, *arguments: str) -> Iterator[Process]:
+    """Run a program of `tests.system.support` on the client host; it ends with its stdin."""
     command = (
         sys.executable,
         "-m",
-        f"tests.system.{program}",
+        f"tests.system.support.{program}",
         MACHINE_ADDRESS,
         "10008",
         *arguments,
@@ -151,55 +155,59 @@ def beside(machine: Machine, program: str, *arguments: str) -> Iterator[Process]
 
 
 def await_greetings(prober: Process, count: int) -> float:
-    """Wait until so many more new clients have been greeted; return the longest time, in s."""
+    """Wait until so many new clients got the greeting; return the longest time, in seconds."""
     assert prober.stdout
     return max(float(prober.stdout.readline()) for _ in range(count))
 
 
-def probed(prober: Process, longest: float = 0.0) -> str:
-    """End a prober; return what it has found, for the table."""
+def stop_prober(prober: Process, longest: float = 0.0) -> str:
+    """Stop a prober; return the longest time as a note for the table."""
     output, _ = prober.communicate(timeout=90)
     longest = max([longest, *map(float, output.split())])
     return f"new clients greeted within {longest * 1000:.0f} ms"
 
 
-# Floods, and ends of ackd itself
+# Floods, and the end of ackd
 
 
-def test_flood(served: Machine, run: str, results: Results) -> None:
-    payloads = far(2_000_000, 100_000)
-    with load(served, run, clients=200, depth=64, payloads=payloads) as clients:
-        account = clients.finish()
-    figures = compare(served, run, account)
-    results.add(served, "flood of 200 clients", figures)
-    assert figures.acknowledged == payloads
-    assert_true(served, run, account)
+def test_all_payloads_of_a_flood_are_recorded_once(
+    server: Machine, run: str, table: CampaignTable
+) -> None:
+    payloads = long_or_short(2_000_000, 100_000)
+    with load(server, run, clients=200, depth=64, payloads=payloads) as clients:
+        report = clients.finish()
+    result = audit(server, run, report)
+    table.add(server, "flood of 200 clients", result)
+    assert result.acknowledged == payloads
+    assert_exactly_once(server, run, report)
 
 
-def test_ackd_killed(served: Machine, run: str, results: Results) -> None:
-    kills, before = far(50, 5), restarts(served)
-    with crowd(served, run) as clients:
+def test_the_promise_holds_while_ackd_is_killed_repeatedly(
+    server: Machine, run: str, table: CampaignTable
+) -> None:
+    kills, before = long_or_short(50, 5), restarts(server)
+    with reconnecting_load(server, run) as clients:
         for number in range(1, kills + 1):
             clients.await_acks(500)
-            kill(served, "ackd")
-            # The acks that the next kill waits for can have come before this one.
-            await_restarts(served, before + number)
+            kill(server, "ackd")
+            # Acks from before this kill can satisfy the wait before the next kill.
+            await_restarts(server, before + number)
         clients.await_acks(500)
-        account = clients.stop()
-    assert restarts(served) == before + kills
-    figures = compare(served, run, account)
-    results.add(served, f"ackd killed {kills} times", figures)
-    assert_no_lie(figures)
-    assert figures.unknown > 0
+        report = clients.stop()
+    assert restarts(server) == before + kills
+    result = audit(server, run, report)
+    table.add(server, f"ackd killed {kills} times", result)
+    assert_promise_kept(result)
+    assert result.unknown > 0
 
 
-def test_ackd_killed_restarted_reloaded_and_upgraded_at_random(
-    packaged: Machine, packages: Versions, run: str, results: Results
+def test_the_promise_holds_under_random_faults_of_ackd(
+    packaged: Machine, packages: Versions, run: str, table: CampaignTable
 ) -> None:
-    faults, seed = far(50, 10), secrets.randbits(32)
+    faults, seed = long_or_short(50, 10), secrets.randbits(32)
     print(f"seed {seed}")
     chance = random.Random(seed)
-    with crowd(packaged, run) as clients:
+    with reconnecting_load(packaged, run) as clients:
         for _ in range(faults):
             clients.await_acks(chance.choice((100, 1000)))
             match chance.choice(("kill", "restart", "reload", "upgrade")):
@@ -210,216 +218,230 @@ def test_ackd_killed_restarted_reloaded_and_upgraded_at_random(
                 case how:
                     packaged.run("systemctl", how, "ackd", check=False)
         clients.await_acks(500)
-        account = clients.stop()
-    figures = compare(packaged, run, account)
+        report = clients.stop()
+    result = audit(packaged, run, report)
     campaign = f"{faults} kills, restarts, reloads and upgrades at random, seed {seed}"
-    results.add(packaged, campaign, figures)
-    assert_no_lie(figures)
+    table.add(packaged, campaign, result)
+    assert_promise_kept(result)
 
 
-# Ends of journald
+# The end of journald
 
 
 @pytest.mark.parametrize(
     ("campaign", "times", "fault"),
     [
-        ("journald killed", far(50, 8), ("kill", "--signal=KILL", "systemd-journald.service")),
-        ("journald restarted", far(5, 2), ("restart", "systemd-journald.service")),
-        ("journald's sockets restarted", far(10, 2), ("restart", *SOCKETS)),
+        (
+            "journald killed",
+            long_or_short(50, 8),
+            ("kill", "--signal=KILL", "systemd-journald.service"),
+        ),
+        ("journald restarted", long_or_short(5, 2), ("restart", "systemd-journald.service")),
+        ("journald's sockets restarted", long_or_short(10, 2), ("restart", *SOCKETS)),
     ],
 )
-def test_journald_ends(
-    served: Machine,
+def test_nothing_is_lost_while_journald_ends_repeatedly(
+    server: Machine,
     run: str,
-    results: Results,
+    table: CampaignTable,
     campaign: str,
     times: int,
     fault: tuple[str, ...],
 ) -> None:
-    before = restarts(served)
-    served.put("/etc/ackd.yaml", f"{HERE}journal_wait: 120\n")
-    served.run("systemctl", "reload", "ackd")
-    with beside(served, "prober") as prober:
-        with load(served, run, clients=40, depth=16) as clients:
+    before = restarts(server)
+    server.put("/etc/ackd.yaml", f"{BIND}journal_wait: 120\n")
+    server.run("systemctl", "reload", "ackd")
+    with on_client_host(server, "greeting_prober") as prober:
+        with load(server, run, clients=40, depth=16) as clients:
             for _ in range(times):
                 clients.await_acks(1000)
-                succeed(served, *fault)
+                succeed(server, *fault)
             clients.await_acks(1000)
-            account = clients.stop()
-        besides = probed(prober)
-    figures = compare(served, run, account)
-    results.add(served, f"{campaign} {times} times", figures, besides)
-    assert_no_lie(figures)
-    assert account.trouble == []
-    assert figures.unknown == figures.refused == 0
-    assert restarts(served) == before
-    told = served.journal("-u", "ackd", f"MESSAGE_ID={Kind.REPEATED.value}")
-    assert told
+            report = clients.stop()
+        notes = stop_prober(prober)
+    result = audit(server, run, report)
+    table.add(server, f"{campaign} {times} times", result, notes)
+    assert_promise_kept(result)
+    assert report.errors == []
+    assert result.unknown == result.refused == 0
+    assert restarts(server) == before
+    assert server.journal("-u", "ackd", f"MESSAGE_ID={Kind.REPEATED.value}")
 
 
-def test_journald_reaches_its_start_limit(served: Machine, run: str, results: Results) -> None:
+def test_the_promise_holds_when_journald_reaches_its_start_limit(
+    server: Machine, run: str, table: CampaignTable
+) -> None:
     limit = "[Unit]\nStartLimitIntervalSec=60\nStartLimitBurst=3\n"
     with (
-        setting(served, "systemd-journald.service", limit),
-        load(served, run, clients=40, depth=16) as clients,
+        unit_setting(server, "systemd-journald.service", limit),
+        load(server, run, clients=40, depth=16) as clients,
     ):
-        while await_settled(served, "systemd-journald.service") != "failed":
-            # It fails where the manager has noticed only now that the last kill was one too many.
-            served.run(*KILL, "systemd-journald.service", check=False)
-        served.run("systemctl", "reset-failed", "systemd-journald.service")
-        succeed(served, "restart", *SOCKETS, "systemd-journald.service")
+        while await_settled(server, "systemd-journald.service") != "failed":
+            # This fails if systemd has just noticed that the unit has reached its start limit.
+            server.run(*KILL, "systemd-journald.service", check=False)
+        server.run("systemctl", "reset-failed", "systemd-journald.service")
+        succeed(server, "restart", *SOCKETS, "systemd-journald.service")
         clients.await_acks(1000)
-        account = clients.stop()
-    figures = compare(served, run, account)
-    results.add(served, "journald killed until it stays away", figures)
-    assert_no_lie(figures)
+        report = clients.stop()
+    result = audit(server, run, report)
+    table.add(server, "journald killed until its start limit", result)
+    assert_promise_kept(result)
 
 
 def await_settled(machine: Machine, unit: str) -> str:
-    """Wait until a unit has started again, or has failed for good; return which."""
+    """Wait until a unit is active, or has failed; return its state."""
     settled = ("active", "failed")
 
     def state() -> str:
         return machine.run("systemctl", "is-active", unit, check=False).stdout.strip()
 
-    wait_until(f"{unit} is there or has failed", lambda: state() in settled)
+    wait_until(f"{unit} is active or has failed", lambda: state() in settled)
     return state()
 
 
-def test_journald_frozen(served: Machine, run: str, results: Results) -> None:
-    """New clients are greeted, and ackd restarts on command, while journald does nothing."""
-    before, greetings = restarts(served), far(600, 200)  # 50 a second at most
-    with load(served, run, clients=40, depth=16) as clients:
+def test_ackd_greets_and_restarts_while_journald_is_frozen(
+    server: Machine, run: str, table: CampaignTable
+) -> None:
+    before, greetings = restarts(server), long_or_short(600, 200)  # at most 50 per second
+    with load(server, run, clients=40, depth=16) as clients:
         clients.await_acks(1000)
-        kill(served, "systemd-journald.service", "STOP")
-        with beside(served, "prober") as prober:
+        kill(server, "systemd-journald.service", "STOP")
+        with on_client_host(server, "greeting_prober") as prober:
             longest = await_greetings(prober, greetings)
-        served.run("systemctl", "restart", "ackd")
-        with beside(served, "prober") as prober:
+        server.run("systemctl", "restart", "ackd")
+        with on_client_host(server, "greeting_prober") as prober:
             longest = max(longest, await_greetings(prober, greetings))
-            kill(served, "systemd-journald.service", "CONT")
-            besides = probed(prober, longest)
+            kill(server, "systemd-journald.service", "CONT")
+            notes = stop_prober(prober, longest)
         clients.await_acks(1000)
-        account = clients.stop()
-    figures = compare(served, run, account)
+        report = clients.stop()
+    result = audit(server, run, report)
     campaign = f"journald frozen while {2 * greetings} clients come, and ackd restarts"
-    results.add(served, campaign, figures, besides)
-    assert_no_lie(figures)
-    assert account.trouble == []
-    assert figures.unknown == figures.refused == figures.repeated == 0
-    assert restarts(served) == before  # the watchdog has been fed
+    table.add(server, campaign, result, notes)
+    assert_promise_kept(result)
+    assert report.errors == []
+    assert result.unknown == result.refused == result.repeated == 0
+    assert restarts(server) == before  # the watchdog has not killed ackd
 
 
-def test_a_stop_does_not_wait_for_a_journald_that_is_frozen(served: Machine, run: str) -> None:
-    with crowd(served, run) as clients:
+def test_a_stop_does_not_wait_for_a_frozen_journald(server: Machine, run: str) -> None:
+    with reconnecting_load(server, run) as clients:
         clients.await_acks(1000)
-        kill(served, "systemd-journald.service", "STOP")
-        served.run("systemctl", "stop", "ackd", timeout=30)
-        kill(served, "systemd-journald.service", "CONT")
-        served.run("systemctl", "start", "ackd")
+        kill(server, "systemd-journald.service", "STOP")
+        server.run("systemctl", "stop", "ackd", timeout=30)
+        kill(server, "systemd-journald.service", "CONT")
+        server.run("systemctl", "start", "ackd")
         clients.await_acks(1000)
-        account = clients.stop()
-    assert_no_lie(compare(served, run, account))
+        report = clients.stop()
+    assert_promise_kept(audit(server, run, report))
 
 
-def test_the_journals_disk_is_full(served: Machine, run: str, results: Results) -> None:
-    """journald goes on in memory then, under /run."""
+def test_the_promise_holds_when_the_journals_disk_is_full(
+    server: Machine, run: str, table: CampaignTable
+) -> None:
+    """journald then writes to /run, in memory."""
     disk = "/var/log/journal"
-    served.run("mount", "-t", "tmpfs", "-o", "size=64M", "tmpfs", disk)
-    served.run("systemctl", "restart", "systemd-journald")
-    served.run("journalctl", "--flush")
-    with beside(served, "prober") as prober:
-        with load(served, run, clients=4, depth=4) as clients:
+    server.run("mount", "-t", "tmpfs", "-o", "size=64M", "tmpfs", disk)
+    server.run("systemctl", "restart", "systemd-journald")
+    server.run("journalctl", "--flush")
+    with on_client_host(server, "greeting_prober") as prober:
+        with load(server, run, clients=4, depth=4) as clients:
             clients.await_acks(100)
-            served.run("dd", "if=/dev/zero", f"of={disk}/full", "bs=64K", check=False)
+            server.run("dd", "if=/dev/zero", f"of={disk}/full", "bs=64K", check=False)
             clients.await_acks(1000)
-            account = clients.stop()
-        besides = probed(prober)
-    figures = compare(served, run, account)
-    results.add(served, "the journal's disk full", figures, besides)
-    assert_no_lie(figures)
-    served.run("umount", "--lazy", disk)
-    served.run("systemctl", "restart", "systemd-journald")
+            report = clients.stop()
+        notes = stop_prober(prober)
+    result = audit(server, run, report)
+    table.add(server, "the journal's disk full", result, notes)
+    assert_promise_kept(result)
+    server.run("umount", "--lazy", disk)
+    server.run("systemctl", "restart", "systemd-journald")
 
 
-# Scarcity
+# Limits of the system
 
 
-def test_descriptors_run_out(served: Machine, run: str, results: Results) -> None:
-    """Clients beyond wait outside, and come in one after the other."""
-    with setting(served, "ackd.service", "[Service]\nLimitNOFILE=64\n"):
-        served.run("systemctl", "restart", "ackd")
-        payloads = far(100_000, 10_000)
-        with load(served, run, clients=200, depth=4, payloads=payloads) as clients:
-            account = clients.finish()
-        told = served.journal("-u", "ackd", f"MESSAGE_ID={Kind.NO_DESCRIPTORS.value}")
-        figures = compare(served, run, account)
-        assert_true(served, run, account)
-    served.run("systemctl", "restart", "ackd")
-    assert told
-    assert len(told) < 200
-    results.add(served, "64 descriptors for 200 clients", figures, f"told {len(told)} times")
+def test_clients_beyond_the_limit_of_descriptors_wait(
+    server: Machine, run: str, table: CampaignTable
+) -> None:
+    """They wait in the listener's backlog until another client has left."""
+    with unit_setting(server, "ackd.service", "[Service]\nLimitNOFILE=64\n"):
+        server.run("systemctl", "restart", "ackd")
+        payloads = long_or_short(100_000, 10_000)
+        with load(server, run, clients=200, depth=4, payloads=payloads) as clients:
+            report = clients.finish()
+        logged = server.journal("-u", "ackd", f"MESSAGE_ID={Kind.NO_DESCRIPTORS.value}")
+        result = audit(server, run, report)
+        assert_exactly_once(server, run, report)
+    server.run("systemctl", "restart", "ackd")
+    assert logged
+    assert len(logged) < 200
+    table.add(server, "64 descriptors for 200 clients", result, f"logged {len(logged)} times")
 
 
-def test_memory_runs_out(served: Machine, run: str, results: Results) -> None:
+def test_the_promise_holds_when_memory_runs_out(
+    server: Machine, run: str, table: CampaignTable
+) -> None:
     limit = 40 * MIB
-    with setting(served, "ackd.service", f"[Service]\nLimitAS={limit}\n"):
-        served.run("systemctl", "restart", "ackd")
-        before = restarts(served)
+    with unit_setting(server, "ackd.service", f"[Service]\nLimitAS={limit}\n"):
+        server.run("systemctl", "restart", "ackd")
+        before = restarts(server)
         with (
-            crowd(served, run, clients=200, depth=64) as clients,
-            beside(served, "hostile", HOSTILE_ADDRESS, "never_reading") as unread,
-            beside(served, "hostile", HOSTILE_ADDRESS, "random_bytes") as noise,
+            reconnecting_load(server, run, clients=200, depth=64) as clients,
+            on_client_host(server, "hostile_clients", HOSTILE_ADDRESS, "never_reading") as unread,
+            on_client_host(server, "hostile_clients", HOSTILE_ADDRESS, "random_bytes") as noise,
         ):
-            clients.await_acks(far(200_000, 20_000))
-            account = clients.stop()
+            clients.await_acks(long_or_short(200_000, 20_000))
+            report = clients.stop()
             for process in (unread, noise):
                 process.communicate(timeout=60)
-        figures = compare(served, run, account)
-        most, ends = resident(served, "VmPeak"), restarts(served) - before
-    served.run("systemctl", "restart", "ackd")
-    besides = f"{most / MIB:.1f} MiB at most, ended {ends} times"
-    results.add(served, "40 MiB of address space", figures, besides)
-    assert_no_lie(figures)
+        result = audit(server, run, report)
+        most, ends = resident(server, "VmPeak"), restarts(server) - before
+    server.run("systemctl", "restart", "ackd")
+    notes = f"at most {most / MIB:.1f} MiB, ended {ends} times"
+    table.add(server, "40 MiB of address space", result, notes)
+    assert_promise_kept(result)
 
 
-def test_the_clock_is_stepped(served: Machine, run: str, results: Results) -> None:
-    """To and fro by a day, for ackd; the machine's own clock is its host's."""
-    (library,) = served.run("sh", "-c", "ls /usr/lib/*/faketime/libfaketime.so.1").stdout.split()
-    served.put("/etc/faketimerc", "+0")
+def test_stepping_the_clock_loses_no_payload(
+    server: Machine, run: str, table: CampaignTable
+) -> None:
+    """Step the clock of ackd only: the machine shares the clock of this host."""
+    (library,) = server.run("sh", "-c", "ls /usr/lib/*/faketime/libfaketime.so.1").stdout.split()
+    server.put("/etc/faketimerc", "+0")
     environment = (
         f"LD_PRELOAD={library} FAKETIME_TIMESTAMP_FILE=/etc/faketimerc FAKETIME_NO_CACHE=1"
         " FAKETIME_DONT_FAKE_MONOTONIC=1"
     )
-    with setting(served, "ackd.service", f"[Service]\nEnvironment={environment}\n"):
-        served.run("systemctl", "restart", "ackd")
-        before = restarts(served)
-        assert library in served.run("cat", f"/proc/{served.pid_of('ackd')}/maps").stdout
-        with load(served, run, clients=40, depth=16) as clients:
+    with unit_setting(server, "ackd.service", f"[Service]\nEnvironment={environment}\n"):
+        server.run("systemctl", "restart", "ackd")
+        before = restarts(server)
+        assert library in server.run("cat", f"/proc/{server.pid_of('ackd')}/maps").stdout
+        with load(server, run, clients=40, depth=16) as clients:
             for step in ("+1d", "-1d", "+365d", "+0"):
-                served.put("/etc/faketimerc", step)
+                server.put("/etc/faketimerc", step)
                 clients.await_acks(1000)
-            account = clients.stop()
-        assert restarts(served) == before
-    served.run("systemctl", "restart", "ackd")
-    figures = compare(served, run, account)
-    results.add(served, "the clock stepped by a day, to and fro", figures)
-    assert_true(served, run, account)
+            report = clients.stop()
+        assert restarts(server) == before
+    server.run("systemctl", "restart", "ackd")
+    result = audit(server, run, report)
+    table.add(server, "the clock stepped by days, forward and back", result)
+    assert_exactly_once(server, run, report)
 
 
-@pytest.mark.parametrize("limit", far(["idle_timeout: 2\n", ""], ["idle_timeout: 2\n"]))
-def test_a_host_goes_without_a_word(served: Machine, limit: str) -> None:
-    """Its connection is given up by the idle limit, or by keepalive after two minutes."""
-    served.put("/etc/ackd.yaml", HERE + limit)
-    served.run("systemctl", "reload", "ackd")
-    with greeted(served) as peer:
+@pytest.mark.parametrize("limit", long_or_short(["idle_timeout: 2\n", ""], ["idle_timeout: 2\n"]))
+def test_a_connection_whose_host_vanishes_is_closed(server: Machine, limit: str) -> None:
+    """The idle limit closes it, or keepalive after two minutes."""
+    server.put("/etc/ackd.yaml", BIND + limit)
+    server.run("systemctl", "reload", "ackd")
+    with greeted(server) as peer:
         peer.send(b"hello\n")
         peer.expect(ACK)
-        # Otherwise it would be the ack that goes unanswered, and the idle limit that ends it.
-        wait_until("the ack has arrived", lambda: "(keepalive," in timers(served))
-        with vanished(served):
-            told = wait_until("it is given up", lambda: closed_reason(served), 200)
-    assert told == ("silent for too long" if limit else "lost: Connection timed out")
+        # With the ack in flight, retransmission would end the connection instead of keepalive.
+        wait_until("the ack has arrived", lambda: "(keepalive," in timers(server))
+        with vanished(server):
+            reason = wait_until("ackd has closed it", lambda: closed_reason(server), 200)
+    assert reason == ("silent for too long" if limit else "lost: Connection timed out")
 
 
 def timers(machine: Machine) -> str:
@@ -428,7 +450,7 @@ def timers(machine: Machine) -> str:
 
 @contextmanager
 def vanished(machine: Machine) -> Iterator[None]:
-    """Let nothing leave the client host any more, as if it had no power."""
+    """Drop all packets of the client host, as if it had lost its power."""
     route = ("blackhole", MACHINE_ADDRESS)
     machine.client.run("ip", "route", "add", *route)
     try:
@@ -438,7 +460,7 @@ def vanished(machine: Machine) -> Iterator[None]:
 
 
 def closed_reason(machine: Machine) -> str:
-    """Return why the last connection was closed, if it was since the last one was opened."""
+    """Return why the last connection was closed; empty if it is open."""
     kinds = (f"MESSAGE_ID={kind.value}" for kind in (Kind.CONNECTED, Kind.CLOSED))
     last = machine.journal("-u", "ackd", *kinds, "-n", "1")[-1]
     return last["ACKD_REASON"].decode() if "ACKD_REASON" in last else ""
@@ -460,13 +482,13 @@ HOSTILE_PAYLOADS = (
 )
 
 
-def test_no_payload_forges_anything(served: Machine) -> None:
-    with greeted(served) as peer:
+def test_no_payload_forges_fields_or_records(server: Machine) -> None:
+    with greeted(server) as peer:
         for payload in (b"harmless", *HOSTILE_PAYLOADS):
             peer.send(payload + b"\n")
             peer.expect(ACK)
     query = ("-u", "ackd", f"MESSAGE_ID={Kind.PAYLOAD.value}", "-n", str(1 + len(HOSTILE_PAYLOADS)))
-    harmless, *entries = served.journal(*query)
+    harmless, *entries = server.journal(*query)
     own = {"MESSAGE", "ACKD_BYTES", "ACKD_SEQUENCE", "__CURSOR", "__REALTIME_TIMESTAMP"}
     own |= {"__MONOTONIC_TIMESTAMP", "_SOURCE_REALTIME_TIMESTAMP", "__SEQNUM"}
     expected = {name: harmless[name] for name in harmless.fields.keys() - own}
@@ -476,20 +498,22 @@ def test_no_payload_forges_anything(served: Machine) -> None:
 
 
 @pytest.mark.parametrize("attack", ATTACKS)
-def test_hostile_clients_cost_only_themselves(
-    served: Machine, run: str, results: Results, attack: str
+def test_hostile_clients_do_not_disturb_other_clients(
+    server: Machine, run: str, table: CampaignTable, attack: str
 ) -> None:
-    before, idle = restarts(served), resident(served)
-    with ExitStack() as at_work:
-        attacker = at_work.enter_context(beside(served, "hostile", HOSTILE_ADDRESS, attack))
-        clients = at_work.enter_context(load(served, run, clients=4, depth=1))
-        clients.await_acks(far(10_000, 2_000))
-        account = clients.stop()
+    before, idle = restarts(server), resident(server)
+    with ExitStack() as stack:
+        attacker = stack.enter_context(
+            on_client_host(server, "hostile_clients", HOSTILE_ADDRESS, attack)
+        )
+        clients = stack.enter_context(load(server, run, clients=4, depth=1))
+        clients.await_acks(long_or_short(10_000, 2_000))
+        report = clients.stop()
         output, _ = attacker.communicate(timeout=120)
-        assert (attacker.returncode, output) == (0, b"gone\n")
-    more = resident(served, "VmHWM") - idle
-    figures = compare(served, run, account)
-    results.add(served, f"hostile: {attack}", figures, f"{more / MIB:.1f} MiB above idle")
-    assert_true(served, run, account)
-    assert restarts(served) == before
+        assert (attacker.returncode, output) == (0, b"done\n")
+    more = resident(server, "VmHWM") - idle
+    result = audit(server, run, report)
+    table.add(server, f"hostile: {attack}", result, f"{more / MIB:.1f} MiB above idle")
+    assert_exactly_once(server, run, report)
+    assert restarts(server) == before
     assert more <= 24 * MIB

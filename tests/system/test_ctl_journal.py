@@ -1,4 +1,4 @@
-"""`ackctl verify` and `ackctl log` on a server, after what has happened to what was sent to it."""
+"""`ackctl verify` and `ackctl log` on a server, with complete runs, faults and forged records."""
 
 import json
 import re
@@ -13,9 +13,9 @@ from ackd.ctl.runs.payloads import Run
 from ackd.records import Kind
 from tests.support.peer import ACK
 
-from .installed import HERE
-from .machine import CLIENT_ADDRESS, MACHINE_ADDRESS, Machine, Process, succeed, wait_until
-from .network import connect, greeted
+from .support.connections import connect, greeted
+from .support.install import BIND
+from .support.machine import CLIENT_ADDRESS, MACHINE_ADDRESS, Machine, Process, succeed, wait_until
 
 OWN_JOURNAL = "/usr/share/ackd/own-journal"
 SOCKETS = ("systemd-journald.socket", "systemd-journald-dev-log.socket")
@@ -24,12 +24,12 @@ Ended = tuple[int, str, str]  # exit status, standard output, standard error
 
 
 @pytest.fixture
-def ours(served: Machine) -> Iterator[Machine]:
-    """One that has no other journal than the system's, and can be given one."""
-    yield served
-    served.run(OWN_JOURNAL, "--undo")
-    served.run("systemctl", "stop", "systemd-journald@ackd.socket", "systemd-journald@ackd")
-    served.run("sh", "-c", "rm -r /var/log/journal/*.ackd")
+def without_own_journal(server: Machine) -> Iterator[Machine]:
+    """A machine with only the system's journal; at the end its own journal is removed."""
+    yield server
+    server.run(OWN_JOURNAL, "--undo")
+    server.run("systemctl", "stop", "systemd-journald@ackd.socket", "systemd-journald@ackd")
+    server.run("sh", "-c", "rm -r /var/log/journal/*.ackd")
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def run() -> Run:
 
 
 def send(machine: Machine, *payloads: bytes) -> None:
-    """Send payloads from the client host on one connection, and await their acks."""
+    """Send payloads from the client host on one connection, and wait for their acks."""
     with greeted(machine) as peer:
         peer.send(b"".join(b"%b\n" % payload for payload in payloads))
         peer.expect(ACK * len(payloads))
@@ -54,24 +54,24 @@ def ackctl(machine: Machine, *arguments: str, before: tuple[str, ...] = ()) -> E
 
 
 def verify(machine: Machine, run: Run, *options: str) -> Ended:
-    """Run `ackctl verify`; the times that it tells are replaced."""
+    """Run `ackctl verify`; replace the times in its output."""
     status, out, err = ackctl(machine, "verify", run.name, *options)
     return status, re.sub(r"(?m)\d{4}-\d\d-\d\d .* to .*$", "TIMES", out), err
 
 
 def faults(machine: Machine, run: Run, *options: str) -> dict[str, object]:
-    """Return what is wrong with a run that is not whole, as its JSON says it."""
+    """Return the faults of a run that is not whole, from the JSON of `ackctl verify`."""
     status, out, _ = ackctl(machine, "verify", run.name, "--json", *options)
-    told = json.loads(out)
+    printed = json.loads(out)
     names = ("missing_numbers", "twice_numbers", "out_of_order", "altered", "lost")
     doubts = ("not_believed", "without_unit")
-    found = {name: told[name] for name in (*names, *doubts) if told[name]}
-    assert (status, told["status"], told["whole"]) == (6, 6, False)
-    return found if told["sent"] is not None else found | {"end": False}
+    found = {name: printed[name] for name in (*names, *doubts) if printed[name]}
+    assert (status, printed["status"], printed["whole"]) == (6, 6, False)
+    return found if printed["sent"] is not None else found | {"end": False}
 
 
 def rotate(machine: Machine) -> str:
-    """Have journald begin a new file; return the path of the one before."""
+    """Make journald begin a new file; return the path of the file before."""
 
     def archived() -> set[str]:
         return set(machine.run("sh", "-c", "ls /var/log/journal/*/").stdout.split())
@@ -83,12 +83,12 @@ def rotate(machine: Machine) -> str:
     return machine.run("find", "/var/log/journal", "-name", new).stdout.strip()
 
 
-# Verify: a run that is whole, and what else can become of it
+# Verify: complete runs, and faults
 
 
-def test_a_run_is_whole(served: Machine, run: Run) -> None:
-    send(served, *numbers(run, *range(1, 101)), run.end(100))
-    told = f"""\
+def test_a_run_is_whole(server: Machine, run: Run) -> None:
+    send(server, *numbers(run, *range(1, 101)), run.end(100))
+    printed = f"""\
 run {run.name}: whole
 from {CLIENT_ADDRESS} in 1 connection, TIMES
     100  sent
@@ -98,13 +98,13 @@ from {CLIENT_ADDRESS} in 1 connection, TIMES
       0  out of order
       0  altered
 """
-    assert verify(served, run) == (0, told, "")
+    assert verify(server, run) == (0, printed, "")
 
 
-def test_all_that_can_go_wrong_is_told(served: Machine, run: Run) -> None:
+def test_verify_reports_each_kind_of_fault(server: Machine, run: Run) -> None:
     altered = run.payload(9).replace(b"number=9", b"number=8")
-    send(served, *numbers(run, 1, 2, 5, 4, 7, 7), altered, run.end(12))
-    told = f"""\
+    send(server, *numbers(run, 1, 2, 5, 4, 7, 7), altered, run.end(12))
+    printed = f"""\
 run {run.name}: not whole
 from {CLIENT_ADDRESS} in 1 connection, TIMES
      12  sent
@@ -114,87 +114,87 @@ from {CLIENT_ADDRESS} in 1 connection, TIMES
       1  out of order
       1  altered
 """
-    assert verify(served, run) == (6, told, "")
+    assert verify(server, run) == (6, printed, "")
 
 
-def test_a_run_that_nobody_has_sent(served: Machine, run: Run) -> None:
-    told = f"run {run.name}: not whole: there is nothing of it in the journal\n"
-    assert verify(served, run) == (6, told, "")
+def test_a_run_without_payloads_is_not_whole(server: Machine, run: Run) -> None:
+    printed = f"run {run.name}: not whole: there is nothing of it in the journal\n"
+    assert verify(server, run) == (6, printed, "")
 
 
-def test_the_end_is_awaited_but_not_for_ever(served: Machine, run: Run) -> None:
-    send(served, *numbers(run, 1, 2))
-    assert faults(served, run) == {"end": False}
+def test_a_run_without_its_end_is_not_whole(server: Machine, run: Run) -> None:
+    send(server, *numbers(run, 1, 2))
+    assert faults(server, run) == {"end": False}
 
 
-def test_two_connections_have_each_their_order(served: Machine, run: Run) -> None:
-    with greeted(served) as one, greeted(served) as two:
+def test_verify_checks_the_order_of_each_connection(server: Machine, run: Run) -> None:
+    with greeted(server) as one, greeted(server) as two:
         for peer, number in ((one, 2), (two, 1), (one, 3), (two, 4)):
             peer.send(run.payload(number) + b"\n")
             peer.expect(ACK)
         two.send(run.end(4) + b"\n")
         two.expect(ACK)
-    status, out, _ = ackctl(served, "verify", run.name, "--json")
+    status, out, _ = ackctl(server, "verify", run.name, "--json")
     assert (status, json.loads(out)["connections"]) == (0, 2)
 
 
-def test_payloads_that_share_records(served: Machine, run: Run) -> None:
-    served.put("/etc/ackd.yaml", f"{HERE}record: batch\n")
-    served.run("systemctl", "reload", "ackd")
-    send(served, *numbers(run, *range(1, 1001)), run.end(1000), b"not of it")
-    assert faults(served, run) == {"altered": 1}
-    assert lines(served, "-n", "2") == [
+def test_verify_and_log_read_records_of_several_payloads(server: Machine, run: Run) -> None:
+    server.put("/etc/ackd.yaml", f"{BIND}record: batch\n")
+    server.run("systemctl", "reload", "ackd")
+    send(server, *numbers(run, *range(1, 1001)), run.end(1000), b"not of the run")
+    assert faults(server, run) == {"altered": 1}
+    assert lines(server, "-n", "2") == [
         f"{CLIENT_ADDRESS} #1001: {run.end(1000).decode()}",
-        f"{CLIENT_ADDRESS} #1002: not of it",
+        f"{CLIENT_ADDRESS} #1002: not of the run",
     ]
 
 
-def test_payloads_as_long_as_any_can_be(served: Machine, run: Run) -> None:
-    served.put("/etc/ackd.yaml", f"{HERE}max_payload: 131072\n")
-    served.run("systemctl", "reload", "ackd")
-    send(served, run.payload(1, 131072), run.payload(2, 131072), run.end(2))
-    assert verify(served, run)[0] == 0
+def test_verify_reads_payloads_of_the_largest_size(server: Machine, run: Run) -> None:
+    server.put("/etc/ackd.yaml", f"{BIND}max_payload: 131072\n")
+    server.run("systemctl", "reload", "ackd")
+    send(server, run.payload(1, 131072), run.payload(2, 131072), run.end(2))
+    assert verify(server, run)[0] == 0
 
 
-def test_records_that_somebody_has_removed(served: Machine, run: Run) -> None:
-    with greeted(served) as peer:
+def test_removed_records_are_missing_and_lost(server: Machine, run: Run) -> None:
+    with greeted(server) as peer:
         for number in range(1, 4):
             peer.send(run.payload(number) + b"\n")
             peer.expect(ACK)
-            before = rotate(served)
+            before = rotate(server)
             if number == 2:
-                served.run("rm", before)
+                server.run("rm", before)
         peer.send(run.end(3) + b"\n")
         peer.expect(ACK)
-    assert faults(served, run) == {"missing_numbers": [[2, 2]], "lost": 1}
-    assert "      1  lost: acknowledged, and not in the journal\n" in verify(served, run)[1]
+    assert faults(server, run) == {"missing_numbers": [[2, 2]], "lost": 1}
+    assert "      1  lost: acknowledged, and not in the journal\n" in verify(server, run)[1]
 
 
-def test_what_ackd_has_recorded_again_is_no_fault(served: Machine, run: Run) -> None:
-    journald = served.pid_of("systemd-journald")
-    with greeted(served) as peer:
-        served.run("sh", "-c", f"kill -STOP {journald}")
+def test_payloads_that_ackd_has_repeated_are_no_fault(server: Machine, run: Run) -> None:
+    journald = server.pid_of("systemd-journald")
+    with greeted(server) as peer:
+        server.run("sh", "-c", f"kill -STOP {journald}")
         peer.send(b"".join(payload + b"\n" for payload in (*numbers(run, 1, 2, 3), run.end(3))))
         peer.expect(ACK * 4)
-        # So ackd notices nothing before the next journald has recorded all that there is, and gone.
-        ackd = served.pid_of("ackd")
-        served.run("sh", "-c", f"kill -STOP {ackd} && kill -KILL {journald}")
-        wait_until("it is recorded", lambda: there(served, run))
-        succeed(served, "restart", *SOCKETS)
-        served.run("sh", "-c", f"kill -CONT {ackd}")
-        wait_until("it is recorded again", lambda: there(served, run, "ACKD_REPEATED=1"))
-    status, out, _ = verify(served, run)
+        # ackd is frozen: it must not notice the kill before another journald has read the queue.
+        ackd = server.pid_of("ackd")
+        server.run("sh", "-c", f"kill -STOP {ackd} && kill -KILL {journald}")
+        wait_until("the payloads are recorded", lambda: in_journal(server, run))
+        succeed(server, "restart", *SOCKETS)
+        server.run("sh", "-c", f"kill -CONT {ackd}")
+        wait_until("ackd repeats them", lambda: in_journal(server, run, "ACKD_REPEATED=1"))
+    status, out, _ = verify(server, run)
     assert status == 0
     assert re.search(r"\n      \d+  repeated by ackd, which is no fault\n", out)
 
 
-def there(machine: Machine, run: Run, *fields: str) -> bool:
+def in_journal(machine: Machine, run: Run, *fields: str) -> bool:
     payloads = (f"MESSAGE_ID={Kind.PAYLOAD.value}", *fields)
-    # Without `--sync`, for which journald must be there again.
+    # Without `--sync`, which needs a running journald.
     return run.name in machine.run("journalctl", "--output=cat", *payloads).stdout
 
 
-# Who is believed
+# Forged records
 
 
 _FORGER = """
@@ -209,54 +209,54 @@ for sequence, payload in enumerate(sys.argv[2:], 1):
 
 
 def forge(machine: Machine, *payloads: bytes, settings: tuple[str, ...] = ()) -> None:
-    """Write records just as ackd does, as another service with these settings."""
+    """Write records with the fields of ackd from another service with these settings."""
     properties = [f"--property={setting}" for setting in settings]
     service = ("systemd-run", "--wait", "--quiet", "--unit=forger", *properties)
     words = (Kind.PAYLOAD.value, *(payload.decode() for payload in payloads))
     machine.run(*service, "python3", "-c", _FORGER, *words)
 
 
-def test_records_that_no_ackd_has_written_are_not_believed(served: Machine, run: Run) -> None:
-    send(served, *numbers(run, 1))
-    forge(served, *numbers(run, 2), run.end(2))
-    served.run("journalctl", "--sync")
-    assert faults(served, run) == {"not_believed": 2, "end": False}
-    told = "not believed: another unit than ackd's has written them; see --unit\n"
-    assert verify(served, run)[1].endswith(f"      2  {told}")
-    assert "forged" not in ackctl(served, "log", "--json")[1]
-    status, out, err = ackctl(served, "log", "--peer", "192.0.2.7")
+def test_records_of_another_unit_are_not_believed(server: Machine, run: Run) -> None:
+    send(server, *numbers(run, 1))
+    forge(server, *numbers(run, 2), run.end(2))
+    server.run("journalctl", "--sync")
+    assert faults(server, run) == {"not_believed": 2, "end": False}
+    reason = "not believed: another unit than ackd's has written them; see --unit\n"
+    assert verify(server, run)[1].endswith(f"      2  {reason}")
+    assert "forged" not in ackctl(server, "log", "--json")[1]
+    status, out, err = ackctl(server, "log", "--peer", "192.0.2.7")
     assert (status, out) == (0, "")
-    assert re.fullmatch(rf"ackctl: nothing to show, but \d+ {told}", err)
-    assert verify(served, run, "--unit", "*.service")[0] == 0
-    assert faults(served, run, "--unit", "forger.service")["missing_numbers"] == [[1, 1]]
+    assert re.fullmatch(rf"ackctl: nothing to show, but \d+ {reason}", err)
+    assert verify(server, run, "--unit", "*.service")[0] == 0
+    assert faults(server, run, "--unit", "forger.service")["missing_numbers"] == [[1, 1]]
 
 
-def test_further_instances_are_believed(served: Machine, run: Run) -> None:
-    served.put("/etc/ackd/north.yaml", f"{HERE}port: 10009\ngreeting: ''\n")
-    served.run("systemctl", "start", "ackd@north")
-    with connect(served, port=10009) as peer:
+def test_records_of_other_instances_are_believed(server: Machine, run: Run) -> None:
+    server.put("/etc/ackd/north.yaml", f"{BIND}port: 10009\ngreeting: ''\n")
+    server.run("systemctl", "start", "ackd@north")
+    with connect(server, port=10009) as peer:
         peer.send(run.payload(1) + b"\n" + run.end(1) + b"\n")
         peer.expect(ACK * 2)
-    served.run("systemctl", "stop", "ackd@north")
-    assert verify(served, run)[0] == 0
+    server.run("systemctl", "stop", "ackd@north")
+    assert verify(server, run)[0] == 0
 
 
 @pytest.mark.parametrize("end", [("kill", "--signal=KILL"), ("stop",), ("restart",)])
-def test_what_journald_has_read_only_after_ackd_had_ended_is_believed(
-    served: Machine, run: Run, end: tuple[str, ...]
+def test_records_that_journald_reads_after_the_end_of_ackd_are_believed(
+    server: Machine, run: Run, end: tuple[str, ...]
 ) -> None:
-    journald, ackd = served.pid_of("systemd-journald"), served.pid_of("ackd")
-    with greeted(served) as peer:
-        served.run("sh", "-c", f"kill -STOP {journald}")
+    journald, ackd = server.pid_of("systemd-journald"), server.pid_of("ackd")
+    with greeted(server) as peer:
+        server.run("sh", "-c", f"kill -STOP {journald}")
         peer.send(b"".join(payload + b"\n" for payload in (*numbers(run, 1, 2, 3), run.end(3))))
         peer.expect(ACK * 4)
-        served.run("systemctl", *end, "ackd")
-        wait_until("ackd has ended", lambda: not is_there(served, ackd))
-        served.run("sh", "-c", f"kill -KILL {journald}")
-    wait_until("the next journald reads", lambda: synced(served), 60)
-    assert units(served, run) == {()}
-    assert verify(served, run)[0] == 0
-    assert f"{CLIENT_ADDRESS} #4: {run.end(3).decode()}" in lines(served)
+        server.run("systemctl", *end, "ackd")
+        wait_until("ackd has ended", lambda: not exists(server, ackd))
+        server.run("sh", "-c", f"kill -KILL {journald}")
+    wait_until("another journald has read the queue", lambda: synced(server), 60)
+    assert units(server, run) == {()}
+    assert verify(server, run)[0] == 0
+    assert f"{CLIENT_ADDRESS} #4: {run.end(3).decode()}" in lines(server)
 
 
 ENDED = (
@@ -265,63 +265,63 @@ ENDED = (
 
 
 @pytest.mark.parametrize("user", ["DynamicUser=yes", "User=nobody", "User=root"])
-def test_who_writes_and_ends_before_journald_reads_is_not_believed(
-    served: Machine, run: Run, user: str
+def test_records_of_a_process_that_ends_before_journald_reads_them_are_not_believed(
+    server: Machine, run: Run, user: str
 ) -> None:
-    send(served, *numbers(run, 1))
-    forge_and_end(served, user, *numbers(run, 2), run.end(2))
-    assert units(served, run) == {(b"ackd.service",), ()}
-    assert faults(served, run) == {"not_believed": 2, "without_unit": 2, "end": False}
-    assert verify(served, run)[1].endswith(f"      2  {ENDED}")
-    assert "forged" not in ackctl(served, "log", "--json")[1]
-    status, out, err = ackctl(served, "log", "--peer", "192.0.2.7")
+    send(server, *numbers(run, 1))
+    forge_and_end(server, user, *numbers(run, 2), run.end(2))
+    assert units(server, run) == {(b"ackd.service",), ()}
+    assert faults(server, run) == {"not_believed": 2, "without_unit": 2, "end": False}
+    assert verify(server, run)[1].endswith(f"      2  {ENDED}")
+    assert "forged" not in ackctl(server, "log", "--json")[1]
+    status, out, err = ackctl(server, "log", "--peer", "192.0.2.7")
     assert (status, out) == (0, "")
     assert err.endswith(ENDED)
-    assert verify(served, run, "--unit", "*")[0] == 0
+    assert verify(server, run, "--unit", "*")[0] == 0
 
 
 @pytest.fixture
-def shared(served: Machine) -> Iterator[Machine]:
-    """One whose ackd has a user that others have as well."""
+def shared_user(server: Machine) -> Iterator[Machine]:
+    """A machine whose ackd runs as a user that other services share."""
     setting = "/etc/systemd/system/ackd.service.d/user.conf"
-    served.put(setting, "[Service]\nDynamicUser=no\nUser=daemon\n")
-    served.run("systemctl", "daemon-reload")
-    served.run("systemctl", "restart", "ackd")
-    yield served
-    served.run("rm", setting)
-    served.run("systemctl", "daemon-reload")
+    server.put(setting, "[Service]\nDynamicUser=no\nUser=daemon\n")
+    server.run("systemctl", "daemon-reload")
+    server.run("systemctl", "restart", "ackd")
+    yield server
+    server.run("rm", setting)
+    server.run("systemctl", "daemon-reload")
 
 
-def test_a_user_that_others_have_as_well_is_not_believed_without_a_unit(
-    shared: Machine, run: Run
+def test_records_without_a_unit_are_not_believed_if_services_share_ackds_user(
+    shared_user: Machine, run: Run
 ) -> None:
-    send(shared, *numbers(run, 1))
-    forge_and_end(shared, "User=daemon", *numbers(run, 2), run.end(2))
-    assert faults(shared, run) == {"not_believed": 2, "without_unit": 2, "end": False}
+    send(shared_user, *numbers(run, 1))
+    forge_and_end(shared_user, "User=daemon", *numbers(run, 2), run.end(2))
+    assert faults(shared_user, run) == {"not_believed": 2, "without_unit": 2, "end": False}
 
 
 def forge_and_end(machine: Machine, user: str, *payloads: bytes) -> None:
-    """Write records just as ackd does, and have ended when journald reads them."""
+    """Write records with the fields of ackd, and end before journald reads them."""
     journald = machine.pid_of("systemd-journald")
     machine.run("sh", "-c", f"kill -STOP {journald}")
-    # Without the streams that journald would know its unit by.
+    # Without output streams, from which journald would know the unit.
     settings = (user, "StandardOutput=null", "StandardError=null")
     forge(machine, *payloads, settings=settings)
     machine.run("sh", "-c", f"kill -CONT {journald}")
 
 
 def synced(machine: Machine) -> bool:
-    """Start journald if it has been killed too often, and say whether it has read everything."""
+    """Start journald, and return whether it has read its queue."""
     command = ("sh", "-c", "systemctl start systemd-journald && journalctl --sync")
     return machine.run(*command, check=False).returncode == 0
 
 
-def is_there(machine: Machine, pid: int) -> bool:
+def exists(machine: Machine, pid: int) -> bool:
     return machine.run("sh", "-c", f"kill -0 {pid}", check=False).returncode == 0
 
 
 def units(machine: Machine, run: Run) -> set[tuple[bytes, ...]]:
-    """Return which units, or (), journald has taken the run's payloads for."""
+    """Return the units that journald recorded for the run's payloads; () for no unit."""
     return {
         entry.all("_SYSTEMD_UNIT")
         for entry in machine.journal(f"MESSAGE_ID={Kind.PAYLOAD.value}")
@@ -329,20 +329,20 @@ def units(machine: Machine, run: Run) -> set[tuple[bytes, ...]]:
     }
 
 
-# Which journal, and whether it may be read
+# The choice of the journal, and the right to read it
 
 
-def test_a_journal_of_its_own_is_read_as_well(ours: Machine, run: Run) -> None:
+def test_verify_reads_the_own_journal_too(without_own_journal: Machine, run: Run) -> None:
     none = (2, "", "ackctl: there is no journal of a namespace 'ackd' on this host\n")
-    assert verify(ours, run, "--namespace", "ackd") == none
-    with greeted(ours) as peer:
+    assert verify(without_own_journal, run, "--namespace", "ackd") == none
+    with greeted(without_own_journal) as peer:
         peer.send(run.payload(1) + b"\n")
         peer.expect(ACK)
-        ours.run(OWN_JOURNAL)
+        without_own_journal.run(OWN_JOURNAL)
         peer.send(run.payload(2) + b"\n" + run.end(2) + b"\n")
         peer.expect(ACK * 2)
-    assert verify(ours, run)[0] == 0
-    assert faults(ours, run, "--namespace", "ackd") == {"missing_numbers": [[1, 1]]}
+    assert verify(without_own_journal, run)[0] == 0
+    assert faults(without_own_journal, run, "--namespace", "ackd") == {"missing_numbers": [[1, 1]]}
 
 
 NOBODY = ("setpriv", "--reuid=nobody", "--regid=nogroup")
@@ -350,31 +350,33 @@ REMEDY = "be root, or join the group systemd-journal and log in again"
 
 
 @pytest.mark.parametrize("command", [("verify", "1a2b3c4d"), ("log",), ("log", "--follow")])
-def test_who_may_not_read_the_journal_is_told_so(served: Machine, command: tuple[str, ...]) -> None:
-    status, out, err = ackctl(served, *command, before=(*NOBODY, "--clear-groups"))
+def test_a_user_without_the_right_to_read_the_journal_gets_the_remedy(
+    server: Machine, command: tuple[str, ...]
+) -> None:
+    status, out, err = ackctl(server, *command, before=(*NOBODY, "--clear-groups"))
     assert (status, out) == (2, "")
     assert re.fullmatch(rf"ackctl: no right to read /var/log/journal/.*\.journal: {REMEDY}\n", err)
 
 
-def test_a_member_of_the_group_may(served: Machine, run: Run) -> None:
-    send(served, *numbers(run, 1), run.end(1))
-    served.run("journalctl", "--sync")
+def test_a_member_of_the_group_systemd_journal_can_verify(server: Machine, run: Run) -> None:
+    send(server, *numbers(run, 1), run.end(1))
+    server.run("journalctl", "--sync")
     member = (*NOBODY, "--groups=systemd-journal")
-    assert ackctl(served, "verify", run.name, before=member)[0] == 0
+    assert ackctl(server, "verify", run.name, before=member)[0] == 0
 
 
-def test_without_a_journal_it_is_told_so(served: Machine) -> None:
+def test_log_reports_a_missing_journal(server: Machine) -> None:
     hidden = "mount -t tmpfs none /var/log/journal && mount -t tmpfs none /run/log/journal"
     before = ("unshare", "--mount", "sh", "-c", f'{hidden} && exec "$@"', "sh")
     none = (2, "", "ackctl: there is no journal on this host\n")
-    assert ackctl(served, "log", before=before) == none
+    assert ackctl(server, "log", before=before) == none
 
 
 # Log
 
 
 def lines(machine: Machine, *options: str) -> list[str]:
-    """Return what `ackctl log` prints, without times and ports."""
+    """Return the lines that `ackctl log` prints, without times and ports."""
     machine.run("journalctl", "--sync")
     status, out, err = ackctl(machine, "log", *options)
     assert (status, err) == (0, "")
@@ -387,43 +389,43 @@ def without_time(line: str) -> str:
     return f"{whole[1]} {whole[2]}"
 
 
-def test_what_has_arrived_from_whom(served: Machine) -> None:
-    send(served, b"hello", b"\x1b[31mred \\ \xff")
-    assert lines(served, "--lines", "2") == [
+def test_log_shows_the_address_number_and_payload(server: Machine) -> None:
+    send(server, b"hello", b"\x1b[31mred \\ \xff")
+    assert lines(server, "--lines", "2") == [
         f"{CLIENT_ADDRESS} #1: hello",
         f"{CLIENT_ADDRESS} #2: \\x1b[31mred \\\\ \\xff",
     ]
 
 
-def test_only_those_of_one_address(served: Machine, run: Run) -> None:
-    send(served, b"from the client")
+def test_log_shows_only_payloads_of_one_address(server: Machine, run: Run) -> None:
+    send(server, b"from the client")
     here = ("ackctl", "send", "--host", MACHINE_ADDRESS, f"from here {run.name}")
-    served.run(*here)
-    send(served, b"from the client")
+    server.run(*here)
+    send(server, b"from the client")
     assert (
-        lines(served, "--peer", MACHINE_ADDRESS)[-1]
+        lines(server, "--peer", MACHINE_ADDRESS)[-1]
         == f"{MACHINE_ADDRESS} #1: from here {run.name}"
     )
-    assert lines(served, "-n", "1", "--peer", f"::ffff:{MACHINE_ADDRESS}")[0].endswith(run.name)
-    assert lines(served, "--peer", "192.0.2.1") == []
+    assert lines(server, "-n", "1", "--peer", f"::ffff:{MACHINE_ADDRESS}")[0].endswith(run.name)
+    assert lines(server, "--peer", "192.0.2.1") == []
 
 
-def test_only_those_since_a_time(served: Machine) -> None:
-    send(served, b"before")
-    served.run("journalctl", "--sync")
-    before = json.loads(ackctl(served, "log", "-n", "1", "--json")[1].splitlines()[0])
+def test_log_shows_only_payloads_since_a_time(server: Machine) -> None:
+    send(server, b"before")
+    server.run("journalctl", "--sync")
+    before = json.loads(ackctl(server, "log", "-n", "1", "--json")[1].splitlines()[0])
     then = datetime.fromisoformat(before["time"]).timestamp() + 0.001
-    send(served, b"after")
-    assert lines(served, "--since", f"@{then:.6f}") == [f"{CLIENT_ADDRESS} #1: after"]
-    assert lines(served, "--since", f"@{then:.6f}", "-n", "9") == [f"{CLIENT_ADDRESS} #1: after"]
-    assert f"{CLIENT_ADDRESS} #1: before" in lines(served, "--since=-1h")
-    assert lines(served, "--since", "tomorrow") == []
+    send(server, b"after")
+    assert lines(server, "--since", f"@{then:.6f}") == [f"{CLIENT_ADDRESS} #1: after"]
+    assert lines(server, "--since", f"@{then:.6f}", "-n", "9") == [f"{CLIENT_ADDRESS} #1: after"]
+    assert f"{CLIENT_ADDRESS} #1: before" in lines(server, "--since=-1h")
+    assert lines(server, "--since", "tomorrow") == []
 
 
-def test_each_as_json(served: Machine) -> None:
-    send(served, b"one", b"\xff")
-    served.run("journalctl", "--sync")
-    status, out, _ = ackctl(served, "log", "--json", "--lines", "2")
+def test_log_prints_each_payload_as_json(server: Machine) -> None:
+    send(server, b"one", b"\xff")
+    server.run("journalctl", "--sync")
+    status, out, _ = ackctl(server, "log", "--json", "--lines", "2")
     one, two, summary = map(json.loads, out.splitlines())
     assert (status, summary) == (0, {"payloads": 2, "status": 0})
     assert two["connection"] == one["connection"]
@@ -447,14 +449,14 @@ def line(process: Process) -> str:
     return without_time(process.stdout.readline().decode().removesuffix("\n"))
 
 
-def test_those_that_come_are_shown_until_ctrl_c(served: Machine) -> None:
-    send(served, b"before")
-    send(served, b"just now")
-    served.run("journalctl", "--sync")
+def test_following_shows_new_payloads_until_ctrl_c(server: Machine) -> None:
+    send(server, b"before")
+    send(server, b"just now")
+    server.run("journalctl", "--sync")
     follow = ("ackctl", "log", "--follow", "--lines", "1")
-    with served.popen(*follow, stderr=subprocess.PIPE) as process:
+    with server.popen(*follow, stderr=subprocess.PIPE) as process:
         assert line(process) == f"{CLIENT_ADDRESS} #1: just now"
-        send(served, b"one", b"two")
+        send(server, b"one", b"two")
         assert line(process) == f"{CLIENT_ADDRESS} #1: one"
         assert line(process) == f"{CLIENT_ADDRESS} #2: two"
         process.send_signal(signal.SIGINT)
@@ -462,32 +464,34 @@ def test_those_that_come_are_shown_until_ctrl_c(served: Machine) -> None:
         assert process.returncode == 0
 
 
-def test_following_ends_when_nobody_reads_any_more(served: Machine) -> None:
-    send(served, b"hello")
-    served.run("journalctl", "--sync")
-    done = served.run("sh", "-c", "ackctl log --follow | grep --max-count=1 hello")
+def test_following_ends_when_the_pipe_has_no_reader(server: Machine) -> None:
+    send(server, b"hello")
+    server.run("journalctl", "--sync")
+    done = server.run("sh", "-c", "ackctl log --follow | grep --max-count=1 hello")
     assert (without_time(done.stdout[:-1]), done.stderr) == (f"{CLIENT_ADDRESS} #1: hello", "")
 
 
-def test_following_begins_with_the_last_ten(served: Machine) -> None:
-    send(served, *(b"%d" % number for number in range(1, 31)))
-    served.run("journalctl", "--sync")
-    with served.popen("ackctl", "log", "--follow", "--json") as process:
+def test_following_begins_with_the_last_ten_payloads(server: Machine) -> None:
+    send(server, *(b"%d" % number for number in range(1, 31)))
+    server.run("journalctl", "--sync")
+    with server.popen("ackctl", "log", "--follow", "--json") as process:
         assert process.stdout
-        told = [json.loads(process.stdout.readline()) for _ in range(10)]
-        assert [payload["payload"] for payload in told] == [str(n) for n in range(21, 31)]
+        printed = [json.loads(process.stdout.readline()) for _ in range(10)]
+        assert [payload["payload"] for payload in printed] == [str(n) for n in range(21, 31)]
         process.send_signal(signal.SIGINT)
         assert json.loads(process.communicate()[0]) == {"payloads": 10, "status": 0}
 
 
-def test_following_goes_on_in_a_new_file_and_in_a_new_journal(ours: Machine) -> None:
-    send(ours, b"before")
-    ours.run("journalctl", "--sync")
-    with ours.popen("ackctl", "log", "--follow", "--lines", "1") as process:
+def test_following_continues_in_a_new_file_and_in_a_new_journal(
+    without_own_journal: Machine,
+) -> None:
+    send(without_own_journal, b"before")
+    without_own_journal.run("journalctl", "--sync")
+    with without_own_journal.popen("ackctl", "log", "--follow", "--lines", "1") as process:
         assert line(process) == f"{CLIENT_ADDRESS} #1: before"
-        rotate(ours)
-        send(ours, b"in a new file")
+        rotate(without_own_journal)
+        send(without_own_journal, b"in a new file")
         assert line(process) == f"{CLIENT_ADDRESS} #1: in a new file"
-        ours.run(OWN_JOURNAL)
-        send(ours, b"in a new journal")
+        without_own_journal.run(OWN_JOURNAL)
+        send(without_own_journal, b"in a new journal")
         assert line(process) == f"{CLIENT_ADDRESS} #1: in a new journal"

@@ -1,4 +1,4 @@
-"""What `ackctl ping`, `probe` and `bench` tell of their runs, and what `ackctl verify` finds."""
+"""`ackctl verify` finds the runs of `ackctl ping`, `probe` and `bench` as those report them."""
 
 import json
 import re
@@ -15,43 +15,45 @@ import pytest
 
 from ackd.records import Kind
 
-from .installed import HERE
-from .machine import MACHINE_ADDRESS, Machine, Process
+from .support.install import BIND
+from .support.machine import MACHINE_ADDRESS, Machine, Process
 
-Told = dict[str, Any]  # an object of JSON
+JsonObject = dict[str, Any]
 
 HOST = ("--host", MACHINE_ADDRESS)
 
 
 def configure(machine: Machine, settings: str) -> None:
-    machine.put("/etc/ackd.yaml", HERE + settings)
+    machine.put("/etc/ackd.yaml", BIND + settings)
     machine.run("systemctl", "reload", "ackd")
 
 
-def ackctl(machine: Machine, *arguments: str, status: int = 0) -> Told:
-    """Run ackctl with --json to its end, with this exit status; return its last object."""
+def ackctl(machine: Machine, *arguments: str, status: int = 0) -> JsonObject:
+    """Run ackctl with --json, check its exit status, and return its last JSON object."""
     done = machine.run("ackctl", *arguments, "--json", check=False)
-    told: Told = json.loads(done.stdout.splitlines()[-1])
-    assert (done.returncode, told["status"], done.stderr) == (status, status, "")
-    return told
+    printed: JsonObject = json.loads(done.stdout.splitlines()[-1])
+    assert (done.returncode, printed["status"], done.stderr) == (status, status, "")
+    return printed
 
 
-def whole(machine: Machine, told: Told) -> Told:
-    """Return what `verify` finds of a run: what its sender knows to be acknowledged."""
-    found = ackctl(machine, "verify", told["run"])
-    assert told["end_acknowledged"]
-    assert (found["whole"], found["recorded"]) == (True, told["acknowledged"])
-    assert found["sent"] == told.get("sent", told["acknowledged"])
+def verified(machine: Machine, printed: JsonObject) -> JsonObject:
+    """Check that `verify` finds all acknowledged payloads of a run, and return its JSON object."""
+    found = ackctl(machine, "verify", printed["run"])
+    assert printed["end_acknowledged"]
+    assert (found["whole"], found["recorded"]) == (True, printed["acknowledged"])
+    assert found["sent"] == printed.get("sent", printed["acknowledged"])
     return found
 
 
 # Ping
 
 
-def test_a_ping_is_recorded(served: Machine) -> None:
-    told = ackctl(served, "ping", *HOST, "--count", "20", "--interval", "0.01", "--parallel", "3")
-    assert (told["sent"], told["acknowledged"]) == (60, 60)
-    assert whole(served, told)["connections"] == 3
+def test_all_payloads_of_a_ping_are_recorded(server: Machine) -> None:
+    printed = ackctl(
+        server, "ping", *HOST, "--count", "20", "--interval", "0.01", "--parallel", "3"
+    )
+    assert (printed["sent"], printed["acknowledged"]) == (60, 60)
+    assert verified(server, printed)["connections"] == 3
 
 
 @contextmanager
@@ -62,52 +64,52 @@ def ping(machine: Machine, interval: str) -> Iterator[Process]:
 
 
 def await_ack(ping: Process, after: float = 0) -> None:
-    """Wait for the ack of a payload that was sent after this time."""
+    """Wait for the ack of a payload sent after this time, in seconds since the epoch."""
     assert ping.stdout
     for line in ping.stdout:
-        told = json.loads(line)
-        assert told["verdict"] == "acknowledged"
-        if datetime.fromisoformat(told["time"]).timestamp() > after:
+        printed = json.loads(line)
+        assert printed["verdict"] == "acknowledged"
+        if datetime.fromisoformat(printed["time"]).timestamp() > after:
             return
-    raise AssertionError("it has ended")
+    raise AssertionError("ping has ended")
 
 
-def interrupted(ping: Process, status: int) -> Told:
-    """End it by Ctrl-C; return what it says then."""
+def interrupted(ping: Process, status: int) -> JsonObject:
+    """End a ping by Ctrl-C; return its last JSON object."""
     ping.send_signal(signal.SIGINT)
     out, _ = ping.communicate()
-    told: Told = json.loads(out.splitlines()[-1])
-    assert (ping.returncode, told["status"]) == (status, status)
-    return told
+    printed: JsonObject = json.loads(out.splitlines()[-1])
+    assert (ping.returncode, printed["status"]) == (status, status)
+    return printed
 
 
-def test_a_ping_notices_nothing_of_a_restart(served: Machine) -> None:
-    with ping(served, "0.05") as pinging:
+def test_a_restart_does_not_disturb_a_ping(server: Machine) -> None:
+    with ping(server, "0.05") as pinging:
         await_ack(pinging)
-        served.run("systemctl", "restart", "ackd")
+        server.run("systemctl", "restart", "ackd")
         await_ack(pinging, after=time.time())
-        told = interrupted(pinging, 0)
-    assert (told["not_sent"], told["outages"]) == (0, [])
-    assert whole(served, told)["connections"] == 1
-    records = served.journal(f"MESSAGE_ID={Kind.PAYLOAD.value}")
-    run = told["run"].encode()
+        printed = interrupted(pinging, 0)
+    assert (printed["not_sent"], printed["outages"]) == (0, [])
+    assert verified(server, printed)["connections"] == 1
+    records = server.journal(f"MESSAGE_ID={Kind.PAYLOAD.value}")
+    run = printed["run"].encode()
     assert len({record["_PID"] for record in records if run in record["MESSAGE"]}) == 2
 
 
-def test_a_ping_goes_on_when_ackd_is_there_again(served: Machine) -> None:
-    with ping(served, "0.5") as pinging:
+def test_a_ping_continues_when_ackd_runs_again(server: Machine) -> None:
+    with ping(server, "0.5") as pinging:
         await_ack(pinging)
-        served.run("systemctl", "stop", "ackd")
+        server.run("systemctl", "stop", "ackd")
         assert pinging.stderr
-        # It tries to connect 0.1, 0.3 and 0.7 s after that: a payload was due before the last time.
-        said = [pinging.stderr.readline().decode() for _ in range(4)]
-        served.run("systemctl", "start", "ackd")
+        # ping tries to connect after 0.1, 0.3 and 0.7 s. A payload is due before the last attempt.
+        errors = [pinging.stderr.readline().decode() for _ in range(4)]
+        server.run("systemctl", "start", "ackd")
         await_ack(pinging)
-        told = interrupted(pinging, 3)
-    assert ["not reached" in line for line in said] == [False, True, True, True]
-    assert told["not_sent"] > 0
-    assert (told["acknowledged"], told["unknown"]) == (told["sent"], 0)
-    assert whole(served, told)["connections"] == 2
+        printed = interrupted(pinging, 3)
+    assert ["not reached" in line for line in errors] == [False, True, True, True]
+    assert printed["not_sent"] > 0
+    assert (printed["acknowledged"], printed["unknown"]) == (printed["sent"], 0)
+    assert verified(server, printed)["connections"] == 2
 
 
 # Probe
@@ -116,92 +118,97 @@ def test_a_ping_goes_on_when_ackd_is_there_again(served: Machine) -> None:
 @pytest.mark.parametrize(
     "options", [(), ("--sweep",), ("--hold", "1"), ("--sweep", "--hold", "0.5,1")]
 )
-def test_a_probe_is_recorded(served: Machine, options: tuple[str, ...]) -> None:
-    told = ackctl(served, "probe", *HOST, *options)
-    assert whole(served, told)["connections"] == 1
+def test_all_payloads_of_a_probe_are_recorded(server: Machine, options: tuple[str, ...]) -> None:
+    printed = ackctl(server, "probe", *HOST, *options)
+    assert verified(server, printed)["connections"] == 1
 
 
-def test_a_probe_of_which_payloads_were_refused_is_recorded_without_them(served: Machine) -> None:
-    configure(served, "max_payload: 1000\n")
-    told = ackctl(served, "probe", *HOST, "--sweep", "--hold", "0.5")
-    assert (told["refused"], told["limit"], told["largest"]) == (1, 1000, 1000)
-    assert whole(served, told)["connections"] == 1
+def test_the_accepted_payloads_of_a_probe_are_recorded_without_the_refused_ones(
+    server: Machine,
+) -> None:
+    configure(server, "max_payload: 1000\n")
+    printed = ackctl(server, "probe", *HOST, "--sweep", "--hold", "0.5")
+    assert (printed["refused"], printed["limit"], printed["largest"]) == (1, 1000, 1000)
+    assert verified(server, printed)["connections"] == 1
 
 
-def test_a_probe_of_an_ackd_that_does_not_greet_is_recorded(served: Machine) -> None:
-    configure(served, "greeting: ''\n")
-    told = ackctl(served, "probe", *HOST, "--no-greeting", "--sweep")
-    assert whole(served, told)["connections"] == 1  # the silent one before it has no payloads
+def test_all_payloads_of_a_probe_without_a_greeting_are_recorded(server: Machine) -> None:
+    configure(server, "greeting: ''\n")
+    printed = ackctl(server, "probe", *HOST, "--no-greeting", "--sweep")
+    # The silent connection before it has no payloads.
+    assert verified(server, printed)["connections"] == 1
 
 
 # Bench
 
 
 @pytest.mark.parametrize("record", ["each", "batch"])
-def test_a_bench_is_recorded(served: Machine, record: str) -> None:
-    configure(served, f"record: {record}\n")
+def test_all_payloads_of_a_bench_are_recorded(server: Machine, record: str) -> None:
+    configure(server, f"record: {record}\n")
     load = ("--clients", "5", "--depth", "64", "--seconds", "0.5")
-    told = ackctl(served, "bench", *HOST, *load)
-    assert told["sent"] >= 5 * 64
-    assert whole(served, told)["connections"] == 5
+    printed = ackctl(server, "bench", *HOST, *load)
+    assert printed["sent"] >= 5 * 64
+    assert verified(server, printed)["connections"] == 5
 
 
-# What is no run
+# Payloads that are not a run
 
 
-def test_what_is_acknowledged_and_not_recorded_is_not_there(served: Machine) -> None:
-    configure(served, "record: none\n")
-    told = ackctl(served, "bench", *HOST, "--seconds", "0.1")
-    assert told["acknowledged"] > 0
-    found = ackctl(served, "verify", told["run"], status=6)
+def test_verify_does_not_find_payloads_that_are_acknowledged_without_a_record(
+    server: Machine,
+) -> None:
+    configure(server, "record: none\n")
+    printed = ackctl(server, "bench", *HOST, "--seconds", "0.1")
+    assert printed["acknowledged"] > 0
+    found = ackctl(server, "verify", printed["run"], status=6)
     assert (found["recorded"], found["sent"]) == (0, None)
 
 
-def test_lines_that_are_sent_are_no_run(served: Machine) -> None:
-    told = ackctl(served, "ping", *HOST, "--count", "3", "--interval", "0.01")
-    run = told["run"]
+def test_lines_of_ackctl_send_are_not_part_of_a_run(server: Machine) -> None:
+    printed = ackctl(server, "ping", *HOST, "--count", "3", "--interval", "0.01")
+    run = printed["run"]
     about = ("send", f"verify {run}", f"run {run}: whole", f"on the server, `ackctl verify {run}`")
-    assert ackctl(served, "send", *HOST, run, *about)["acknowledged"] == 5
-    assert whole(served, told)["peers"] == [MACHINE_ADDRESS]
-    found = ackctl(served, "verify", "send", status=6)
+    assert ackctl(server, "send", *HOST, run, *about)["acknowledged"] == 5
+    assert verified(server, printed)["peers"] == [MACHINE_ADDRESS]
+    found = ackctl(server, "verify", "send", status=6)
     assert (found["recorded"], found["altered"], found["sent"]) == (0, 0, None)
 
 
-# A picture, by Debian's own matplotlib
+# The chart of bench, drawn by Debian's matplotlib
 
 MATPLOTLIB = "/usr/lib/python3/dist-packages/matplotlib"
-PLOTTED = ("ackctl", "bench", *HOST, "--seconds", "0.2", "--plot")
+PLOT = ("ackctl", "bench", *HOST, "--seconds", "0.2", "--plot")
 
 
-def test_the_latencies_are_drawn_as_svg(served: Machine) -> None:
-    assert served.run(*PLOTTED, "/root/x.svg").stderr == ""
-    drawn = ElementTree.fromstring(served.run("cat", "/root/x.svg").stdout)
+def test_bench_draws_the_latencies_as_svg(server: Machine) -> None:
+    assert server.run(*PLOT, "/root/x.svg").stderr == ""
+    drawn = ElementTree.fromstring(server.run("cat", "/root/x.svg").stdout)
     legend = drawn.findall(".//*[@id='legend_1']//{*}text")
     assert [(text.text or "").split()[0] for text in legend] == ["p50", "p95", "p99", "p99.9"]
     (axes,) = drawn.findall(".//*[@id='patch_2']/{*}path")
     top = min(map(float, re.findall(r"[ML] \S+ (\S+)", axes.get("d", ""))))
-    # SVG counts downwards: it is above the bars, where it can be read.
+    # The y axis of SVG points down: the legend is above the bars, where it is readable.
     assert max(float(text.get("y", "nan")) for text in legend) < top
 
 
-def test_the_latencies_are_drawn_as_png(served: Machine) -> None:
-    assert served.run(*PLOTTED, "/root/x.png").stderr == ""
-    picture = served.run("cat", "/root/x.png").stdout.encode(errors="surrogateescape")
-    # PNG, RFC 2083: its signature, and what is behind the last chunk's length.
+def test_bench_draws_the_latencies_as_png(server: Machine) -> None:
+    assert server.run(*PLOT, "/root/x.png").stderr == ""
+    picture = server.run("cat", "/root/x.png").stdout.encode(errors="surrogateescape")
+    # The signature of PNG, and the type of its last chunk: RFC 2083.
     assert picture.startswith(b"\x89PNG\r\n\x1a\n")
     assert picture[-8:-4] == b"IEND"
 
 
 @pytest.fixture
-def plain(served: Machine) -> Iterator[Machine]:
-    """One without matplotlib."""
-    served.run("mv", MATPLOTLIB, "/root")
-    yield served
-    served.run("mv", "/root/matplotlib", MATPLOTLIB)
+def without_matplotlib(server: Machine) -> Iterator[Machine]:
+    """A machine without matplotlib."""
+    server.run("mv", MATPLOTLIB, "/root")
+    yield server
+    server.run("mv", "/root/matplotlib", MATPLOTLIB)
 
 
-def test_without_matplotlib_it_is_told_what_to_install(plain: Machine) -> None:
-    done = plain.run(*PLOTTED, "/root/y.svg", check=False)
+def test_without_matplotlib_bench_names_the_package_to_install(without_matplotlib: Machine) -> None:
+    done = without_matplotlib.run(*PLOT, "/root/y.svg", check=False)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.endswith(
         "error: argument --plot: matplotlib is not installed;"

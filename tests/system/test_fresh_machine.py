@@ -13,9 +13,9 @@ import pytest
 
 from tests.support.readme import shows
 
-from .base_root import Release
-from .fresh import CHECKOUT, fresh_machine
-from .machine import Host
+from .support.base_root import Release
+from .support.fresh import CHECKOUT, fresh_machine
+from .support.machine import Host
 
 RUN = "make run"
 SEND = 'python3 -m ackd.ctl send -v "this data will send to server!"'

@@ -1,4 +1,4 @@
-"""What the other tests rely on: the systems are the real ones, and they leave nothing behind."""
+"""The booted systems: they run real Debian releases, and leave nothing behind."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from .base_root import Release
-from .machine import (
+from .support.base_root import Release
+from .support.machine import (
     CLIENT_ADDRESS,
     MACHINE_ADDRESS,
     BootError,
@@ -40,7 +40,7 @@ import socket, sys
 with socket.create_connection((sys.argv[1], 10008), timeout=5) as connection:
     print(connection.recv(99).decode())
 """
-# journald's native protocol: a field of any bytes is its name, its length and they.
+# journald's native protocol: a binary field is its name, its length and its bytes.
 SEND = """
 import socket, struct, sys
 fields = [("MESSAGE", sys.stdin.buffer.read()), ("ACKD_TEST", b"one"), ("ACKD_TEST", b"two")]
@@ -60,7 +60,7 @@ def connect(machine: Machine, address: str, *, check: bool = True) -> str:
 
 @dataclass(frozen=True)
 class Trace:
-    """By what a machine's remains would be known."""
+    """The marks of a machine: its name, and its namespaces."""
 
     name: str
     namespaces: frozenset[str]
@@ -95,7 +95,7 @@ class Trace:
 
 
 def host_state() -> list[str]:
-    """What this host would show of a machine that is not kept apart: its mounts and its links."""
+    """Return the mounts and network links of this host that a machine could leave behind."""
     mounts = Path("/proc/self/mounts").read_text().splitlines()
     links = os.listdir("/sys/class/net")
     return sorted(line for line in mounts if "ackd-tests" in line) + sorted(links)
@@ -104,7 +104,7 @@ def host_state() -> list[str]:
 def namespaces_of(pid: int) -> list[str]:
     try:
         return [os.readlink(entry) for entry in Path(f"/proc/{pid}/ns").iterdir()]
-    except OSError:  # it has ended meanwhile, or is so protected that it is none of ours
+    except OSError:  # the process has ended, or is protected and not one of a machine
         return []
 
 
@@ -114,7 +114,7 @@ def hold_machine(release: Release, tests: Connection) -> None:
         signal.pause()
 
 
-def test_it_is_the_release_and_all_its_units_run(machine: Machine) -> None:
+def test_a_machine_runs_its_release_and_all_units(machine: Machine) -> None:
     systemd, python = {
         Release.BOOKWORM: ("systemd 252 ", "Python 3.11."),
         Release.TRIXIE: ("systemd 257 ", "Python 3.13."),
@@ -148,7 +148,7 @@ def test_commands_pass_bytes_as_they_are(machine: Machine) -> None:
     assert machine.run("printenv", "ACKD_TEST", env={"ACKD_TEST": "1"}).stdout == "1\n"
 
 
-def test_a_command_that_fails_says_why(machine: Machine) -> None:
+def test_the_error_of_a_failed_command_has_its_output(machine: Machine) -> None:
     with pytest.raises(CommandError, match="No such file") as failed:
         machine.run("ls", "/nonexistent")
     assert failed.value.result.returncode == 2
@@ -166,7 +166,7 @@ def test_a_command_that_takes_too_long_is_killed(machine: Machine) -> None:
     wait_until("sleep is gone", lambda: "4711" not in commands())
 
 
-def test_files_arrive_with_their_modes(machine: Machine, tmp_path: Path) -> None:
+def test_files_are_copied_with_their_modes(machine: Machine, tmp_path: Path) -> None:
     machine.put("/opt/put/a b", b"\xff\r\n", mode=0o750)
     assert machine.run("cat", "/opt/put/a b").stdout == "\udcff\r\n"
     assert machine.run("stat", "--format=%a %U", "/opt/put/a b").stdout == "750 root\n"
@@ -178,7 +178,7 @@ def test_files_arrive_with_their_modes(machine: Machine, tmp_path: Path) -> None
     assert machine.run("/opt/tree/sub/script").stdout == "it runs\n"
 
 
-def test_journal_fields_are_the_bytes_that_were_sent(machine: Machine) -> None:
+def test_journal_fields_have_the_bytes_that_were_sent(machine: Machine) -> None:
     payload = "red \x1b[31m, NUL \x00, \r\n, \u2028 and ".encode() + b"\xff"
     machine.python(SEND, input=payload)
     machine.python(SEND, input="text\u2028")
@@ -196,7 +196,7 @@ def test_pid_of_a_unit(machine: Machine) -> None:
     assert machine.run("cat", f"/proc/{pid}/comm").stdout == "systemd-journal\n"
 
 
-def test_ip_address_deny_is_in_force(machine: Machine) -> None:
+def test_systemd_enforces_ip_address_deny(machine: Machine) -> None:
     send = "import socket; socket.socket(type=socket.SOCK_DGRAM).sendto(b'', ('127.0.0.1', 10008))"
     unit = ("systemd-run", "--quiet", "--pipe", "--wait", "--collect")
     machine.run(*unit, "python3", "-c", send)
@@ -232,5 +232,5 @@ def test_killed_tests_leave_nothing(release: Release) -> None:
 
 
 def test_a_boot_that_takes_too_long_fails(release: Release) -> None:
-    with pytest.raises(BootError, match="in vain"), boot(release, timeout=0):
+    with pytest.raises(BootError, match="timed out"), boot(release, timeout=0):
         pass

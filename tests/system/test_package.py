@@ -13,11 +13,11 @@ from tests.support.peer import ACK
 from tests.support.project import PROJECT
 from tests.support.readme import python_lines
 
-from .accounts import assert_true, load
-from .installed import put_packages
-from .machine import MACHINE_ADDRESS, CommandError, Machine
-from .network import greeted
-from .workshop import Packages, Versions, Workshop, open_workshop, source_archive
+from .support.audit import assert_exactly_once, load
+from .support.connections import greeted
+from .support.install import put_packages
+from .support.machine import MACHINE_ADDRESS, CommandError, Machine
+from .support.workshop import Packages, Versions, Workshop, open_workshop, source_archive
 
 EDITED = f"# The administrator was here.\nbind: {MACHINE_ADDRESS}\n"
 UNITS = ("ackd.service", "ackd@.service", "ackd.socket")
@@ -237,7 +237,7 @@ def test_an_upgrade_from_the_single_package_loses_no_connection_and_no_ack(
         put_packages(single, packages.first)
         assert single.pid_of("ackd") != before
         account = clients.stop()
-    assert_true(single, "split", account)
+    assert_exactly_once(single, "split", account)
     assert single.run("cat", "/etc/ackd.yaml").stdout == EDITED
     assert single.run("dpkg", "--verify", *NAMES).stdout == "??5?????? c /etc/ackd.yaml\n"
     assert single.run("test", "-e", "/usr/share/ackd/ackd", check=False).returncode != 0
@@ -262,7 +262,7 @@ def test_an_upgrade_under_load_loses_no_connection_and_no_ack(
         put_packages(reached, packages.next)
         assert reached.pid_of("ackd") != before
         account = clients.stop()
-    assert_true(reached, "upgrade", account)
+    assert_exactly_once(reached, "upgrade", account)
     print(f"{sum(account.sent)} payloads, longest pause {account.longest_pause:.3f} s")
     version = reached.run("dpkg-query", "--show", "--showformat=${Version}", "ackd").stdout
     assert version.endswith("+next")
@@ -277,7 +277,7 @@ def test_an_upgrade_under_load_loses_nothing_where_it_is_sealed(
     with load(installed, "sealed", clients=40, depth=16) as clients:
         put_packages(installed, packages.next)
         account = clients.stop()
-    assert_true(installed, "sealed", account)
+    assert_exactly_once(installed, "sealed", account)
     assert installed.run(*since).stdout == before
     unseal(installed)
 
@@ -291,7 +291,7 @@ def test_an_upgrade_under_load_loses_nothing_where_it_has_its_own_journal(
         put_packages(reached, packages.next)
         account = clients.stop()
     assert reached.pid_of("ackd") != before
-    assert_true(reached, "apart", account, namespaces=("ackd",))
+    assert_exactly_once(reached, "apart", account, namespaces=("ackd",))
     join_again(reached)
 
 

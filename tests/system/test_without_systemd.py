@@ -1,17 +1,17 @@
-"""A life without systemd, on each release."""
+"""ackd on a host without systemd, on each release."""
 
-from .machine import Machine
+from .support.machine import Machine
 
-# A root directory in which no systemd runs and no journal is, but a syslog daemon listens.
-_PLAIN_CHROOT = """
+# A root directory without systemd and without a journal.
+_CHROOT = """
 set -eu
-mkdir -p /plain
-mount --bind / /plain
-mount -t tmpfs tmpfs /plain/run
-mount -t tmpfs tmpfs /plain/dev
-mknod /plain/dev/null c 1 3
-mount -t proc proc /plain/proc
-exec chroot /plain sh -c "$1"
+mkdir -p /chroot
+mount --bind / /chroot
+mount -t tmpfs tmpfs /chroot/run
+mount -t tmpfs tmpfs /chroot/dev
+mknod /chroot/dev/null c 1 3
+mount -t proc proc /chroot/proc
+exec chroot /chroot sh -c "$1"
 """
 _SYSLOG = """
 import os, socket
@@ -32,22 +32,24 @@ while "stopped" not in line:
 """
 
 
-def plain_chroot(machine: Machine, command: str, *, check: bool = True) -> str:
-    """Run a command where no systemd is; return what it says, both ways."""
+def run_without_systemd(machine: Machine, command: str, *, check: bool = True) -> str:
+    """Run a command in that root directory; return its output and errors."""
     done = machine.run(
-        "unshare", "--mount", "--net", "sh", "-c", _PLAIN_CHROOT, "sh", command, check=check
+        "unshare", "--mount", "--net", "sh", "-c", _CHROOT, "sh", command, check=check
     )
     return done.stdout + done.stderr
 
 
-def test_without_systemd_it_detaches_and_records_to_syslog(installed: Machine) -> None:
+def test_without_systemd_ackd_detaches_and_records_in_syslog(installed: Machine) -> None:
     installed.put("/usr/local/lib/syslog-test.py", _SYSLOG)
-    said = plain_chroot(installed, "ip link set lo up; python3 /usr/local/lib/syslog-test.py")
-    assert "Buffer: hello \\x1b[31m" in said
-    assert "runs already as process" in said
+    output = run_without_systemd(
+        installed, "ip link set lo up; python3 /usr/local/lib/syslog-test.py"
+    )
+    assert "Buffer: hello \\x1b[31m" in output
+    assert "runs already as process" in output
 
 
-def test_without_any_log_daemon_it_refuses_to_detach(installed: Machine) -> None:
-    said = plain_chroot(installed, "ackd --detach; echo status $?")
-    assert "start a syslog daemon" in said
-    assert "status 1" in said
+def test_without_a_syslog_daemon_ackd_refuses_to_detach(installed: Machine) -> None:
+    output = run_without_systemd(installed, "ackd --detach; echo status $?")
+    assert "start a syslog daemon" in output
+    assert "status 1" in output

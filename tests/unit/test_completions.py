@@ -1,4 +1,4 @@
-"""Completions, as bash and zsh themselves make use of them."""
+"""The completions, as bash and zsh use them."""
 
 import os
 import pty
@@ -71,8 +71,8 @@ def completed(made: Path, line: str, where: Path | None = None) -> set[str]:
 def test_bash_knows_the_completion_once_its_file_is_read(made: Path, program: str) -> None:
     script = 'source "$1"; complete -p "$2"'
     bash = ["bash", "--norc", "-ec", script, "bash", str(made / "bash" / program), program]
-    told = subprocess.check_output(bash, text=True)
-    assert told.rstrip().endswith(f" {program}")
+    shown = subprocess.check_output(bash, text=True)
+    assert shown.rstrip().endswith(f" {program}")
 
 
 @pytest.mark.skipif(
@@ -112,7 +112,7 @@ def test_bash_completes_no_files_where_none_is_named(made: Path, tmp_path: Path)
     assert not completed(made, "ackctl send --host read", where=tmp_path)
 
 
-def test_it_is_the_same_bytes_each_time(made: Path, tmp_path: Path) -> None:
+def test_completions_are_the_same_bytes_each_time(made: Path, tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONHASHSEED": "1", "LC_ALL": "C", "COLUMNS": "40"}
     subprocess.run([sys.executable, SCRIPT, tmp_path], check=True, env=environment)
     for path in made.glob("*/*"):
@@ -121,7 +121,7 @@ def test_it_is_the_same_bytes_each_time(made: Path, tmp_path: Path) -> None:
 
 @needs_zsh
 @pytest.mark.parametrize("program", ["ackd", "ackctl"])
-def test_zsh_finds_no_fault(made: Path, program: str) -> None:
+def test_zsh_can_parse_the_completions(made: Path, program: str) -> None:
     subprocess.run(["zsh", "-n", made / "zsh" / f"_{program}"], check=True)
 
 

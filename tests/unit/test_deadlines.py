@@ -1,4 +1,4 @@
-"""Who comes up when, whatever has been moved meanwhile."""
+"""Deadlines expire when they are due, also if they have been moved meanwhile."""
 
 import tracemalloc
 import weakref
@@ -11,7 +11,7 @@ from ackd.deadlines import Deadlines
 
 
 class Client:
-    """Somebody with a deadline."""
+    """A client with a deadline."""
 
     def __init__(self, deadline: float = inf) -> None:
         self.deadline = deadline
@@ -26,14 +26,14 @@ def watched(*deadlines: float) -> tuple[Deadlines[Client], list[Client]]:
     return heap, clients
 
 
-def test_those_who_are_due_come_up_in_the_order_of_their_deadlines() -> None:
+def test_expired_deadlines_come_in_order() -> None:
     heap, (third, first, second, _) = watched(3, 1, 2, 4)
     assert heap.next() == 1
     assert heap.expired(3) == [first, second, third]
     assert heap.next() == 4
 
 
-def test_nobody_comes_up_early_or_twice() -> None:
+def test_a_deadline_expires_once_and_not_early() -> None:
     heap, (client,) = watched(5)
     assert heap.expired(4.999) == []
     assert heap.expired(5) == [client]
@@ -41,39 +41,39 @@ def test_nobody_comes_up_early_or_twice() -> None:
     assert heap.next() == inf
 
 
-def test_without_anybody_there_is_nothing_to_wait_for() -> None:
+def test_without_deadlines_there_is_nothing_to_wait_for() -> None:
     heap, _ = watched()
     assert heap.next() == inf
     assert heap.expired(1000) == []
 
 
-def test_never_does_not_come() -> None:
+def test_an_infinite_deadline_never_expires() -> None:
     heap, _ = watched(inf)
     assert heap.next() == inf
     assert heap.expired(1e300) == []
 
 
-def test_clients_of_the_same_moment_come_up_together() -> None:
+def test_equal_deadlines_expire_together() -> None:
     heap, clients = watched(5, 5, 5)
     assert set(heap.expired(5)) == set(clients)
 
 
-def test_a_deadline_that_was_moved_ahead_is_put_right_when_it_comes_up() -> None:
+def test_a_deadline_moved_to_later_is_corrected_when_its_old_time_comes() -> None:
     heap, (client,) = watched(5)
-    client.deadline = 8  # no call: traffic is to cost nothing
+    client.deadline = 8  # without a call, which would cost time with each payload
     assert heap.next() == 5
     assert heap.expired(5) == []
     assert heap.next() == 8
     assert heap.expired(8) == [client]
 
 
-def test_a_deadline_that_was_moved_ahead_and_has_passed_all_the_same_comes_up() -> None:
+def test_a_deadline_moved_to_later_expires_when_that_has_passed_too() -> None:
     heap, (client,) = watched(5)
     client.deadline = 8
     assert heap.expired(10) == [client]
 
 
-def test_a_deadline_that_was_moved_to_never_does_not_come_up() -> None:
+def test_a_deadline_moved_to_never_does_not_expire() -> None:
     heap, (client,) = watched(5)
     client.deadline = inf
     assert heap.expired(10) == []
@@ -83,7 +83,7 @@ def test_a_deadline_that_was_moved_to_never_does_not_come_up() -> None:
     assert heap.expired(20) == [client]
 
 
-def test_a_deadline_that_was_shortened_comes_up_once_and_earlier() -> None:
+def test_a_deadline_moved_to_earlier_expires_once_and_earlier() -> None:
     heap, (client,) = watched(5)
     client.deadline = 2
     heap.watch(client)
@@ -92,14 +92,14 @@ def test_a_deadline_that_was_shortened_comes_up_once_and_earlier() -> None:
     assert heap.expired(5) == []
 
 
-def test_who_is_forgotten_does_not_come_up() -> None:
+def test_a_forgotten_deadline_does_not_expire() -> None:
     heap, (gone, stays) = watched(1, 2)
     heap.forget(gone)
     heap.forget(gone)
     assert heap.expired(5) == [stays]
 
 
-def test_who_was_forgotten_can_be_watched_anew() -> None:
+def test_a_forgotten_deadline_can_be_watched_again() -> None:
     heap, (client,) = watched(5)
     heap.forget(client)
     heap.watch(client)
@@ -109,7 +109,7 @@ def test_who_was_forgotten_can_be_watched_anew() -> None:
     assert heap.expired(7) == [client]
 
 
-def test_clients_who_come_and_go_leave_nothing_behind() -> None:
+def test_clients_that_come_and_go_leave_no_memory_behind() -> None:
     heap, residents = watched(*range(1000, 1010))
     gone = []
     for number in range(10_000):
@@ -122,7 +122,7 @@ def test_clients_who_come_and_go_leave_nothing_behind() -> None:
     assert heap.expired(1e6) == residents
 
 
-def test_a_deadline_that_is_shortened_again_and_again_leaves_nothing_behind() -> None:
+def test_a_deadline_moved_to_earlier_again_and_again_leaves_no_memory_behind() -> None:
     heap, (client,) = watched(1e6)
     tracemalloc.start()
     for _ in range(10_000):
@@ -135,7 +135,7 @@ def test_a_deadline_that_is_shortened_again_and_again_leaves_nothing_behind() ->
     assert heap.expired(1e6) == [client]
 
 
-def test_the_order_holds_when_those_who_left_are_swept_out() -> None:
+def test_deadlines_stay_in_order_when_stale_entries_are_dropped() -> None:
     heap, (gone, late, first, *_) = watched(1, 10, 2, 11, 12, 3, 4)
     heap.forget(gone)
     for number in range(1000):
@@ -148,7 +148,7 @@ def test_the_order_holds_when_those_who_left_are_swept_out() -> None:
 
 
 class Observed(Client):
-    """Counts how often anybody looks at it."""
+    """Counts how often the heap looks at it."""
 
     looks = 0
 
@@ -162,7 +162,7 @@ class Observed(Client):
         self._scheduled = scheduled
 
 
-def test_many_clients_are_watched_without_a_look_at_all_of_them() -> None:
+def test_watching_one_of_many_clients_does_not_scan_the_others() -> None:
     heap: Deadlines[Observed] = Deadlines()
     for number in range(5000):
         heap.watch(Observed(number))
@@ -180,7 +180,9 @@ STEPS = st.lists(
 
 @settings(deadline=None)
 @given(STEPS)
-def test_whatever_happens_those_come_up_who_are_due(steps: list[tuple[str, int, int]]) -> None:
+def test_after_any_steps_exactly_the_due_deadlines_expire(
+    steps: list[tuple[str, int, int]],
+) -> None:
     now, heap, clients = 0, *watched(*[inf] * 5)
     due: dict[Client, float] = {}
     for step, number, time in steps:

@@ -17,8 +17,8 @@ import ackd
 from ackd import config, protocol
 from ackd.config import Config, ConfigError
 from ackd.ctl import main as ctl
-from ackd.ctl.ping.pinger import PingTally
-from ackd.ctl.runs.counts import Tally
+from ackd.ctl.ping.pinger import PingCounts
+from ackd.ctl.runs.counts import Counts
 from ackd.ctl.status import Status
 from ackd.records import Kind, Priority
 from ackd.server.counters import Counters
@@ -155,7 +155,7 @@ def test_each_option_of_ackd_is_in_its_synopsis() -> None:
 
 
 @pytest.mark.parametrize("option", ["--host", "--port", "--timeout"])
-def test_the_defaults_of_ackctl_are_told(option: str) -> None:
+def test_the_defaults_of_ackctl_are_explained(option: str) -> None:
     default = dict(verbs())["send"].get_default(option.removeprefix("--"))
     told = entries(section(CLIENT, "# OPTIONS"))[option]
     assert re.search(rf"\b[Dd]efault(:|,) {str(default).removesuffix('.0')}[.,]", told)
@@ -282,13 +282,15 @@ def test_no_reason_of_a_refusal_is_shown_that_does_not_exist() -> None:
     assert all(any(reason in shown for reason in protocol.REASONS) for shown in refusals())
 
 
+# These calls have the members as keyword arguments.
+_MAKE_MEMBERS = ("json_line", "self._print_payload")
+
+
 def members(module: str) -> set[str]:
-    """Return the names in the objects that a module of ackctl makes."""
+    """Return the names of the JSON members that a module of ackctl prints."""
     found = set()
     for node in ast.walk(ast.parse((CODE / "ctl" / f"{module}.py").read_text())):
-        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith(
-            ("_say", "_object", "_show")
-        ):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in _MAKE_MEMBERS:
             found |= {keyword.arg for keyword in node.keywords if keyword.arg}
         elif isinstance(node, ast.Dict):
             found |= {str(key.value) for key in node.keys if isinstance(key, ast.Constant)}
@@ -298,9 +300,9 @@ def members(module: str) -> set[str]:
 
 MEMBERS = {
     "send": members("send/report"),
-    "ping": members("ping/report") | PingTally().counts().keys(),
+    "ping": members("ping/report") | PingCounts().by_outcome().keys(),
     "probe": members("probe/report"),
-    "bench": members("bench/report") | Tally().counts().keys(),
+    "bench": members("bench/report") | Counts().by_outcome().keys(),
     "verify": members("journal/verify"),
     "log": members("journal/log"),
 }

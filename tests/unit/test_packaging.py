@@ -1,4 +1,4 @@
-"""The files beside the code say what the code says."""
+"""The files of the packages agree with the code."""
 
 import re
 
@@ -18,7 +18,7 @@ def test_the_catalog_explains_each_kind_of_record(kind: Kind) -> None:
     assert catalog.count(f"-- {kind.value}\nSubject: ") == 1
 
 
-def test_the_second_instance_differs_by_its_configuration_only() -> None:
+def test_the_template_unit_differs_only_by_its_configuration() -> None:
     first = (PACKAGING / "ackd.service").read_text().splitlines()
     second = (PACKAGING / "ackd@.service").read_text().splitlines()
     different = [(a, b) for a, b in zip(first, second, strict=True) if a != b]
@@ -34,8 +34,8 @@ def test_the_second_instance_differs_by_its_configuration_only() -> None:
     ]
 
 
-def test_debians_changelog_is_of_this_version() -> None:
-    # A rebuild of Debian's may add to it: +nmu1, ~bpo13+1.
+def test_debians_changelog_names_this_version() -> None:
+    # A rebuild by Debian can append to the version: +nmu1, ~bpo13+1.
     newest = re.match(r"ackd \(([0-9.]+)[^)]*\) ", CHANGELOG.read_text())
     assert newest
     assert newest[1] == ackd.__version__

@@ -13,6 +13,7 @@ from ackd.protocol import (
     Reply,
     ServerProtocol,
     Verdict,
+    Violation,
     ack_line,
     greeting_line,
     rejection_line,
@@ -397,27 +398,37 @@ REPLIES = {
 def test_each_payload_has_a_reply(
     feeding: Feeding, sent: int, received: bytes, replies: list[Reply]
 ) -> None:
-    client = ClientProtocol()
-    for _ in range(sent):
-        assert client.send_payload(b"payload") == b"payload\n"
-    assert read(client, feeding(b"Connect\n" + received)) == replies
+    client = sent_payloads(sent)
+    assert answers(client, feeding(b"Connect\n" + received)) == list(enumerate(replies))
     assert client.greeting == b"Connect"
     assert client.unanswered == 0
-    assert client.unexpected == ""
+    assert client.violation is None
 
 
-def read(client: ClientProtocol, chunks: Iterable[bytes]) -> list[Reply]:
-    return [reply for chunk in chunks for reply in client.receive_data(chunk)]
+def sent_payloads(count: int, expect_greeting: bool = True) -> ClientProtocol[int]:
+    """Return a client that has sent payloads, whose tags are their numbers from 0 on."""
+    client: ClientProtocol[int] = ClientProtocol(expect_greeting)
+    for number in range(count):
+        assert client.send_payload(b"payload", number) == b"payload\n"
+    return client
+
+
+def answers(client: ClientProtocol[int], chunks: Iterable[bytes]) -> list[tuple[int, Reply]]:
+    return [answer for chunk in chunks for answer in client.receive_data(chunk)]
+
+
+def read(client: ClientProtocol[int], chunks: Iterable[bytes]) -> list[Reply]:
+    return [reply for _, reply in answers(client, chunks)]
 
 
 @every_feeding
 def test_the_greeting_is_not_a_reply(feeding: Feeding) -> None:
-    client = ClientProtocol()
+    client = sent_payloads(0)
     assert client.greeting is None
-    assert not client.turned_away
+    assert not client.rejected
     assert read(client, feeding(b"Connect\n")) == []
     assert client.greeting == b"Connect"
-    assert not client.turned_away
+    assert not client.rejected
 
 
 @every_feeding
@@ -425,77 +436,69 @@ def test_the_greeting_is_not_a_reply(feeding: Feeding) -> None:
     "greeting", [rejection_line("too many connections"), b"I do not connect\n"]
 )
 def test_not_connect_in_the_greeting_rejects_the_client(feeding: Feeding, greeting: bytes) -> None:
-    client = ClientProtocol()
+    client = sent_payloads(0)
     assert read(client, feeding(greeting)) == []
     assert client.greeting == greeting[:-1]
-    assert client.turned_away
+    assert client.rejected
 
 
 @every_feeding
 def test_a_server_without_a_greeting_can_be_used(feeding: Feeding) -> None:
-    client = ClientProtocol(expect_greeting=False)
-    client.send_payload(b"payload")
+    client = sent_payloads(1, expect_greeting=False)
     assert read(client, feeding(OK)) == [ACKNOWLEDGED]
     assert client.greeting == b""
-    assert not client.turned_away
+    assert not client.rejected
 
 
 @every_feeding
 def test_a_server_without_a_greeting_can_reject_the_client(feeding: Feeding) -> None:
-    client = ClientProtocol(expect_greeting=False)
-    client.send_payload(b"payload")
+    client = sent_payloads(1, expect_greeting=False)
     assert read(client, feeding(rejection_line("too many connections"))) == []
-    assert client.turned_away
+    assert client.rejected
     assert client.unanswered == 1
 
 
 @every_feeding
 def test_a_later_reply_does_not_reject_the_client(feeding: Feeding) -> None:
-    client = ClientProtocol(expect_greeting=False)
-    client.send_payload(b"one")
-    client.send_payload(b"two")
+    client = sent_payloads(2, expect_greeting=False)
     odd = Reply(Verdict.ACKNOWLEDGED, b"not connect")
     assert read(client, feeding(OK + b"not connect\n")) == [ACKNOWLEDGED, odd]
-    assert not client.turned_away
+    assert not client.rejected
 
 
 @every_feeding
 def test_replies_beyond_the_payloads_are_unexpected(feeding: Feeding) -> None:
-    client = ClientProtocol()
-    client.send_payload(b"payload")
+    client = sent_payloads(1)
     assert read(client, feeding(b"Connect\n" + OK + OK)) == [ACKNOWLEDGED]
-    assert client.unexpected == "the server sent more replies than it was sent payloads"
+    assert client.violation is Violation.EXCESS_REPLY
 
 
 @every_feeding
 def test_a_second_line_of_greeting_is_unexpected(feeding: Feeding) -> None:
-    client = ClientProtocol()
+    client = sent_payloads(0)
     read(client, feeding(b"SSH-2.0-OpenSSH_9.2p1\nand more\n"))
-    assert client.unexpected == "the server sent more replies than it was sent payloads"
+    assert client.violation is Violation.EXCESS_REPLY
 
 
 def test_an_endless_line_is_unexpected() -> None:
-    client = ClientProtocol()
-    client.send_payload(b"payload")
+    client = sent_payloads(1)
     assert read(client, [b"Connect\n", b"x" * MAX_REPLY]) == []
-    assert client.unexpected == ""
+    assert client.violation is None
     assert read(client, [b"x"]) == []
-    assert client.unexpected == f"the server sent a line of over {MAX_REPLY} bytes"
+    assert client.violation is Violation.ENDLESS_LINE
 
 
 def test_good_replies_before_an_endless_line_are_kept() -> None:
-    client = ClientProtocol()
-    client.send_payload(b"payload")
-    client.send_payload(b"payload")
+    client = sent_payloads(2)
     assert read(client, [b"Connect\n" + OK + b"x" * 2 * MAX_REPLY]) == [ACKNOWLEDGED]
     assert client.unanswered == 1
-    assert client.unexpected == f"the server sent a line of over {MAX_REPLY} bytes"
+    assert client.violation is Violation.ENDLESS_LINE
 
 
 def test_a_payload_with_a_newline_is_an_error() -> None:
-    client = ClientProtocol()
+    client = sent_payloads(0)
     with pytest.raises(ValueError, match="a payload is one line: it can't hold a newline"):
-        client.send_payload(b"two\nlines")
+        client.send_payload(b"two\nlines", 0)
     assert client.unanswered == 0
 
 
@@ -504,25 +507,57 @@ def test_a_payload_with_a_newline_is_an_error() -> None:
 
 @pytest.mark.parametrize("payload", [b"a\r", b"\r", b"a\r\r", b"", b"\ra", b"a\r\rb", b"\xff\0"])
 def test_a_payload_arrives_unaltered(payload: bytes) -> None:
-    client, server = ClientProtocol(), Server()
-    server.feed([client.send_payload(payload)])
+    client, server = sent_payloads(0), Server()
+    server.feed([client.send_payload(payload, 0)])
     assert server.recorded == [payload]
     assert read(client, [b"Connect\n", server.replies]) == [ACKNOWLEDGED]
 
 
 def test_both_sides_agree_on_which_payload_was_refused() -> None:
-    client, server = ClientProtocol(), Server()
-    for payload in (b"a", ELEVEN, b"b"):
-        server.feed([client.send_payload(payload)])
+    client, server = sent_payloads(0), Server()
+    for number, payload in enumerate((b"a", ELEVEN, b"b")):
+        server.feed([client.send_payload(payload, number)])
     verdicts = [reply.verdict for reply in read(client, [b"Connect\n", server.replies])]
     assert verdicts == [Verdict.ACKNOWLEDGED, Verdict.REFUSED, Verdict.ACKNOWLEDGED]
     assert (server.acknowledged, server.refused) == (2, 1)
 
 
+@every_feeding
+@pytest.mark.parametrize("expect_greeting", [True, False])
+def test_nothing_after_a_rejection_is_a_reply(feeding: Feeding, expect_greeting: bool) -> None:
+    client = sent_payloads(2, expect_greeting)
+    assert answers(client, feeding(rejection_line("too many connections") + OK * 3)) == []
+    assert client.rejected
+    assert client.abandon() == [0, 1]
+
+
+def test_an_abandoned_exchange_returns_the_tags_without_a_reply() -> None:
+    client = sent_payloads(3)
+    assert answers(client, [b"Connect\n" + OK]) == [(0, ACKNOWLEDGED)]
+    assert list(client.in_flight) == [1, 2]
+    assert client.abandon() == [1, 2]
+    assert client.abandon() == []
+
+
+@pytest.mark.parametrize(
+    ("text", "limit"),
+    [
+        (LONG[:-1], 10),
+        (b"not received: longer than 131072 bytes", 131072),
+        (b"not received: longer than many bytes", None),
+        (b"not received: longer than 1234567890 bytes", None),
+        (b"not received: the journal can't be reached", None),
+    ],
+)
+def test_a_refusal_can_state_the_limit(text: bytes, limit: int | None) -> None:
+    assert Reply(Verdict.REFUSED, text).limit == limit
+    assert Reply(Verdict.ACKNOWLEDGED, text).limit is None
+
+
 def test_a_rejected_client_gets_the_reason() -> None:
-    client = ClientProtocol()
+    client = sent_payloads(0)
     client.receive_data(rejection_line("too many connections"))
-    assert client.turned_away
+    assert client.rejected
     assert client.greeting == b"not connect: too many connections"
 
 
@@ -623,8 +658,8 @@ def test_refusing_all_waiting_payloads_keeps_the_order_of_replies(
 def test_any_payloads_arrive_unaltered_and_each_has_its_reply(
     payloads: list[bytes], there: list[int], back: list[int], counts: list[int]
 ) -> None:
-    client, server = ClientProtocol(), Server(max_payload=10)
-    sent = b"".join(map(client.send_payload, payloads))
+    client, server = sent_payloads(0), Server(max_payload=10)
+    sent = b"".join(map(client.send_payload, payloads, range(len(payloads))))
     for number, chunk in enumerate(cut(sent, there)):
         server.receive_data(chunk)
         server.record(min(counts[number % len(counts)], len(server.payloads)))
@@ -633,7 +668,7 @@ def test_any_payloads_arrive_unaltered_and_each_has_its_reply(
     good = [len(payload) <= 10 for payload in payloads]
     assert server.recorded == [payload for payload in payloads if len(payload) <= 10]
     assert [reply.verdict is Verdict.ACKNOWLEDGED for reply in replies] == good
-    assert (client.unanswered, client.unexpected) == (0, "")
+    assert (client.unanswered, client.violation) == (0, None)
 
 
 @settings(deadline=None)
@@ -641,11 +676,9 @@ def test_any_payloads_arrive_unaltered_and_each_has_its_reply(
 def test_no_payload_has_two_replies_whatever_a_server_sends(
     received: list[bytes], sizes: list[int], payloads: int
 ) -> None:
-    client = ClientProtocol()
-    for _ in range(payloads):
-        client.send_payload(b"payload")
+    client = sent_payloads(payloads)
     lines = b"".join(received).count(b"\n")
     replies = read(client, cut(b"".join(received), sizes))
     assert len(replies) == min(payloads, max(0, lines - 1))
     assert client.unanswered == payloads - len(replies)
-    assert bool(client.unexpected) == (lines > payloads + 1)
+    assert (client.violation is Violation.EXCESS_REPLY) == (lines > payloads + 1)

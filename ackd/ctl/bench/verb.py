@@ -1,25 +1,25 @@
-"""`ackctl bench`: how many acks a second, and how long they take, under a load."""
+"""`ackctl bench`: measures acks a second, and how long each takes, under a load."""
 
 import argparse
-import sys
 from pathlib import Path
 
-from ackd.client.client import shown
+from ackd.client.errors import printable_host
 from ackd.ctl.bench import plot
-from ackd.ctl.bench.load import Load, Plan
-from ackd.ctl.bench.report import Json, Report, progress
+from ackd.ctl.bench.load import BenchPlan, Load
+from ackd.ctl.bench.report import BenchJson, BenchReport
 from ackd.ctl.interrupt import Interrupt
-from ackd.ctl.options import connected, connections, count, seconds
+from ackd.ctl.options import connections, count, destination_of, seconds
 from ackd.ctl.output.figures import many
-from ackd.ctl.runs.counts import Tally
+from ackd.ctl.output.streams import Output
+from ackd.ctl.runs.counts import Counts
 from ackd.ctl.runs.options import add_run_options, allow_connections, run_of
 from ackd.ctl.status import Status
 
 HELP = "count the acks a second under a load"
 DESCRIPTION = """\
 Put a load on a server: each client sends its next payload as soon as an
-earlier one is acknowledged. Tell how many acks a second come, and how long
-each takes. Every payload is recorded, as all that a server acknowledges.
+earlier one is acknowledged. Print how many acks a second come, and how long
+each takes. The server records every payload.
 """
 EPILOG = """\
 examples:
@@ -30,7 +30,7 @@ examples:
 
 exit status:
     0  every payload was acknowledged: its record is in the server's journal
-    1  the server turned a client or a payload away
+    1  the server rejected a client, or refused a payload
     2  usage, or the picture can't be written
     3  a client did not reach the server, or lost its connection
     4  a client was connected, but not greeted
@@ -40,7 +40,7 @@ exit status:
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add those of the verb."""
+    """Add the options of the verb."""
     add_run_options(parser, 80, "80")
     option = parser.add_argument
     option("--clients", metavar="N", type=connections, default=1, help="how many connections (1)")
@@ -50,42 +50,42 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     option("--json", action="store_true", help="the figures as one JSON object")
 
 
-def run(options: argparse.Namespace) -> Status:
-    """Make the load that the options say; return the exit status."""
+def run(options: argparse.Namespace, output: Output) -> Status:
+    """Make the load as the options say; return the exit status."""
     allow_connections()
     this = run_of(options)
     size = max(options.size, len(this.payload(1)))
-    plan = Plan(options.clients, options.depth, size, options.seconds, options.timeout)
-    load = Load(plan, this, lambda: connected(options))
-    kind = Json if options.json else Report
-    report = kind(options.host, options.port, plan, load)
+    plan = BenchPlan(options.clients, options.depth, size, options.seconds)
+    load = Load(plan, this, destination_of(options))
+    kind = BenchJson if options.json else BenchReport
+    report = kind(destination_of(options), plan, load, output)
     with Interrupt() as interrupt:
         report.begin(_what(options, plan))
-        with progress(options.seconds) as tell:
-            load.make(interrupt, lambda elapsed: tell(elapsed, load.tally.acknowledged))
+        report.progress(0.0)
+        load.make(interrupt, report.progress)
         load.end()
         report.end()
-    if options.plot and load.tally.latencies.count:
-        return _draw(options.plot, _what(options, plan), load.tally)
-    return load.tally.status
+    if options.plot and load.counts.latencies.count:
+        return _draw(options.plot, _what(options, plan), load.counts, output)
+    return load.counts.status
 
 
-def _what(options: argparse.Namespace, plan: Plan) -> str:
+def _what(options: argparse.Namespace, plan: BenchPlan) -> str:
     clients, payloads = many(plan.clients, "client"), many(plan.depth, "payload")
     return (
-        f"{shown(options.host)} port {options.port}: {clients}, {payloads} of {plan.size:,} bytes"
-        f" on the way from each, for {plan.seconds:g} s"
+        f"{printable_host(options.host)} port {options.port}: {clients}, {payloads} of"
+        f" {plan.size:,} bytes on the way from each, for {plan.seconds:g} s"
     )
 
 
-def _draw(path: Path, title: str, tally: Tally) -> Status:
+def _draw(path: Path, title: str, counts: Counts, output: Output) -> Status:
     """Write the picture; return the exit status."""
     try:
-        plot.draw(tally.latencies, path, title)
+        plot.draw(counts.latencies, path, title)
     except OSError as error:
-        print(f"ackctl: --plot: {path}: {error.strerror}", file=sys.stderr)
-        return tally.status or Status.USAGE
-    return tally.status
+        output.warn(f"--plot: {path}: {error.strerror}")
+        return counts.status or Status.USAGE
+    return counts.status
 
 
 def _picture(text: str) -> Path:

@@ -1,4 +1,4 @@
-"""Payloads out of the journal, as ackd has recorded them."""
+"""Reads payloads out of the journal, as ackd has recorded them."""
 
 import argparse
 import glob
@@ -17,11 +17,11 @@ from ackd.journal.entry import payloads_of
 from ackd.printable import printable
 from ackd.records import Kind
 
-# Any process may write an entry like ackd's, but not the fields that begin with an underscore:
-# those journald adds, systemd.journal-fields(7).
+# Any process can write an entry like ackd's, but journald alone adds the fields that begin with an
+# underscore, systemd.journal-fields(7).
 _UNIT, _NAMESPACE, _BOOT, _USER = "_SYSTEMD_UNIT", "_NAMESPACE", "_BOOT_ID", "_UID"
 _UNITS = ("ackd.service", "ackd@*.service")
-# DynamicUser= gives one of these to one unit at a time, https://systemd.io/UIDS-GIDS/.
+# DynamicUser= gives each of these users to one unit at a time, https://systemd.io/UIDS-GIDS/.
 _DYNAMIC_USERS = range(61184, 65520)
 _FIELDS = (
     *("MESSAGE", "ACKD_PEER", "ACKD_PEER_PORT", "ACKD_LISTENER", "ACKD_CONNECTION"),
@@ -30,11 +30,11 @@ _FIELDS = (
 _JOURNALS = (Path("/var/log/journal"), Path("/run/log/journal"))
 _MACHINE = Path("/etc/machine-id")
 _REMEDY = "be root, or join the group systemd-journal and log in again"
-_ALL_NAMESPACES = 1 << 5  # SD_JOURNAL_ALL_NAMESPACES, which python-systemd has no name for
+_ALL_NAMESPACES = 1 << 5  # SD_JOURNAL_ALL_NAMESPACES, for which python-systemd has no name
 
 
 class NotReadableError(Exception):
-    """The journal can't be read; the text says why, and what to do."""
+    """The journal can't be read; the text says why, and what the user can do."""
 
 
 class Doubt(Enum):
@@ -45,11 +45,11 @@ class Doubt(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Recorded:
-    """A payload in a journal: that of a namespace or, where it is "", the system's.
+class RecordedPayload:
+    """A payload in the journal of a namespace, or in the system's journal if `journal` is "".
 
-    `time` is when that journal got it; `repeated` if ackd has recorded it once more, since journald
-    may have lost it; `doubt` is None if it is to be believed.
+    `time` is when journald got the record. `repeated` says that ackd has recorded the payload again
+    because journald may have lost the first record. `doubt` is None for a record that is believed.
     """
 
     time: datetime
@@ -65,11 +65,11 @@ class Recorded:
 
 
 class Entries:
-    """The payloads in all journals of this host, or in that of one namespace; oldest first.
+    """The payloads in all journals of this host, or in the journal of one namespace, oldest first.
 
-    `unit` is a pattern, as in glob(7), for the units that are believed; "" is ackd's own. `since`
-    is in seconds since the epoch. Raises NotReadableError where python-systemd finds nothing, and
-    says nothing.
+    `unit` is a pattern, as in glob(7), for the units that are believed; "" stands for ackd's own
+    units. `since` is in seconds since the epoch. Raises NotReadableError also where python-systemd
+    would find no entries and report nothing.
     """
 
     def __init__(self, namespace: str = "", unit: str = "", since: float = 0) -> None:
@@ -77,19 +77,19 @@ class Entries:
         self._namespace = namespace
         self._since = since
         self._cursor = ""
-        self._users: dict[tuple[bytes, bytes], bool] = {}  # of a boot: whether ackd's
+        self._users: dict[tuple[bytes, bytes], bool] = {}  # by boot and user: whether ackd's
         self._open()
 
-    def __iter__(self) -> Iterator[Recorded]:
-        """Yield those that are there, and have not been yielded yet; raises NotReadableError."""
+    def __iter__(self) -> Iterator[RecordedPayload]:
+        """Yield the payloads that have not been yielded yet; raises NotReadableError."""
         while entry := self._step(1):
             yield from self._payloads(entry)
 
-    def last(self, count: int, wanted: Callable[[Recorded], bool]) -> list[Recorded]:
-        """Return the last `count` of those that are wanted; to iterate goes on behind them."""
+    def last(self, count: int, wanted: Callable[[RecordedPayload], bool]) -> list[RecordedPayload]:
+        """Return the last `count` wanted payloads; an iteration then begins after the last one."""
         self._reader.seek_tail()
         newest = entry = self._step(-1)
-        found: list[Recorded] = []
+        found: list[RecordedPayload] = []
         while entry and entry["__REALTIME_TIMESTAMP"].timestamp() >= self._since:
             found.extend(filter(wanted, reversed(self._payloads(entry))))
             if len(found) >= count:
@@ -99,8 +99,8 @@ class Entries:
         return found[count - 1 :: -1] if count else []
 
     def wait(self, seconds: float = 1.0) -> None:
-        """Return when there may be more, or after so many seconds."""
-        # Not Reader.wait(), during which Ctrl-C has to wait as well.
+        """Wait until there may be more payloads, or for so many seconds."""
+        # Ctrl-C does not end Reader.wait().
         poll = select.poll()
         poll.register(self._reader, self._reader.get_events())
         poll.poll(seconds * 1000)
@@ -109,13 +109,13 @@ class Entries:
             self._open()
 
     def _open(self) -> None:
-        """Open the journals there are: libsystemd notices no namespace that comes later."""
+        """Open the journals; libsystemd does not notice a namespace that is created later."""
         self._directories = _directories(self._namespace)
         self._reader = _opened(self._namespace, MESSAGE_ID=Kind.PAYLOAD.value)
         self._seek(self._cursor)
 
     def _seek(self, cursor: str) -> None:
-        """Go on behind an entry or, without one, where the time begins."""
+        """Go on after the entry with this cursor or, if that is "", at the time `since`."""
         if cursor:
             self._reader.seek_cursor(cursor)
             self._step(1)
@@ -127,14 +127,14 @@ class Entries:
         self._cursor = entry.get("__CURSOR", self._cursor)
         return entry
 
-    def _payloads(self, entry: Mapping[str, Any]) -> list[Recorded]:
-        """Return the payloads of an entry; none if it is not as ackd makes them."""
-        # A field that is there twice is a list, which ackd makes none of.
+    def _payloads(self, entry: Mapping[str, Any]) -> list[RecordedPayload]:
+        """Return the payloads of an entry; [] if the entry is not one that ackd writes."""
+        # A field that an entry has twice is a list; ackd writes each field once.
         fields = {name: entry[name] for name in _FIELDS if isinstance(entry.get(name), bytes)}
         try:
             doubt = self._doubt(fields)
             return [
-                Recorded(
+                RecordedPayload(
                     entry["__REALTIME_TIMESTAMP"],
                     printable(fields["ACKD_PEER"]),
                     int(fields["ACKD_PEER_PORT"]),
@@ -163,11 +163,12 @@ class Entries:
         return any(fnmatchcase(printable(unit), pattern) for pattern in self._units)
 
     def _is_ackds(self, boot: bytes, user: bytes) -> bool:
-        """Say whether a unit that is believed has had this user, a dynamic one, in this boot.
+        """Return whether a unit that is believed had this dynamic user in this boot.
 
-        journald looks up a process's unit when it first reads from it; the user comes along with
-        what it reads. So there is no unit if both ackd and journald have ended before that. Any
-        other user may be that of further processes, which could forge such a record by ending.
+        The kernel sends the user along with each record. journald looks up the unit when it first
+        reads a record of a process; if the process has ended by then, the record has no unit. That
+        can happen to ackd, but any other process can hide its unit in this way. No process can hide
+        its user, and no other unit has a dynamic user of ackd's.
         """
         if int(user) not in _DYNAMIC_USERS:
             return False
@@ -180,7 +181,7 @@ class Entries:
 
 
 def add_journal_options(parser: argparse.ArgumentParser) -> None:
-    """Add what says where in the journal is looked, and who is believed."""
+    """Add the options for the part of the journal to be read, and for the units to be believed."""
     option = parser.add_argument
     option("--since", metavar="T", type=since, default=0.0, help="only from this time on")
     option("--namespace", metavar="N", default="", help="only the journal of this namespace")
@@ -190,7 +191,7 @@ def add_journal_options(parser: argparse.ArgumentParser) -> None:
 def _opened(namespace: str, **matches: str | bytes) -> Any:
     """Return a systemd.journal.Reader of all entries with these fields."""
     try:
-        from systemd import journal  # not before here: a client's host need not have it
+        from systemd import journal  # only here: a client's host may not have it
     except ImportError:
         raise NotReadableError("reading the journal takes python3-systemd: install it") from None
     _check(namespace)
@@ -200,8 +201,8 @@ def _opened(namespace: str, **matches: str | bytes) -> Any:
         reader = journal.Reader(flags, converters=converters, namespace=namespace or None)
     except OSError as error:
         raise _not_readable(error) from error
-    reader.fileno()  # from here on it notices what is new
-    reader.data_threshold = 0  # or a payload of more than 64 KiB may be cut
+    reader.fileno()  # from now on the reader notices new entries
+    reader.data_threshold = 0  # otherwise a payload of more than 64 KiB may be cut
     reader.add_match(**matches)
     return reader
 
@@ -214,7 +215,7 @@ def _next(reader: Any, skip: int = 1) -> Any:
 
 
 def _directories(namespace: str) -> list[Path]:
-    """Return where the journals are; raises NotReadableError."""
+    """Return the directories of the journals; raises NotReadableError."""
     try:
         machine = _MACHINE.read_text().strip()
     except OSError as error:
@@ -225,9 +226,9 @@ def _directories(namespace: str) -> list[Path]:
 
 
 def _check(namespace: str) -> None:
-    """Raise NotReadableError unless there is a journal, and all of it may be read.
+    """Raise NotReadableError unless there is a journal and the user may read all of it.
 
-    libsystemd goes on without those files that it may not read.
+    libsystemd would leave out the files that the user may not read.
     """
     directories = _directories(namespace)
     files = [path for parent in directories for path in parent.glob("system*.journal")]

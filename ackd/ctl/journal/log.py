@@ -1,20 +1,25 @@
-"""`ackctl log`: what has arrived, from whom and when."""
+"""`ackctl log`: shows the payloads in the journal, with sender and time."""
 
 import argparse
 import re
-import select
-import signal
-import sys
 from collections import Counter
 from collections.abc import Iterable
-from contextlib import suppress
 
-from ackd.ctl.journal.entries import Doubt, Entries, NotReadableError, Recorded, add_journal_options
+from ackd.ctl.interrupt import UntilInterrupt
+from ackd.ctl.journal.entries import (
+    Doubt,
+    Entries,
+    NotReadableError,
+    RecordedPayload,
+    add_journal_options,
+)
+from ackd.ctl.output.json_lines import json_line
+from ackd.ctl.output.streams import Output
 from ackd.ctl.status import Status
 from ackd.peers import Address, address_of
 from ackd.printable import printable
 
-_FOLLOWED = 10  # lines before those that come, as tail -f
+_LAST = 10  # payloads that --follow shows before new ones, as tail -f does
 
 HELP = "show what has arrived"
 DESCRIPTION = "On the server: show the payloads in the journal, from whom and when."
@@ -32,9 +37,9 @@ exit status:
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add those of the verb."""
+    """Add the verb's options."""
     option = parser.add_argument
-    option("-f", "--follow", action="store_true", help="go on with those that come, until Ctrl-C")
+    option("-f", "--follow", action="store_true", help="go on with new payloads until Ctrl-C")
     option("-n", "--lines", metavar="N", type=_lines, help="only the last N")
     option("--peer", metavar="A", type=_peer, help="only those from this address")
     add_journal_options(parser)
@@ -54,34 +59,34 @@ def _peer(text: str) -> Address:
         raise argparse.ArgumentTypeError(f"{text!r} is not an IPv4 or IPv6 address") from None
 
 
-def run(options: argparse.Namespace) -> Status:
-    """Show what the options say; return the exit status."""
-    lines, wanted = _Json() if options.json else _Lines(), _Wanted(options.peer)
+def run(options: argparse.Namespace, output: Output) -> Status:
+    """Show the payloads that the options ask for; return the exit status."""
+    report, wanted = (LogJson if options.json else LogReport)(output), _Wanted(options.peer)
     try:
         entries = Entries(options.namespace, options.unit, options.since)
         if options.follow:
-            _follow(entries, lines, wanted, options)
+            _follow(entries, report, wanted, options, output)
         else:
-            _show(entries, lines, wanted, options.lines)
+            _show(entries, report, wanted, options.lines)
     except NotReadableError as error:
-        print(f"ackctl: {error}", file=sys.stderr)
+        output.warn(str(error))
         return Status.USAGE
-    lines.end(Status.DELIVERED)
-    if wanted.doubts and not lines.count:
-        told = "; ".join(f"{count} {doubt.value}" for doubt, count in wanted.doubts.items())
-        print(f"ackctl: nothing to show, but {told}; see --unit", file=sys.stderr)
+    report.end(Status.DELIVERED)
+    if wanted.doubts and not report.count:
+        doubts = "; ".join(f"{count} {doubt.value}" for doubt, count in wanted.doubts.items())
+        output.warn(f"nothing to show, but {doubts}; see --unit")
     return Status.DELIVERED
 
 
 class _Wanted:
-    """Says whether a payload is to be shown, and counts those that only are not believed."""
+    """Decides which payloads to show, and counts those that are left out for a doubt."""
 
     def __init__(self, peer: Address | None) -> None:
         self._peer = peer
         self.doubts: Counter[Doubt] = Counter()
 
-    def __call__(self, recorded: Recorded) -> bool:
-        """Say whether it is from the peer, or any, and believed."""
+    def __call__(self, recorded: RecordedPayload) -> bool:
+        """Return whether a payload is believed and from the peer, or from any peer."""
         wanted = self._peer is None or self._is_peer(recorded.peer)
         if wanted and recorded.doubt:
             self.doubts[recorded.doubt] += 1
@@ -90,41 +95,42 @@ class _Wanted:
     def _is_peer(self, peer: str) -> bool:
         try:
             return address_of(peer) == self._peer
-        except ValueError:  # no ackd has written that
+        except ValueError:  # not written by ackd
             return False
 
 
-class _Lines:
-    """Prints a line for each."""
+class LogReport:
+    """Prints a line for each payload."""
 
-    def __init__(self) -> None:
+    def __init__(self, output: Output) -> None:
+        self._output = output
         self.count = 0
 
-    def print(self, payloads: Iterable[Recorded]) -> None:
-        """Print them, and let them be seen."""
+    def print(self, payloads: Iterable[RecordedPayload]) -> None:
+        """Print payloads, all of which are seen on return."""
         for recorded in payloads:
-            print(self.line(recorded))
+            self._output.write(self.line(recorded))
             self.count += 1
-        print(end="", flush=True)
+        self._output.flush()
 
-    def line(self, recorded: Recorded) -> str:
-        """Return what is to be read of a payload."""
+    def line(self, recorded: RecordedPayload) -> str:
+        """Return the line for a payload."""
         local = recorded.time.astimezone()
         time = f"{local:%Y-%m-%d %H:%M:%S}.{local.microsecond // 1000:03}"
         number = f"#{recorded.sequence}{' repeated' * recorded.repeated}"
-        whose = f"{recorded.peer} port {recorded.port} {number}"
-        return f"{time} {whose}: {printable(recorded.payload)}"
+        sender = f"{recorded.peer} port {recorded.port}"
+        return f"{time} {sender} {number}: {printable(recorded.payload)}"
 
     def end(self, status: Status) -> None:
-        """Tell how it came out."""
+        """Print what comes after all payloads."""
 
 
-class _Json(_Lines):
-    """Prints a JSON object for each, then one for all."""
+class LogJson(LogReport):
+    """Prints a JSON object for each payload, then one for all."""
 
-    def line(self, recorded: Recorded) -> str:
-        """Return the object of a payload."""
-        return self._object(
+    def line(self, recorded: RecordedPayload) -> str:
+        """Return the object for a payload."""
+        return json_line(
             time=recorded.time.isoformat(),
             peer=recorded.peer,
             port=recorded.port,
@@ -138,33 +144,26 @@ class _Json(_Lines):
 
     def end(self, status: Status) -> None:
         """Print the count and the exit status."""
-        print(self._object(payloads=self.count, status=status))
-
-    def _object(self, **members: str | int) -> str:
-        import json  # not before it is needed
-
-        return json.dumps(members)
+        self._output.print(json_line(payloads=self.count, status=status))
 
 
-def _show(entries: Entries, lines: _Lines, wanted: _Wanted, count: int | None) -> None:
-    """Show the last so many of those that are there, or all."""
-    lines.print(filter(wanted, entries) if count is None else entries.last(count, wanted))
+def _show(entries: Entries, report: LogReport, wanted: _Wanted, count: int | None) -> None:
+    """Show the last `count` payloads of the journal, or all."""
+    report.print(filter(wanted, entries) if count is None else entries.last(count, wanted))
 
 
-def _follow(entries: Entries, lines: _Lines, wanted: _Wanted, options: argparse.Namespace) -> None:
-    """Show what is there, or the end of it, and what comes, until Ctrl-C."""
-    count = _FOLLOWED if options.lines is None and not options.since else options.lines
-    with suppress(KeyboardInterrupt):
-        _show(entries, lines, wanted, count)
+def _follow(
+    entries: Entries,
+    report: LogReport,
+    wanted: _Wanted,
+    options: argparse.Namespace,
+    output: Output,
+) -> None:
+    """Show the journal's payloads, or the last ones, and then new ones until Ctrl-C."""
+    count = _LAST if options.lines is None and not options.since else options.lines
+    with UntilInterrupt():
+        _show(entries, report, wanted, count)
         while True:
-            lines.print(filter(wanted, entries))
+            report.print(filter(wanted, entries))
             entries.wait()
-            _end_unread()
-
-
-def _end_unread() -> None:
-    """End as a write would, if nobody reads what is printed: the next one may be long in coming."""
-    poll = select.poll()
-    poll.register(1, 0)
-    if poll.poll(0):
-        signal.raise_signal(signal.SIGPIPE)
+            output.end_if_unread()  # the next write may be far away

@@ -1,28 +1,37 @@
-"""`ackctl verify`: whether a run is in the journal as it was sent."""
+"""`ackctl verify`: compares the journal with what a run has sent."""
 
 import argparse
-import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from itertools import islice
 from time import monotonic
 
-from ackd.ctl.journal.entries import Doubt, Entries, NotReadableError, Recorded, add_journal_options
-from ackd.ctl.journal.reading import Reading
+from ackd.ctl.journal.entries import (
+    Doubt,
+    Entries,
+    NotReadableError,
+    RecordedPayload,
+    add_journal_options,
+)
+from ackd.ctl.output.json_lines import json_line
+from ackd.ctl.output.status_line import StatusLine
+from ackd.ctl.output.streams import Output
+from ackd.ctl.output.tables import Row, counted
 from ackd.ctl.runs.audit import Audit
 from ackd.ctl.runs.options import run_named
 from ackd.ctl.runs.payloads import parse
 from ackd.ctl.runs.ranges import Ranges
 from ackd.ctl.status import Status
 
-# Seconds for journald to write what it has taken; under load it needs some hundredths.
+# Seconds that journald has for writing the last records.
 _PATIENCE = 1.0
+_OFTEN = 50_000  # payloads between two updates of the status line: about a second
 _SHOWN = 10
 
-HELP = "tell whether a run is in the journal as it was sent"
+HELP = "check whether a run is in the journal as it was sent"
 DESCRIPTION = """\
-On the server: tell whether the payloads of a run are in the journal, all of
+On the server: check whether the payloads of a run are in the journal, all of
 them, once, in order, and as `ackctl ping`, `probe` or `bench` has sent them.
 """
 EPILOG = """\
@@ -38,8 +47,30 @@ exit status:
 """
 
 
-class _Found:
-    """What the journal has of a run: whether it is whole, where it came from, and when."""
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the verb's options."""
+    parser.add_argument(
+        "run_name", metavar="RUN", type=run_named, help="the run's name, as its sender has shown it"
+    )
+    add_journal_options(parser)
+    parser.add_argument("--json", action="store_true", help="print a JSON object")
+
+
+def run(options: argparse.Namespace, output: Output) -> Status:
+    """Read the journal and report what it has of the run; return the exit status."""
+    found = RunFound(options.run_name.name)
+    try:
+        _read(Entries(options.namespace, options.unit, options.since), found, output)
+    except NotReadableError as error:
+        output.warn(str(error))
+        return Status.USAGE
+    status = Status.DELIVERED if found.audit.whole else Status.NOT_WHOLE
+    output.print(*(_json(found, status) if options.json else _report(found)))
+    return status
+
+
+class RunFound:
+    """What the journal has of a run: the audit, from which addresses it came, and when."""
 
     def __init__(self, run: str) -> None:
         self.run = run
@@ -49,11 +80,19 @@ class _Found:
         self.last: datetime | None = None
         self.doubts: Counter[Doubt] = Counter()
 
-    def take(self, recorded: Recorded) -> None:
-        """Take a payload of the journal, of the run or not."""
+    def add_all(self, payloads: Iterable[RecordedPayload], line: StatusLine) -> None:
+        """Add payloads of the journal, and show in the status line how far the reading is."""
+        for count, recorded in enumerate(payloads, 1):
+            self.add(recorded)
+            if count % _OFTEN == 0:
+                time = f"{recorded.time.astimezone():%Y-%m-%d %H:%M}"
+                line.show(f"{count:,} payloads read, up to {time}")
+
+    def add(self, recorded: RecordedPayload) -> None:
+        """Add a payload of the journal, of the run or not."""
         if recorded.doubt:
-            part = parse(recorded.payload)
-            if part and part.run == self.run:
+            received = parse(recorded.payload)
+            if received and received.run == self.run:
                 self.doubts[recorded.doubt] += 1
         elif self.audit.add(
             recorded.connection,
@@ -67,39 +106,12 @@ class _Found:
             self.last = recorded.time
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add those of the verb."""
-    parser.add_argument(
-        "run_name", metavar="RUN", type=run_named, help="the name that its sender has told"
-    )
-    add_journal_options(parser)
-    parser.add_argument("--json", action="store_true", help="print a JSON object")
-
-
-def run(options: argparse.Namespace) -> Status:
-    """Read the journal and tell; return the exit status."""
-    found = _Found(options.run_name.name)
-    try:
-        _read(Entries(options.namespace, options.unit, options.since), found)
-    except NotReadableError as error:
-        print(f"ackctl: {error}", file=sys.stderr)
-        return Status.USAGE
-    status = Status.DELIVERED if found.audit.whole else Status.NOT_WHOLE
-    if options.json:
-        _print_json(found, status)
-    else:
-        _print(found)
-    return status
-
-
-def _read(entries: Entries, found: _Found) -> None:
-    """Read what is there, and what is still on its way if the run is not whole without it."""
+def _read(entries: Entries, found: RunFound, output: Output) -> None:
+    """Read the journal, and wait for the records that a run still lacks: they may be on the way."""
     patience = _PATIENCE
     while True:
-        with Reading(sys.stderr) as reading:
-            for recorded in entries:
-                found.take(recorded)
-                reading.tell(recorded.time)
+        with output.status_line() as line:
+            found.add_all(entries, line)
         if found.audit.whole or patience <= 0:
             return
         began = monotonic()
@@ -107,19 +119,18 @@ def _read(entries: Entries, found: _Found) -> None:
         patience -= monotonic() - began
 
 
-def _print(found: _Found) -> None:
+def _report(found: RunFound) -> Iterator[str]:
+    """Yield the lines of a report in words."""
     audit = found.audit
-    print(f"run {found.run}: {_verdict(audit)}")
+    yield f"run {found.run}: {_verdict(audit)}"
     if found.first and found.last:
         connections = f"{audit.connections} connection{'s' * (audit.connections != 1)}"
         times = _span(found.first, found.last)
-        print(f"from {_peers(found.peers)} in {connections}, {times}")
-    lines = list(_lines(audit)) if audit.seen else []
+        yield f"from {_peers(found.peers)} in {connections}, {times}"
+    rows = list(_rows(audit)) if audit.seen else []
     for doubt, number in found.doubts.items():
-        lines.append((str(number), f"{doubt.value}; see --unit"))
-    width = max((7, *(len(count) for count, _ in lines)))
-    for count, what in lines:
-        print(f"{count:>{width}}  {what}")
+        rows.append((str(number), f"{doubt.value}; see --unit"))
+    yield from counted(rows)
 
 
 def _verdict(audit: Audit) -> str:
@@ -128,8 +139,8 @@ def _verdict(audit: Audit) -> str:
     return "whole" if audit.whole else "not whole"
 
 
-def _lines(audit: Audit) -> Iterator[tuple[str, str]]:
-    """Yield how many there are of what."""
+def _rows(audit: Audit) -> Iterator[Row]:
+    """Yield numbers, and what each is the number of."""
     yield (str(audit.sent), "sent") if audit.ended else ("?", "sent: no end has been seen")
     yield str(audit.recorded), "recorded"
     yield str(len(audit.missing)), f"missing{_some(audit.missing)}"
@@ -156,36 +167,34 @@ def _peers(peers: set[str]) -> str:
 
 
 def _some(numbers: Ranges) -> str:
-    """Return the first of the numbers, as the end of a line."""
+    """Return the first numbers, as the end of a line."""
     shown = [str(low) if low == high else f"{low}-{high}" for low, high in islice(numbers, _SHOWN)]
     more = ", ..." * (len(list(numbers)) > _SHOWN)
     return f": {', '.join(shown)}{more}" if shown else ""
 
 
-def _print_json(found: _Found, status: Status) -> None:
-    import json  # not before it is needed
-
+def _json(found: RunFound, status: Status) -> Iterator[str]:
+    """Yield the one line of a report in JSON."""
     audit = found.audit
-    summary = {
-        "run": found.run,
-        "whole": audit.whole,
-        "sent": audit.sent if audit.ended else None,
-        "recorded": audit.recorded,
-        "missing": len(audit.missing),
-        "missing_numbers": list(audit.missing),
-        "twice": len(audit.twice),
-        "twice_numbers": list(audit.twice),
-        "out_of_order": audit.out_of_order,
-        "altered": audit.altered,
-        "lost": audit.lost,
-        "repeated": audit.repeated,
-        "not_believed": found.doubts.total(),
-        "without_unit": found.doubts[Doubt.NO_UNIT],
-        "highest": audit.highest,
-        "connections": audit.connections,
-        "peers": sorted(found.peers),
-        "first": found.first and found.first.isoformat(),
-        "last": found.last and found.last.isoformat(),
-        "status": status,
-    }
-    print(json.dumps(summary))
+    yield json_line(
+        run=found.run,
+        whole=audit.whole,
+        sent=audit.sent if audit.ended else None,
+        recorded=audit.recorded,
+        missing=len(audit.missing),
+        missing_numbers=list(audit.missing),
+        twice=len(audit.twice),
+        twice_numbers=list(audit.twice),
+        out_of_order=audit.out_of_order,
+        altered=audit.altered,
+        lost=audit.lost,
+        repeated=audit.repeated,
+        not_believed=found.doubts.total(),
+        without_unit=found.doubts[Doubt.NO_UNIT],
+        highest=audit.highest,
+        connections=audit.connections,
+        peers=sorted(found.peers),
+        first=found.first and found.first.isoformat(),
+        last=found.last and found.last.isoformat(),
+        status=status,
+    )

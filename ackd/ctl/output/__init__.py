@@ -1,1 +1,1 @@
-"""What ackctl prints: figures, and what a terminal can show."""
+"""All that ackctl prints: lines, sentences, a status line, JSON, tables and figures."""

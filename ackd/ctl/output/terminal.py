@@ -1,14 +1,30 @@
-"""What a stream's terminal can do."""
+"""What the terminal behind a stream can show."""
 
-from os import environ
+import os
 from typing import TextIO
 
-
-def alive(stream: TextIO | None) -> bool:
-    """Say whether it is a terminal on which a line can be written again."""
-    return stream is not None and stream.isatty() and environ.get("TERM") != "dumb"
+BLOCKS = "▏▎▍▌▋▊▉█"  # U+258F to U+2588: one eighth of a letter to a whole one
 
 
-def coloured(stream: TextIO | None) -> bool:
-    """Say whether it is one for colours, unless these are not wanted: https://no-color.org."""
-    return alive(stream) and not environ.get("NO_COLOR")
+def is_live(stream: TextIO | None) -> bool:
+    """Return whether the stream is a terminal on which a line can be overwritten."""
+    return stream is not None and stream.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def has_colours(stream: TextIO | None) -> bool:
+    """Return whether to print colours: not where NO_COLOR is set, https://no-color.org."""
+    return is_live(stream) and not os.environ.get("NO_COLOR")
+
+
+def has_blocks(stream: TextIO | None) -> bool:
+    """Return whether the stream's encoding has the letters that bars are made of."""
+    try:
+        BLOCKS.encode(getattr(stream, "encoding", None) or "ascii")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def columns(terminal: TextIO) -> int:
+    """Return the width of a terminal; 80 for a terminal that does not know its size."""
+    return os.get_terminal_size(terminal.fileno()).columns or 80

@@ -8,60 +8,66 @@ from math import inf
 from time import monotonic, time
 from typing import Protocol
 
-from ackd.client.client import Client, ClientError, NoAckError, NotReachedError, TurnedAwayError
-from ackd.ctl.failure import told
+from ackd.client.addresses import Destination
+from ackd.client.errors import (
+    ClientError,
+    NotReachedError,
+    RejectedError,
+    Unreached,
+    error_of,
+)
+from ackd.client.transport import Transport
+from ackd.ctl.failure import describe_failure
 from ackd.ctl.interrupt import Interrupt
-from ackd.ctl.ping.connection import Answer, Link, Sent
-from ackd.ctl.runs.counts import Tally
-from ackd.ctl.runs.latency import Outages
-from ackd.ctl.runs.opening import Connect, Opening, watch
+from ackd.ctl.ping.connection import PingAnswer, PingConnection, PingPayload
+from ackd.ctl.runs.counts import Counts
+from ackd.ctl.runs.opening import Opening, watch
+from ackd.ctl.runs.outages import Outages
 from ackd.ctl.runs.payloads import Run
 from ackd.deadlines import Deadlines
 from ackd.printable import printable
 from ackd.protocol import Reply, Verdict
 
-# Seconds: who was kept from sending for longer, by a laptop's lid, does not make up for it.
+# Seconds. Payloads that are late by more, because a laptop was asleep, are not made up for.
 _LATE = 1.0
-# Seconds, if the interval is not shorter, that those who are connected wait for the others at the
-# start: what is measured while hundreds of threads connect is how these compete.
+# Seconds, if the interval is not shorter, for which connections wait for the others at the start:
+# while hundreds connect, what is measured is how these compete.
 _START = 1.0
-_NOT_YET = NotReachedError("no answer so far")
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class PingPlan:
     """How many payloads (inf: no end) of which size, how often, on each of how many connections."""
 
     count: float
     size: int
     interval: float
     parallel: int
-    timeout: float
 
 
-class Teller(Protocol):
-    """Who is told of what happens on a connection, by its number."""
+class PingObserver(Protocol):
+    """Is called with what happens on a connection; connections are numbered from 0."""
 
-    def connected(self, link: int) -> None:
-        """Tell that a connection is there."""
+    def connected(self, connection: int) -> None:
+        """Report that a connection is there."""
 
-    def failed(self, link: int, error: ClientError) -> None:
-        """Tell that a connection is not there, or no more."""
+    def failed(self, connection: int, error: ClientError) -> None:
+        """Report that a connection is not there, or no longer."""
 
-    def answered(self, link: int, answer: Answer) -> None:
-        """Tell what the server said of a payload."""
+    def answered(self, connection: int, answer: PingAnswer) -> None:
+        """Report the reply to a payload."""
 
-    def unanswered(self, link: int, sent: Sent, why: str) -> None:
-        """Tell that nobody waits for a reply any more."""
+    def unanswered(self, connection: int, payload: PingPayload, why: str) -> None:
+        """Report that no reply to a payload will come."""
 
     def waiting(self, count: int) -> None:
-        """Tell that it ends when so many replies have come."""
+        """Report that the ping ends when so many replies have come."""
 
 
-class PingTally(Tally):
+class PingCounts(Counts):
     """Counts, also, what was due while there was no connection; that has no number.
 
-    `reconnects` is how many connections were there again after one that had ended.
+    `reconnects` is how many connections were opened again after one that had ended.
     """
 
     def __init__(self) -> None:
@@ -70,22 +76,27 @@ class PingTally(Tally):
         self.reconnects = 0
         self.outages = Outages()
 
-    def counts(self) -> dict[str, int]:
+    def by_outcome(self) -> dict[str, int]:
         """Return how many payloads ended how."""
-        return {**super().counts(), "not_sent": self.not_sent}
+        return {**super().by_outcome(), "not_sent": self.not_sent}
 
 
 class Pinger:
-    """Sends a run's payloads and tells what becomes of each."""
+    """Sends a run's payloads, and reports what becomes of each."""
 
-    def __init__(self, plan: Plan, run: Run, connect: Connect, teller: Teller) -> None:
-        self.tally = PingTally()
-        self._plan, self._run, self._teller = plan, run, teller
-        self._links = [Link(n, plan.count, plan.timeout) for n in range(plan.parallel)]
-        self._fresh = set(self._links)  # first connection neither there nor failed
-        self._opening = Opening(connect)
-        self._deadlines: Deadlines[Link] = Deadlines()
+    def __init__(
+        self, plan: PingPlan, run: Run, destination: Destination, observer: PingObserver
+    ) -> None:
+        self.counts = PingCounts()
+        self._plan, self._run, self._observer = plan, run, observer
+        self._connections = [PingConnection(n, plan.count) for n in range(plan.parallel)]
+        # Those whose first attempt to connect has neither succeeded nor failed.
+        self._fresh = set(self._connections)
+        self._deadlines: Deadlines[PingConnection] = Deadlines()
         self._selector = selectors.DefaultSelector()
+        self._opening: Opening[PingPayload] = Opening(destination, self._selector, self._on_opened)
+        where = (destination.host, destination.port, destination.timeout)
+        self._pending = NotReachedError(Unreached.PENDING, *where)
 
     def ping(self, interrupt: Interrupt) -> None:
         """Send all, or until Ctrl-C, and wait for the replies; a second Ctrl-C ends that too."""
@@ -94,155 +105,169 @@ class Pinger:
         self._start = monotonic() + min(_START, self._plan.interval)
         with self._opening, self._selector:
             self._selector.register(interrupt, selectors.EVENT_READ, self._on_interrupt)
-            self._selector.register(self._opening, selectors.EVENT_READ, self._on_opened)
-            for link in self._links:
-                link.due = monotonic() + _START  # to tell then that it is not there yet
-                self._deadlines.watch(link)
-                self._opening.open(link.number)
+            for connection in self._connections:
+                connection.due = monotonic() + _START  # to report then that nothing has answered
+                self._deadlines.watch(connection)
+            for connection in self._connections:
+                self._opening.open(connection.number)
             self._loop()
 
     def end(self) -> None:
-        """Send how many payloads there were, if a connection is there, and close all."""
-        client = next((link.client for link in self._links if link.client), None)
-        if client and self.tally.sent and self._interrupt.pressed < 2:
-            self.tally.end(client, self._run, self._interrupt)
-        for link in self._links:
-            self._count_unknown(link, link.close(), "interrupted")
+        """Send the number of payloads, if there is a connection, and close all."""
+        transports = (each.transport for each in self._connections if each.transport)
+        transport = next(transports, None)
+        if transport and self.counts.sent and self._interrupt.pressed < 2:
+            self.counts.end(transport, self._run, self._interrupt)  # nothing else is unanswered
+        for connection in self._connections:
+            self._count_unknown(connection, connection.close(), "interrupted")
 
     def _loop(self) -> None:
-        while self._interrupt.pressed < 2 and any(k.left or k.unanswered for k in self._links):
-            wait = self._deadlines.next() - monotonic()
+        while self._interrupt.pressed < 2 and any(
+            c.left or c.unanswered for c in self._connections
+        ):
+            wait = min(self._deadlines.next(), self._opening.deadline) - monotonic()
             for key, _ in self._selector.select(None if wait == inf else max(0.0, wait)):
                 key.data()
-            for link in self._deadlines.expired(monotonic()):
-                self._on_deadline(link, monotonic())
-                self._deadlines.watch(link)
+            self._opening.expire()
+            for connection in self._deadlines.expired(monotonic()):
+                self._on_deadline(connection, monotonic())
+                self._deadlines.watch(connection)
 
     def _on_interrupt(self) -> None:
-        for link in self._fresh:
-            if link.failure:
-                self._miss(link, self._began)
+        for connection in self._fresh:
+            if connection.failure:
+                self._miss(connection, self._began)
         self._fresh.clear()
-        for link in self._links:
-            link.stop()
-        unanswered = sum(len(link.unanswered) for link in self._links)
+        for connection in self._connections:
+            connection.stop()
+        unanswered = sum(connection.unanswered for connection in self._connections)
         if self._interrupt.read() == 1 and unanswered:
-            self._teller.waiting(unanswered)
+            self._observer.waiting(unanswered)
 
-    def _on_opened(self) -> None:
-        for number, opened in self._opening.opened():
-            link = self._links[number]
-            if isinstance(opened, ClientError):
-                self._fail(link, opened)
-            else:
-                self._use(link, opened)
-            if link in self._fresh:
-                self._fresh.remove(link)
-                self._begin(link)
-            self._deadlines.watch(link)
+    def _on_opened(self, number: int, opened: Transport[PingPayload] | ClientError) -> None:
+        connection = self._connections[number]
+        if isinstance(opened, ClientError):
+            self._fail(connection, opened)
+        else:
+            self._use(connection, opened)
+        if connection in self._fresh:
+            self._fresh.remove(connection)
+            self._begin(connection)
+        self._deadlines.watch(connection)
         if not self._fresh and monotonic() < self._start:
             self._start = monotonic()
-            for link in self._links:
-                self._begin(link)
-                self._deadlines.watch(link)
+            for each in self._connections:
+                self._begin(each)
+                self._deadlines.watch(each)
 
-    def _use(self, link: Link, client: Client) -> None:
-        link.client, link.failure = client, None
-        self._selector.register(client, selectors.EVENT_READ, partial(self._on_ready, link))
-        self._teller.connected(link.number)
-        self.tally.reconnects += link.lost
+    def _use(self, connection: PingConnection, transport: Transport[PingPayload]) -> None:
+        connection.transport, connection.failure = transport, None
+        on_ready = partial(self._on_ready, connection)
+        self._selector.register(transport, selectors.EVENT_READ, on_ready)
+        self._observer.connected(connection.number)
+        self.counts.reconnects += connection.lost
 
-    def _begin(self, link: Link) -> None:
-        """Have its first payload due: spread over the interval, so that none waits for others."""
-        if link.left:
-            share = link.number / self._plan.parallel
-            link.due = max(monotonic(), self._start + share * self._plan.interval)
+    def _begin(self, connection: PingConnection) -> None:
+        """Let its first payload be due. All are spread over the interval, so that none waits."""
+        if connection.left:
+            share = connection.number / self._plan.parallel
+            connection.due = max(monotonic(), self._start + share * self._plan.interval)
 
-    def _on_ready(self, link: Link) -> None:
-        if not link.client:
-            return  # it was given up in this very turn
-        try:
-            answers = link.receive()
-            watch(self._selector, link.client)
-        except ClientError as error:
-            self._lose(link, error)
+    def _on_ready(self, connection: PingConnection) -> None:
+        if not connection.transport:
+            return  # closed by an earlier event of the same select
+        for answer in connection.receive():
+            self._take(connection, answer)
+        self._go_on(connection, connection.transport)
+        self._deadlines.watch(connection)
+
+    def _go_on(self, connection: PingConnection, transport: Transport[PingPayload]) -> None:
+        """Watch the connection for what it waits for now, or give it up if it has ended."""
+        if transport.ended:
+            self._lose(connection, error_of(transport.ended))
         else:
-            if answers:
-                link.proven()
-            for answer in answers:
-                self._take(link, answer)
-        self._deadlines.watch(link)
+            watch(self._selector, transport)
 
-    def _on_deadline(self, link: Link, now: float) -> None:
-        if link.overdue <= now:
-            self._lose(link, NoAckError(f"no answer within {self._plan.timeout:g} s"))
-        if link.retry <= now:
-            link.retry = inf
-            self._opening.open(link.number)
-        if link.due <= now and link in self._fresh:
-            link.due, link.failure = inf, _NOT_YET
-            self._teller.failed(link.number, _NOT_YET)
-        if link.due <= now:
-            link.left -= 1
-            link.due = self._next(link, now)
-            self._ping(link)
+    def _on_deadline(self, connection: PingConnection, now: float) -> None:
+        if connection.transport:
+            connection.transport.expire()
+            self._go_on(connection, connection.transport)
+        if connection.retry <= now:
+            connection.retry = inf
+            self._opening.open(connection.number)
+        if connection.due <= now and connection in self._fresh:
+            connection.due, connection.failure = inf, self._pending
+            self._observer.failed(connection.number, self._pending)
+        if connection.due <= now:
+            connection.left -= 1
+            connection.due = self._next(connection, now)
+            self._ping(connection)
 
-    def _next(self, link: Link, now: float) -> float:
+    def _next(self, connection: PingConnection, now: float) -> float:
         """Return when the next payload is due."""
-        if not link.left:
+        if not connection.left:
             return inf
-        due = link.due + self._plan.interval
+        due = connection.due + self._plan.interval
         return due if due > now - _LATE else now
 
-    def _ping(self, link: Link) -> None:
-        if link.client and not link.client.full:
-            self.tally.sent += 1
-            number = self.tally.sent
-            link.send(number, self._run.payload(number, self._plan.size))
-            watch(self._selector, link.client)
+    def _ping(self, connection: PingConnection) -> None:
+        if connection.transport and not connection.transport.full:
+            self.counts.sent += 1
+            number = self.counts.sent
+            connection.send(number, self._run.payload(number, self._plan.size))
+            watch(self._selector, connection.transport)
         else:
-            self._miss(link, time())
+            self._miss(connection, time())
 
-    def _miss(self, link: Link, since: float) -> None:
+    def _miss(self, connection: PingConnection, since: float) -> None:
         """Count what was due and could not be sent."""
-        self.tally.not_sent += 1
-        self.tally.kept = link.failure or _NOT_YET
-        self.tally.outages.begin(link.number, since)
+        self.counts.not_sent += 1
+        self.counts.kept = connection.failure or self._pending
+        self.counts.outages.begin(connection.number, since)
 
-    def _take(self, link: Link, answer: Answer) -> None:
+    def _take(self, connection: PingConnection, answer: PingAnswer) -> None:
         if answer.reply.verdict is Verdict.ACKNOWLEDGED:
-            self.tally.acknowledged += 1
-            self.tally.latencies.add(round(answer.seconds * 1e9))
-            self.tally.outages.end(link.number, time())
+            self.counts.acknowledged += 1
+            self.counts.latencies.add(round(answer.seconds * 1e9))
+            self.counts.outages.end(connection.number, time())
         else:
-            self.tally.refused += 1
-            self.tally.problem = f"refused: {printable(answer.reply.text)}"
-            self.tally.outages.begin(link.number, answer.sent.at)
-        self._teller.answered(link.number, answer)
+            self.counts.refused += 1
+            self.counts.problem = f"refused: {printable(answer.reply.text)}"
+            self.counts.outages.begin(connection.number, answer.payload.at)
+        self._observer.answered(connection.number, answer)
 
-    def _fail(self, link: Link, error: ClientError) -> None:
+    def _fail(self, connection: PingConnection, error: ClientError) -> None:
         """Try again later to connect."""
-        link.failure = error
-        self.tally.problem = told(error)
-        if link in self._fresh:
-            self.tally.outages.begin(link.number, self._began)
-        self._teller.failed(link.number, error)
-        link.open_later()
+        connection.failure = error
+        self.counts.problem = describe_failure(error)
+        if connection in self._fresh:
+            self.counts.outages.begin(connection.number, self._began)
+        self._observer.failed(connection.number, error)
+        connection.open_later()
 
-    def _lose(self, link: Link, error: ClientError) -> None:
-        """Give a connection up, and what has no reply; who turns us away refuses all of that."""
-        assert link.client
-        self._selector.unregister(link.client)
-        if isinstance(error, TurnedAwayError):
-            refusals = [Reply(Verdict.REFUSED, error.said)] * len(link.unanswered)
-            for answer in link.answers(refusals):
-                self._take(link, answer)
-        link.lost = True
-        self._count_unknown(link, link.close(), str(error))
-        self._fail(link, error)
+    def _lose(self, connection: PingConnection, error: ClientError) -> None:
+        """Give a connection up. A server that rejects it has refused all its payloads."""
+        assert connection.transport
+        self._selector.unregister(connection.transport)
+        connection.lost = True
+        unanswered, now = connection.close(), monotonic()
+        if isinstance(error, RejectedError):
+            refusal = Reply(Verdict.REFUSED, error.said)
+            for payload in unanswered:
+                self._take(connection, PingAnswer(payload, refusal, now - payload.since))
+        else:
+            self._count_unknown(connection, unanswered, str(error))
+        self._fail(connection, error)
 
-    def _count_unknown(self, link: Link, unanswered: Iterable[Sent], why: str) -> None:
-        for sent in unanswered:
-            self.tally.unknown += 1
-            self.tally.outages.begin(link.number, sent.at)
-            self._teller.unanswered(link.number, sent, why)
+    def _count_unknown(
+        self, connection: PingConnection, unanswered: Iterable[PingPayload], why: str
+    ) -> None:
+        for payload in unanswered:
+            self.counts.unknown += 1
+            self.counts.outages.begin(connection.number, payload.at)
+            self._observer.unanswered(connection.number, payload, why)
+
+
+def _active(connection: PingConnection) -> bool:
+    """Return whether a payload or a reply is still to come."""
+    return bool(connection.left or connection.unanswered)

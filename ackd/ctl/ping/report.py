@@ -1,76 +1,90 @@
-"""What `ackctl ping` tells: a line for each thing that happens, or JSON."""
+"""What `ackctl ping` prints: a line for each event, then the figures; or JSON."""
 
-import sys
 from time import time
 
-from ackd.client.client import ClientError, shown
-from ackd.ctl.failure import told
-from ackd.ctl.output.figures import aligned, clock, histogram, many, milliseconds, verify
-from ackd.ctl.output.terminal import coloured
-from ackd.ctl.ping.connection import Answer, Sent
-from ackd.ctl.ping.pinger import PingTally
-from ackd.ctl.runs.latency import Outage
+from ackd.client.errors import ClientError, printable_host
+from ackd.ctl.failure import describe_failure
+from ackd.ctl.output.figures import clock, many, milliseconds
+from ackd.ctl.output.json_lines import json_line
+from ackd.ctl.output.streams import Output
+from ackd.ctl.output.tables import aligned
+from ackd.ctl.output.terminal import has_colours
+from ackd.ctl.ping.connection import PingAnswer, PingPayload
+from ackd.ctl.ping.pinger import PingCounts
+from ackd.ctl.runs.outages import Outage
+from ackd.ctl.runs.summary import (
+    latency_histogram,
+    latency_members,
+    latency_rows,
+    verify_hint,
+)
 from ackd.printable import printable
 from ackd.protocol import Verdict
 
+_RED, _PLAIN = "\x1b[31m", "\x1b[0m"  # Select Graphic Rendition, ECMA-48
 
-class Report:
-    """Prints what happens as it happens, then the figures."""
 
-    def __init__(self, run: str, host: str, port: int, parallel: int) -> None:
+class PingReport:
+    """Prints each event as it happens, then the figures."""
+
+    def __init__(self, run: str, host: str, port: int, parallel: int, output: Output) -> None:
         self._run = run
         self._host, self._port = host, port
         self._parallel = parallel
+        self._output = output
         self._began = time()
         self._down: set[int] = set()
-        self._red = coloured(sys.stdout)
+        self._red = has_colours(output.out)
 
     def begin(self, what: str) -> None:
-        """Tell what is going to be sent, and where."""
-        print(f"run {self._run}: {shown(self._host)} port {self._port}, {what}", flush=True)
+        """Print what is going to be sent, and where."""
+        self._output.print(
+            f"run {self._run}: {printable_host(self._host)} port {self._port}, {what}"
+        )
 
-    def connected(self, link: int) -> None:
-        """Tell that a connection is there after all, or again."""
-        if link in self._down:
-            self._down.remove(link)
-            self._say(link, "connected")
+    def connected(self, connection: int) -> None:
+        """Report a connection that is there, if one was missing before."""
+        if connection in self._down:
+            self._down.remove(connection)
+            self._print(connection, "connected")
 
-    def failed(self, link: int, error: ClientError) -> None:
-        """Tell that a connection is not there, or no more."""
-        self._down.add(link)
-        self._warn(link, told(error))
+    def failed(self, connection: int, error: ClientError) -> None:
+        """Report that there is no connection, or no more."""
+        self._down.add(connection)
+        self._print_trouble(connection, describe_failure(error))
 
-    def answered(self, link: int, answer: Answer) -> None:
-        """Tell what the server said of a payload."""
-        line = f"{_number(answer.sent)} {milliseconds(answer.seconds):>12}"
+    def answered(self, connection: int, answer: PingAnswer) -> None:
+        """Report the reply to a payload."""
+        line = f"{_number(answer.payload)} {milliseconds(answer.seconds):>12}"
         if answer.reply.verdict is Verdict.REFUSED:
-            self._warn(link, f"{line}  refused: {printable(answer.reply.text)}")
+            self._print_trouble(connection, f"{line}  refused: {printable(answer.reply.text)}")
         else:
-            self._say(link, line)
+            self._print(connection, line)
 
-    def unanswered(self, link: int, sent: Sent, why: str) -> None:
-        """Tell that nobody waits for a reply any more."""
-        self._warn(link, f"{_number(sent)}  unknown: {why}")
+    def unanswered(self, connection: int, payload: PingPayload, why: str) -> None:
+        """Report that a payload will get no reply."""
+        self._print_trouble(connection, f"{_number(payload)}  unknown: {why}")
 
     def waiting(self, count: int) -> None:
-        """Tell that it ends when so many replies have come."""
+        """Report that ping ends after `count` more replies."""
         replies = "the reply" if count == 1 else f"{count:,} replies"
-        print(f"ackctl: waiting for {replies}; Ctrl-C again: no longer", file=sys.stderr)
+        self._output.warn(f"waiting for {replies}; Ctrl-C again: no longer")
 
-    def end(self, tally: PingTally) -> None:
-        """Tell how it came out."""
-        counts = (f"{count:,} {name.replace('_', ' ')}" for name, count in tally.counts().items())
-        lines = ["", ", ".join(counts)]
-        if tally.reconnects:
-            lines.append(f"connected again {many(tally.reconnects, 'time')}")
+    def end(self, counts: PingCounts) -> None:
+        """Print the counts, the outages and the figures."""
+        outcomes = counts.by_outcome().items()
+        words = (f"{count:,} {name.replace('_', ' ')}" for name, count in outcomes)
+        lines = ["", ", ".join(words)]
+        if counts.reconnects:
+            lines.append(f"connected again {many(counts.reconnects, 'time')}")
         now = time()
-        lines += [self._outage(outage, now) for outage in tally.outages.finish(now)]
-        if tally.latencies.count:
-            figures = [(name, milliseconds(took)) for name, took in tally.latencies.figures()]
-            lines += ["", *aligned(figures), "", *histogram(tally.latencies)]
-        if tally.sent:
-            lines += ["", *verify(self._run, tally.ended)]
-        print(*lines, sep="\n", flush=True)
+        lines += [self._outage(outage, now) for outage in counts.outages.finish(now)]
+        if counts.latencies.count:
+            histogram = latency_histogram(counts.latencies, self._output.out)
+            lines += ["", *aligned(latency_rows(counts.latencies)), "", *histogram]
+        if counts.sent:
+            lines += ["", *verify_hint(self._run, counts.ended)]
+        self._output.print(*lines)
 
     def _outage(self, outage: Outage, now: float) -> str:
         date = clock(self._began, date=True)[:10] != clock(now, date=True)[:10]
@@ -80,68 +94,71 @@ class Report:
             where = f", on {outage.connections:,} of {self._parallel:,} connections"
         return f"no ack from {clock(outage.since, date)} to {until}, {outage.seconds:.3f} s{where}"
 
-    def _warn(self, link: int, what: str) -> None:
-        self._say(link, f"\x1b[31m{what}\x1b[0m" if self._red else what)
+    def _print_trouble(self, connection: int, event: str) -> None:
+        self._print(connection, f"{_RED}{event}{_PLAIN}" if self._red else event)
 
-    def _say(self, link: int, what: str) -> None:
-        print(self._line(link, what), flush=True)
+    def _print(self, connection: int, event: str) -> None:
+        self._output.print(self._line(connection, event))
 
-    def _line(self, link: int, what: str) -> str:
+    def _line(self, connection: int, event: str) -> str:
         width = len(str(self._parallel))
-        where = f" [{link + 1:{width}}]" if self._parallel > 1 else ""
-        return f"{clock(time())}{where} {what}"
+        where = f" [{connection + 1:{width}}]" if self._parallel > 1 else ""
+        return f"{clock(time())}{where} {event}"
 
 
-class Json(Report):
-    """Prints an object for each payload, then one for all; connections are told of in words."""
+class PingJson(PingReport):
+    """Prints a JSON object for each payload, then one for all; other events as sentences."""
 
     def begin(self, what: str) -> None:
-        """Tell nothing: the run's name is in the last object."""
+        """Print nothing: the run's name is in the last object."""
 
-    def answered(self, link: int, answer: Answer) -> None:
-        """Print what the server said of a payload."""
-        self._show(
-            link,
-            answer.sent,
+    def answered(self, connection: int, answer: PingAnswer) -> None:
+        """Print the reply to a payload."""
+        self._print_payload(
+            connection,
+            answer.payload,
             verdict=answer.reply.verdict.value,
             reply=printable(answer.reply.text),
             seconds=round(answer.seconds, 6),
         )
 
-    def unanswered(self, link: int, sent: Sent, why: str) -> None:
-        """Print that nobody waits for a reply any more."""
-        self._show(link, sent, verdict="unknown", problem=why)
+    def unanswered(self, connection: int, payload: PingPayload, why: str) -> None:
+        """Print that a payload will get no reply."""
+        self._print_payload(connection, payload, verdict="unknown", problem=why)
 
-    def end(self, tally: PingTally) -> None:
+    def end(self, counts: PingCounts) -> None:
         """Print the counts, the outages and the figures."""
-        self._object(
-            run=self._run,
-            host=self._host,
-            port=self._port,
-            **tally.counts(),
-            reconnects=tally.reconnects,
-            end_acknowledged=tally.ended,
-            outages=[_members(outage) for outage in tally.outages.finish(time())],
-            latency={name: round(took, 9) for name, took in tally.latencies.figures()},
-            status=tally.status,
-            problem=tally.problem if tally.status else None,
+        self._output.print(
+            json_line(
+                run=self._run,
+                host=self._host,
+                port=self._port,
+                **counts.by_outcome(),
+                reconnects=counts.reconnects,
+                end_acknowledged=counts.ended,
+                outages=[_members(outage) for outage in counts.outages.finish(time())],
+                latency=latency_members(counts.latencies),
+                status=counts.status,
+                problem=counts.problem if counts.status else None,
+            )
         )
 
-    def _show(self, link: int, sent: Sent, **members: str | float) -> None:
-        self._object(
-            number=sent.number, connection=link + 1, time=_iso(sent.at), **members, bytes=sent.size
+    def _print_payload(self, connection: int, payload: PingPayload, **members: str | float) -> None:
+        self._output.print(
+            json_line(
+                number=payload.number,
+                connection=connection + 1,
+                time=_iso(payload.at),
+                **members,
+                bytes=payload.size,
+            )
         )
 
-    def _object(self, **members: object) -> None:
-        import json
+    def _print_trouble(self, connection: int, event: str) -> None:
+        self._print(connection, event)
 
-        print(json.dumps(members), flush=True)
-
-    def _say(self, link: int, what: str) -> None:
-        print(f"ackctl: {self._line(link, what)}", file=sys.stderr)
-
-    def _warn(self, link: int, what: str) -> None:
-        self._say(link, what)
+    def _print(self, connection: int, event: str) -> None:
+        self._output.warn(self._line(connection, event))
 
 
 def _members(outage: Outage) -> dict[str, str | float | None]:
@@ -153,11 +170,11 @@ def _members(outage: Outage) -> dict[str, str | float | None]:
     }
 
 
-def _number(sent: Sent) -> str:
-    return f"{f'#{sent.number}':>6}"
+def _number(payload: PingPayload) -> str:
+    return f"{f'#{payload.number}':>6}"
 
 
 def _iso(at: float) -> str:
-    from datetime import datetime
+    from datetime import datetime  # needed for JSON only
 
     return datetime.fromtimestamp(at).astimezone().isoformat(timespec="milliseconds")

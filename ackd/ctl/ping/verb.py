@@ -1,18 +1,19 @@
-"""`ackctl ping`: a payload now and then, to see whether a path lasts."""
+"""`ackctl ping`: sends a payload at intervals, to see whether a path lasts."""
 
 import argparse
 from math import inf
 
 from ackd.ctl.interrupt import Interrupt
-from ackd.ctl.options import connected, connections, count, seconds
-from ackd.ctl.ping.pinger import Pinger, Plan
-from ackd.ctl.ping.report import Json, Report
+from ackd.ctl.options import connections, count, destination_of, seconds
+from ackd.ctl.output.streams import Output
+from ackd.ctl.ping.pinger import Pinger, PingPlan
+from ackd.ctl.ping.report import PingJson, PingReport
 from ackd.ctl.runs.options import add_run_options, allow_connections, run_of
 from ackd.ctl.status import Status
 
 HELP = "send a payload every second and time the acks"
 DESCRIPTION = """\
-Send a payload every second, and tell how long each ack took. A connection that
+Send a payload every second, and print how long each ack took. A connection that
 ends is opened again. The end, or Ctrl-C, brings figures and outages.
 """
 EPILOG = """\
@@ -24,7 +25,7 @@ examples:
 
 exit status:
     0  every payload was acknowledged: its record is in the server's journal
-    1  the server turned us or a payload away
+    1  the server rejected a connection, or refused a payload
     2  usage
     3  a payload was due while the server was not reached
     4  a payload was due while it was connected, but not greeted
@@ -34,7 +35,7 @@ exit status:
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add those of the verb."""
+    """Add the options of the verb."""
     add_run_options(parser, 0, "as few as it takes")
     option = parser.add_argument
     option("--interval", metavar="S", type=_interval, default=1.0, help="seconds between two (1)")
@@ -43,20 +44,20 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     option("--json", action="store_true", help="one JSON object a payload, then the figures")
 
 
-def run(options: argparse.Namespace) -> Status:
+def run(options: argparse.Namespace, output: Output) -> Status:
     """Ping as the options say; return the exit status."""
     allow_connections()
     this = run_of(options)
-    plan = Plan(options.count, options.size, options.interval, options.parallel, options.timeout)
-    kind = Json if options.json else Report
-    report = kind(this.name, options.host, options.port, options.parallel)
-    pinger = Pinger(plan, this, lambda: connected(options), report)
+    plan = PingPlan(options.count, options.size, options.interval, options.parallel)
+    kind = PingJson if options.json else PingReport
+    report = kind(this.name, options.host, options.port, options.parallel, output)
+    pinger = Pinger(plan, this, destination_of(options), report)
     with Interrupt() as interrupt:
         report.begin(_what(options))
         pinger.ping(interrupt)
         pinger.end()
-        report.end(pinger.tally)
-    return pinger.tally.status
+        report.end(pinger.counts)
+    return pinger.counts.status
 
 
 def _what(options: argparse.Namespace) -> str:

@@ -1,72 +1,87 @@
-"""What a failure means, and whom to ask: one sentence or two for somebody with a broken path."""
+"""What a failure means, and whom to ask. All sentences about failures are in this module."""
 
 import errno
+import os
 import socket
 
+from ackd.client.ending import End, Ending
+from ackd.client.errors import NotReachedError
 from ackd.ctl.probe.finding import BrokenError, EndedError, SilentError, Stage, Traffic
 from ackd.ctl.status import Status
 from ackd.printable import printable
+from ackd.protocol import (
+    JOURNAL_UNREACHABLE,
+    LONGER_THAN,
+    NOT_ALLOWED,
+    STOPPING,
+    TOO_MANY_CONNECTIONS,
+    Reply,
+)
 
-# As much of what came as is shown of it, in bytes.
+# How many bytes of what the server sent are shown.
 _SHOWN = 80
 
-_ASK_OWNER = "ask who runs it what listens on that port, and where its ackd does"
+_ASK_OWNER = (
+    "ask the administrator of the host what listens on that port, and on which port its ackd"
+    " listens"
+)
 _OR_LOST = (
-    "Or a firewall accepts in its place, or packets are lost on the way, there or back. Ask who"
-    " runs it for `systemctl status ackd`, and whether `journalctl -u ackd` shows our connection;"
-    " then those who run the network."
+    "Or a firewall accepts in its place, or packets are lost on the way, there or back. Ask the"
+    " administrator of the server for `systemctl status ackd`, and whether `journalctl -u ackd`"
+    " shows this connection; then the administrators of the network."
 )
 _UNRESOLVED = {
     socket.EAI_NONAME: ("there is no such name", "typo"),
     socket.EAI_NODATA: ("the name has no address", "typo"),
     socket.EAI_ADDRFAMILY: ("the name has no address", "typo"),
-    # So it is as well if they answer SERVFAIL or REFUSED, or nobody listens there: getaddrinfo(3).
+    # Also if they answer SERVFAIL or REFUSED, or if nothing listens there, getaddrinfo(3).
     socket.EAI_AGAIN: ("the name servers do not answer, or with an error", "dns"),
     socket.EAI_FAIL: ("the name servers answer with an error", "dns"),
 }
 _WHOM_ABOUT_NAMES = {
-    "typo": "The name is wrong, or is not in the DNS: look for a typo, then ask whoever gave it to"
-    " you.",
-    "dns": "The DNS does not work from here, or not for this name: ask those who run it on this"
-    " network (/etc/resolv.conf says which servers are asked), then who runs the name's zone. An"
-    " address needs no DNS.",
+    "typo": "The name is wrong, or is not in the DNS: look for a typo, then ask the person who"
+    " gave it to you.",
+    "dns": "The DNS does not work from here, or not for this name: ask the administrators of this"
+    " network (/etc/resolv.conf names the servers that are asked), then the administrator of the"
+    " name's zone. An address needs no DNS.",
 }
 _LOCAL = "`ip route get ADDRESS` shows what this host does with it"
 _UNCONNECTED = {
     errno.ECONNREFUSED: (
         "refused",
         "The host is there, and nothing listens on that port, unless a firewall refuses in its"
-        " place: ask who runs it whether its ackd runs, and for `bind` and `port` in its"
+        " place: ask its administrator whether its ackd runs, and for `bind` and `port` in its"
         " configuration.",
     ),
     errno.ECONNRESET: (
         "reset",
         "Something that accepts for the host, a firewall or a balancer, has reset the connection:"
-        " ask those who run the network.",
+        " ask the administrators of the network.",
     ),
     errno.EHOSTUNREACH: (
         "no route to host",
-        "Packets are turned back by a router or a firewall, or nobody on this host's own network"
-        " has that address: ask those who run the network, and whether the host is up.",
+        "A router or a firewall turns packets back, or no host on this host's own network has that"
+        " address: ask the administrators of the network, and whether the host is up.",
     ),
     errno.ENETUNREACH: (
         "network is unreachable",
-        f"This host, or a router, has no route there: ask who runs this host's network; {_LOCAL}.",
+        "This host, or a router, has no route there: ask the administrator of this host's"
+        f" network; {_LOCAL}.",
     ),
     errno.EACCES: (
         "prohibited",
-        "A firewall or a route prohibits it, of this host or of one in between: ask those who run"
-        f" them; {_LOCAL}.",
+        "A firewall or a route, of this host or of a host in between, prohibits the connection:"
+        f" ask their administrators; {_LOCAL}.",
     ),
     errno.EPERM: (
         "prohibited",
-        "This host's own firewall prohibits it: ask who runs this host; `nft list ruleset` shows"
-        " its rules.",
+        "This host's own firewall prohibits the connection: ask the administrator of this host;"
+        " `nft list ruleset` shows its rules.",
     ),
     errno.EINVAL: (
         "discarded here",
-        f"This host's own routes do not let packets go there, or not from that source: ask who runs"
-        f" this host; {_LOCAL}.",
+        "This host's own routes do not let packets go there, or not from that source: ask the"
+        f" administrator of this host; {_LOCAL}.",
     ),
     errno.EADDRNOTAVAIL: (
         "the source address is not one of this host",
@@ -75,10 +90,10 @@ _UNCONNECTED = {
 }
 _NO_SOURCE = (
     "no address to connect from",
-    "This host has no address that can reach that one, perhaps none of its kind, or all its ports"
-    " are in use: ask who runs this host; `ip address` and `ss -s` show both.",
+    "This host has no address that can reach that one, perhaps none of its kind, or all ports of"
+    " this host are in use: ask its administrator; `ip address` and `ss -s` show both.",
 )
-# Each answers, or greets, in a way that no ackd does without being told to.
+# How other servers answer or greet. An ackd does so only if it is configured to.
 _FOREIGN = (
     (b"SSH-", "an SSH server"),
     (b"HTTP/", "a web server"),
@@ -99,22 +114,23 @@ _FOREIGN = (
 
 
 def shown(data: bytes) -> str:
-    """Return the beginning of what came, escaped."""
+    """Return the beginning of what the server sent, escaped."""
     return printable(data[:_SHOWN]) + "..." * (len(data) > _SHOWN)
 
 
 def foreign(data: bytes) -> str:
-    """Return what speaks so, where it is known and no ackd; otherwise nothing."""
+    """Return which well-known server other than an ackd sends such data, "" for none."""
     return next((what for start, what in _FOREIGN if data.startswith(start)), "")
 
 
-def not_resolved(error: BaseException | None, timeout: float) -> BrokenError:
-    """Return what it means that a name has no addresses for this reason."""
-    if isinstance(error, TimeoutError):
-        text = f"no answer within {timeout:g} s"
+def not_resolved(error: NotReachedError) -> BrokenError:
+    """Return what it means that a name has no addresses."""
+    if error.cause is None:
+        text = f"no answer within {error.timeout:g} s"
         return _not_reached(Stage.RESOLVED, text, _WHOM_ABOUT_NAMES["dns"])
-    number = error.errno if isinstance(error, socket.gaierror) else socket.EAI_NONAME
-    text, whom = _UNRESOLVED.get(number or 0, (f"{error}", "dns"))
+    cause = error.cause
+    number = cause.errno if isinstance(cause, socket.gaierror) else socket.EAI_NONAME
+    text, whom = _UNRESOLVED.get(number or 0, (f"{cause}", "dns"))
     return _not_reached(Stage.RESOLVED, text, _WHOM_ABOUT_NAMES[whom])
 
 
@@ -124,15 +140,15 @@ def not_connected(
     """Return what it means that connect() from `source`, if it is given, raised this."""
     text, advice = _UNCONNECTED.get(
         error.errno or 0,
-        (error.strerror or f"{error}", "The network does not carry it: ask those who run it."),
+        (error.strerror or f"{error}", "The network fails: ask its administrators."),
     )
     if isinstance(error, TimeoutError):
         text = f"no answer within {timeout:g} s"
         advice = (
             "Packets get no answer: a firewall, perhaps this host's own, drops them, many are lost"
-            " on the way, the address is wrong, or the host is down or overloaded: ask those who"
-            " run the network, then who runs the host. A longer --timeout shows whether the answer"
-            " is only late."
+            " on the way, the address is wrong, or the host is down or overloaded: ask the"
+            " administrators of the network, then of the host. A longer --timeout shows whether"
+            " the answer is only late."
         )
     if error.errno == errno.EADDRNOTAVAIL and not source:
         text, advice = _NO_SOURCE
@@ -141,12 +157,14 @@ def not_connected(
 
 
 def _misused(error: OSError, address: tuple[object, ...], source: str) -> str:
-    """Return what is wrong with addresses that can't be used so, if that is it."""
+    """Return why addresses can't be used together, "" if that is not the cause."""
     to = str(address[0])
     if error.errno == errno.EINVAL and to.startswith("fe80:") and not address[3]:
-        return f"An address like {to} is good on one link only: say on which, {to}%INTERFACE."
+        return f"An address like {to} is valid on one link only: name the link, {to}%INTERFACE."
     if error.errno == errno.EINVAL and source.lower().startswith("fe80:") and "%" not in source:
-        return f"A source like {source} is good on one link only: say on which, {source}%INTERFACE."
+        return (
+            f"A source like {source} is valid on one link only: name the link, {source}%INTERFACE."
+        )
     if _is_loopback(source) and not isinstance(error, ConnectionRefusedError):
         return f"From {source} this host reaches only itself: give another --source, or none."
     return ""
@@ -162,13 +180,13 @@ def unreached(address: str, broken: BrokenError, reached: str) -> str:
     if isinstance(broken.__cause__, ConnectionRefusedError) and families[0] != families[1]:
         return (
             f"{address} refuses, and {reached} does not: nothing listens there by {families[0]},"
-            " unless a firewall refuses in its place: ask who runs it for `bind`. Programs that"
-            " try only one address may fail."
+            " unless a firewall refuses in its place: ask the administrator of the server for"
+            " `bind`. Programs that try only one address may fail."
         )
     ways = f"By {families[0]} it does not work, and by {families[1]} it does: "
     return (
         f"{ways if families[0] != families[1] else ''}{address} was not reached ({broken.text}),"
-        f" and programs that try it first wait in vain, or fail. {broken.advice}"
+        f" and programs that try it first wait for it, or fail. {broken.advice}"
     )
 
 
@@ -176,15 +194,40 @@ def _not_reached(stage: Stage, text: str, advice: str) -> BrokenError:
     return BrokenError(stage, Status.NOT_REACHED, text, advice)
 
 
-def mute(timeout: float, received: bytes) -> BrokenError:
+def not_greeted(end: End, received: bytes) -> BrokenError:
+    """Return what it means that the connection ended so, or the wait, without a greeting."""
+    if end.how is Ending.REJECTED:
+        return rejected(end.line)
+    if end.how is Ending.UNEXPECTED:
+        return no_greeting(received)
+    if end.how is Ending.TIMED_OUT:
+        return _mute(end.seconds, received)
+    if received:
+        return no_greeting(received, f", then {_how(end)}")
+    return _not_greeted(
+        f"{_how(end)} without a word",
+        "The program that accepts there does not serve this host: a balancer without a server"
+        " behind it, or a filter that does not know this address: ask its administrator, and the"
+        " administrators of the network.",
+    )
+
+
+def _how(end: End) -> str:
+    """Return how the other side ended the connection, in a word."""
+    if end.how is Ending.BROKEN:
+        return f"broken, {os.strerror(end.errno)}"
+    return "reset" if end.how is Ending.RESET else "closed"
+
+
+def _mute(timeout: float, received: bytes) -> BrokenError:
     """Return what it means that no greeting, or not all of one, came in time."""
     if received:
         return no_greeting(received, f" and no end of the line within {timeout:g} s")
     return _not_greeted(
         f"connected, but mute for {timeout:g} s",
-        "What listens there hangs, is overloaded, or waits for its client to speak, as web servers"
-        f" do. {_OR_LOST} A longer --timeout shows whether the greeting is only late, --no-greeting"
-        " whether it is an ackd whose greeting is empty.",
+        "The program that listens there hangs, is overloaded, or waits for its client to send"
+        f" first, as web servers do. {_OR_LOST} A longer --timeout shows whether the greeting is"
+        " only late, --no-greeting whether it is an ackd whose greeting is empty.",
     )
 
 
@@ -192,40 +235,30 @@ def no_end(timeout: float) -> BrokenError:
     """Return what it means that the connection did not end when we ended the sending."""
     return _not_greeted(
         f"silent, but not closed within {timeout:g} s",
-        "An ackd closes a connection that its client has ended. What listens there hangs, is"
-        f" overloaded, or is no ackd. {_OR_LOST} A longer --timeout shows whether it is only late.",
+        "An ackd closes a connection that its client has ended. The program that listens there"
+        f" hangs, is overloaded, or is no ackd. {_OR_LOST} A longer --timeout shows whether it is"
+        " only late.",
     )
 
 
 def greeted(received: bytes) -> BrokenError:
-    """Return what it means that something speaks first where no greeting was expected."""
+    """Return what it means that the server greeted although no greeting was expected."""
     if foreign(received):
         return no_greeting(received)
     said = shown(received.removesuffix(b"\n"))
     return _not_greeted(
         f"it says {said} where no greeting was expected",
-        "If that is the greeting of an ackd, leave out --no-greeting. Otherwise it is none:"
+        "If that is the greeting of an ackd, leave out --no-greeting. Otherwise it is no ackd:"
         f" {_ASK_OWNER}.",
     )
 
 
-def hung_up(how: str, received: bytes) -> BrokenError:
-    """Return what it means that the connection ended before a greeting; `how`: closed, reset."""
-    if received:
-        return no_greeting(received, f", then {how}")
-    return _not_greeted(
-        f"{how} without a word",
-        "What accepts there does not serve us: a balancer without a server behind it, or a filter"
-        " that does not know this address: ask who runs it, and those who run the network.",
-    )
-
-
 def no_greeting(received: bytes, more: str = "") -> BrokenError:
-    """Return what it means that something speaks first, but no ackd; `more` was seen."""
+    """Return what it means that the first line is not an ackd's; `more` was seen as well."""
     what = foreign(received)
     return _not_greeted(
         f"it is {what}: {shown(received)}" if what else f"it says {shown(received)}{more}",
-        f"Something else listens on that port: look whether the port is right, or {_ASK_OWNER}.",
+        f"Another program listens on that port: check whether the port is right, or {_ASK_OWNER}.",
     )
 
 
@@ -233,18 +266,18 @@ def _not_greeted(text: str, advice: str) -> BrokenError:
     return BrokenError(Stage.GREETED, Status.NO_GREETING, text, advice)
 
 
-def turned_away(greeting: bytes) -> BrokenError:
+def rejected(greeting: bytes) -> BrokenError:
     """Return what it means that the server said `not connect`."""
-    advice = "The ackd there does not serve us: ask who runs it."
-    if b"not allowed" in greeting:
-        advice = "The ackd there does not know this address: ask who runs it for `allow`."
-    elif b"too many" in greeting:
+    advice = "The ackd there rejects this host: ask its administrator."
+    if NOT_ALLOWED.encode() in greeting:
+        advice = "The ackd there does not allow this address: ask its administrator for `allow`."
+    elif TOO_MANY_CONNECTIONS.encode() in greeting:
         advice = (
-            "The ackd there serves as many as it may: ask who runs it for `max_connections` and"
-            " `max_connections_per_client`."
+            "The ackd there has as many connections as it may have: ask its administrator for"
+            " `max_connections` and `max_connections_per_client`."
         )
-    elif b"stopping" in greeting:
-        advice = "The ackd there is being stopped: try again, or ask who runs it."
+    elif STOPPING.encode() in greeting:
+        advice = "The ackd there is being stopped: try again, or ask its administrator."
     return BrokenError(Stage.GREETED, Status.REFUSED, shown(greeting), advice)
 
 
@@ -254,16 +287,16 @@ def not_arrived(timeout: float, waiting: int) -> BrokenError:
         Stage.SENT,
         Status.UNKNOWN,
         f"no packet says within {timeout:g} s that it arrived: {waiting} bytes wait",
-        "The connection stood, and now packets get no answer: a firewall drops them, a tunnel or"
-        " the host has failed, or many packets are lost: ask those who run the network, then who"
-        " runs the host. A longer --timeout shows whether they are only late.",
+        "The connection was there, and now packets get no answer: a firewall drops them, a tunnel"
+        " or the host has failed, or many packets are lost: ask the administrators of the network,"
+        " then of the host. A longer --timeout shows whether they are only late.",
     )
 
 
 def no_ack(timeout: float, received: bytes, waiting: int = 0) -> BrokenError:
-    """Return what it means that no reply came in time to what has arrived.
+    """Return what it means that no reply came in time to a payload that has arrived.
 
-    `waiting` bytes have not, since the other side takes no more.
+    `waiting` bytes have not arrived, because the other side does not read them.
     """
     text = f"no ack within {timeout:g} s"
     if waiting:
@@ -276,22 +309,23 @@ def no_ack(timeout: float, received: bytes, waiting: int = 0) -> BrokenError:
         Status.UNKNOWN,
         text,
         f"{what} has arrived at the host, or at a proxy or balancer before it, and no reply comes"
-        " back: `ackctl verify RUN` on the server tells whether it is recorded. If so, replies are"
-        " lost on the way back: ask those who run the network. If not, ask who runs the server for"
-        " `systemctl status ackd systemd-journald`. A longer --timeout shows whether the ack is"
-        " only late.",
+        " back: `ackctl verify RUN` on the server says whether it is recorded. If it is, replies"
+        " are lost on the way back: ask the administrators of the network. If not, ask the"
+        " administrator of the server for `systemctl status ackd systemd-journald`. A longer"
+        " --timeout shows whether the ack is only late.",
     )
 
 
-def cut_off(stage: Stage, how: str, received: bytes) -> BrokenError:
-    """Return what it means that the connection ended in this stage; `how`: closed, reset."""
+def cut_off(stage: Stage, end: End, received: bytes) -> BrokenError:
+    """Return what it means that the connection ended in this stage."""
     said = f" after {shown(received)}" if received else ""
     return EndedError(
         stage,
         Status.UNKNOWN,
-        f"{how}{said}",
-        "Whether the payload is recorded is unknown. The server, or a firewall or balancer before"
-        " it, ended the connection: ask who runs the server what its journal says at this time.",
+        f"{_how(end)}{said}",
+        "It is unknown whether the payload is recorded. The server, or a firewall or balancer"
+        " before it, ended the connection: ask the administrator of the server what its journal"
+        " says at this time.",
     )
 
 
@@ -300,17 +334,17 @@ def echoed() -> BrokenError:
     return _unknown(
         Stage.ACKNOWLEDGED,
         "it sends back what it was sent",
-        f"An echo server is there, which records nothing: {_ASK_OWNER}.",
+        f"An echo server listens there, which records nothing: {_ASK_OWNER}.",
     )
 
 
 def no_reply(received: bytes) -> BrokenError:
-    """Return what it means that something replies, but no ackd."""
+    """Return what it means that a reply is not an ackd's."""
     what = foreign(received)
     return _unknown(
         Stage.ACKNOWLEDGED,
         f"it is {what}: {shown(received)}" if what else f"it says {shown(received)}",
-        f"Something else than an ackd answers there: {_ASK_OWNER}.",
+        f"Another program than an ackd answers there: {_ASK_OWNER}.",
     )
 
 
@@ -318,41 +352,41 @@ def _unknown(stage: Stage, text: str, advice: str) -> BrokenError:
     return BrokenError(stage, Status.UNKNOWN, text, advice)
 
 
-def refused(reply: bytes) -> BrokenError:
+def refused(reply: Reply) -> BrokenError:
     """Return what it means that the server said `not received`."""
-    advice = "The path is good, but the ackd there refuses the payload: ask who runs it."
-    if b"journal" in reply:
+    advice = "The path is good, but the ackd there refuses the payload: ask its administrator."
+    if reply.gives_reason(JOURNAL_UNREACHABLE):
         advice = (
-            "The path is good, but the ackd there can't reach its journal: ask who runs it for"
-            " `systemctl status systemd-journald`."
+            "The path is good, but the ackd there can't reach its journal: ask its administrator"
+            " for `systemctl status systemd-journald`."
         )
-    elif b"longer than" in reply:
+    elif reply.gives_reason(LONGER_THAN):
         advice = (
-            "The path is good, but the ackd there takes only shorter payloads: ask who runs it for"
-            " `max_payload`."
+            "The path is good, but the ackd there takes only shorter payloads: ask its"
+            " administrator for `max_payload`."
         )
-    return BrokenError(Stage.ACKNOWLEDGED, Status.REFUSED, shown(reply), advice)
+    return BrokenError(Stage.ACKNOWLEDGED, Status.REFUSED, shown(reply.text), advice)
 
 
-def ended_in_silence(how: str, seconds: float) -> BrokenError:
+def ended_in_silence(end: End, seconds: float) -> BrokenError:
     """Return what it means that the connection ended after so long a silence."""
     return BrokenError(
         Stage.HOLD,
         Status.NOT_REACHED,
-        f"{how} by the other side after {seconds:.1f} s",
-        "The other side ended the connection. It may be for the silence: an ackd does so after its"
-        " `idle_timeout`, and so do balancers and proxies after a time of theirs. Or the server"
-        " was stopped just then: ask who runs it.",
+        f"{_how(end)} by the other side after {seconds:.1f} s",
+        "The other side ended the connection, perhaps because of the silence: an ackd does so"
+        " after its `idle_timeout`, and balancers and proxies have such a time as well. Or the"
+        " server was stopped just then: ask its administrator.",
     )
 
 
 def spoke_in_silence(received: bytes) -> BrokenError:
-    """Return what it means that something came although nothing was sent."""
+    """Return what it means that the server sent something although no reply was due."""
     return BrokenError(
         Stage.HOLD,
         Status.NO_GREETING,
         f"it says {shown(received)}",
-        f"No ackd speaks without being spoken to: {_ASK_OWNER}.",
+        f"An ackd sends nothing unless a reply is due: {_ASK_OWNER}.",
     )
 
 
@@ -362,13 +396,13 @@ def after_silence(broken: BrokenError) -> BrokenError:
     if isinstance(broken, EndedError):
         advice = (
             "The server, or a firewall, NAT or balancer before it, has probably forgotten the"
-            " silent connection, and says so only when spoken to: ask those who run it for a longer"
-            " time, or send more often."
+            " silent connection, and says so only when something is sent: ask its administrator"
+            " for a longer time, or send more often."
         )
     elif broken.stage is Stage.SENT:
         advice = (
             "A firewall, NAT or balancer on the way has probably forgotten the silent connection,"
-            " and drops its packets: ask those who run it for a longer time, or send more often."
+            " and drops its packets: ask its administrator for a longer time, or send more often."
         )
     return BrokenError(Stage.HOLD, broken.status, broken.text, advice)
 
@@ -377,6 +411,6 @@ def lost(traffic: Traffic) -> str:
     """Return what it means that packets were sent again, and arrived then."""
     return (
         f"{traffic.retransmitted} of {traffic.packets} packets had to be sent again: packets are"
-        " lost on the way, there or back, or come very late: ask those who run the network, then"
-        " who runs the server's host, which may be overloaded."
+        " lost on the way, there or back, or arrive very late: ask the administrators of the"
+        " network, then of the server's host, which may be overloaded."
     )

@@ -1,4 +1,4 @@
-"""What a probe finds: its stages, how each came out, and the whole."""
+"""The stages of a probe, the outcome of each, and the summary."""
 
 from dataclasses import dataclass, field
 from enum import Enum
@@ -7,7 +7,7 @@ from ackd.ctl.status import Status
 
 
 class Stage(Enum):
-    """What must work one after the other; with --sweep and --hold there is one for each try."""
+    """What must work, in this order. With --sweep and --hold each try is a stage."""
 
     RESOLVED = "resolved"
     CONNECTED = "connected"
@@ -19,7 +19,7 @@ class Stage(Enum):
 
 
 class Outcome(Enum):
-    """How a stage came out."""
+    """The outcome of a stage."""
 
     PASSED = "passed"
     FAILED = "failed"
@@ -29,9 +29,9 @@ class Outcome(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """How one stage came out: `text` is what was seen, `seconds` the time that it took.
+    """The outcome of one stage: `text` is what was seen, `seconds` how long the stage took.
 
-    `address` is the one that was tried, `size` the payload's in bytes, `silence` in seconds.
+    `address` was tried, `size` (bytes) belongs to the payload, `silence` is in seconds.
     """
 
     stage: Stage
@@ -64,16 +64,16 @@ class BrokenError(Exception):
 
 
 class EndedError(BrokenError):
-    """So did the connection end."""
+    """A stage failed because the connection ended."""
 
 
 class SilentError(BrokenError):
-    """So long did nothing come, and we have given up."""
+    """A stage failed because nothing came for too long."""
 
 
 @dataclass(slots=True)
 class Traffic:
-    """How many packets were sent, of what has arrived then, and how many of these again."""
+    """How many packets were sent that arrived in the end, and how many of these again."""
 
     packets: int = 0
     retransmitted: int = 0
@@ -81,7 +81,7 @@ class Traffic:
 
 @dataclass(slots=True)
 class Summary:
-    """What is known in the end; sizes in bytes, of payloads, and silences in seconds."""
+    """What is known in the end. Sizes are those of payloads in bytes, silences in seconds."""
 
     run: str
     acknowledged: int = 0
@@ -99,12 +99,12 @@ class Summary:
     status: Status = Status.DELIVERED
 
     def fail(self, stage: Stage, status: Status, meaning: str) -> None:
-        """Take note of the first that failed, and of what it means."""
+        """Note the first stage that failed, and what the failure means."""
         self.failed = self.failed or stage
         self.status = self.status or status
-        self.tell(meaning)
+        self.add(meaning)
 
-    def tell(self, meaning: str) -> None:
-        """Take note of what something means, once."""
+    def add(self, meaning: str) -> None:
+        """Add a sentence to the meaning, unless it has that sentence."""
         if meaning not in self.meanings:
             self.meanings.append(meaning)

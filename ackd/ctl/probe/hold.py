@@ -1,76 +1,80 @@
-"""`ackctl probe --hold`: a silence, then a payload, to find who forgets connections."""
+"""`ackctl probe --hold`: a silence, then a payload, to find what forgets silent connections."""
 
 from collections.abc import Sequence
 from time import monotonic
 
 from ackd.ctl.probe import diagnosis
-from ackd.ctl.probe.connection import Contact
+from ackd.ctl.probe.connection import ProbeConnection
 from ackd.ctl.probe.finding import BrokenError, Finding, Outcome, Stage, Summary
 from ackd.ctl.probe.prober import Prober
-from ackd.ctl.probe.report import Report
+from ackd.ctl.probe.report import ProbeReport
 from ackd.protocol import Verdict
 
 
 class Hold:
-    """Is silent on one connection, for longer and longer."""
+    """Keeps one connection silent, for longer and longer."""
 
     def __init__(
-        self, prober: Prober, contact: Contact | None, summary: Summary, report: Report
+        self,
+        prober: Prober,
+        connection: ProbeConnection | None,
+        summary: Summary,
+        report: ProbeReport,
     ) -> None:
-        self.contact = contact
+        self.connection = connection
         self._prober = prober
         self._summary = summary
         self._report = report
 
     def run(self, silences: Sequence[float]) -> None:
-        """Try all silences, in seconds, until one is too long, and tell.
+        """Try all silences, in seconds, until one is too long, and report.
 
         Raises BrokenError when a new connection is needed and can't be had.
         """
-        self.contact = self.contact or self._prober.open()
+        self.connection = self.connection or self._prober.open()
         for number, silence in enumerate(silences):
             try:
-                self._try(self.contact, silence)
+                self._try(self.connection, silence)
             except BrokenError as broken:
                 self._summary.not_held = silence
                 for later in silences[number + 1 :]:
                     self._found(later, Outcome.NOT_TRIED)
                 self._summary.fail(Stage.HOLD, broken.status, broken.advice)
-                self._try_anew(self.contact)
+                self._try_anew(self.connection)
                 return
             self._summary.held = silence
-        self._summary.tell(f"A connection outlasts a silence of {silences[-1]:g} s.")
+        self._summary.add(f"A connection outlasts a silence of {silences[-1]:g} s.")
 
-    def _try(self, contact: Contact, silence: float) -> None:
+    def _try(self, connection: ProbeConnection, silence: float) -> None:
         began = monotonic()
         try:
-            for left in contact.hold(silence):
+            for left in connection.hold(silence):
                 self._report.trying(f"silent for {silence:g} s: {left:.0f} s left")
             self._report.trying("a payload after the silence")
-            exchanged = self._prober.send(contact)
+            exchanged = self._prober.send(connection)
             if exchanged.reply.verdict is Verdict.REFUSED:
-                raise diagnosis.refused(exchanged.reply.text)
+                raise diagnosis.refused(exchanged.reply)
         except BrokenError as broken:
             self._found(silence, Outcome.FAILED, broken.text, monotonic() - began)
             raise diagnosis.after_silence(broken) from None
         self._found(silence, Outcome.PASSED, seconds=exchanged.seconds)
 
-    def _try_anew(self, silent: Contact) -> None:
-        """Find out whether it was the silence: whether a connection without one is better."""
+    def _try_anew(self, silent: ProbeConnection) -> None:
+        """Find out whether the silence was the cause: whether a new connection works."""
         silent.close()
-        self.contact = None
+        self.connection = None
         try:
-            self.contact = self._prober.open()
-            self._prober.send(self.contact)
+            self.connection = self._prober.open()
+            self._prober.send(self.connection)
         except BrokenError as broken:
-            self._summary.tell(
-                f"But a new connection is no better ({broken.stage.value}: {broken.text}), so"
-                " it need not be for the silence."
+            self._summary.add(
+                f"But a new connection is no better ({broken.stage.value}: {broken.text}), so the"
+                " silence need not be the cause."
             )
             return
-        self._summary.tell(
-            "A new connection is good, so it is likely for the silence; it is surely, if another"
-            " run ends after the same time."
+        self._summary.add(
+            "A new connection is good, so the silence is the likely cause. It is certainly the"
+            " cause if another run fails after the same time."
         )
 
     def _found(

@@ -1,40 +1,35 @@
-"""What `ackctl probe` tells: a line a stage, then what it means; or JSON."""
+"""What `ackctl probe` prints: a line for each stage, then the meaning; or JSON."""
 
-import os
-import sys
-
-from ackd.ctl.output.figures import milliseconds, verify
-from ackd.ctl.output.terminal import alive, coloured
+from ackd.ctl.output.figures import milliseconds
+from ackd.ctl.output.json_lines import json_line
+from ackd.ctl.output.streams import Output
+from ackd.ctl.output.terminal import columns, has_colours
 from ackd.ctl.probe.finding import Finding, Outcome, Summary
+from ackd.ctl.runs.summary import verify_hint
 
 # Select Graphic Rendition, ECMA-48: green, red, yellow, default.
 _COLOURS = {Outcome.PASSED: "\x1b[32m", Outcome.FAILED: "\x1b[31m", Outcome.REFUSED: "\x1b[33m"}
 _PLAIN = "\x1b[0m"
-# To the beginning of the line, and erase it.
-_CLEAR = "\r\x1b[K"
 
 
-class Report:
-    """Prints each stage as it comes out."""
+class ProbeReport:
+    """Prints the outcome of each stage."""
 
-    def __init__(self) -> None:
-        self._terminal = sys.stdout is not None and sys.stdout.isatty()
-        self._coloured = coloured(sys.stdout)
-        self._watched = alive(sys.stderr)
+    def __init__(self, output: Output) -> None:
+        self._output = output
+        self._coloured = has_colours(output.out)
+        self._status_line = output.status_line()
 
     def begin(self, run: str, where: str) -> None:
-        """Tell what is probed."""
+        """Print what is probed."""
         self._print(f"run {run}: {where}")
 
     def trying(self, what: str) -> None:
-        """Show what is under way, in one line of a terminal, until there is something to tell."""
-        if self._watched:
-            # Not by rich, which takes longer to import than all stages of a good path together.
-            width = os.get_terminal_size(sys.stderr.fileno()).columns
-            print(f"{_CLEAR}{what[: width - 1]}", end="", file=sys.stderr, flush=True)
+        """Show what is under way, in the status line, until there is an outcome to print."""
+        self._status_line.show(what)
 
     def found(self, finding: Finding) -> None:
-        """Tell how a stage came out."""
+        """Print the outcome of a stage."""
         took = "" if finding.seconds is None else milliseconds(finding.seconds)
         text = finding.text
         if finding.address:
@@ -46,38 +41,37 @@ class Report:
         self._print(f"{finding.label:<15} {outcome} {took:>14}  {text}".rstrip())
 
     def end(self, summary: Summary) -> None:
-        """Tell what it means."""
-        self._print("")
-        for meaning in summary.meanings:
-            self._print(self._wrapped(meaning))
+        """Print what the outcomes mean."""
+        lines = ["", *map(self._wrapped, summary.meanings)]
         if summary.acknowledged or summary.refused or summary.unknown:
-            self._print(
-                f"\nrun {summary.run}: {summary.acknowledged} acknowledged,"
-                f" {summary.refused} refused, {summary.unknown} unknown"
-            )
-            self._print("\n".join(verify(summary.run, summary.end_acknowledged)))
+            lines += [
+                "",
+                f"run {summary.run}: {summary.acknowledged} acknowledged,"
+                f" {summary.refused} refused, {summary.unknown} unknown",
+                *verify_hint(summary.run, summary.end_acknowledged),
+            ]
+        self._print(*lines)
 
     def _wrapped(self, text: str) -> str:
-        if not self._terminal:
+        if not (self._output.out and self._output.out.isatty()):
             return text
-        import textwrap
+        import textwrap  # needed on a terminal only
 
-        width = os.get_terminal_size(sys.stdout.fileno()).columns
-        return textwrap.fill(text, width or 80, break_on_hyphens=False)
+        return textwrap.fill(text, columns(self._output.out), break_on_hyphens=False)
 
-    def _print(self, text: str) -> None:
-        self.trying("")
-        print(text, flush=True)
+    def _print(self, *lines: str) -> None:
+        self._status_line.clear()
+        self._output.print(*lines)
 
 
-class Json(Report):
-    """Prints an object for each stage, then one for all."""
+class ProbeJson(ProbeReport):
+    """Prints a JSON object for each stage, then one for all."""
 
     def begin(self, run: str, where: str) -> None:
-        """Tell nothing: the run's name is in the last object."""
+        """Print nothing: the run's name is in the last object."""
 
     def found(self, finding: Finding) -> None:
-        """Print how a stage came out."""
+        """Print the outcome of a stage."""
         members: dict[str, object] = {
             "stage": finding.stage.value,
             "address": finding.address,
@@ -87,31 +81,27 @@ class Json(Report):
             "seconds": None if finding.seconds is None else round(finding.seconds, 6),
             "text": finding.text,
         }
-        self._object({name: value for name, value in members.items() if value not in (None, "")})
+        known = {name: value for name, value in members.items() if value not in (None, "")}
+        self._print(json_line(**known))
 
     def end(self, summary: Summary) -> None:
-        """Print what it means, the counts and the exit status."""
-        self._object(
-            {
-                "run": summary.run,
-                "acknowledged": summary.acknowledged,
-                "refused": summary.refused,
-                "unknown": summary.unknown,
-                "end_acknowledged": summary.end_acknowledged,
-                "failed": summary.failed and summary.failed.value,
-                "meaning": " ".join(summary.meanings),
-                "largest": summary.largest,
-                "too_large": summary.too_large,
-                "limit": summary.limit,
-                "held": summary.held,
-                "not_held": summary.not_held,
-                "packets": summary.traffic.packets,
-                "retransmitted": summary.traffic.retransmitted,
-                "status": int(summary.status),
-            }
+        """Print what the outcomes mean, the counts and the exit status."""
+        self._print(
+            json_line(
+                run=summary.run,
+                acknowledged=summary.acknowledged,
+                refused=summary.refused,
+                unknown=summary.unknown,
+                end_acknowledged=summary.end_acknowledged,
+                failed=summary.failed and summary.failed.value,
+                meaning=" ".join(summary.meanings),
+                largest=summary.largest,
+                too_large=summary.too_large,
+                limit=summary.limit,
+                held=summary.held,
+                not_held=summary.not_held,
+                packets=summary.traffic.packets,
+                retransmitted=summary.traffic.retransmitted,
+                status=int(summary.status),
+            )
         )
-
-    def _object(self, members: dict[str, object]) -> None:
-        import json  # not before it is needed
-
-        self._print(json.dumps(members))

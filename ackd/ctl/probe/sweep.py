@@ -1,10 +1,9 @@
 """`ackctl probe --sweep`: growing payloads, to find the largest that comes through."""
 
-import re
 from collections.abc import Iterator
 
 from ackd.ctl.probe import diagnosis
-from ackd.ctl.probe.connection import Contact, Exchanged, Packets
+from ackd.ctl.probe.connection import Exchanged, Packets, ProbeConnection
 from ackd.ctl.probe.finding import (
     BrokenError,
     EndedError,
@@ -15,21 +14,20 @@ from ackd.ctl.probe.finding import (
     Summary,
 )
 from ackd.ctl.probe.prober import Prober
-from ackd.ctl.probe.report import Report
+from ackd.ctl.probe.report import ProbeReport
 from ackd.ctl.status import Status
 from ackd.protocol import Verdict
 
 _FIRST = 64
 # No ackd takes more, see `max_payload` in ackd.yaml(5).
 _LAST = 131072
-# Once a size had all the time that there is, further ones have so many seconds, or so many times
-# what the slowest ack took: TCP sends what is lost again after 0.2, 0.6 and 1.4 s.
+# After one size has failed, each further size has so many seconds, or so many times the time of the
+# slowest ack. TCP sends lost packets again after 0.2, 0.6 and 1.4 s.
 _PATIENCE, _SLOWER = 2.0, 20
-_LIMIT = re.compile(rb"longer than (\d{1,9}) bytes")
 
 
 class Search:
-    """Which size is to be tried next: twice the last, then those between the good and the lost."""
+    """The search for the largest size: it doubles the size, and halves the gap after a failure."""
 
     def __init__(self) -> None:
         self.passed = 0
@@ -38,34 +36,36 @@ class Search:
 
     @property
     def next(self) -> int:
-        """The size to be tried, in bytes; 0 when all is known."""
+        """The next size to be tried, in bytes; 0 at the end of the search."""
         if self.lost is not None:
             return (self.passed + self.lost) // 2 if self.lost - self.passed > 1 else 0
         following = min(max(_FIRST, 2 * self.passed), self.limit)
         return following if following > self.passed else 0
 
     def too_long(self, size: int, limit: int) -> None:
-        """Take note that the server takes no such size, and which it does, as it says."""
+        """Note that the server refuses this size, and which limit it states."""
         self.limit = limit if limit < size else self.passed
 
 
 class Sweep:
-    """Goes on by one connection as long as that is good."""
+    """Sends payloads of growing size over one connection, and over a new one when that fails."""
 
-    def __init__(self, prober: Prober, contact: Contact, summary: Summary, report: Report) -> None:
-        self.contact: Contact | None = contact
+    def __init__(
+        self, prober: Prober, connection: ProbeConnection, summary: Summary, report: ProbeReport
+    ) -> None:
+        self.connection: ProbeConnection | None = connection
         self._prober = prober
         self._summary = summary
         self._report = report
         self._search = Search()
-        self._cuts: list[BrokenError] = []  # of which a new connection has shown: not for the size
+        self._cuts: list[BrokenError] = []  # failures that a new connection did not have
         self._slowest = 0.0
-        self._timeout = contact.timeout
+        self._timeout = connection.timeout
         self._broken: BrokenError | None = None
-        self._packets = contact.packets
+        self._packets = connection.packets
 
     def run(self) -> None:
-        """Try all sizes, and tell; raises BrokenError when the server can't be reached any more."""
+        """Try all sizes and report; raises BrokenError when the server can't be reached."""
         search = self._search
         while size := search.next:
             self._report.trying(f"{size} bytes")
@@ -75,18 +75,18 @@ class Sweep:
         if self._broken and search.lost:
             self._summary.fail(Stage.SWEEP, Status.UNKNOWN, self._too_large(search.lost))
         else:
-            whose = "the server's limit" if search.limit < _LAST else "the most that any ackd takes"
-            self._summary.tell(
-                f"Payloads of all sizes come through, up to {search.passed} bytes, {whose}. Large"
+            limit = "the server's limit" if search.limit < _LAST else "the most that any ackd takes"
+            self._summary.add(
+                f"Payloads of all sizes get through, up to {search.passed} bytes, {limit}. Large"
                 " packets on the way back are not tested: replies are short."
             )
         for meaning in for_no_size(self._cuts):
             self._summary.fail(Stage.SWEEP, Status.UNKNOWN, meaning)
 
     def _too_large(self, lost: int) -> str:
-        """Return what it means that this size has failed, when a smaller one still passes.
+        """Return what it means that this size failed, after a smaller one has passed once more.
 
-        Raises BrokenError if that has failed as well.
+        Raises BrokenError if the smaller one fails as well.
         """
         assert self._broken
         meaning = too_large(self._broken, self._search.passed, lost, self._packets)
@@ -104,22 +104,21 @@ class Sweep:
             self._found(size, Outcome.FAILED, broken.text)
             return
         reply = exchanged.reply
-        limit = _LIMIT.search(reply.text)
         if reply.verdict is Verdict.ACKNOWLEDGED:
             self._search.passed = size
             self._slowest = max(self._slowest, exchanged.seconds)
             self._found(size, Outcome.PASSED, self._pace(exchanged), exchanged.seconds)
-        elif limit:
-            self._search.too_long(size, int(limit[1]))
+        elif (limit := reply.limit) is not None:
+            self._search.too_long(size, limit)
             self._found(size, Outcome.REFUSED, diagnosis.shown(reply.text), exchanged.seconds)
         else:
-            raise diagnosis.refused(reply.text)
+            raise diagnosis.refused(reply)
 
     def _exchange(self, size: int) -> Exchanged:
-        """Send by the connection that there is; if that breaks, once more by a new one."""
-        if self.contact and self._search.lost is None:
+        """Send over the present connection; if that breaks, once more over a new one."""
+        if self.connection and self._search.lost is None:
             try:
-                return self._prober.send(self.contact, size)
+                return self._prober.send(self.connection, size)
             except (EndedError, SilentError) as broken:
                 self._found(size, Outcome.FAILED, f"{broken.text}; now by a new connection")
                 cut = broken
@@ -129,17 +128,17 @@ class Sweep:
         return self._exchange_anew(size)
 
     def _exchange_anew(self, size: int) -> Exchanged:
-        if self.contact:
-            self.contact.close()
-        self.contact = None
-        contact = self._prober.open(self._patience)
+        if self.connection:
+            self.connection.close()
+        self.connection = None
+        connection = self._prober.open(self._patience)
         try:
-            exchanged = self._prober.send(contact, size)
+            exchanged = self._prober.send(connection, size)
         except BrokenError as broken:
-            self._broken, self._packets = broken, contact.packets
-            contact.close()
+            self._broken, self._packets = broken, connection.packets
+            connection.close()
             raise
-        self.contact = contact
+        self.connection = connection
         return exchanged
 
     def _found(
@@ -148,7 +147,7 @@ class Sweep:
         self._report.found(Finding(Stage.SWEEP, outcome, text, seconds, size=size))
 
     def _pace(self, exchanged: Exchanged) -> str:
-        """Say so if it took longer than a wait may: then bytes came through all the while."""
+        """Return the speed if the exchange took longer than a wait may, because bytes arrived."""
         if exchanged.seconds <= self._timeout:
             return ""
         return f"slow: {exchanged.size * 8 / exchanged.seconds / 1000:,.0f} kbit/s"
@@ -161,41 +160,42 @@ class Sweep:
 
 
 def too_large(broken: BrokenError, passed: int, lost: int, packets: Packets) -> str:
-    """Return what it means that payloads of `lost` bytes do not come through."""
-    sizes = f"Payloads of up to {passed} bytes come through, of {lost} and more they do not"
+    """Return what it means that payloads of `lost` bytes do not get through."""
+    sizes = f"Payloads of up to {passed} bytes get through, payloads of {lost} bytes or more do not"
     if broken.stage is not Stage.SENT or isinstance(broken, EndedError):
         return (
             f"{sizes}, although they arrive somewhere: a proxy or balancer before the server, or"
-            " what listens there, does not take long lines: ask who runs it."
+            " the program that listens there, does not take long lines: ask its administrator."
         )
-    # The line has its end besides; a larger one is spread over packets that are all full.
+    # 1: the end of the line. A longer line fills more than one packet.
     if lost + 1 > packets.segment:
         return (
-            f"{sizes}, although full packets come through: a firewall or a proxy on the way does"
-            " not let long lines pass: ask those who run the network."
+            f"{sizes}, although full packets get through: a firewall or a proxy on the way does"
+            " not let long lines pass: ask the administrators of the network."
         )
     return (
         f"{sizes}: packets of over {passed + 1 + packets.overhead} bytes vanish, and this host"
-        f" believes in {packets.mtu}. A tunnel or link on the way has a smaller MTU, and the ICMP"
-        " messages that would say so are dropped: ask those who run the tunnel, VPN or firewall to"
-        " let them pass, or to clamp the MSS. Until then a smaller `mtu` on this host's route"
-        " helps, ip-route(8)."
+        f" assumes an MTU of {packets.mtu}. A tunnel or link on the way has a smaller MTU, and the"
+        " ICMP messages that would say so are dropped: ask the administrators of the tunnel, VPN"
+        " or firewall to let them pass, or to clamp the MSS. Until then a smaller `mtu` on this"
+        " host's route helps, ip-route(8)."
     )
 
 
 def for_no_size(cuts: list[BrokenError]) -> Iterator[str]:
-    """Yield what it means that payloads failed, and a new connection has taken the same size."""
-    same = "with a payload of which a new one has taken the same size:"
+    """Yield what it means that payloads failed whose size a new connection took."""
+    same = "with a payload whose size a new connection took:"
     if ended := sum(isinstance(cut, EndedError) for cut in cuts):
         yield (
-            f"The connection broke {_times(ended)} {same} something, a balancer, firewall or the"
-            " server, ends connections that are in use: ask those who run them."
+            f"The connection broke {_times(ended)} {same} a balancer, a firewall or the server"
+            " ends connections that are in use: ask their administrators."
         )
     if silent := len(cuts) - ended:
         yield (
-            f"The connection fell silent {_times(silent)} {same} packets are lost or held up on the"
-            " way, there or back, something on the way has forgotten the connection, or the server"
-            " hangs now and then: ask those who run the network, then who runs the server."
+            f"The connection fell silent {_times(silent)} {same} packets are lost or delayed on"
+            " the way, there or back, something on the way has forgotten the connection, or the"
+            " server hangs now and then: ask the administrators of the network, then of the"
+            " server."
         )
 
 

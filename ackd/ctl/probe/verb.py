@@ -1,16 +1,20 @@
-"""`ackctl probe`: stage by stage, to learn where a path is broken and whom to ask."""
+"""`ackctl probe`: tries a path stage by stage, to find where it is broken and whom to ask."""
 
 import argparse
 from time import monotonic
 
-from ackd.client.client import Address, NotReachedError, alike, connect, resolve, shown
-from ackd.ctl.options import add_server_options, seconds
+from ackd.client.addresses import SocketAddress, race, resolve, same_family
+from ackd.client.errors import NotReachedError, printable_host
+from ackd.client.waiting import run as run_steps
+from ackd.ctl.interrupt import UntilInterrupt
+from ackd.ctl.options import add_server_options, destination_of, seconds
+from ackd.ctl.output.streams import Output
 from ackd.ctl.probe import diagnosis
-from ackd.ctl.probe.connection import Contact
+from ackd.ctl.probe.connection import ProbeConnection
 from ackd.ctl.probe.finding import BrokenError, Finding, Outcome, Stage, Summary
 from ackd.ctl.probe.hold import Hold
 from ackd.ctl.probe.prober import Prober
-from ackd.ctl.probe.report import Json, Report
+from ackd.ctl.probe.report import ProbeJson, ProbeReport
 from ackd.ctl.probe.sweep import Sweep
 from ackd.ctl.runs.options import run_named, run_of
 from ackd.ctl.runs.payloads import Run
@@ -20,8 +24,8 @@ from ackd.protocol import Verdict
 HELP = "find out where a path is broken, and whom to ask"
 DESCRIPTION = """\
 Try stage by stage whether data gets through: the name resolved, connected,
-greeted, a payload sent, and acknowledged. It ends where the path is broken, and
-says what that means and whom to ask.
+greeted, a payload sent, and acknowledged. It stops where the path is broken,
+and says what that means and whom to ask.
 """
 EPILOG = """\
 examples:
@@ -31,23 +35,23 @@ examples:
 
 exit status:
     0  every stage passed: what was sent is acknowledged
-    1  the server turned us or a payload away
+    1  the server rejected the connection, or refused a payload
     2  usage
-    3  the server was not reached, or ended the connection while we were silent
+    3  the server was not reached, or ended the connection during a silence
     4  connected, but not greeted by an ackd
     5  sent, but the ack did not come: whether it is recorded is unknown
   130  interrupted
 """
 _STAGES = (Stage.RESOLVED, Stage.CONNECTED, Stage.GREETED, Stage.SENT, Stage.ACKNOWLEDGED)
-_NOT_ALIKE = "None of its addresses is of the same kind, IPv4 or IPv6, as the one of --source."
+_OTHER_FAMILY = "None of its addresses is of the same kind, IPv4 or IPv6, as that of --source."
 _GOOD = (
-    "Data gets through, and is acknowledged. That it is in the journal of an ackd, `ackctl verify`"
-    " proves on the server."
+    "Data gets through and is acknowledged. `ackctl verify` on the server shows whether it is in"
+    " the journal of an ackd."
 )
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add those of the verb."""
+    """Add the options of the verb."""
     add_server_options(parser)
     option = parser.add_argument
     option("--sweep", action="store_true", help="then growing payloads, up to the server's limit")
@@ -62,186 +66,185 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     option("--json", action="store_true", help="one JSON object a stage, then one for all")
 
 
-def run(options: argparse.Namespace) -> Status:
+def run(options: argparse.Namespace, output: Output) -> Status:
     """Probe as the options say; return the exit status."""
     this = run_of(options)
-    report = Json() if options.json else Report()
-    report.begin(this.name, f"{shown(options.host)} port {options.port}")
+    report = (ProbeJson if options.json else ProbeReport)(output)
+    report.begin(this.name, f"{printable_host(options.host)} port {options.port}")
     probe = _Probe(options, this, report)
-    try:
+    with UntilInterrupt() as block:
         probe.run()
-    except KeyboardInterrupt:
+    if block.interrupted:
         probe.interrupted()
-    probe.tell_lost()
+    probe.report_lost()
     report.end(probe.summary)
     return probe.summary.status
 
 
 class _Probe:
-    """The stages, and what comes after them."""
+    """The stages, then the sweep, the silences and the end of the run."""
 
-    def __init__(self, options: argparse.Namespace, run: Run, report: Report) -> None:
+    def __init__(self, options: argparse.Namespace, run: Run, report: ProbeReport) -> None:
         self.summary = Summary(run.name)
         self._options = options
         self._report = report
         self._prober = Prober(run, self.summary, self._reconnected)
-        self._address: Address | None = None  # the one that was reached
-        self._unreached: dict[str, BrokenError] = {}  # those that were not, and why
+        self._address: SocketAddress | None = None  # that was reached
+        self._unreached: dict[str, BrokenError] = {}  # addresses, and why they were not reached
         self._began = monotonic()
 
     def run(self) -> None:
-        """Try everything; what fails is in the summary."""
+        """Try everything; the summary has the failures."""
         try:
-            contact = self._greeted(self._connected(self._resolved()))
-            contact = self._acknowledged(contact)
+            connection = self._greeted(self._connected(self._resolved()))
+            connection = self._acknowledged(connection)
         except BrokenError as broken:
             for stage in _STAGES[_STAGES.index(broken.stage) + 1 :]:
                 self._report.found(Finding(stage, Outcome.NOT_TRIED))
             self.summary.fail(broken.stage, broken.status, broken.advice)
             return
-        self.summary.tell(_GOOD)
-        self._tell_unreached()
+        self.summary.add(_GOOD)
+        self._report_unreached()
         try:
-            self._end(self._held(self._swept(contact)))
+            self._end(self._held(self._swept(connection)))
         except BrokenError as broken:
             self.summary.fail(
                 broken.stage, broken.status, f"Later it failed ({broken.text}). {broken.advice}"
             )
 
-    def _resolved(self) -> list[Address]:
+    def _resolved(self) -> list[SocketAddress]:
         self._begin("resolving the name")
-        options = self._options
         try:
-            addresses = resolve(options.host, options.port, options.timeout)
+            addresses = run_steps(resolve(destination_of(self._options)))
         except NotReachedError as error:
-            broken = diagnosis.not_resolved(error.__cause__, options.timeout)
+            broken = diagnosis.not_resolved(error)
             self._failed(broken)
             raise broken from None
         self._passed(Stage.RESOLVED, ", ".join(map(_shown, addresses)))
         return addresses
 
-    def _connected(self, addresses: list[Address]) -> Contact:
+    def _connected(self, addresses: list[SocketAddress]) -> ProbeConnection:
         for address in addresses:
-            if not alike(address, self._options.source):
+            if not same_family(address, self._options.source):
                 self._report.found(_other_kind(address))
                 continue
             self._begin(f"connecting to {_shown(address)}")
             try:
-                contact = self._contact(address)
+                connection = self._connection(address)
             except BrokenError as broken:
                 self._failed(broken, _shown(address))
                 self._unreached[_shown(address)] = broken
                 continue
             self._address = address
-            self._passed(Stage.CONNECTED, f"from {contact.source}", _shown(address))
-            return contact
+            self._passed(Stage.CONNECTED, f"from {connection.source}", _shown(address))
+            return connection
         *others, last = self._reasons()
         for reason in others:
-            self.summary.tell(reason)
+            self.summary.add(reason)
         raise BrokenError(Stage.CONNECTED, Status.NOT_REACHED, "not reached", last)
 
     def _reasons(self) -> list[str]:
-        """Return why no address was reached: for each on its own, where they differ."""
+        """Return why no address was reached: one reason, or one for each address."""
         advices = {broken.advice: "" for broken in self._unreached.values()}
         if len(advices) <= 1:
-            return list(advices) or [_NOT_ALIKE]
+            return list(advices) or [_OTHER_FAMILY]
         return [f"{to}: {broken.text}. {broken.advice}" for to, broken in self._unreached.items()]
 
-    def _greeted(self, contact: Contact) -> Contact:
+    def _greeted(self, connection: ProbeConnection) -> ProbeConnection:
         self._begin("waiting for the greeting")
         try:
             if self._options.no_greeting:
-                contact = self._silent(contact)
+                connection = self._silent(connection)
                 text = "silent, as --no-greeting says"
             else:
-                text = f"{diagnosis.shown(contact.greet())}{_pieces(contact.pieces)}"
+                text = f"{diagnosis.shown(connection.greet())}{_pieces(connection.pieces)}"
         except BrokenError as broken:
             self._failed(broken)
             raise
         self._passed(Stage.GREETED, text)
-        return contact
+        return connection
 
-    def _silent(self, contact: Contact) -> Contact:
-        """Return another connection; by this one it is seen that nobody greets."""
-        contact.finish()
-        contact.close()
+    def _silent(self, connection: ProbeConnection) -> ProbeConnection:
+        """See by this connection that the server does not greet; return another connection."""
+        connection.finish()
+        connection.close()
         return self._reconnected()
 
-    def _acknowledged(self, contact: Contact) -> Contact:
+    def _acknowledged(self, connection: ProbeConnection) -> ProbeConnection:
         self._begin("waiting for the ack")
         try:
-            exchanged = self._prober.send(contact)
+            exchanged = self._prober.send(connection)
         except BrokenError as broken:
-            self._sent(contact, broken)
+            self._sent(connection, broken)
             self._failed(broken)
             raise
-        self._sent(contact)
-        text = f"{diagnosis.shown(exchanged.reply.text)}{_pieces(contact.pieces)}"
+        self._sent(connection)
+        text = f"{diagnosis.shown(exchanged.reply.text)}{_pieces(connection.pieces)}"
         took = exchanged.seconds
         try:
             if exchanged.reply.verdict is Verdict.REFUSED:
-                raise diagnosis.refused(exchanged.reply.text)
+                raise diagnosis.refused(exchanged.reply)
         except BrokenError as broken:
             self._failed(broken)
             raise
         self._report.found(Finding(Stage.ACKNOWLEDGED, Outcome.PASSED, text, took))
-        return contact
+        return connection
 
-    def _sent(self, contact: Contact, broken: BrokenError | None = None) -> None:
-        """Tell that a payload was sent, unless that or an earlier stage has failed."""
-        if contact.sent and (broken is None or broken.stage is Stage.ACKNOWLEDGED):
-            text, took = f"{contact.sent.size} bytes", contact.sent.seconds
+    def _sent(self, connection: ProbeConnection, broken: BrokenError | None = None) -> None:
+        """Report that a payload was sent, unless that or an earlier stage has failed."""
+        if connection.sent and (broken is None or broken.stage is Stage.ACKNOWLEDGED):
+            text, took = f"{connection.sent.size} bytes", connection.sent.seconds
             self._report.found(Finding(Stage.SENT, Outcome.PASSED, text, took))
 
-    def _swept(self, contact: Contact) -> Contact | None:
+    def _swept(self, connection: ProbeConnection) -> ProbeConnection | None:
         if not self._options.sweep:
-            return contact
-        sweep = Sweep(self._prober, contact, self.summary, self._report)
+            return connection
+        sweep = Sweep(self._prober, connection, self.summary, self._report)
         sweep.run()
-        return sweep.contact
+        return sweep.connection
 
-    def _held(self, contact: Contact | None) -> Contact | None:
+    def _held(self, connection: ProbeConnection | None) -> ProbeConnection | None:
         if not self._options.hold:
-            return contact
-        hold = Hold(self._prober, contact, self.summary, self._report)
+            return connection
+        hold = Hold(self._prober, connection, self.summary, self._report)
         hold.run(self._options.hold)
-        return hold.contact
+        return hold.connection
 
-    def _end(self, contact: Contact | None) -> None:
+    def _end(self, connection: ProbeConnection | None) -> None:
         self._report.trying("ending the run")
-        contact = contact or self._prober.open()
-        self._prober.end(contact)
-        contact.close()
+        connection = connection or self._prober.open()
+        self._prober.end(connection)
+        connection.close()
 
     def interrupted(self) -> None:
-        """Take note of Ctrl-C."""
-        self.summary.tell("Interrupted: what comes later was not tried.")
+        """Note Ctrl-C."""
+        self.summary.add("Interrupted: later stages were not tried.")
         self.summary.status = Status.INTERRUPTED
 
-    def tell_lost(self) -> None:
-        """Tell of packets that had to be sent again, if there were any."""
+    def report_lost(self) -> None:
+        """Report packets that had to be sent again, if there were any."""
         if self.summary.traffic.retransmitted > 0:
-            self.summary.tell(diagnosis.lost(self.summary.traffic))
+            self.summary.add(diagnosis.lost(self.summary.traffic))
 
-    def _tell_unreached(self) -> None:
-        """Tell of addresses that were in vain, and which others may try first as well."""
+    def _report_unreached(self) -> None:
+        """Report addresses that were not reached: other programs may try them first as well."""
         assert self._address
         for address, broken in self._unreached.items():
-            self.summary.tell(diagnosis.unreached(address, broken, _shown(self._address)))
+            self.summary.add(diagnosis.unreached(address, broken, _shown(self._address)))
 
-    def _reconnected(self) -> Contact:
+    def _reconnected(self) -> ProbeConnection:
         assert self._address
-        return self._contact(self._address)
+        return self._connection(self._address)
 
-    def _contact(self, address: Address) -> Contact:
+    def _connection(self, address: SocketAddress) -> ProbeConnection:
         timeout = self._options.timeout
         try:
-            sock = connect(address, timeout, self._options.source)
+            sock = run_steps(race([address], timeout, self._options.source))
         except OSError as error:
             to, source = address.address, self._options.source
             raise diagnosis.not_connected(error, timeout, to, source) from error
         greeted = not self._options.no_greeting
-        return Contact(sock, timeout, greeted, self.summary.traffic)
+        return ProbeConnection(sock, timeout, greeted, self.summary.traffic)
 
     def _begin(self, what: str) -> None:
         self._report.trying(f"{what}, for {self._options.timeout:g} s at most")
@@ -256,11 +259,11 @@ class _Probe:
         self._report.found(Finding(broken.stage, Outcome.FAILED, broken.text, took, address))
 
 
-def _shown(address: Address) -> str:
+def _shown(address: SocketAddress) -> str:
     return str(address.address[0])
 
 
-def _other_kind(address: Address) -> Finding:
+def _other_kind(address: SocketAddress) -> Finding:
     text = "not of the same kind as --source"
     return Finding(Stage.CONNECTED, Outcome.NOT_TRIED, text, address=_shown(address))
 

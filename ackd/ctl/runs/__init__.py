@@ -1,1 +1,1 @@
-"""Runs: payloads that are numbered and checked, so that `ackctl verify` finds them again."""
+"""Runs: payloads with numbers and checksums, so that `ackctl verify` finds them in the journal."""

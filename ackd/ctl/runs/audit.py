@@ -1,34 +1,34 @@
-"""Whether a run has been recorded as it was sent."""
+"""Compares what the journal has of a run with what was sent."""
 
 from dataclasses import dataclass, field
 
-from ackd.ctl.runs.payloads import Part, parse
+from ackd.ctl.runs.payloads import ReceivedPayload, parse
 from ackd.ctl.runs.ranges import Ranges
 
-# Connections that may still turn out to be the run's; most of what a server gets is of no run.
-_STRANGERS = 10_000
+# Connections that may still turn out to belong to the run; most payloads belong to no run.
+_CANDIDATES = 10_000
 
 
 @dataclass(slots=True)
-class _Connection:
+class _AuditedConnection:
     sequences: Ranges = field(default_factory=Ranges)
-    furthest: dict[str, int] = field(default_factory=dict)  # the highest number, in each journal
+    furthest: dict[str, int] = field(default_factory=dict)  # the highest number in each journal
     altered: int = 0
 
 
 class Audit:
-    """Counts what there is of a run; to be given all payloads of the journal, oldest first.
+    """Counts what the journal has of a run; give it all payloads of the journal, oldest first.
 
-    `twice` are the numbers that have been recorded more than once, without those that ackd marks as
-    `repeated`. `sent` is what the end says, if it has been `ended`.
+    `twice` are the numbers that have more than one record, without the records that ackd has marked
+    as `repeated`. If the run's end is there, it has `ended`, and `sent` is what the end says.
     """
 
     def __init__(self, run: str) -> None:
         self._run = run
-        self._ours: dict[str, _Connection] = {}
-        self._strangers: dict[str, _Connection] = {}
+        self._of_run: dict[str, _AuditedConnection] = {}
+        self._candidates: dict[str, _AuditedConnection] = {}
         self._first = Ranges()
-        self._there = Ranges()
+        self._recorded = Ranges()
         self.ended = False
         self.sent = 0
         self.twice = Ranges()
@@ -43,86 +43,94 @@ class Audit:
         repeated: bool = False,
         journal: str = "",
     ) -> bool:
-        """Take a payload, the `sequence`-th of its connection; return whether it is the run's."""
-        part = parse(payload)
-        named = part is not None and part.run == self._run
-        place = self._place(connection, named)
-        new = place.sequences.add(sequence)
-        if part and not part.altered:
-            if named:
-                self._take(part, place, repeated, journal)
+        """Add a payload, the `sequence`-th of its connection; return whether it is the run's."""
+        received = parse(payload)
+        of_run = received is not None and received.run == self._run
+        found = self._connection(connection, of_run)
+        new = found.sequences.add(sequence)
+        if received and not received.altered:
+            if of_run:
+                self._add(received, found, repeated, journal)
         elif new or not repeated:
-            place.altered += 1
-        return named
+            found.altered += 1
+        return of_run
 
     @property
     def seen(self) -> bool:
-        """Whether there is anything of the run."""
-        return bool(self._ours)
+        """Whether the journal has anything of the run."""
+        return bool(self._of_run)
 
     @property
     def connections(self) -> int:
         """How many connections the run had."""
-        return len(self._ours)
+        return len(self._of_run)
 
     @property
     def recorded(self) -> int:
-        """How many numbers are there as they were sent."""
-        return len(self._there)
+        """How many numbers are recorded as they were sent."""
+        return len(self._recorded)
 
     @property
     def highest(self) -> int:
-        """The highest number that is there."""
-        return self._there.highest
+        """The highest number that is recorded."""
+        return self._recorded.highest
 
     @property
     def missing(self) -> Ranges:
-        """The numbers that are not there, up to the end or, if that is not there, the highest."""
-        return self._there.gaps(1, max(self.sent, self.highest))
+        """The numbers without a record, up to the number that was sent or the highest one."""
+        return self._recorded.gaps(1, max(self.sent, self.highest))
 
     @property
     def altered(self) -> int:
-        """How many payloads of the run's connections are not as ackctl has made them."""
-        return sum(place.altered for place in self._ours.values())
+        """How many payloads of the run's connections differ from what ackctl makes."""
+        return sum(connection.altered for connection in self._of_run.values())
 
     @property
     def lost(self) -> int:
-        """How many were acknowledged between others of their connection, and have no record."""
-        return sum(len(_within(place.sequences)) for place in self._ours.values())
+        """How many acks a connection has got, between other acks, that have no record.
+
+        ackd numbers a connection's acknowledged payloads without gaps.
+        """
+        return sum(len(_inner_gaps(each.sequences)) for each in self._of_run.values())
 
     @property
     def whole(self) -> bool:
-        """Whether all is there, once, in order, and as it was sent."""
+        """Whether each payload is recorded once, in order, and as it was sent."""
         faults = (self.missing, self.twice, self.out_of_order, self.altered, self.lost)
         return self.ended and self.highest == self.sent and not any(faults)
 
-    def _place(self, connection: str, named: bool) -> _Connection:
-        if connection in self._ours:
-            return self._ours[connection]
-        place = self._strangers.pop(connection, None) or _Connection()
-        (self._ours if named else self._strangers)[connection] = place
-        if len(self._strangers) > _STRANGERS:
-            del self._strangers[next(iter(self._strangers))]
-        return place
+    def _connection(self, name: str, of_run: bool) -> _AuditedConnection:
+        if name in self._of_run:
+            return self._of_run[name]
+        connection = self._candidates.pop(name, None) or _AuditedConnection()
+        (self._of_run if of_run else self._candidates)[name] = connection
+        if len(self._candidates) > _CANDIDATES:
+            del self._candidates[next(iter(self._candidates))]
+        return connection
 
-    def _take(self, part: Part, place: _Connection, repeated: bool, journal: str) -> None:
-        if part.end:
-            self.ended, self.sent = True, max(self.sent, part.number)
+    def _add(
+        self,
+        received: ReceivedPayload,
+        connection: _AuditedConnection,
+        repeated: bool,
+        journal: str,
+    ) -> None:
+        if received.end:
+            self.ended, self.sent = True, max(self.sent, received.number)
         else:
-            self._there.add(part.number)
-        # The end is behind all others of its connection.
-        number = part.number + part.end
-        if repeated:  # at the end of the queue, and not where it was sent
+            self._recorded.add(received.number)
+        place = received.number + received.end  # the end comes after all others
+        if repeated:  # ackd records it after the newest record, not where it was sent
             self.repeated += 1
-        elif not part.end and not self._first.add(number):
-            self.twice.add(number)
+        elif not received.end and not self._first.add(place):
+            self.twice.add(place)
         else:
-            # Two journals have been written side by side: theirs is no order between them.
-            furthest = place.furthest.get(journal, 0)
-            self.out_of_order += number < furthest
-            place.furthest[journal] = max(furthest, number)
+            # Two journals have no common order.
+            furthest = connection.furthest.get(journal, 0)
+            self.out_of_order += place < furthest
+            connection.furthest[journal] = max(furthest, place)
 
 
-def _within(sequences: Ranges) -> Ranges:
+def _inner_gaps(sequences: Ranges) -> Ranges:
     lowest, _ = next(iter(sequences))
     return sequences.gaps(lowest, sequences.highest)

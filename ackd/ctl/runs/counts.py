@@ -1,8 +1,11 @@
-"""What became of the payloads of a run."""
+"""Counts of what became of the payloads of a run."""
 
 import contextlib
+from typing import Any
 
-from ackd.client.client import Client, ClientError
+from ackd.client.errors import ClientError
+from ackd.client.session import Session
+from ackd.client.transport import Transport
 from ackd.ctl.failure import meaning
 from ackd.ctl.interrupt import Interrupt
 from ackd.ctl.runs.latency import Latencies
@@ -11,12 +14,13 @@ from ackd.ctl.status import Status
 from ackd.protocol import Verdict
 
 
-class Tally:
-    """Counts, and how long the acks took.
+class Counts:
+    """How many payloads ended how, and how long the acks took.
 
-    `unknown` were sent and have no reply. `kept` is what kept a connection from being used, so that
-    something was not sent, `problem` the last thing that went wrong, in words. `ended` says that
-    the last payload of all, which holds their number and is not counted, was acknowledged.
+    `unknown` payloads were sent and have no reply. `kept` is why a connection could not be used,
+    so that something was not sent. `problem` is the last thing that went wrong, in words. `ended`
+    says that the last payload of the run, which states their number and is not counted, was
+    acknowledged.
     """
 
     def __init__(self) -> None:
@@ -31,7 +35,7 @@ class Tally:
 
     @property
     def status(self) -> Status:
-        """The exit status: the worst that happened, if anything did before it was interrupted."""
+        """The exit status: the worst that happened, INTERRUPTED if nothing did."""
         if self.unknown:
             return Status.UNKNOWN
         if self.kept:
@@ -40,15 +44,17 @@ class Tally:
             return Status.REFUSED
         return Status.DELIVERED if self.acknowledged else Status.INTERRUPTED
 
-    def end(self, client: Client, run: Run, interrupt: Interrupt) -> None:
-        """Send how many there were, and wait for the ack until Ctrl-C."""
-        client.offer(run.end(self.sent))
+    def end(self, transport: Transport[Any], run: Run, interrupt: Interrupt) -> None:
+        """Send the number of payloads, wait for the ack until Ctrl-C, and close the connection."""
+        session = Session(transport)
+        transport.offer(run.end(self.sent), None)
         with contextlib.suppress(ClientError):
-            while client.unanswered and not client.wait(interrupt.fileno()):
-                for reply in client.pump():
+            while transport.unanswered and not session.wait(interrupt.fileno()):
+                for _, reply in session.advance():
                     self.ended = reply.verdict is Verdict.ACKNOWLEDGED
+        session.close()
 
-    def counts(self) -> dict[str, int]:
+    def by_outcome(self) -> dict[str, int]:
         """Return how many payloads ended how."""
         names = ("sent", "acknowledged", "refused", "unknown")
         return {name: getattr(self, name) for name in names}

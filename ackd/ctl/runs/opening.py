@@ -1,77 +1,146 @@
-"""Connections that are made, and watched, while others are in use."""
+"""Connections that are opened, and watched, while others are in use."""
 
-import contextlib
-import socket
 from collections import deque
 from collections.abc import Callable
-from queue import SimpleQueue
+from functools import partial
+from math import inf
 from selectors import EVENT_READ, EVENT_WRITE, BaseSelector
-from threading import Thread
+from time import monotonic
+from typing import Any, Generic, TypeAlias
 
-from ackd.client.client import Client, ClientError
+from ackd.client.addresses import Destination, SocketAddress, resolve
+from ackd.client.errors import ClientError
+from ackd.client.opening import open_to
+from ackd.client.transport import Transport
+from ackd.client.waiting import Steps, Wait
+from ackd.protocol import TagT
 
-# How many at once; a crowd would fill the queue of the server's listener.
+# How many attempts at once: more could overflow the queue of the server's listener.
 _AT_ONCE = 64
+# Seconds for which the addresses of a name are good. When a connection is opened again later, the
+# name is resolved again, because the server may have moved.
+_FRESH = 1.0
+# Seconds that name servers have to answer then. Afterwards the addresses known from before are
+# used: the name servers may have failed together with the server.
+_HEAD_START = 0.25
 
-Connect = Callable[[], Client]
-Opened = tuple[int, Client | ClientError]
+Opened: TypeAlias = Callable[[int, Transport[TagT] | ClientError], None]
 
 
-def watch(selector: BaseSelector, client: Client) -> None:
+def watch(selector: BaseSelector, transport: Transport[Any]) -> None:
     """Have a registered connection selected for what it waits for now."""
-    key = selector.get_key(client)
-    events = EVENT_READ | EVENT_WRITE if client.writing else EVENT_READ
+    key = selector.get_key(transport)
+    events = _events(transport.writing)
     if key.events != events:
-        selector.modify(client, events, key.data)
+        selector.modify(transport, events, key.data)
 
 
-class Opening:
-    """Opens connections, each in a thread: there is no other way to resolve a name meanwhile.
+def _events(writing: bool) -> int:
+    return EVENT_READ | EVENT_WRITE if writing else EVENT_READ
 
-    Selected as readable when one is there, or failed.
+
+class _Task:
+    """Steps that the loop goes on with; `wait` is what they wait for."""
+
+    def __init__(self, steps: Steps[Any], done: Callable[[Any], None]) -> None:
+        self.steps = steps
+        self.done = done
+        self.wait: Wait | None = None
+
+
+class Opening(Generic[TagT]):
+    """Opens connections to one server, some at a time, in the loop of a selector.
+
+    The selector's data are functions to be called. `opened` gets the number that was given to
+    `open`, and the greeted connection or the error.
     """
 
-    def __init__(self, connect: Connect) -> None:
-        self._connect = connect
+    def __init__(
+        self, destination: Destination, selector: BaseSelector, opened: Opened[TagT]
+    ) -> None:
+        self._destination = destination
+        self._selector = selector
+        self._opened = opened
         self._waiting: deque[int] = deque()
-        self._under_way = 0
-        self._opened: SimpleQueue[Opened] = SimpleQueue()
-        self._reader, self._writer = socket.socketpair()
+        self._tasks: list[_Task] = []
+        self._addresses: list[SocketAddress] = []
+        self._resolving = False
+        self._asked = -inf  # when the name servers were asked
 
-    def __enter__(self) -> "Opening":
+    def __enter__(self) -> "Opening[TagT]":
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._reader.close()
-        self._writer.close()
+        for task in self._tasks:
+            task.steps.close()
 
-    def fileno(self) -> int:
-        """Return the descriptor to be watched."""
-        return self._reader.fileno()
+    @property
+    def deadline(self) -> float:
+        """When to call `expire`, by time.monotonic(); inf for never."""
+        held = self._resolving and self._waiting and self._addresses
+        head_start = self._asked + _HEAD_START if held else inf
+        waits = (task.wait.deadline for task in self._tasks if task.wait)
+        return min(head_start, min(waits, default=inf))
 
     def open(self, number: int) -> None:
-        """Open a connection, the number of which is the caller's affair."""
+        """Open a connection; the number is the caller's affair."""
         self._waiting.append(number)
+        if not self._resolving and monotonic() >= self._asked + _FRESH:
+            self._resolving, self._asked = True, monotonic()
+            self._begin(resolve(self._destination), self._on_resolved)
         self._start()
 
-    def opened(self) -> list[Opened]:
-        """Return the number, and the connection or what it failed of, of each that has ended."""
-        ended = [self._opened.get() for _ in self._reader.recv(4096)]
-        self._under_way -= len(ended)
+    def expire(self) -> None:
+        """Go on with what waits no longer."""
+        now = monotonic()
+        for task in [task for task in self._tasks if task.wait and task.wait.deadline <= now]:
+            self._advance(task)
         self._start()
-        return ended
+
+    def _on_resolved(self, found: list[SocketAddress] | ClientError) -> None:
+        self._resolving = False
+        if not isinstance(found, ClientError):
+            self._addresses = found
+        elif not self._addresses:
+            self._asked = -inf  # ask again for the next connection
+            failed, self._waiting = self._waiting, deque()
+            for number in failed:
+                self._opened(number, found)
+        self._start()
 
     def _start(self) -> None:
-        while self._waiting and self._under_way < _AT_ONCE:
-            self._under_way += 1
-            # A daemon: nobody waits for it when the program ends.
-            Thread(target=self._open, args=(self._waiting.popleft(),), daemon=True).start()
+        """Begin as many attempts as there may be."""
+        if not self._addresses:
+            return
+        if self._resolving and monotonic() < self._asked + _HEAD_START:
+            return
+        while self._waiting and len(self._tasks) < _AT_ONCE:
+            number = self._waiting.popleft()
+            self._begin(open_to(self._destination, self._addresses), partial(self._opened, number))
 
-    def _open(self, number: int) -> None:
+    def _begin(self, steps: Steps[Any], done: Callable[[Any], None]) -> None:
+        task = _Task(steps, done)
+        self._tasks.append(task)
+        self._advance(task)
+
+    def _go_on(self, task: _Task) -> None:
+        self._advance(task)
+        self._start()
+
+    def _advance(self, task: _Task) -> None:
+        if task.wait:
+            self._selector.unregister(task.wait.descriptor)
+            task.wait = None
         try:
-            opened: Client | ClientError = self._connect()
+            task.wait = next(task.steps)
+        except StopIteration as end:
+            self._finish(task, end.value)
         except ClientError as error:
-            opened = error
-        self._opened.put((number, opened))
-        with contextlib.suppress(OSError):  # nobody waits any more
-            self._writer.send(b"\0")
+            self._finish(task, error)
+        else:
+            events, go_on = _events(task.wait.writing), partial(self._go_on, task)
+            self._selector.register(task.wait.descriptor, events, go_on)
+
+    def _finish(self, task: _Task, result: Any) -> None:
+        self._tasks.remove(task)
+        task.done(result)

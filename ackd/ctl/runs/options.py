@@ -1,4 +1,4 @@
-"""The options of verbs that send a run of payloads, and what comes of them."""
+"""The options of the verbs that send a run of payloads."""
 
 import argparse
 import resource
@@ -11,7 +11,10 @@ _LARGEST = 262144
 
 
 def add_run_options(parser: argparse.ArgumentParser, size: int, shown: str) -> None:
-    """Add what says where to send, how much at a time (bytes by default, as the help has it)."""
+    """Add the options for the server, the run's name and the payloads' size.
+
+    `size` is the default in bytes, `shown` the default as the help shows it.
+    """
     add_server_options(parser)
     option = parser.add_argument
     option("--size", metavar="N", type=_size, default=size, help=f"bytes of a payload ({shown})")
@@ -23,13 +26,13 @@ def _size(text: str) -> int:
 
 
 def run_of(options: argparse.Namespace) -> Run:
-    """Return the run that is asked for."""
+    """Return the run with the name that the options give, or else with a random name."""
     run: Run = options.name or Run()
     return run
 
 
 def run_named(text: str) -> Run:
-    """Return the run of this name."""
+    """Return the run with this name."""
     try:
         return Run(text)
     except ValueError as error:
@@ -37,6 +40,6 @@ def run_named(text: str) -> Run:
 
 
 def allow_connections() -> None:
-    """Let there be as many connections as the system allows: each takes a descriptor."""
+    """Raise the limit of open descriptors as far as allowed: each connection takes one."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -1,14 +1,14 @@
-"""Whole numbers in a set that is small where they lie close together."""
+"""A set of whole numbers that is small where the numbers lie close together."""
 
 from bisect import bisect_right
 from collections.abc import Iterator
 
 
 class Ranges:
-    """A set of numbers; a million that come in order take no more room than one."""
+    """A set of numbers as a sorted list of ranges: a million consecutive numbers are one range."""
 
     def __init__(self) -> None:
-        # Where a range begins and where it has ended, in turns.
+        # The first number of a range, then the first number after that range, and so on.
         self._bounds: list[int] = []
 
     def __bool__(self) -> bool:
@@ -24,28 +24,28 @@ class Ranges:
 
     @property
     def highest(self) -> int:
-        """The highest number; 0 if there is none."""
+        """The highest number; 0 if there are none."""
         return self._bounds[-1] - 1 if self._bounds else 0
 
     def add(self, number: int) -> bool:
-        """Put a number in; return whether it was not there."""
+        """Add a number; return whether it is new."""
         at = bisect_right(self._bounds, number)
-        if at % 2:  # behind the beginning of a range, and before its end
+        if at % 2:  # after the first number of a range, and before its end
             return False
-        joins = at > 0 and self._bounds[at - 1] == number
-        meets = at < len(self._bounds) and self._bounds[at] == number + 1
-        bounds = [*([] if joins else [number]), *([] if meets else [number + 1])]
-        self._bounds[at - joins : at + meets] = bounds
+        extends_left = at > 0 and self._bounds[at - 1] == number
+        extends_right = at < len(self._bounds) and self._bounds[at] == number + 1
+        bounds = [*([] if extends_left else [number]), *([] if extends_right else [number + 1])]
+        self._bounds[at - extends_left : at + extends_right] = bounds
         return True
 
     def gaps(self, first: int, last: int) -> "Ranges":
-        """Return those that are not there, from `first` to `last`."""
+        """Return the numbers from `first` to `last` that are not in the set."""
         gaps = Ranges()
-        begins = first
+        begin = first
         for low, high in self:
-            gaps._append(begins, min(low - 1, last))
-            begins = max(begins, high + 1)
-        gaps._append(begins, last)
+            gaps._append(begin, min(low - 1, last))
+            begin = max(begin, high + 1)
+        gaps._append(begin, last)
         return gaps
 
     def _append(self, first: int, last: int) -> None:

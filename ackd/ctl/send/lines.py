@@ -1,21 +1,31 @@
-"""Payloads to be sent: the words of a command line, or lines from a descriptor as they come."""
+"""The payloads to be sent: words of the command line, or lines that are read from a descriptor."""
 
 import os
 from collections import deque
 from collections.abc import Iterable
+from time import monotonic
+from typing import NamedTuple
 
 _CHUNK = 65536
-# No ackd takes a line half as long; without a bound one without end would fill the memory.
+# No ackd takes a line half as long; a line without an end would fill the memory.
 _LONGEST = 262144
-# Bytes of payloads without a reply, which are kept to be sent again.
+# Bytes of payloads without a reply, which are kept so that they can be sent again.
 _FULL = 1 << 26
 
 
-class Lines:
-    """Payloads that wait (`pending`), those without a reply, and where more may come from.
+class SendPayload(NamedTuple):
+    """A payload on its way, and when it was sent, in seconds of time.monotonic()."""
 
-    Lines end in LF or CR LF, as on the wire; a last one without its end counts as well. `problem`
-    tells what kept the rest from being read. `again` is how many were sent more than once.
+    payload: bytes
+    since: float
+
+
+class Lines:
+    """Payloads that wait (`pending`), and a source of more payloads.
+
+    Lines end in LF or CR LF, as on the wire; a last line without an end counts as well. `problem`
+    says why the rest of the input was not read. `again` is how many payloads were sent more than
+    once.
     """
 
     def __init__(self, payloads: Iterable[bytes] = (), descriptor: int = -1) -> None:
@@ -25,9 +35,10 @@ class Lines:
         self.descriptor = descriptor
         self._rest = b""
         self._count = 0
-        self._sent: deque[bytes] = deque()
-        self._held = 0  # bytes in `_sent`
-        self._doubtful = 0  # of those sent and then of those that wait, the first: sent before
+        self._in_flight = 0  # payloads that were taken and have no reply
+        self._held = 0  # bytes of these payloads
+        # So many payloads were sent before: the first of those in flight, then of those that wait.
+        self._unconfirmed = 0
 
     @property
     def source(self) -> int:
@@ -41,46 +52,49 @@ class Lines:
 
     @property
     def full(self) -> bool:
-        """Whether to wait for replies before more is taken."""
+        """Whether to wait for replies before more payloads are taken."""
         return self._held >= _FULL
 
     @property
     def unknown(self) -> int:
         """How many payloads were sent, now or before, and have no reply."""
-        return max(self._doubtful, len(self._sent))
+        return max(self._unconfirmed, self._in_flight)
 
     @property
     def unsent(self) -> int:
-        """How many payloads have been read and never been sent."""
-        return len(self._sent) + len(self.pending) - self.unknown
+        """How many payloads were read and have never been sent."""
+        return self._in_flight + len(self.pending) - self.unknown
 
-    def take(self) -> bytes:
-        """Return the next payload, which is sent now."""
+    def take(self) -> SendPayload:
+        """Return the next payload, which the caller sends now."""
         payload = self.pending.popleft()
-        self.again += len(self._sent) < self._doubtful
-        self._sent.append(payload)
+        self.again += self._in_flight < self._unconfirmed
+        self._in_flight += 1
         self._held += len(payload)
-        return payload
+        return SendPayload(payload, monotonic())
 
-    def replied(self) -> None:
-        """Note that the oldest payload without a reply has one."""
-        self._held -= len(self._sent.popleft())
-        self._doubtful = max(0, self._doubtful - 1)
+    def replied(self, sent: SendPayload) -> None:
+        """Take note of the reply to a payload."""
+        self._in_flight -= 1
+        self._held -= len(sent.payload)
+        self._unconfirmed = max(0, self._unconfirmed - 1)
 
-    def put_back(self, doubtful: bool) -> None:
-        """Let what has no reply wait again; it may be recorded unless it is not `doubtful`."""
-        if doubtful:
-            self._doubtful = self.unknown
-        self.pending.extendleft(reversed(self._sent))
-        self._sent.clear()
-        self._held = 0
+    def put_back(self, sent: Iterable[SendPayload], unconfirmed: bool) -> None:
+        """Have payloads without a reply, oldest first, sent again.
+
+        They may have been recorded if they are `unconfirmed`, and have not been otherwise.
+        """
+        if unconfirmed:
+            self._unconfirmed = self.unknown
+        self.pending.extendleft(reversed([payload for payload, _ in sent]))
+        self._in_flight = self._held = 0
 
     def read(self) -> None:
-        """Read once; an error is the end, and `problem` tells it."""
+        """Read once from the descriptor; an error ends the input and sets `problem`."""
         try:
             self._take(os.read(self.descriptor, _CHUNK))
         except BlockingIOError:
-            pass  # somebody else reads there as well, and was faster
+            pass  # another process reads from there, too, and was faster
         except OSError as error:
             self._end(f"the input can't be read: {error.strerror}")
 

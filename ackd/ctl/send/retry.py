@@ -1,20 +1,20 @@
-"""Whether, and when, to try once more."""
+"""Whether to try once more, and when."""
 
-from ackd.client.client import ClientError, NotAckdError, TurnedAwayError
+from ackd.client.errors import ClientError, RejectedError, UnexpectedReplyError
+from ackd.protocol import NOT_ALLOWED
 
 _FIRST, _LONGEST = 0.2, 10.0  # seconds
-_NOT_ALLOWED = b"not allowed"
 
 
 class Retry:
-    """So many tries in a row, with a pause that grows; a reply begins them anew."""
+    """Up to `most` tries in a row, with pauses that grow. A reply begins the count anew."""
 
     def __init__(self, most: int) -> None:
         self.most = most
         self.tries = 0
 
     def replied(self) -> None:
-        """Note that it works again."""
+        """Note that the server has replied."""
         self.tries = 0
 
     def pause(self, error: ClientError) -> float | None:
@@ -26,7 +26,7 @@ class Retry:
 
 
 def _may_pass(error: ClientError) -> bool:
-    """Whether it may go otherwise next time: what is full now may have room then."""
-    if isinstance(error, TurnedAwayError):
-        return _NOT_ALLOWED not in error.said
-    return not isinstance(error, NotAckdError)
+    """Return whether another try may succeed: a server that is full now may have room then."""
+    if isinstance(error, RejectedError):
+        return not error.gives_reason(NOT_ALLOWED)
+    return not isinstance(error, UnexpectedReplyError)

@@ -1,16 +1,25 @@
-"""`ackctl send`: payloads from the command line, a file or the standard input."""
+"""`ackctl send`: sends payloads from the command line, a file or the standard input."""
 
 import argparse
 import os
 import sys
 from time import sleep
 
-from ackd.client.client import ClientError, NoAckError, NotAckdError, TurnedAwayError, shown
+from ackd.client.errors import (
+    ClientError,
+    RejectedError,
+    UnexpectedReplyError,
+    UnknownOutcomeError,
+    printable_host,
+)
+from ackd.client.session import Session, open_session
 from ackd.ctl.failure import meaning
-from ackd.ctl.options import add_server_options, connected, count
-from ackd.ctl.send.lines import Lines
-from ackd.ctl.send.progress import progress
-from ackd.ctl.send.report import Json, Report, Story
+from ackd.ctl.interrupt import UntilInterrupt
+from ackd.ctl.options import add_server_options, count, destination_of
+from ackd.ctl.output.streams import Output
+from ackd.ctl.send.lines import Lines, SendPayload
+from ackd.ctl.send.progress import progress_of
+from ackd.ctl.send.report import SendJson, SendReport, VerboseReport
 from ackd.ctl.send.retry import Retry
 from ackd.ctl.status import Status
 
@@ -25,7 +34,7 @@ examples:
 
 exit status:
     0  every payload was acknowledged: its record is in the server's journal
-    1  the server turned us or a payload away
+    1  the server rejected the connection, or refused a payload
     2  usage, or input that can't be sent
     3  the server was not reached
     4  connected, but not greeted
@@ -35,7 +44,7 @@ exit status:
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add those of the verb."""
+    """Add the options of the verb."""
     add_server_options(parser)
     option = parser.add_argument
     option(
@@ -43,20 +52,20 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         type=count,
         default=0,
-        help="connect up to N times more, and send again what is unknown: perhaps twice",
+        help="connect up to N times more; send unknown payloads again, perhaps recorded twice",
     )
     how = parser.add_mutually_exclusive_group()
-    how.add_argument("-v", "--verbose", action="store_true", help="tell every step with its time")
+    how.add_argument("-v", "--verbose", action="store_true", help="show every step with its time")
     how.add_argument("--json", action="store_true", help="one JSON object a reply, then the counts")
     option("--file", metavar="F", help="send each line of this file")
     option("payloads", metavar="PAYLOAD", nargs="*", help="a line to send; - is the standard input")
 
 
-def run(options: argparse.Namespace) -> Status:
+def run(options: argparse.Namespace, output: Output) -> Status:
     """Send what the options say; return the exit status."""
     lines = _lines(options)
-    kind = Json if options.json else Story if options.verbose else Report
-    report = kind(lines, progress(lines.descriptor))
+    kind = SendJson if options.json else VerboseReport if options.verbose else SendReport
+    report = kind(lines, progress_of(lines.descriptor, output), output)
     status, problem = _outcome(options, lines, report)
     report.end(status, problem)
     if problem:
@@ -65,7 +74,7 @@ def run(options: argparse.Namespace) -> Status:
 
 
 def _lines(options: argparse.Namespace) -> Lines:
-    """Return what is to be sent; what can't be sent ends the program with a usage error."""
+    """Return the payloads; input that can't be sent ends ackctl with a usage error."""
     parser: argparse.ArgumentParser = options.parser
     if bool(options.payloads) == bool(options.file):
         parser.error("give payloads, or - for the standard input, or --file")
@@ -91,11 +100,11 @@ def _opened(path: str, parser: argparse.ArgumentParser) -> int:
         parser.error(f"--file: {path}: {error.strerror}")
 
 
-def _outcome(options: argparse.Namespace, lines: Lines, report: Report) -> tuple[Status, str]:
+def _outcome(options: argparse.Namespace, lines: Lines, report: SendReport) -> tuple[Status, str]:
     """Send; return the exit status and, unless all was acknowledged, what went wrong."""
-    try:
+    with UntilInterrupt() as block:
         failure = _try(options, lines, report)
-    except KeyboardInterrupt:
+    if block.interrupted:
         return Status.INTERRUPTED, "interrupted"
     if failure:
         return failure
@@ -106,7 +115,9 @@ def _outcome(options: argparse.Namespace, lines: Lines, report: Report) -> tuple
     return Status.DELIVERED, ""
 
 
-def _try(options: argparse.Namespace, lines: Lines, report: Report) -> tuple[Status, str] | None:
+def _try(
+    options: argparse.Namespace, lines: Lines, report: SendReport
+) -> tuple[Status, str] | None:
     """Send, as often as it takes and may be tried; return what it failed of at last, if it did."""
     retry = Retry(options.retry)
     while True:
@@ -125,39 +136,54 @@ def _try(options: argparse.Namespace, lines: Lines, report: Report) -> tuple[Sta
 
 
 def _failed(
-    error: ClientError, options: argparse.Namespace, lines: Lines, report: Report
+    error: ClientError, options: argparse.Namespace, lines: Lines, report: SendReport
 ) -> tuple[Status, str]:
-    """Note what is in doubt now; return the exit status if it ends so, and what went wrong."""
-    report.disconnected()
-    lines.put_back(doubtful=not isinstance(error, TurnedAwayError))
-    if isinstance(error, TurnedAwayError):
+    """Report an error; return the exit status if it is the last one, and what went wrong."""
+    if isinstance(error, RejectedError):
         report.greeted(error.said)
-    if isinstance(error, NotAckdError) and options.no_greeting:
-        report.doubt()
+    if isinstance(error, UnexpectedReplyError) and options.no_greeting:
+        report.disbelieve()
     status, what = meaning(error)
     if report.unknown:
-        return Status.UNKNOWN, f"{'unknown' if isinstance(error, NoAckError) else what}: {error}"
+        unknown = isinstance(error, UnknownOutcomeError)
+        return Status.UNKNOWN, f"{'unknown' if unknown else what}: {error}"
     return status, f"{what}: {error}"
 
 
-def _send(options: argparse.Namespace, lines: Lines, report: Report, retry: Retry) -> None:
+def _send(options: argparse.Namespace, lines: Lines, report: SendReport, retry: Retry) -> None:
     """Send what there is over one connection; raises ClientError."""
-    report.connecting(shown(options.host), options.port)
+    report.connecting(printable_host(options.host), options.port)
     report.flush()
-    with connected(options) as client:
+    session: Session[SendPayload] = open_session(destination_of(options))
+    try:
         if not options.no_greeting:
-            report.greeted(client.greeting)
+            report.greeted(session.transport.greeting or b"")
         report.writing()
-        while not lines.ended or client.unanswered:
-            while lines.pending and not (client.full or lines.full):
-                client.offer(payload := lines.take())
-                report.sent(payload)
-            report.flush()
-            if client.wait(lines.source, report.due()):
-                lines.read()
-            for reply in client.pump():
-                lines.replied()
-                report.replied(reply)
-                retry.replied()
+        _exchange(session, lines, report, retry)
         if options.no_greeting:
-            client.finish()
+            session.finish()
+    except ClientError as error:
+        # A server that rejects a client records none of its payloads.
+        lines.put_back(session.close(), unconfirmed=not isinstance(error, RejectedError))
+        raise
+    finally:
+        session.close()
+
+
+def _exchange(
+    session: Session[SendPayload], lines: Lines, report: SendReport, retry: Retry
+) -> None:
+    """Send each line as it comes, and wait for all replies."""
+    transport = session.transport
+    while not lines.ended or transport.unanswered:
+        while lines.pending and not (transport.full or lines.full):
+            sent = lines.take()
+            transport.offer(sent.payload, sent)
+            report.sent(sent.payload)
+        report.flush()
+        if session.wait(lines.source, report.due()):
+            lines.read()
+        for sent, reply in session.advance():
+            lines.replied(sent)
+            report.replied(sent, reply)
+            retry.replied()

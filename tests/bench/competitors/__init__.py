@@ -1,7 +1,7 @@
-"""The same exchange without recording, in other ways: each as small as it can honestly be.
+"""The same exchange without recording, on other event loops: each with the minimum of code.
 
     python -m tests.bench.competitors.NAME PORT
 
-Each greets on 127.0.0.1, counts the lines that come and sends as many acks; none looks at limits or
-timeouts. None makes payloads of the lines either, as ackd does: counting is the least they can do.
+Each server listens on 127.0.0.1, sends the greeting, counts the lines and sends as many acks.
+None has limits or timeouts. Unlike ackd, none splits the data into payloads: the count is enough.
 """

@@ -1,4 +1,4 @@
-"""asyncio, by transports and protocols."""
+"""asyncio with transports and protocols."""
 
 import asyncio
 
@@ -6,7 +6,7 @@ from .exchange import BACKLOG, GREETING, Lines, listener
 
 
 class Exchange(asyncio.Protocol):
-    """One client."""
+    """The exchange with one client."""
 
     __slots__ = ("_lines", "_transport")
 
@@ -23,7 +23,7 @@ class Exchange(asyncio.Protocol):
 
 
 async def main() -> None:
-    """Serve for ever."""
+    """Serve until the process is killed."""
     loop = asyncio.get_running_loop()
     server = await loop.create_server(Exchange, sock=listener(), backlog=BACKLOG)
     await server.serve_forever()

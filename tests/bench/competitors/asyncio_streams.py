@@ -1,4 +1,4 @@
-"""asyncio, by streams."""
+"""asyncio with streams."""
 
 import asyncio
 import contextlib
@@ -19,7 +19,7 @@ async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 
 async def main() -> None:
-    """Serve for ever."""
+    """Serve until the process is killed."""
     server = await asyncio.start_server(serve, sock=listener(), backlog=BACKLOG)
     await server.serve_forever()
 

@@ -1,4 +1,4 @@
-"""What all of them say, and count."""
+"""The exchange that all competitors share."""
 
 import contextlib
 import socket
@@ -11,7 +11,7 @@ BACKLOG = 4096
 
 
 class Lines:
-    """Counts one client's lines; a rest without a line's end counts when the client has ended."""
+    """Counts the lines of one client; at EOF, a rest without a line end counts as a line."""
 
     __slots__ = ("_begun",)
 
@@ -31,13 +31,13 @@ class Lines:
 def listener() -> socket.socket:
     """Return a listener on the port that the command line names."""
     opened = socket.create_server(("127.0.0.1", int(sys.argv[1])), backlog=BACKLOG)
-    # Accepted sockets inherit it: all send their replies at once, as asyncio does by itself.
+    # Accepted sockets inherit the option. asyncio sets it by itself.
     opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return opened
 
 
 def serve(client: socket.socket) -> None:
-    """Serve one client, waiting for it."""
+    """Serve one client with blocking calls."""
     lines = Lines()
     with client, contextlib.suppress(ConnectionError):
         client.sendall(GREETING)

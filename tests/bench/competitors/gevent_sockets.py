@@ -1,4 +1,4 @@
-"""gevent: a greenlet for each client, on sockets that seem to block."""
+"""gevent: a greenlet for each client, with calls that block only the greenlet."""
 
 from gevent import monkey
 

@@ -1,4 +1,4 @@
-"""Twisted, by a protocol."""
+"""Twisted with a protocol."""
 
 import socket
 
@@ -6,7 +6,7 @@ from twisted.internet import epollreactor
 
 epollreactor.install()
 
-from twisted.internet import reactor  # noqa: E402 - the one that has just been installed
+from twisted.internet import reactor  # noqa: E402 - the reactor installed above
 from twisted.internet.interfaces import IHalfCloseableProtocol  # noqa: E402
 from twisted.internet.protocol import Factory, Protocol  # noqa: E402
 from zope.interface import implementer  # noqa: E402
@@ -14,9 +14,9 @@ from zope.interface import implementer  # noqa: E402
 from .exchange import GREETING, Lines, listener  # noqa: E402
 
 
-@implementer(IHalfCloseableProtocol)  # or Twisted says nothing of the end of its sending
+@implementer(IHalfCloseableProtocol)  # otherwise Twisted does not report EOF
 class Exchange(Protocol):
-    """One client."""
+    """The exchange with one client."""
 
     def connectionMade(self) -> None:  # noqa: N802
         self.lines = Lines()

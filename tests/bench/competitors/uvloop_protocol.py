@@ -1,4 +1,4 @@
-"""The protocol of asyncio's competitor, on uvloop's loop."""
+"""The protocol of `asyncio_protocol` on the event loop of uvloop."""
 
 import uvloop
 

@@ -1,5 +1,6 @@
 """The library: against a real ackd, and against servers that are none."""
 
+import select
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -7,14 +8,14 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from ackd.client.client import (
+from ackd.client import (
     Client,
     ClientError,
-    NoAckError,
     NoGreetingError,
-    NotAckdError,
     NotReachedError,
-    TurnedAwayError,
+    RejectedError,
+    UnexpectedReplyError,
+    UnknownOutcomeError,
 )
 from ackd.protocol import Reply, Verdict
 from tests.conftest import StartDaemon
@@ -46,7 +47,7 @@ def test_a_payload_is_recorded_and_its_reply_returned(start: StartDaemon) -> Non
     assert ackd.journal.payloads(2) == [b"hello", b"hello again"]
 
 
-def test_a_refused_payload_is_no_exception_and_the_next_one_goes_on(start: StartDaemon) -> None:
+def test_a_refused_payload_is_no_exception_and_the_next_is_sent(start: StartDaemon) -> None:
     ackd = start("max_payload: 5")
     with Client(port=ackd.port) as client:
         assert client.send(b"too long") == Reply(
@@ -59,7 +60,7 @@ def test_a_refused_payload_is_no_exception_and_the_next_one_goes_on(start: Start
     "payload",
     [b"", b"\r", b"ends in CR\r", b"\x00\xff\x1b[31m", b"\r\r\r", bytes(range(11, 256)), b" "],
 )
-def test_whatever_is_no_newline_arrives_as_it_is(start: StartDaemon, payload: bytes) -> None:
+def test_all_bytes_but_the_newline_arrive_unaltered(start: StartDaemon, payload: bytes) -> None:
     ackd = start()
     with Client(port=ackd.port) as client:
         assert client.send(payload) == ACKNOWLEDGED
@@ -84,7 +85,7 @@ def test_200000_payloads_are_acknowledged_in_one_exchange(start: StartDaemon) ->
         assert number == 199_999
 
 
-def test_a_server_that_stops_reading_until_its_replies_are_read_stalls_nobody() -> None:
+def test_a_server_that_waits_until_its_replies_are_read_does_not_stall_the_exchange() -> None:
     line, count = b"x" * 4095 + b"\n", 2500  # 10 MB each way: more than any socket holds
 
     def reply_to_each_line_before_reading_the_next(caller: Caller) -> None:
@@ -101,7 +102,7 @@ def test_a_server_that_stops_reading_until_its_replies_are_read_stalls_nobody() 
         assert sum(reply.verdict is Verdict.ACKNOWLEDGED for reply in replies) == count
 
 
-def test_each_payload_is_on_its_way_before_the_next_is_asked_for() -> None:
+def test_each_payload_is_sent_before_the_next_is_taken() -> None:
     arrived = threading.Event()
 
     def server(caller: Caller) -> None:
@@ -166,7 +167,7 @@ def test_a_name_that_can_not_be_resolved_is_not_reached(host: str) -> None:
         Client(host)
 
 
-def test_ipv6_is_as_good(start: StartDaemon) -> None:
+def test_the_client_connects_by_ipv6(start: StartDaemon) -> None:
     if not socket.has_dualstack_ipv6():
         pytest.skip("needs a host with IPv6")
     ackd = start("bind: '::1'")
@@ -174,14 +175,14 @@ def test_ipv6_is_as_good(start: StartDaemon) -> None:
         assert client.send(b"hello") == ACKNOWLEDGED
 
 
-def test_a_full_server_turns_us_away_in_its_own_words(start: StartDaemon) -> None:
+def test_a_full_server_rejects_the_client_with_its_reason(start: StartDaemon) -> None:
     ackd = start("max_connections: 1")
-    with ackd.peer(), pytest.raises(TurnedAwayError) as caught:
+    with ackd.peer(), pytest.raises(RejectedError) as caught:
         Client(port=ackd.port)
     assert str(caught.value) == "not connect: too many connections, the limit is 1"
 
 
-def test_a_server_without_a_greeting_is_sent_payloads_at_once(start: StartDaemon) -> None:
+def test_payloads_are_sent_at_once_to_a_server_without_a_greeting(start: StartDaemon) -> None:
     ackd = start("greeting: ''")
     with Client(port=ackd.port, greeted=False) as client:
         assert client.greeting == b""
@@ -190,19 +191,35 @@ def test_a_server_without_a_greeting_is_sent_payloads_at_once(start: StartDaemon
     assert ackd.journal.payloads(1) == [b"hello"]
 
 
-def test_a_full_server_without_a_greeting_turns_us_away_all_the_same(start: StartDaemon) -> None:
+def test_a_full_server_without_a_greeting_rejects_the_client(start: StartDaemon) -> None:
     ackd = start("greeting: ''\nmax_connections: 1")
     with Client(port=ackd.port, greeted=False) as first:
         assert first.send(b"hello") == ACKNOWLEDGED
-        with pytest.raises(TurnedAwayError) as caught:
+        with pytest.raises(RejectedError) as caught:
             Client(port=ackd.port, greeted=False)
     assert caught.value.said == b"not connect: too many connections, the limit is 1"
 
 
 def test_a_greeting_that_is_not_expected_is_never_taken_for_an_ack(start: StartDaemon) -> None:
     ackd = start()
-    with pytest.raises(NotAckdError, match=r"^no greeting was expected, and it says Connect$"):
+    with pytest.raises(
+        UnexpectedReplyError, match=r"^no greeting was expected, and it says Connect$"
+    ):
         Client(port=ackd.port, greeted=False)
+
+
+def test_a_server_that_never_stops_sending_does_not_hold_a_client_for_ever() -> None:
+    def speak_byte_by_byte(caller: Caller) -> None:
+        closed = select.poll()
+        closed.register(caller.socket, 0)
+        while not closed.poll(50):
+            caller.send(b"x")
+
+    with (
+        playing(speak_byte_by_byte) as port,
+        pytest.raises(UnexpectedReplyError, match=r"^no greeting was expected, and it says x+$"),
+    ):
+        Client(port=port, timeout=LATER, greeted=False)
 
 
 def test_a_server_that_is_silent_and_does_not_close_is_no_ackd() -> None:
@@ -212,13 +229,15 @@ def test_a_server_that_is_silent_and_does_not_close_is_no_ackd() -> None:
 
     hold = threading.Event()
     with playing(server) as port:
-        with pytest.raises(NotAckdError, match=r"^it does not close a connection without payloads"):
+        with pytest.raises(
+            UnexpectedReplyError, match=r"^it does not close a connection without payloads"
+        ):
             Client(port=port, timeout=SOON, greeted=False)
         hold.set()
 
 
 @pytest.mark.parametrize("last_word", [Caller.reset, Caller.expect_end])
-def test_a_server_that_does_not_end_as_an_ackd_is_found_out(
+def test_a_server_that_does_not_close_like_an_ackd_is_detected(
     last_word: Callable[[Caller], None],
 ) -> None:
     def server(impostor: Impostor) -> None:
@@ -236,7 +255,7 @@ def test_a_server_that_does_not_end_as_an_ackd_is_found_out(
         served = pool.submit(server, impostor)
         with Client(port=impostor.port, timeout=LATER, greeted=False) as client:
             client.send(b"hello")
-            with pytest.raises(NotAckdError, match="does not end as an ackd does"):
+            with pytest.raises(UnexpectedReplyError, match="does not end as an ackd does"):
                 client.finish()
         hold.set()
         served.result(DEADLINE)
@@ -248,12 +267,12 @@ def test_a_port_that_can_not_be_one_is_a_mistake_of_the_program(port: int) -> No
         Client(port=port)
 
 
-def test_a_source_is_an_address_and_no_name() -> None:
+def test_a_source_must_be_an_address() -> None:
     with pytest.raises(ValueError, match="'localhost' is not an IPv4 or IPv6 address"):
         Client(source="localhost")
 
 
-def test_a_name_never_reaches_the_terminal_raw() -> None:
+def test_a_host_name_is_escaped() -> None:
     with pytest.raises(NotReachedError, match=r"^evil\\x1b\[31m: the name can't be resolved: "):
         Client("evil\x1b[31m")
 
@@ -262,7 +281,7 @@ def test_the_address_to_connect_from_can_be_chosen(start: StartDaemon) -> None:
     ackd = start("allow: [127.0.0.7]")
     with Client(port=ackd.port, source="127.0.0.7") as client:
         assert client.send(b"hello") == ACKNOWLEDGED
-    with pytest.raises(TurnedAwayError, match="is not allowed here"):
+    with pytest.raises(RejectedError, match="is not allowed here"):
         Client(port=ackd.port)
 
 
@@ -273,12 +292,12 @@ def test_the_address_to_connect_from_can_be_chosen(start: StartDaemon) -> None:
         ("::1", "it has no address of the same kind as ::1"),
     ],
 )
-def test_an_address_that_can_not_be_connected_from_is_told(source: str, reason: str) -> None:
+def test_a_source_that_can_not_be_used_is_reported(source: str, reason: str) -> None:
     with pytest.raises(NotReachedError, match=rf"^127\.0\.0\.1:? {reason}"):
         Client(port=1, source=source)
 
 
-def test_a_wait_can_be_cut_short_by_who_has_more_to_do() -> None:
+def test_a_wait_can_be_limited() -> None:
     with (
         playing(greet_and_be_mute) as port,
         Client(port=port, timeout=LATER) as client,
@@ -286,27 +305,40 @@ def test_a_wait_can_be_cut_short_by_who_has_more_to_do() -> None:
         client.offer(b"hello")
         client.pump()
         assert not client.wait(most=0.001)
-        with pytest.raises(NoAckError, match=r"^no answer within 0\.5 s$"):
+        with pytest.raises(UnknownOutcomeError, match=r"^no answer within 0\.5 s$"):
             client.wait(most=60)
 
 
-def test_what_turns_us_away_is_escaped() -> None:
+def test_a_caller_that_is_busy_does_not_use_up_the_timeout() -> None:
+    with (
+        playing(greet_and_be_mute) as port,
+        Client(port=port, timeout=LATER) as client,
+    ):
+        client.offer(b"hello")
+        client.pump()
+        assert not select.select([client], [], [], 2 * LATER)[0]  # busy with something else
+        assert not client.wait(most=0.001)
+        with pytest.raises(UnknownOutcomeError, match=r"^no answer within 0\.5 s$"):
+            client.wait()
+
+
+def test_a_rejection_is_escaped() -> None:
     def server(caller: Caller) -> None:
         caller.send(b"\x1b[2Jnot connect\n")
         caller.expect_end()
 
-    with playing(server) as port, pytest.raises(TurnedAwayError) as caught:
+    with playing(server) as port, pytest.raises(RejectedError) as caught:
         Client(port=port)
     assert str(caught.value) == "\\x1b[2Jnot connect"
 
 
-def test_a_server_that_never_greets_is_told_apart() -> None:
+def test_a_server_that_never_greets_has_its_own_error() -> None:
     with playing(Caller.expect_end) as port, pytest.raises(NoGreetingError) as caught:
         Client(port=port, timeout=SOON)
     assert str(caught.value) == "no answer within 0.2 s"
 
 
-def test_a_greeting_that_never_ends_is_none() -> None:
+def test_a_greeting_without_an_end_is_no_greeting() -> None:
     def server(caller: Caller) -> None:
         caller.send(b"Connec")
         caller.expect_end()
@@ -316,7 +348,7 @@ def test_a_greeting_that_never_ends_is_none() -> None:
     assert str(caught.value) == "no answer within 0.2 s"
 
 
-def test_a_server_that_closes_instead_of_greeting_is_told_apart() -> None:
+def test_a_server_that_closes_instead_of_greeting_has_its_own_error() -> None:
     with playing(lambda caller: None) as port, pytest.raises(NoGreetingError) as caught:
         Client(port=port)
     assert str(caught.value) == "the server closed the connection"
@@ -326,12 +358,12 @@ def test_an_ack_that_does_not_come_is_an_exception() -> None:
     with (
         playing(greet_and_be_mute) as port,
         Client(port=port, timeout=LATER) as client,
-        pytest.raises(NoAckError, match=r"^no answer within 0\.5 s$"),
+        pytest.raises(UnknownOutcomeError, match=r"^no answer within 0\.5 s$"),
     ):
         client.send(b"hello")
 
 
-def test_what_was_replied_before_a_reset_is_told_first() -> None:
+def test_replies_before_a_reset_are_returned_first() -> None:
     def server(caller: Caller) -> None:
         caller.send(GREETING)
         caller.expect(b"1\n2\n3\n4\n5\n")
@@ -341,7 +373,7 @@ def test_what_was_replied_before_a_reset_is_told_first() -> None:
     with playing(server) as port, Client(port=port) as client:
         replies = client.exchange([b"1", b"2", b"3", b"4", b"5"])
         assert [next(replies), next(replies), next(replies)] == [ACKNOWLEDGED] * 3
-        with pytest.raises(NoAckError, match=r"^the other side reset the connection$"):
+        with pytest.raises(UnknownOutcomeError, match=r"^the other side reset the connection$"):
             next(replies)
         assert client.unanswered == 2
 
@@ -353,7 +385,7 @@ def test_a_payload_for_a_server_that_has_gone_is_an_exception() -> None:
         caller.expect(b"hello\n")
 
     with playing(server) as port, Client(port=port) as client:
-        with pytest.raises(NoAckError, match=r"^the server closed the connection$"):
+        with pytest.raises(UnknownOutcomeError, match=r"^the server closed the connection$"):
             client.send(b"hello")
         assert client.unanswered == 1
 
@@ -367,13 +399,13 @@ def test_more_replies_than_payloads_end_the_exchange() -> None:
 
     with playing(server) as port, Client(port=port) as client:
         assert client.send(b"hello") == ACKNOWLEDGED
-        with pytest.raises(NoAckError) as caught:
+        with pytest.raises(UnknownOutcomeError) as caught:
             client.send(b"its ack could be the other one's")
     reason = "the server sent more replies than it was sent payloads"
     assert str(caught.value) == f"{reason}: it is no ackd"
 
 
-def test_a_line_without_end_is_no_reply() -> None:
+def test_an_endless_line_is_no_reply() -> None:
     def server(caller: Caller) -> None:
         caller.send(GREETING)
         caller.expect(b"hello\n")
@@ -383,13 +415,13 @@ def test_a_line_without_end_is_no_reply() -> None:
     with (
         playing(server) as port,
         Client(port=port) as client,
-        pytest.raises(NoAckError) as caught,
+        pytest.raises(UnknownOutcomeError) as caught,
     ):
         client.send(b"hello")
     assert str(caught.value) == "the server sent a line of over 65536 bytes: it is no ackd"
 
 
-def test_one_except_is_enough_for_all_that_can_happen() -> None:
+def test_one_except_clause_catches_every_error() -> None:
     with (
         playing(greet_and_be_mute) as port,
         pytest.raises(ClientError),
@@ -398,7 +430,7 @@ def test_one_except_is_enough_for_all_that_can_happen() -> None:
         client.send(b"hello")
 
 
-def test_a_server_that_reads_for_ever_fills_no_memory() -> None:
+def test_a_server_that_never_replies_does_not_fill_the_memory() -> None:
     def read_and_be_mute(caller: Caller) -> None:
         caller.send(GREETING)
         while caller.socket.recv(1 << 20):
@@ -409,6 +441,6 @@ def test_a_server_that_reads_for_ever_fills_no_memory() -> None:
             yield b""
 
     with playing(read_and_be_mute) as port, Client(port=port, timeout=LATER) as client:
-        with pytest.raises(NoAckError, match=r"^no answer within 0\.5 s$"):
+        with pytest.raises(UnknownOutcomeError, match=r"^no answer within 0\.5 s$"):
             list(client.exchange(endless()))
         assert client.unanswered == 65536

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ackd.ctl.runs.payloads import Part, Run, parse
+from ackd.ctl.runs.payloads import ReceivedPayload, Run, parse
 from tests.conftest import StartDaemon
 from tests.support.ackctl_process import Ackctl, Ended, ackctl, ackctl_alone
 from tests.support.ackctl_terminal import COLOUR, Terminal
@@ -40,7 +40,7 @@ SMALL = ("--size", "1")  # as small as they can be, so that they are known befor
 # A real ackd
 
 
-def test_all_that_it_counts_is_in_the_journal(start: StartDaemon) -> None:
+def test_all_counted_payloads_are_in_the_journal(start: StartDaemon) -> None:
     ackd = start()
     arguments = (*SHORT, "--clients", "3", "--depth", "4", "--json")
     status, out, complaint = bench(ackd.port, *arguments)
@@ -73,7 +73,7 @@ def test_all_that_it_counts_is_in_the_journal(start: StartDaemon) -> None:
     assert {len(payload) for payload in payloads[:-1]} == {80}
     parts = [parse(payload) for payload in payloads]
     assert sorted(part.number for part in parts[:-1] if part) == list(range(1, count + 1))
-    assert parts[-1] == Part("load-7", count, end=True)
+    assert parts[-1] == ReceivedPayload("load-7", count, end=True)
 
 
 def test_a_pipe_gets_aligned_text(start: StartDaemon) -> None:
@@ -94,7 +94,7 @@ def test_a_pipe_gets_aligned_text(start: StartDaemon) -> None:
     assert (status, complaint) == (0, "")
 
 
-def test_clients_that_are_turned_away_are_told_and_the_others_go_on(start: StartDaemon) -> None:
+def test_rejected_clients_are_reported_and_the_others_go_on(start: StartDaemon) -> None:
     ackd = start("max_connections: 2")
     status, out, complaint = bench(ackd.port, *SHORT, "--clients", "5", "--json")
     told = json.loads(out)
@@ -114,7 +114,7 @@ def test_refusals_are_counted(start: StartDaemon) -> None:
     assert complaint == ""
 
 
-def test_there_are_more_clients_than_descriptors_by_default(start: StartDaemon) -> None:
+def test_there_can_be_more_clients_than_descriptors_by_default(start: StartDaemon) -> None:
     ackd = start("max_connections: 2000\nmax_connections_per_client: 2000")
     few = ("sh", "-c", 'ulimit -Sn 256; exec "$@"', "sh")
     arguments = ("bench", "--port", str(ackd.port), *SHORT, "--clients", "300", "--json")
@@ -155,7 +155,7 @@ def test_the_server_greets_and_never_acknowledges() -> None:
     assert status == 5
 
 
-def test_the_load_stays_as_deep_as_it_was_asked_to_be() -> None:
+def test_the_load_keeps_its_depth() -> None:
     arguments = (*SMALL, "--depth", "3", "--seconds", "60", "--json")
     with Impostor() as server, benching(server.port, *arguments) as ackctl:
         with server.accept() as caller:
@@ -174,7 +174,7 @@ def test_the_load_stays_as_deep_as_it_was_asked_to_be() -> None:
     assert (status, complaint) == (0, "")
 
 
-def test_one_client_that_is_reset_does_not_keep_the_others() -> None:
+def test_one_client_that_is_reset_does_not_stop_the_others() -> None:
     arguments = ("--clients", "2", "--seconds", "60", "--json")
     with Impostor() as server, benching(server.port, *arguments) as ackctl:
         one, other = server.accept(), server.accept()
@@ -194,7 +194,7 @@ def test_one_client_that_is_reset_does_not_keep_the_others() -> None:
     assert (told["status"], status) == (5, 5)
 
 
-def test_what_is_turned_away_instead_of_the_first_ack_was_refused() -> None:
+def test_a_rejection_instead_of_the_first_ack_refuses_all_payloads() -> None:
     arguments = (*SMALL, "--depth", "2", "--no-greeting", "--json")
     with Impostor() as server, benching(server.port, *arguments) as ackctl:
         with server.accept() as silent:
@@ -212,7 +212,7 @@ def test_what_is_turned_away_instead_of_the_first_ack_was_refused() -> None:
 # Ctrl-C and the terminal
 
 
-def test_ctrl_c_ends_it_early_and_is_no_failure(start: StartDaemon) -> None:
+def test_ctrl_c_ends_the_load_early_and_is_no_failure(start: StartDaemon) -> None:
     ackd = start()
     with benching(ackd.port, "--seconds", "3600", "--json") as ackctl:
         ackd.journal.payloads(1)
@@ -224,7 +224,7 @@ def test_ctrl_c_ends_it_early_and_is_no_failure(start: StartDaemon) -> None:
     assert (status, complaint) == (0, "")
 
 
-def test_ctrl_c_before_all_clients_are_there() -> None:
+def test_ctrl_c_before_all_clients_are_connected() -> None:
     with Impostor() as server, benching(server.port, "--json") as ackctl, server.accept():
         ackctl.signal(signal.SIGINT)
         status, out, complaint = ackctl.ended()
@@ -232,7 +232,7 @@ def test_ctrl_c_before_all_clients_are_there() -> None:
     assert (status, complaint) == (130, "")
 
 
-def test_a_second_ctrl_c_waits_for_nothing() -> None:
+def test_a_second_ctrl_c_does_not_wait() -> None:
     with Impostor() as server, benching(server.port, "--json") as ackctl:
         with server.accept() as caller:
             caller.send(GREETING)
@@ -246,7 +246,7 @@ def test_a_second_ctrl_c_waits_for_nothing() -> None:
     assert status == 5
 
 
-def test_a_terminal_sees_how_far_it_is_and_a_table(start: StartDaemon) -> None:
+def test_a_terminal_shows_progress_and_a_table(start: StartDaemon) -> None:
     ackd = start()
     arguments = ("bench", "--port", str(ackd.port), "--seconds", "0.5")
     with Terminal(*arguments) as terminal:
@@ -258,7 +258,7 @@ def test_a_terminal_sees_how_far_it_is_and_a_table(start: StartDaemon) -> None:
     assert status == 0
 
 
-def test_there_is_no_colour_where_none_is_wanted(start: StartDaemon) -> None:
+def test_there_is_no_colour_if_colours_are_unwanted(start: StartDaemon) -> None:
     ackd = start()
     arguments = ("bench", "--port", str(ackd.port), "--seconds", "0.5")
     with Terminal(*arguments, NO_COLOR="1") as terminal:
@@ -282,7 +282,7 @@ def test_the_latencies_are_drawn(
     assert picture.read_bytes().startswith(begins)
 
 
-def test_a_picture_tells_what_it_shows(start: StartDaemon, tmp_path: Path) -> None:
+def test_a_picture_says_what_it_shows(start: StartDaemon, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     ackd = start()
     picture = tmp_path / "x.svg"
@@ -300,13 +300,13 @@ def test_a_picture_tells_what_it_shows(start: StartDaemon, tmp_path: Path) -> No
         ("/nowhere/x.svg", "/nowhere is no directory"),
     ],
 )
-def test_a_picture_that_can_not_be_is_told_before_anything_is_sent(path: str, problem: str) -> None:
+def test_an_impossible_picture_is_reported_before_anything_is_sent(path: str, problem: str) -> None:
     status, out, usage = bench(1, "--plot", path)
     assert (status, out) == (2, "")
     assert usage.splitlines()[-1] == f"ackctl bench: error: argument --plot: {problem}"
 
 
-def test_without_matplotlib_it_is_told_what_to_install_before_anything_is_sent(
+def test_without_matplotlib_a_picture_is_refused_before_anything_is_sent(
     tmp_path: Path,
 ) -> None:
     status, out, usage = ackctl_alone(tmp_path, "bench", "--port", "1", "--plot", "x.svg")
@@ -317,7 +317,9 @@ def test_without_matplotlib_it_is_told_what_to_install_before_anything_is_sent(
     )
 
 
-def test_a_picture_that_could_not_be_written_is_told(start: StartDaemon, tmp_path: Path) -> None:
+def test_a_picture_that_could_not_be_written_is_reported(
+    start: StartDaemon, tmp_path: Path
+) -> None:
     pytest.importorskip("matplotlib")
     ackd = start()
     picture = tmp_path / "x.svg"

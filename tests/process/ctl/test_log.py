@@ -1,4 +1,4 @@
-"""`ackctl log` before it comes to a journal; on real ones: tests/system/test_ctl_journal.py."""
+"""`ackctl log` without a journal; tests with journals: tests/system/test_ctl_journal.py."""
 
 import pytest
 
@@ -14,8 +14,8 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize(("arguments", "told"), WRONG.items())
-def test_what_is_wrong_is_told(arguments: tuple[str, ...], told: str) -> None:
+@pytest.mark.parametrize(("arguments", "complaint"), WRONG.items())
+def test_wrong_usage_is_explained(arguments: tuple[str, ...], complaint: str) -> None:
     status, out, err = ackctl("log", *arguments)
     assert (status, out) == (2, "")
-    assert err.endswith(f"error: {told}\n")
+    assert err.endswith(f"error: {complaint}\n")

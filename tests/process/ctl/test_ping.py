@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from ackd.ctl.runs.payloads import Part, Run, parse
+from ackd.ctl.runs.payloads import ReceivedPayload, Run, parse
 from ackd.records import Kind
 from tests.conftest import StartDaemon
 from tests.support.ackctl_process import Ackctl, Ended, ackctl
@@ -63,7 +63,7 @@ def end(count: int) -> bytes:
 
 FIGURES = ["min TOOK", "mean TOOK", "p50 TOOK", "p95 TOOK", "p99 TOOK", "p99.9 TOOK", "max TOOK"]
 VERIFY = "on the server, `ackctl verify link-7` tells whether all is stored"
-NOT_ENDED = "(it will miss the last payload, which holds their number)"
+NOT_ENDED = "(it will not find the last payload, which holds the number of payloads)"
 
 
 def closed_port() -> int:
@@ -76,7 +76,7 @@ def closed_port() -> int:
 # A real ackd
 
 
-def test_each_payload_has_a_line_and_all_of_them_figures(start: StartDaemon) -> None:
+def test_each_payload_has_a_line_and_the_summary_has_figures(start: StartDaemon) -> None:
     ackd = start()
     status, out, complaint = ping(ackd.port, "--count", "3", "--interval", "0.01")
     assert steady(out) == [
@@ -151,7 +151,7 @@ def test_each_of_several_connections_has_its_payloads(start: StartDaemon) -> Non
     assert (status, complaint) == (0, "")
     parts = [parse(payload) for payload in ackd.journal.payloads(51)]
     assert sorted(part.number for part in parts[:-1] if part) == list(range(1, 51))
-    assert parts[-1] == Part("link-7", 50, end=True)
+    assert parts[-1] == ReceivedPayload("link-7", 50, end=True)
 
 
 def acknowledge_all(caller: Peer) -> None:
@@ -160,7 +160,7 @@ def acknowledge_all(caller: Peer) -> None:
             caller.send(ACK)
 
 
-def test_several_connections_take_turns_from_the_first_on() -> None:
+def test_several_connections_take_turns_from_the_first_payload_on() -> None:
     arguments = ("--parallel", "3", "--count", "2", "--json")
     with Impostor() as server, pinging(server.port, *arguments) as ackctl:
         callers = [server.accept() for _ in range(3)]
@@ -174,7 +174,7 @@ def test_several_connections_take_turns_from_the_first_on() -> None:
     assert turns == [(1, 1), (2, 2), (3, 3), (4, 1), (5, 2), (6, 3)]
 
 
-def test_a_refusal_is_told_and_the_end_is_not_expected(start: StartDaemon) -> None:
+def test_a_refusal_is_printed_and_the_end_is_not_expected(start: StartDaemon) -> None:
     ackd = start("max_payload: 50")
     status, out, complaint = ping(ackd.port, "--size", "51", "--count", "1")
     assert steady(out)[1:] == [
@@ -188,28 +188,28 @@ def test_a_refusal_is_told_and_the_end_is_not_expected(start: StartDaemon) -> No
     assert (status, complaint) == (1, "")
 
 
-def test_payloads_have_the_size_that_is_asked_for(start: StartDaemon) -> None:
+def test_payloads_have_the_size_of_the_option(start: StartDaemon) -> None:
     ackd = start()
     assert ping(ackd.port, "--size", "1400", "--count", "1")[0] == 0
     payload, _ = ackd.journal.payloads(2)
     assert len(payload) == 1400
-    assert parse(payload) == Part("link-7", 1)
+    assert parse(payload) == ReceivedPayload("link-7", 1)
 
 
-def test_an_empty_greeting_need_not_be_waited_for(start: StartDaemon) -> None:
+def test_with_no_greeting_ping_does_not_wait_for_one(start: StartDaemon) -> None:
     ackd = start('greeting: ""')
     status, out, complaint = ping(ackd.port, "--no-greeting", "--count", "2", "--interval", "0.01")
     assert "2 sent, 2 acknowledged, 0 refused, 0 unknown, 0 not sent" in steady(out)
     assert (status, complaint) == (0, "")
 
 
-def test_it_connects_from_the_address_that_it_is_told(start: StartDaemon) -> None:
+def test_ping_connects_from_the_given_source(start: StartDaemon) -> None:
     ackd = start()
     assert ping(ackd.port, "--source", "127.0.0.2", "--count", "1")[0] == 0
     assert ackd.journal.next(Kind.PAYLOAD)["ACKD_PEER"] == b"127.0.0.2"
 
 
-def test_a_full_server_turns_us_away(start: StartDaemon) -> None:
+def test_a_full_server_rejects_the_client(start: StartDaemon) -> None:
     ackd = start("max_connections: 1")
     with ackd.peer():
         status, out, complaint = ping(ackd.port, "--count", "1")
@@ -239,7 +239,7 @@ def test_nothing_listens_on_the_port() -> None:
     assert (status, complaint) == (3, "")
 
 
-def test_at_100_percent_loss_there_is_a_summary_in_json_too() -> None:
+def test_the_summary_at_100_percent_loss_in_json() -> None:
     status, out, complaint = ping(closed_port(), "--count", "3", "--interval", "0.01", "--json")
     payloads, summary = objects(out)
     assert payloads == []
@@ -299,7 +299,7 @@ def acknowledge(caller: Peer, ackctl: Ackctl, number: int) -> None:
     assert verdicts([json.loads(ackctl.read_line())]) == [(number, "acknowledged")]
 
 
-def test_after_a_reset_it_connects_again_and_tells_the_outage() -> None:
+def test_after_a_reset_ping_connects_again_and_reports_the_outage() -> None:
     with (
         Impostor() as server,
         pinging(server.port, "--interval", "0.01", "--json") as ackctl,
@@ -337,7 +337,7 @@ def test_after_a_reset_it_connects_again_and_tells_the_outage() -> None:
     ]
 
 
-def test_a_server_that_is_gone_for_a_while_is_found_again() -> None:
+def test_ping_connects_again_to_a_server_that_was_gone() -> None:
     with Impostor() as server, pinging(server.port, "--interval", "0.01") as ackctl:
         ackctl.read_line()
         server.accept().socket.close()
@@ -358,7 +358,7 @@ def test_a_server_that_is_gone_for_a_while_is_found_again() -> None:
     assert "no ack from TIME to TIME, SO LONG" in steady(out)
 
 
-def test_late_answers_belong_to_the_payloads_that_they_are_for() -> None:
+def test_late_answers_belong_to_their_payloads() -> None:
     with Impostor() as server, pinging(server.port, "--interval", "0.01") as ackctl:
         with server.accept() as caller:
             caller.send(GREETING)
@@ -375,7 +375,7 @@ def test_late_answers_belong_to_the_payloads_that_they_are_for() -> None:
     assert "no ack from TIME to TIME, SO LONG" in steady(out)
 
 
-def test_who_is_turned_away_instead_of_the_first_ack_is_told_so() -> None:
+def test_a_rejection_instead_of_the_first_ack_is_reported() -> None:
     arguments = ("--no-greeting", "--count", "1")
     with Impostor() as server, pinging(server.port, *arguments) as ackctl:
         with server.accept() as silent:
@@ -408,7 +408,7 @@ def test_a_greeting_is_never_taken_for_an_ack() -> None:
     assert status == 4
 
 
-def test_a_connection_in_the_making_holds_up_no_other() -> None:
+def test_a_connection_that_is_being_opened_does_not_delay_others() -> None:
     arguments = ("--parallel", "2", "--interval", "0.01", "--json")
     with (
         Impostor() as server,
@@ -423,7 +423,21 @@ def test_a_connection_in_the_making_holds_up_no_other() -> None:
         second.expect(b"ackctl run=link-7 number=")
 
 
-def test_what_comes_from_the_server_never_reaches_the_terminal_raw() -> None:
+def test_connections_that_are_being_opened_need_no_threads() -> None:
+    with (
+        Impostor() as server,
+        pinging(server.port, "--parallel", "2") as ackctl,
+        server.accept() as first,
+        server.accept() as second,
+    ):
+        assert ackctl.threads == 1
+        first.send(GREETING)
+        second.send(GREETING)
+        first.expect(b"ackctl run=link-7 number=")
+        assert ackctl.threads == 1
+
+
+def test_replies_of_the_server_are_escaped() -> None:
     with Impostor() as server, pinging(server.port, "--count", "1") as ackctl:
         with server.accept() as caller:
             caller.send(GREETING)
@@ -439,7 +453,7 @@ def test_what_comes_from_the_server_never_reaches_the_terminal_raw() -> None:
 # Ctrl-C
 
 
-def test_ctrl_c_brings_the_summary_and_is_no_failure(start: StartDaemon) -> None:
+def test_ctrl_c_prints_the_summary_and_is_no_failure(start: StartDaemon) -> None:
     ackd = start()
     with pinging(ackd.port) as ackctl:
         shown = steady(ackctl.read_line() + ackctl.read_line())
@@ -451,7 +465,7 @@ def test_ctrl_c_brings_the_summary_and_is_no_failure(start: StartDaemon) -> None
     assert ackd.journal.payloads(2) == [RUN.payload(1), RUN.end(1)]
 
 
-def test_ctrl_c_waits_for_what_is_unanswered_and_a_second_one_does_not() -> None:
+def test_ctrl_c_waits_for_replies_and_a_second_ctrl_c_does_not() -> None:
     with Impostor() as server, pinging(server.port, "--interval", "60") as ackctl:
         with server.accept() as caller:
             caller.send(GREETING)
@@ -484,7 +498,7 @@ def test_ctrl_c_before_anything_is_known() -> None:
     assert (status, complaint) == (130, "")
 
 
-def test_at_ctrl_c_it_tells_that_nobody_has_answered_so_far() -> None:
+def test_ctrl_c_while_nothing_has_answered_so_far() -> None:
     with Impostor(backlog=0) as server, Peer(server.port), pinging(server.port) as ackctl:
         ackctl.read_line()
         assert steady(ackctl.read_line()) == ["TIME not reached: no answer so far"]
@@ -498,7 +512,7 @@ def test_at_ctrl_c_it_tells_that_nobody_has_answered_so_far() -> None:
     assert (status, complaint) == (3, "")
 
 
-def test_an_outage_at_the_start_is_told_from_the_start_on() -> None:
+def test_an_outage_at_the_start_begins_at_the_start() -> None:
     with Impostor() as server, pinging(server.port, "--count", "1", "--json") as ackctl:
         with server.accept() as caller:
             assert "no answer so far" in ackctl.read_error()
@@ -515,7 +529,7 @@ def test_an_outage_at_the_start_is_told_from_the_start_on() -> None:
 # The terminal and the shell around it
 
 
-def test_the_keyboards_ctrl_c_brings_figures_and_a_histogram(start: StartDaemon) -> None:
+def test_ctrl_c_at_the_keyboard_prints_figures_and_a_histogram(start: StartDaemon) -> None:
     ackd = start()
     with Terminal("ping", "--port", str(ackd.port), *NAMED) as terminal:
         terminal.read_to("#1")
@@ -530,7 +544,7 @@ def test_the_keyboards_ctrl_c_brings_figures_and_a_histogram(start: StartDaemon)
 @pytest.mark.parametrize(
     ("no_colour", "trouble"), [("", "\x1b[31mnot reached: "), ("1", " not reached: ")]
 )
-def test_trouble_is_red_unless_that_is_not_wanted(no_colour: str, trouble: str) -> None:
+def test_trouble_is_red_unless_colours_are_unwanted(no_colour: str, trouble: str) -> None:
     arguments = ("ping", "--port", str(closed_port()), "--count", "1")
     with Terminal(*arguments, NO_COLOR=no_colour) as terminal:
         status, shown = terminal.ended()
@@ -545,7 +559,7 @@ def test_a_dumb_terminal_gets_no_colour() -> None:
         assert "\x1b" not in terminal.ended()[1]
 
 
-def test_a_name_never_reaches_the_terminal_raw() -> None:
+def test_a_host_name_is_escaped() -> None:
     status, out, _ = ackctl("ping", "--host", "evil\x1b31m", "--count", "1")
     assert out.startswith("run ")
     assert r" evil\x1b31m port 10008, " in out

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ackd.ctl.probe.connection import Contact
+from ackd.ctl.probe.connection import ProbeConnection
 from ackd.ctl.probe.finding import EndedError, SilentError, Stage, Traffic
 from ackd.ctl.probe.sweep import Search
 from ackd.ctl.runs.payloads import Run, parse
@@ -28,15 +28,15 @@ from tests.support.peer import ACK, GREETING
 
 THANKS = ACK.decode().strip()
 GOOD = (
-    "Data gets through, and is acknowledged. That it is in the journal of an ackd, `ackctl verify`"
-    " proves on the server."
+    "Data gets through and is acknowledged. `ackctl verify` on the server shows whether it is in"
+    " the journal of an ackd."
 )
 SOON = ("--timeout", "0.2")  # for a wait that is meant to be in vain
 LATER = ("--timeout", "0.5")  # for one after an answer, which must come in time
 
 LIKELY = (
-    "A new connection is good, so it is likely for the silence; it is surely, if another run ends"
-    " after the same time."
+    "A new connection is good, so the silence is the likely cause. It is certainly the cause if"
+    " another run fails after the same time."
 )
 
 Script = Callable[[Caller], None]
@@ -122,7 +122,7 @@ def acknowledge_short_ones(caller: Caller) -> None:
 # A real ackd
 
 
-def test_it_tells_each_stage_and_what_it_means(start: StartDaemon) -> None:
+def test_each_stage_is_printed_and_what_the_outcome_means(start: StartDaemon) -> None:
     ackd = start()
     status, out, complaint = probe(ackd.port)
     assert (status, complaint) == (0, "")
@@ -141,7 +141,7 @@ def test_it_tells_each_stage_and_what_it_means(start: StartDaemon) -> None:
     )
 
 
-def test_its_payloads_are_a_run_with_an_end(start: StartDaemon) -> None:
+def test_the_payloads_of_a_probe_are_a_run_with_an_end(start: StartDaemon) -> None:
     ackd = start()
     name = found(ackd.port)[2]["run"]
     assert ackd.journal.payloads(2) == [Run(name).payload(1), Run(name).end(1)]
@@ -184,7 +184,7 @@ def test_json_has_an_object_for_each_stage_and_one_for_all(start: StartDaemon) -
     }
 
 
-def test_an_ackd_that_does_not_greet_is_probed_as_told(start: StartDaemon) -> None:
+def test_an_ackd_with_an_empty_greeting_is_probed_with_no_greeting(start: StartDaemon) -> None:
     ackd = start('greeting: ""')
     status, stages, _ = found(ackd.port, "--no-greeting")
     assert status == 0
@@ -201,7 +201,7 @@ def test_a_greeting_is_not_taken_for_an_ack(start: StartDaemon) -> None:
     assert "leave out --no-greeting" in meaning
 
 
-def test_a_greeting_is_not_taken_for_an_ack_where_none_ever_comes() -> None:
+def test_a_greeting_is_not_taken_for_an_ack_where_no_ack_ever_comes() -> None:
     def greet_and_wait_for_the_end(caller: Caller) -> None:
         caller.send(GREETING)
         caller.expect_end()
@@ -219,7 +219,7 @@ def test_a_greeting_is_not_taken_for_an_ack_where_none_ever_comes() -> None:
     assert summary["unknown"] == 0
 
 
-def test_whom_the_server_turns_away_without_a_greeting_either(start: StartDaemon) -> None:
+def test_a_rejection_without_a_greeting_is_reported(start: StartDaemon) -> None:
     ackd = start('allow: 192.0.2.1\ngreeting: ""')
     status, stages, _ = found(ackd.port, "--no-greeting")
     assert (status, stages[2:]) == (
@@ -232,16 +232,16 @@ def test_whom_the_server_turns_away_without_a_greeting_either(start: StartDaemon
     )
 
 
-def test_whom_the_server_does_not_allow_learns_whom_to_ask(start: StartDaemon) -> None:
+def test_an_address_that_is_not_allowed_learns_whom_to_ask(start: StartDaemon) -> None:
     ackd = start("allow: 192.0.2.1")
     assert failed(ackd.port) == (
         1,
         "greeted failed: not connect: 127.0.0.1 is not allowed here",
-        "The ackd there does not know this address: ask who runs it for `allow`.",
+        "The ackd there does not allow this address: ask its administrator for `allow`.",
     )
 
 
-def test_a_server_that_is_full_is_told_from_one_that_is_not_there(start: StartDaemon) -> None:
+def test_a_full_server_is_distinguished_from_an_absent_one(start: StartDaemon) -> None:
     ackd = start("max_connections: 1")
     with ackd.peer():
         status, line, meaning = failed(ackd.port)
@@ -252,7 +252,7 @@ def test_a_server_that_is_full_is_told_from_one_that_is_not_there(start: StartDa
     assert "`max_connections`" in meaning
 
 
-def test_a_journal_that_can_not_be_reached_is_the_servers_affair(start: StartDaemon) -> None:
+def test_a_journal_that_can_not_be_reached_is_a_problem_of_the_server(start: StartDaemon) -> None:
     ackd = start("journal_wait: 0")
     ackd.journal.close()
     status, line, meaning = failed(ackd.port)
@@ -261,7 +261,7 @@ def test_a_journal_that_can_not_be_reached_is_the_servers_affair(start: StartDae
     assert meaning.startswith("The path is good, but the ackd there can't reach its journal: ask")
 
 
-def test_a_server_that_takes_only_shorter_payloads_says_so(start: StartDaemon) -> None:
+def test_a_limit_of_the_server_is_reported(start: StartDaemon) -> None:
     ackd = start("max_payload: 10")
     status, line, meaning = failed(ackd.port)
     assert (status, line) == (1, "acknowledged failed: not received: longer than 10 bytes")
@@ -289,7 +289,7 @@ def test_a_port_on_which_nothing_listens() -> None:
     assert summary["unknown"] == 0
 
 
-def test_what_is_mute() -> None:
+def test_a_server_that_sends_nothing() -> None:
     with playing(Caller.expect_end) as port:
         status, line, meaning = failed(port, *SOON)
     assert (status, line) == (4, "greeted failed: connected, but mute for 0.2 s")
@@ -299,7 +299,7 @@ def test_what_is_mute() -> None:
 @pytest.mark.parametrize(
     ("how", "arguments"), [("closed", ()), ("reset", ()), ("reset", ("--no-greeting",))]
 )
-def test_what_hangs_up_at_once(how: str, arguments: tuple[str, ...]) -> None:
+def test_a_server_that_ends_the_connection_at_once(how: str, arguments: tuple[str, ...]) -> None:
     where = ("probe", "--port")
     with Impostor() as impostor, Ackctl(*where, str(impostor.port), *arguments) as probe:
         read_until(probe, "connected")  # by the kernel, while nobody has accepted it
@@ -325,7 +325,7 @@ def test_what_hangs_up_at_once(how: str, arguments: tuple[str, ...]) -> None:
         (b"x" * 70000, f"it says {'x' * 80}..."),
     ],
 )
-def test_what_speaks_and_is_no_ackd_is_shown_escaped(banner: bytes, seen: str) -> None:
+def test_a_greeting_of_another_server_is_shown_escaped(banner: bytes, seen: str) -> None:
     def speak(caller: Caller) -> None:
         caller.send(banner)
         caller.read_to_loss()
@@ -334,15 +334,17 @@ def test_what_speaks_and_is_no_ackd_is_shown_escaped(banner: bytes, seen: str) -
         status, line, meaning = failed(port, *SOON)
     assert status == 4
     assert line.startswith(f"greeted failed: {seen}")
-    assert meaning.startswith("Something else listens on that port: look whether the port is right")
+    assert meaning.startswith(
+        "Another program listens on that port: check whether the port is right"
+    )
 
 
-def test_what_begins_to_greet_and_closes() -> None:
+def test_a_server_that_closes_within_its_greeting() -> None:
     with playing(lambda caller: caller.send(b"Conn")) as port:
         assert failed(port)[:2] == (4, "greeted failed: it says Conn, then closed")
 
 
-def test_what_greets_and_never_acknowledges() -> None:
+def test_a_server_that_greets_and_never_acknowledges() -> None:
     def greet_and_be_mute(caller: Caller) -> None:
         caller.send(GREETING)
         caller.read_to_loss()
@@ -356,42 +358,42 @@ def test_what_greets_and_never_acknowledges() -> None:
     assert summary["unknown"] == 1
     assert summary["meaning"] == (
         "The payload has arrived at the host, or at a proxy or balancer before it, and no reply"
-        " comes back: `ackctl verify RUN` on the server tells whether it is recorded. If so,"
-        " replies are lost on the way back: ask those who run the network. If not, ask who runs the"
-        " server for `systemctl status ackd systemd-journald`. A longer --timeout shows whether the"
-        " ack is only late."
+        " comes back: `ackctl verify RUN` on the server says whether it is recorded. If it is,"
+        " replies are lost on the way back: ask the administrators of the network. If not, ask the"
+        " administrator of the server for `systemctl status ackd systemd-journald`. A longer"
+        " --timeout shows whether the ack is only late."
     )
 
 
-def test_what_has_ended_the_connection_before_anything_could_be_sent() -> None:
+def test_a_connection_that_was_reset_before_anything_could_be_sent() -> None:
     with Impostor() as impostor:
         ours = socket.create_connection(("127.0.0.1", impostor.port))
         impostor.accept().reset()
-    contact = Contact(ours, DEADLINE, False, Traffic())
+    connection = ProbeConnection(ours, DEADLINE, False, Traffic())
     with select.epoll() as ended:
         ended.register(ours, 0)
         assert ended.poll(DEADLINE)
     with pytest.raises(EndedError, match=r"^reset$") as failure:
-        contact.exchange(b"hello")
-    contact.close()
+        connection.exchange(b"hello")
+    connection.close()
     assert failure.value.stage is Stage.SENT
 
 
-def test_what_neither_greets_nor_closes() -> None:
+def test_a_server_that_neither_greets_nor_closes() -> None:
     with Impostor() as impostor:  # its kernel connects, and nobody accepts
         status, line, meaning = failed(impostor.port, "--no-greeting", *SOON)
     assert (status, line) == (4, "greeted failed: silent, but not closed within 0.2 s")
-    assert "What listens there hangs, is overloaded, or is no ackd" in meaning
+    assert "The program that listens there hangs, is overloaded, or is no ackd" in meaning
 
 
-def test_what_reads_no_further_is_not_taken_for_a_path_on_which_nothing_arrives() -> None:
+def test_a_server_that_stops_reading_is_not_taken_for_a_path_on_which_nothing_arrives() -> None:
     with Impostor(buffer=2048) as impostor:
         ours = socket.create_connection(("127.0.0.1", impostor.port))
         ours.setblocking(False)
-        contact = Contact(ours, 0.2, False, Traffic())
+        connection = ProbeConnection(ours, 0.2, False, Traffic())
         with impostor.accept(), pytest.raises(SilentError) as failure:
-            contact.exchange(b"x" * 131072)
-        contact.close()
+            connection.exchange(b"x" * 131072)
+        connection.close()
     assert failure.value.stage is Stage.ACKNOWLEDGED
     assert re.fullmatch(
         r"no ack within 0\.2 s, and \d+ bytes wait for it to read", failure.value.text
@@ -414,7 +416,7 @@ def test_an_ack_without_an_end() -> None:
 
 
 @pytest.mark.parametrize("how", ["closed", "reset"])
-def test_what_greets_and_ends_the_connection(how: str) -> None:
+def test_a_server_that_greets_and_ends_the_connection(how: str) -> None:
     def greet_and_end(caller: Caller) -> None:
         caller.send(GREETING)
         caller.socket.recv(1000)
@@ -424,11 +426,11 @@ def test_what_greets_and_ends_the_connection(how: str) -> None:
     with playing(greet_and_end) as port:
         status, line, meaning = failed(port)
     assert (status, line) == (5, f"acknowledged failed: {how}")
-    assert meaning.startswith("Whether the payload is recorded is unknown.")
+    assert meaning.startswith("It is unknown whether the payload is recorded.")
 
 
 @pytest.mark.parametrize("greeting", [b"", GREETING])
-def test_what_only_echoes(greeting: bytes) -> None:
+def test_an_echo_server(greeting: bytes) -> None:
     def echo(caller: Caller) -> None:
         caller.send(greeting)
         caller.send(caller.socket.recv(1000))
@@ -438,8 +440,8 @@ def test_what_only_echoes(greeting: bytes) -> None:
         assert failed(port, *(() if greeting else ["--no-greeting"])) == (
             5,
             "acknowledged failed: it sends back what it was sent",
-            "An echo server is there, which records nothing: ask who runs it what listens on that"
-            " port, and where its ackd does.",
+            "An echo server listens there, which records nothing: ask the administrator of the host"
+            " what listens on that port, and on which port its ackd listens.",
         )
 
 
@@ -452,14 +454,14 @@ def test_a_web_server_is_known_by_its_answer() -> None:
         status, line, meaning = failed(port, "--no-greeting")
     assert status == 5
     assert line.startswith(r"acknowledged failed: it is a web server: HTTP/1.1 400 Bad Request\r\n")
-    assert meaning.startswith("Something else than an ackd answers there: ask who runs it")
+    assert meaning.startswith("Another program than an ackd answers there: ask the administrator")
 
 
-def test_a_dribbled_answer_is_one_and_its_pieces_are_counted() -> None:
+def test_an_answer_in_pieces_is_one_answer_and_its_pieces_are_counted() -> None:
     with Impostor() as impostor:
         ours = socket.create_connection(("127.0.0.1", impostor.port))
         theirs = impostor.accept()
-    contact = Contact(ours, DEADLINE, True, Traffic())
+    connection = ProbeConnection(ours, DEADLINE, True, Traffic())
 
     def dribble() -> None:
         with theirs as caller:
@@ -467,26 +469,26 @@ def test_a_dribbled_answer_is_one_and_its_pieces_are_counted() -> None:
                 caller.expect(before)
                 for count, byte in enumerate(line):
                     caller.send(bytes([byte]))
-                    while contact.pieces == count:
+                    while connection.pieces == count:
                         pass  # until it is read
 
     with ThreadPoolExecutor(1) as pool:
         dribbled = pool.submit(dribble)
-        assert contact.greet() == b"Connect"
-        assert contact.pieces == len(GREETING)
-        assert contact.exchange(b"hello").reply.text == THANKS.encode()
-        assert contact.pieces == len(ACK)
+        assert connection.greet() == b"Connect"
+        assert connection.pieces == len(GREETING)
+        assert connection.exchange(b"hello").reply.text == THANKS.encode()
+        assert connection.pieces == len(ACK)
         dribbled.result(DEADLINE)
-    contact.close()
+    connection.close()
 
 
-def test_what_acknowledges_once_and_ends_the_connection() -> None:
+def test_a_server_that_acknowledges_once_and_ends_the_connection() -> None:
     with playing(lambda caller: acknowledge(caller, most=1)) as port:
         status, stages, summary = found(port)
     assert (status, stages[4]) == (5, f"acknowledged passed: {THANKS}")
     assert not summary["end_acknowledged"]
     assert (
-        "But the last payload, which tells `ackctl verify` how many there were, has no ack"
+        "But the last payload, which states their number for `ackctl verify`, has no ack"
         in (summary["meaning"])
     )
 
@@ -539,7 +541,7 @@ def test_sizes_are_a_column_of_numbers(start: StartDaemon) -> None:
     ]
 
 
-def test_long_lines_that_arrive_and_are_not_acknowledged_are_no_matter_of_packets() -> None:
+def test_long_lines_that_arrive_without_an_ack_are_not_taken_for_lost_packets() -> None:
     # The first that fails does so by the connection that there is, and by a new one.
     clients = [acknowledge_short_ones] * 20
     with Impostor() as impostor, ThreadPoolExecutor(len(clients)) as pool:
@@ -552,12 +554,12 @@ def test_long_lines_that_arrive_and_are_not_acknowledged_are_no_matter_of_packet
     assert stages[9] == "sweep 1024 failed: no ack within 0.5 s; now by a new connection"
     assert (summary["largest"], summary["too_large"]) == (999, 1000)
     assert (
-        "Payloads of up to 999 bytes come through, of 1000 and more they do not, although they"
-        " arrive somewhere" in summary["meaning"]
+        "Payloads of up to 999 bytes get through, payloads of 1000 bytes or more do not, although"
+        " they arrive somewhere" in summary["meaning"]
     )
 
 
-def test_a_connection_that_is_reset_after_three_acks_is_not_taken_for_a_matter_of_size() -> None:
+def test_a_reset_after_three_acks_is_not_taken_for_a_limit_of_size() -> None:
     def acknowledge_three_and_reset(caller: Caller) -> None:
         acknowledge(caller, most=3)
         caller.reset()
@@ -573,12 +575,12 @@ def test_a_connection_that_is_reset_after_three_acks_is_not_taken_for_a_matter_o
     ]
     assert (summary["largest"], summary["too_large"], summary["unknown"]) == (131072, None, 1)
     assert (
-        "The connection broke once with a payload of which a new one has taken the same size"
+        "The connection broke once with a payload whose size a new connection took"
         in (summary["meaning"])
     )
 
 
-def test_a_connection_that_falls_silent_is_not_said_to_be_ended_by_others() -> None:
+def test_a_connection_that_falls_silent_is_not_reported_as_ended() -> None:
     def acknowledge_three_and_fall_silent(caller: Caller) -> None:
         acknowledge(caller, most=3)
         caller.read_to_loss()
@@ -589,13 +591,13 @@ def test_a_connection_that_falls_silent_is_not_said_to_be_ended_by_others() -> N
     assert stages[7] == "sweep 256 failed: no ack within 0.5 s; now by a new connection"
     assert (summary["largest"], summary["too_large"], summary["unknown"]) == (131072, None, 1)
     assert (
-        "The connection fell silent once with a payload of which a new one has"
+        "The connection fell silent once with a payload whose size a new connection took"
         in (summary["meaning"])
     )
     assert "ends connections" not in summary["meaning"]
 
 
-def test_a_server_that_acknowledges_nothing_any_more_is_not_taken_for_a_matter_of_size() -> None:
+def test_a_server_that_stops_acknowledging_is_not_taken_for_a_limit_of_size() -> None:
     def greet_only(caller: Caller) -> None:
         caller.send(GREETING)
         caller.read_to_loss()
@@ -626,7 +628,7 @@ def test_the_edge_between_sizes_is_found_to_the_byte(edge: int, limit: int) -> N
     assert tries <= 30
 
 
-def test_a_limit_that_is_no_limit_does_not_keep_it_searching() -> None:
+def test_a_stated_limit_above_the_refused_size_ends_the_search() -> None:
     search = Search()
     while size := search.next:
         search.too_long(size, 10**9)
@@ -636,7 +638,7 @@ def test_a_limit_that_is_no_limit_does_not_keep_it_searching() -> None:
 # Silences
 
 
-def test_a_silence_that_the_connection_outlasts(start: StartDaemon) -> None:
+def test_a_connection_outlasts_a_silence(start: StartDaemon) -> None:
     ackd = start()
     status, stages, summary = found(ackd.port, "--hold", "0.2,0.1,0.2")
     assert (status, stages[5:]) == (0, ["hold 0.1 passed", "hold 0.2 passed"])
@@ -645,7 +647,7 @@ def test_a_silence_that_the_connection_outlasts(start: StartDaemon) -> None:
     assert len(ackd.journal.payloads(4)) == 4
 
 
-def test_a_server_that_ends_a_silent_connection_is_told_from_one_that_forgets(
+def test_a_server_that_ends_a_silent_connection_is_distinguished_from_one_that_forgets_it(
     start: StartDaemon,
 ) -> None:
     ackd = start("idle_timeout: 0.3")
@@ -669,12 +671,12 @@ def test_a_connection_that_is_reset_by_the_first_payload_after_a_silence() -> No
         status, stages, summary = found(port, "--hold", "0.1")
     assert (status, stages[5:]) == (5, ["hold 0.1 failed: reset"])
     assert (
-        "has probably forgotten the silent connection, and says so only when spoken to"
+        "has probably forgotten the silent connection, and says so only when something is sent"
         in (summary["meaning"])
     )
 
 
-def test_a_server_that_is_gone_after_a_silence_is_not_blamed_for_the_silence() -> None:
+def test_the_silence_is_not_blamed_for_a_server_that_is_gone() -> None:
     with playing(lambda caller: acknowledge(caller, most=1)) as port:
         status, stages, summary = found(port, "--hold", "20", *SOON)
     assert status == 3
@@ -710,18 +712,18 @@ def test_help_fits_a_terminal_and_has_examples() -> None:
     assert max(map(len, text.splitlines())) <= 80
 
 
-def test_ctrl_c_in_a_silence_brings_what_is_known(start: StartDaemon) -> None:
+def test_ctrl_c_in_a_silence_prints_the_summary(start: StartDaemon) -> None:
     ackd = start()
     with Ackctl("probe", "--port", str(ackd.port), "--hold", "3600") as probe:
         read_until(probe, "acknowledged")
         probe.signal(signal.SIGINT)
         status, rest, complaint = probe.ended()
     assert (status, complaint) == (130, "")
-    assert "Interrupted: what comes later was not tried." in rest
+    assert "Interrupted: later stages were not tried." in rest
     assert ": 1 acknowledged, 0 refused, 0 unknown\n" in rest
 
 
-def test_what_a_server_says_does_not_reach_the_terminal_raw() -> None:
+def test_lines_of_the_server_are_escaped() -> None:
     def misbehave(caller: Caller) -> None:
         caller.send(b"\x1b]0;owned\x07\n")
         caller.socket.recv(1000)
@@ -739,24 +741,24 @@ def test_what_a_server_says_does_not_reach_the_terminal_raw() -> None:
     ("variables", "alive", "coloured"),
     [({}, True, True), ({"NO_COLOR": "1"}, True, False), ({"TERM": "dumb"}, False, False)],
 )
-def test_a_terminal_is_shown_what_it_can_show(
+def test_output_suits_the_terminal(
     start: StartDaemon, variables: dict[str, str], alive: bool, coloured: bool
 ) -> None:
     ackd = start()
     with Terminal("probe", "--port", str(ackd.port), before=(), **variables) as terminal:
         status, shown = terminal.ended()
     assert status == 0
-    assert ("\r\x1b[K" in shown, bool(re.search(COLOUR, shown))) == (alive, coloured)
+    assert ("\r\x1b[2K" in shown, bool(re.search(COLOUR, shown))) == (alive, coloured)
     assert alive or "\x1b" not in shown
 
 
-def test_a_run_may_be_called_as_one_likes(start: StartDaemon) -> None:
+def test_a_run_can_have_a_name(start: StartDaemon) -> None:
     ackd = start()
     assert found(ackd.port, "--name", "office")[2]["run"] == "office"
     assert ackd.journal.payloads(2) == [Run("office").payload(1), Run("office").end(1)]
 
 
-def test_a_source_of_another_kind_reaches_nobody() -> None:
+def test_a_source_of_the_other_family_reaches_no_address() -> None:
     status, out, _ = probe(1, "--source", "::1")
     assert status == 3
     assert (

@@ -434,7 +434,7 @@ def test_a_client_beyond_max_connections_per_client_is_rejected(start: StartDaem
     with ackd.peer():
         with Peer(ackd.port) as second:
             second.expect(b"not connect: too many connections from 127.0.0.1, the limit is 1\n")
-        record = ackd.journal.next(Kind.TURNED_AWAY)
+        record = ackd.journal.next(Kind.REJECTED)
         with Peer(ackd.port, "127.0.0.2", "127.0.0.2") as other:
             other.expect(GREETING)
     assert record["PRIORITY"] == b"4"
@@ -470,7 +470,7 @@ def test_only_allowed_addresses_are_admitted(start: StartDaemon) -> None:
         rejected.send(b"x" * 100_000)  # a reset because of unread input would lose the line
         rejected.expect(b"not connect: 127.0.0.1 is not allowed here\n")
         rejected.expect_end()
-    record = ackd.journal.next(Kind.TURNED_AWAY)
+    record = ackd.journal.next(Kind.REJECTED)
     assert record["MESSAGE"] == b"turned away: 127.0.0.1 is not allowed here"
     assert record["ACKD_PEER"] == b"127.0.0.1"
     with Peer(ackd.port, "127.0.0.2", "127.0.0.2") as peer:
@@ -502,7 +502,7 @@ def test_rejected_clients_can_not_fill_the_journal(start: StartDaemon) -> None:
     assert left_out["ACKD_LEFT_OUT"] == b"49"
     assert stopped
     assert [entry["MESSAGE_ID"] for entry in ackd.journal.waiting()] == [
-        Kind.TURNED_AWAY.value.encode()
+        Kind.REJECTED.value.encode()
     ]
 
 

@@ -1,4 +1,4 @@
-"""A datagram socket to a log daemon that reads, does not read, goes and comes back."""
+"""A datagram socket to a log daemon that reads, does not read, ends, and starts again."""
 
 import contextlib
 import resource
@@ -14,7 +14,7 @@ from tests.support.log_daemon import LogDaemon
 
 
 class Host:
-    """Where log daemons listen at one path, and sockets to them are opened."""
+    """Log daemons that listen at one path, and sockets to them."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -36,7 +36,7 @@ def host(tmp_path: Path) -> Iterator[Host]:
 
 
 def fill(sink: DatagramSocket) -> int:
-    """Put 0, 1, 2... until there is no room; return how many were taken."""
+    """Put 0, 1, 2... until there is no room; return the number of those taken."""
     count = 0
     while sink.put(b"%d" % count):
         count += 1
@@ -47,7 +47,7 @@ def writable(sink: DatagramSocket) -> bool:
     return bool(select.select([], [sink], [], 0)[1])
 
 
-def test_what_is_put_arrives_whole_and_in_order(host: Host) -> None:
+def test_datagrams_arrive_whole_and_in_order(host: Host) -> None:
     logd = host.log_daemon()
     sink = host.sink()
     assert sink.put(b"one")
@@ -55,7 +55,7 @@ def test_what_is_put_arrives_whole_and_in_order(host: Host) -> None:
     assert logd.read_all() == [b"one", b"two\n\0"]
 
 
-def test_what_was_taken_outlives_the_one_who_put_it(host: Host) -> None:
+def test_a_datagram_that_was_taken_outlives_its_sender(host: Host) -> None:
     logd = host.log_daemon()
     sink = host.sink()
     assert sink.put(b"one")
@@ -63,7 +63,7 @@ def test_what_was_taken_outlives_the_one_who_put_it(host: Host) -> None:
     assert logd.read() == b"one"
 
 
-def test_a_full_queue_takes_nothing_and_nobody_waits(host: Host) -> None:
+def test_a_full_queue_takes_nothing_and_does_not_block(host: Host) -> None:
     logd = host.log_daemon()
     sink = host.sink()
     count = fill(sink)
@@ -74,7 +74,7 @@ def test_a_full_queue_takes_nothing_and_nobody_waits(host: Host) -> None:
     assert logd.read_all() == [b"%d" % number for number in range(count)]
 
 
-def test_a_queue_that_was_full_takes_more_when_it_is_read(host: Host) -> None:
+def test_a_queue_that_was_full_takes_more_after_it_was_read(host: Host) -> None:
     logd = host.log_daemon()
     sink = host.sink()
     fill(sink)
@@ -84,7 +84,7 @@ def test_a_queue_that_was_full_takes_more_when_it_is_read(host: Host) -> None:
     assert logd.read_all() == [b"next"]
 
 
-def test_nobody_is_there_at_first_and_then_somebody_is(host: Host) -> None:
+def test_a_log_daemon_that_starts_later_is_reached(host: Host) -> None:
     sink = host.sink()
     assert not sink.reachable
     assert sink.why == f"{host.path}: No such file or directory"
@@ -97,7 +97,7 @@ def test_nobody_is_there_at_first_and_then_somebody_is(host: Host) -> None:
     assert logd.read_all() == [b"one"]
 
 
-def test_a_path_that_nobody_serves_any_more_is_told(host: Host) -> None:
+def test_the_path_of_a_log_daemon_that_has_ended_is_reported(host: Host) -> None:
     logd = host.log_daemon()
     logd.close()
     sink = host.sink()
@@ -105,13 +105,13 @@ def test_a_path_that_nobody_serves_any_more_is_told(host: Host) -> None:
     assert sink.why == f"{host.path}: Connection refused"
 
 
-def test_a_path_that_no_socket_can_have_is_told(host: Host) -> None:
+def test_a_path_that_is_too_long_for_a_socket_is_reported(host: Host) -> None:
     sink = host.sink("/" + "x" * 200)
     assert not sink.reachable
     assert sink.why == f"/{'x' * 200}: AF_UNIX path too long"
 
 
-def test_one_who_goes_is_missed_with_the_next_datagram(host: Host) -> None:
+def test_the_next_datagram_finds_that_the_log_daemon_has_ended(host: Host) -> None:
     logd = host.log_daemon()
     sink = host.sink()
     logd.close()
@@ -120,7 +120,7 @@ def test_one_who_goes_is_missed_with_the_next_datagram(host: Host) -> None:
     assert sink.why == f"{host.path}: Connection refused"
 
 
-def test_one_who_comes_back_is_found_by_connecting_again(host: Host) -> None:
+def test_connecting_again_finds_the_next_log_daemon(host: Host) -> None:
     logd = host.log_daemon()
     sink = host.sink()
     logd.close()
@@ -131,8 +131,8 @@ def test_one_who_comes_back_is_found_by_connecting_again(host: Host) -> None:
     assert successor.read_all() == [b"two"]
 
 
-def test_one_who_was_away_for_a_moment_is_missed(host: Host) -> None:
-    """What had been in the queue may have to be repeated before anything else."""
+def test_a_log_daemon_that_was_away_for_a_moment_is_noticed(host: Host) -> None:
+    """What was in its queue may have to be recorded again before anything else."""
     logd = host.log_daemon()
     sink = host.sink()
     logd.close()
@@ -144,7 +144,7 @@ def test_one_who_was_away_for_a_moment_is_missed(host: Host) -> None:
     assert successor.read_all() == [b"one"]
 
 
-def test_one_who_goes_with_a_full_queue_leaves_room_in_the_next(host: Host) -> None:
+def test_the_next_log_daemon_has_room_after_one_with_a_full_queue(host: Host) -> None:
     logd = host.log_daemon()
     sink = host.sink()
     fill(sink)
@@ -155,7 +155,7 @@ def test_one_who_goes_with_a_full_queue_leaves_room_in_the_next(host: Host) -> N
     assert len(successor.read_all()) == count > 0
 
 
-def test_a_successor_that_is_full_at_once_is_there_all_the_same(host: Host) -> None:
+def test_the_next_log_daemon_is_reachable_even_if_its_queue_is_full(host: Host) -> None:
     logd = host.log_daemon()
     sink = host.sink()
     logd.close()
@@ -166,7 +166,7 @@ def test_a_successor_that_is_full_at_once_is_there_all_the_same(host: Host) -> N
     assert sink.reachable
 
 
-def test_it_connects_again_without_a_free_descriptor(host: Host) -> None:
+def test_the_socket_connects_again_without_a_free_descriptor(host: Host) -> None:
     logd = host.log_daemon()
     sink = host.sink()
     logd.close()
@@ -181,7 +181,7 @@ def test_it_connects_again_without_a_free_descriptor(host: Host) -> None:
     assert successor.read() == b"one"
 
 
-def test_its_descriptor_stays_the_same(host: Host) -> None:
+def test_the_descriptor_stays_the_same(host: Host) -> None:
     logd = host.log_daemon()
     sink = host.sink()
     before = sink.fileno()
@@ -191,14 +191,14 @@ def test_its_descriptor_stays_the_same(host: Host) -> None:
     assert sink.fileno() == before
 
 
-def test_the_capacity_is_what_one_datagram_can_have(
+def test_the_capacity_is_the_size_of_the_largest_datagram(
     host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # As on a host that allows no more.
+    # As on a host whose net.core.wmem_max allows no more.
     monkeypatch.setattr(datagram, "_SEND_BUFFER", 100_000)
     logd = host.log_daemon()
     sink = host.sink()
-    assert sink.capacity == 2 * 100_000 - 32  # the kernel doubles it, socket(7)
+    assert sink.capacity == 2 * 100_000 - 32  # the kernel doubles the buffer, socket(7)
     assert sink.put(b"x" * sink.capacity)
     assert logd.read() == b"x" * sink.capacity
     assert not sink.put(b"x" * (sink.capacity + 1))
@@ -208,7 +208,7 @@ def test_the_capacity_is_what_one_datagram_can_have(
     assert logd.read_all() == [b"one"]
 
 
-def test_closed_it_has_no_descriptor(host: Host) -> None:
+def test_a_closed_socket_has_no_descriptor(host: Host) -> None:
     sink = host.sink()
     sink.close()
     assert sink.fileno() == -1

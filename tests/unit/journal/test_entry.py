@@ -1,4 +1,4 @@
-"""Records as journal entries: what journald will read, whatever a client has sent."""
+"""Records as journal entries: journald reads back what a client has sent, whatever that is."""
 
 import pytest
 from hypothesis import given, settings
@@ -30,7 +30,7 @@ HOSTILE = [
 
 def entry(payload: bytes, sequence: int = 1, origin: Origin = ORIGIN) -> dict[str, bytes]:
     form = JournalFormat()
-    return parse(form.payload(form.origin(origin), sequence, payload))
+    return parse(form.payload(form.prefix(origin), sequence, payload))
 
 
 def test_a_payload_is_an_entry_with_these_fields_and_no_other() -> None:
@@ -59,7 +59,7 @@ def test_a_payload_can_not_forge_fields(payload: bytes) -> None:
 
 def test_the_length_of_a_payload_is_always_sent() -> None:
     form = JournalFormat()
-    datagram = form.payload(form.origin(ORIGIN), 1, b"x")
+    datagram = form.payload(form.prefix(ORIGIN), 1, b"x")
     assert datagram.endswith(b"\nMESSAGE\n\x09\0\0\0\0\0\0\0Buffer: x\n")
 
 
@@ -91,7 +91,7 @@ def test_any_other_record_is_an_entry_with_its_own_fields() -> None:
     }
 
 
-def test_a_record_of_no_connection_says_nothing_of_one() -> None:
+def test_a_record_about_no_connection_has_no_fields_of_one() -> None:
     record = Record(Kind.LOG, Priority.WARNING, "the journal takes records again")
     assert parse(JournalFormat().record(record)) == {
         "MESSAGE": b"the journal takes records again",
@@ -109,7 +109,7 @@ def test_the_message_of_a_record_can_not_forge_fields(message: str) -> None:
     assert parsed["PRIORITY"] == b"3"
 
 
-def test_a_message_with_the_name_of_a_file_that_is_no_utf8_is_recorded() -> None:
+def test_a_message_with_a_file_name_that_is_not_utf8_is_recorded() -> None:
     record = Record(Kind.LOG, Priority.ERROR, "/etc/\udcff.yaml:1:1: port: 70000")
     parsed = parse(JournalFormat().record(record))
     assert parsed["MESSAGE"] == b"/etc/\\udcff.yaml:1:1: port: 70000"
@@ -122,9 +122,9 @@ def test_every_kind_of_record_has_an_id_of_its_own() -> None:
 
 
 @pytest.mark.parametrize("size", [0, 1, 65536, 131072])
-def test_no_record_of_a_payload_is_longer_than_foretold(size: int) -> None:
+def test_no_record_of_a_payload_exceeds_the_longest(size: int) -> None:
     form = JournalFormat()
-    datagram = form.payload(form.origin(LONGEST), 2**64, b"\n" * size)
+    datagram = form.payload(form.prefix(LONGEST), 2**64, b"\n" * size)
     assert len(datagram) <= form.longest(size)
 
 
@@ -144,7 +144,7 @@ ROOM = 128 * 1024
 
 def batches(payloads: list[bytes], room: int = ROOM, sequence: int = 1) -> list[Entry]:
     form = JournalFormat()
-    shared = list(form.batches(form.origin(ORIGIN), sequence, payloads, room))
+    shared = list(form.batches(form.prefix(ORIGIN), sequence, payloads, room))
     entries = [parse(datagram) for _, datagram in shared]
     assert [count for count, _ in shared] == [int(e.get("ACKD_COUNT", 1)) for e in entries]
     return entries
@@ -163,7 +163,7 @@ def test_payloads_that_share_an_entry_are_lines_of_its_message() -> None:
     ]
 
 
-def test_a_payload_that_comes_alone_has_the_entry_that_it_always_has() -> None:
+def test_a_payload_that_comes_alone_has_its_usual_entry() -> None:
     assert batches([b"one"], sequence=7) == [entry(b"one", sequence=7)]
 
 
@@ -175,7 +175,7 @@ BLURRING = [
 
 
 @pytest.mark.parametrize("payload", BLURRING)
-def test_a_payload_that_would_blur_the_lines_has_an_entry_of_its_own(payload: bytes) -> None:
+def test_a_payload_that_readers_could_take_for_several_has_its_own_entry(payload: bytes) -> None:
     shared = batches([b"one", b"two", payload, payload, b"five", b"six"])
     assert shared[1:3] == [entry(payload, sequence=3), entry(payload, sequence=4)]
     assert [payloads_of(e) for e in (shared[0], shared[3])] == [
@@ -191,21 +191,21 @@ def test_other_text_shares_an_entry(payload: bytes) -> None:
     assert shapes([payload, payload]) == [[payload, payload]]
 
 
-def test_an_entry_is_shared_by_as_many_as_there_is_room_for() -> None:
-    payloads = [b"x" * 991] * 10  # 1000 with what stands around them
+def test_an_entry_has_as_many_payloads_as_there_is_room_for() -> None:
+    payloads = [b"x" * 991] * 10  # 1000 with label and newline
     assert list(map(len, shapes(payloads, 1024 + 3999))) == [3, 3, 3, 1]
     assert list(map(len, shapes(payloads, 1024 + 4000))) == [4, 4, 2]
 
 
-def test_a_payload_for_which_there_is_no_room_beside_others_is_alone() -> None:
+def test_a_payload_too_long_to_share_an_entry_has_its_own() -> None:
     assert shapes([b"a", b"x" * 131072, b"b", b"c"]) == [[b"a"], [b"x" * 131072], [b"b", b"c"]]
 
 
 @pytest.mark.parametrize("size", [0, 1, 100, 65536])
-def test_no_entry_that_is_shared_is_longer_than_the_room(size: int) -> None:
+def test_no_shared_entry_exceeds_the_room(size: int) -> None:
     form = JournalFormat()
     payloads = [b"x" * size] * 20_000 if size < 1000 else [b"x" * size] * 4
-    for count, datagram in form.batches(form.origin(LONGEST), 2**64, payloads, ROOM):
+    for count, datagram in form.batches(form.prefix(LONGEST), 2**64, payloads, ROOM):
         assert len(datagram) <= ROOM or count == 1
 
 
@@ -235,6 +235,6 @@ NOT_OURS: list[Entry] = [
 
 
 @pytest.mark.parametrize("foreign", NOT_OURS)
-def test_an_entry_that_is_none_of_ours_is_not_read_as_payloads(foreign: Entry) -> None:
+def test_an_entry_that_ackd_has_not_made_is_not_read_as_payloads(foreign: Entry) -> None:
     with pytest.raises((ValueError, KeyError)):
         payloads_of(foreign)

@@ -1,4 +1,4 @@
-"""One order for payloads and notes, over a real socket that is full, gone and back."""
+"""Payloads and notes are recorded in one order, over a real socket that is full, away or back."""
 
 import contextlib
 import logging
@@ -11,7 +11,8 @@ import pytest
 from ackd.config import Recording
 from ackd.journal.datagram import DatagramSocket
 from ackd.journal.entry import JournalFormat, payloads_of
-from ackd.journal.recorder import BACKLOG, BATCH, TURN, Recorder, RecordHandler
+from ackd.journal.log_handler import RecordHandler
+from ackd.journal.recorder import MAX_NOTES, TURN_PAYLOADS, TURN_RECORDS, Recorder
 from ackd.journal.terminal import Stream, TerminalFormat
 from ackd.records import Kind, Origin, Priority, Record
 from tests.support.journal_socket import Entry, parse
@@ -21,17 +22,17 @@ ORIGIN = Origin("192.168.150.2", 40321, "192.168.150.1:10008", "00c0ffee-1")
 
 
 class Desk:
-    """A recorder, and the journal at the other end, which is there from the start or is not."""
+    """A recorder, and the journal at the other end, which is open from the start or not."""
 
     def __init__(self, path: Path, journal_is_there: bool) -> None:
         self._path = path
         self._journal = LogDaemon(path) if journal_is_there else None
         self.recorder = Recorder(DatagramSocket(str(path)), JournalFormat())
-        self.origin = self.recorder.origin(ORIGIN)
+        self.prefix = self.recorder.prefix(ORIGIN)
         self._taken = 0
 
     def write(self, *payloads: bytes) -> int:
-        taken = self.recorder.write(self.origin, self._taken + 1, list(payloads))
+        taken = self.recorder.write(self.prefix, self._taken + 1, list(payloads))
         self._taken += taken
         return taken
 
@@ -39,14 +40,14 @@ class Desk:
         self.recorder.note(Record(Kind.LOG, Priority.INFO, message))
 
     def fill(self) -> int:
-        """Write payloads until one is not taken; return how many were."""
+        """Write payloads until one is not taken; return the number of those taken."""
         count = 0
         while self.write(b"filler"):
             count += 1
         return count
 
     def entries(self) -> list[Entry]:
-        """Read what the journal has."""
+        """Read all that the journal has."""
         assert self._journal
         return [parse(datagram) for datagram in self._journal.read_all()]
 
@@ -54,7 +55,7 @@ class Desk:
         return [entry["MESSAGE"].decode() for entry in self.entries()]
 
     def all_entries(self) -> list[Entry]:
-        """Read and resume in turn until nothing waits any more."""
+        """Read and resume until nothing waits any more."""
         entries = self.entries()
         while not self.recorder.resume():
             entries += self.entries()
@@ -100,52 +101,52 @@ def test_payloads_and_notes_are_recorded_in_one_order(desk: Desk) -> None:
 
 
 def test_payloads_are_numbered_from_the_first(desk: Desk) -> None:
-    assert desk.recorder.write(desk.origin, 7, [b"one", b"two"]) == 2
+    assert desk.recorder.write(desk.prefix, 7, [b"one", b"two"]) == 2
     sequence = [entry["ACKD_SEQUENCE"] for entry in desk.entries()]
     assert sequence == [b"7", b"8"]
 
 
-def test_the_longest_record_is_known_before_there_is_one(desk: Desk) -> None:
+def test_the_longest_record_fits_into_a_datagram(desk: Desk) -> None:
     assert desk.recorder.longest(131072) == JournalFormat().longest(131072)
     assert desk.recorder.longest(131072) <= desk.recorder.sink.capacity
 
 
-def test_no_payloads_are_recorded_as_none(desk: Desk) -> None:
+def test_no_payloads_leave_no_record(desk: Desk) -> None:
     assert desk.write() == 0
     assert not desk.recorder.blocked
     assert desk.messages() == []
 
 
-def test_one_turn_is_bounded() -> None:
+def test_one_turn_has_a_bounded_number_of_records() -> None:
     with open(os.devnull, "wb") as nowhere:
         recorder = Recorder(Stream(nowhere.fileno()), TerminalFormat(colour=False))
-    assert recorder.write(recorder.origin(ORIGIN), 1, [b""] * (TURN + 1)) == TURN
+    assert recorder.write(recorder.prefix(ORIGIN), 1, [b""] * (TURN_RECORDS + 1)) == TURN_RECORDS
     assert not recorder.blocked
     recorder.close()
 
 
-def test_what_a_full_journal_does_not_take_is_not_counted(desk: Desk) -> None:
+def test_payloads_that_a_full_journal_does_not_take_are_not_counted(desk: Desk) -> None:
     count = desk.fill()
     assert count
     assert desk.recorder.blocked
     assert desk.messages() == ["Buffer: filler"] * count
 
 
-def test_several_payloads_are_taken_as_far_as_there_is_room(desk: Desk) -> None:
+def test_only_as_many_payloads_are_taken_as_there_is_room_for(desk: Desk) -> None:
     count = desk.fill()
     assert desk.messages() == ["Buffer: filler"] * count
     assert desk.recorder.resume()
     payloads = [b"%d" % number for number in range(count + 5)]
     taken = desk.write(*payloads)
-    assert taken == min(count, TURN)
+    assert taken == min(count, TURN_RECORDS)
     assert desk.messages() == [f"Buffer: {number}" for number in range(taken)]
 
 
-def test_nothing_overtakes_what_was_not_taken(desk: Desk) -> None:
+def test_no_payload_overtakes_a_note_that_waits(desk: Desk) -> None:
     desk.fill()
     desk.note("first")
     desk.messages()
-    assert desk.write(b"third") == 0  # there is room again, but the note comes before
+    assert desk.write(b"third") == 0  # there is room again, but the note comes first
     desk.note("second")
     assert desk.messages() == []
     assert desk.recorder.resume()
@@ -153,7 +154,25 @@ def test_nothing_overtakes_what_was_not_taken(desk: Desk) -> None:
     assert desk.messages() == ["first", "second", "Buffer: third"]
 
 
-def test_a_journal_that_is_still_full_stays_blocked(desk: Desk) -> None:
+def test_records_put_first_come_before_all_that_wait(desk: Desk) -> None:
+    count = desk.fill()
+    desk.note("waits")
+    records = [JournalFormat().payload(desk.prefix, number, b"%d" % number) for number in (1, 2)]
+    desk.recorder.put_first(iter(records))
+    assert desk.messages() == ["Buffer: filler"] * count
+    assert desk.recorder.resume()
+    assert desk.messages() == ["Buffer: 1", "Buffer: 2", "waits"]
+
+
+def test_records_put_first_hold_up_payloads_until_they_are_taken(desk: Desk) -> None:
+    desk.recorder.put_first([JournalFormat().payload(desk.prefix, 1, b"one")])
+    assert desk.write(b"two") == 0
+    assert desk.recorder.resume()
+    assert desk.write(b"two") == 1
+    assert desk.messages() == ["Buffer: one", "Buffer: two"]
+
+
+def test_the_recorder_stays_blocked_while_the_journal_is_full(desk: Desk) -> None:
     desk.fill()
     desk.note("waits")
     assert not desk.recorder.resume()
@@ -161,7 +180,7 @@ def test_a_journal_that_is_still_full_stays_blocked(desk: Desk) -> None:
     assert desk.recorder.sink.reachable
 
 
-def test_notes_go_out_as_there_is_room_for_them(desk: Desk) -> None:
+def test_waiting_notes_are_recorded_as_there_is_room(desk: Desk) -> None:
     count = desk.fill()
     notes = [f"note {number}" for number in range(3 * count)]
     for note in notes:
@@ -169,7 +188,7 @@ def test_notes_go_out_as_there_is_room_for_them(desk: Desk) -> None:
     assert desk.all_messages() == ["Buffer: filler"] * count + notes
 
 
-def test_a_note_alone_can_find_the_journal_full(desk: Desk) -> None:
+def test_notes_alone_can_fill_the_journal(desk: Desk) -> None:
     sent = 0
     while not desk.recorder.blocked:
         desk.note(f"note {sent}")
@@ -179,23 +198,23 @@ def test_a_note_alone_can_find_the_journal_full(desk: Desk) -> None:
 
 def test_notes_beyond_the_backlog_are_left_out_and_counted(desk: Desk) -> None:
     count = desk.fill()
-    for number in range(BACKLOG + 5):
+    for number in range(MAX_NOTES + 5):
         desk.note(f"note {number}")
     entries = desk.all_entries()
-    assert len(entries) == count + BACKLOG + 1
-    assert entries[-2]["MESSAGE"] == b"note %d" % (BACKLOG - 1)
+    assert len(entries) == count + MAX_NOTES + 1
+    assert entries[-2]["MESSAGE"] == b"note %d" % (MAX_NOTES - 1)
     assert says(entries[-1], Kind.LEFT_OUT, Priority.WARNING)
-    told = b"left out 5 records about connections: the journal was full"
-    assert entries[-1]["MESSAGE"] == told
+    report = b"left out 5 records about connections: the journal was full"
+    assert entries[-1]["MESSAGE"] == report
 
 
 def says(entry: Entry, kind: Kind, priority: Priority) -> bool:
     return entry["MESSAGE_ID"] == kind.value.encode() and entry["PRIORITY"] == b"%d" % priority
 
 
-def test_what_was_left_out_is_told_once(desk: Desk) -> None:
+def test_notes_that_were_left_out_are_reported_once(desk: Desk) -> None:
     desk.fill()
-    for _ in range(BACKLOG + 1):
+    for _ in range(MAX_NOTES + 1):
         desk.note("note")
     assert desk.all_messages()[-1].startswith("left out 1 ")
     desk.fill()
@@ -203,7 +222,7 @@ def test_what_was_left_out_is_told_once(desk: Desk) -> None:
     assert desk.all_messages()[-1] == "note"
 
 
-def test_a_journal_that_is_not_there_at_first_gets_what_came_before_it(early_desk: Desk) -> None:
+def test_a_journal_that_starts_later_gets_the_earlier_notes(early_desk: Desk) -> None:
     desk = early_desk
     desk.note("first")
     assert desk.recorder.blocked
@@ -215,7 +234,7 @@ def test_a_journal_that_is_not_there_at_first_gets_what_came_before_it(early_des
     assert desk.messages() == ["first", "Buffer: second"]
 
 
-def test_a_journal_that_goes_and_comes_back_misses_nothing_that_was_told_later(
+def test_a_journal_that_was_away_gets_the_notes_of_meanwhile(
     desk: Desk,
 ) -> None:
     desk.close_journal()
@@ -229,7 +248,7 @@ def test_a_journal_that_goes_and_comes_back_misses_nothing_that_was_told_later(
     assert desk.messages() == ["first", "Buffer: one"]
 
 
-def test_a_journal_that_is_gone_is_not_taken_for_one_that_is_back(desk: Desk) -> None:
+def test_the_recorder_stays_blocked_while_the_journal_is_away(desk: Desk) -> None:
     desk.close_journal()
     assert desk.write(b"one") == 0
     assert not desk.recorder.resume()
@@ -239,7 +258,7 @@ def test_a_journal_that_is_gone_is_not_taken_for_one_that_is_back(desk: Desk) ->
     assert desk.write(b"one") == 1
 
 
-def test_a_journal_that_goes_during_the_backlog_keeps_the_rest_for_the_next(desk: Desk) -> None:
+def test_notes_that_one_journal_did_not_take_go_to_the_next(desk: Desk) -> None:
     count = desk.fill()
     for number in range(2 * count):
         desk.note(f"note {number}")
@@ -252,7 +271,7 @@ def test_a_journal_that_goes_during_the_backlog_keeps_the_rest_for_the_next(desk
     assert desk.all_messages() == [f"note {number}" for number in range(count, 2 * count)]
 
 
-def test_notes_that_wait_can_be_handed_to_a_successor(desk: Desk, tmp_path: Path) -> None:
+def test_waiting_notes_can_be_handed_to_the_next_process(desk: Desk, tmp_path: Path) -> None:
     count = desk.fill()
     desk.note("first")
     desk.note("second")
@@ -260,25 +279,25 @@ def test_notes_that_wait_can_be_handed_to_a_successor(desk: Desk, tmp_path: Path
     successor = Recorder(DatagramSocket(str(tmp_path / "journal")), JournalFormat())
     successor.restore_backlog(notes)
     assert successor.blocked
-    assert desk.all_messages() == ["Buffer: filler"] * count  # and its own notes no more
+    assert desk.all_messages() == ["Buffer: filler"] * count  # and none of its own notes
     assert successor.resume()
     assert desk.messages() == ["first", "second"]
     successor.close()
 
 
-def test_a_successor_tells_what_was_left_out(desk: Desk, tmp_path: Path) -> None:
+def test_the_next_process_reports_what_was_left_out(desk: Desk, tmp_path: Path) -> None:
     desk.fill()
-    for number in range(BACKLOG + 5):
+    for number in range(MAX_NOTES + 5):
         desk.note(f"note {number}")
     predecessor = desk.recorder
     desk.recorder = Recorder(DatagramSocket(str(tmp_path / "journal")), JournalFormat())
     desk.recorder.restore_backlog(predecessor.take_backlog())
-    told = "left out 5 records about connections: the journal was full"
-    assert desk.all_messages()[-1] == told
+    report = "left out 5 records about connections: the journal was full"
+    assert desk.all_messages()[-1] == report
     predecessor.close()
 
 
-def test_the_end_tries_what_waits_one_last_time(desk: Desk) -> None:
+def test_closing_tries_the_waiting_notes_a_last_time(desk: Desk) -> None:
     desk.fill()
     desk.note("stopped")
     desk.messages()
@@ -286,14 +305,14 @@ def test_the_end_tries_what_waits_one_last_time(desk: Desk) -> None:
     assert desk.messages() == ["stopped"]
 
 
-def test_the_end_does_not_wait_for_a_journal_that_is_full(desk: Desk) -> None:
+def test_closing_does_not_wait_for_a_full_journal(desk: Desk) -> None:
     count = desk.fill()
     desk.note("stopped")
     desk.recorder.close()
     assert desk.messages() == ["Buffer: filler"] * count
 
 
-# Other forms
+# Payloads that share entries, or have none
 
 
 def test_payloads_that_come_together_share_an_entry(desk: Desk) -> None:
@@ -306,7 +325,7 @@ def test_payloads_that_come_together_share_an_entry(desk: Desk) -> None:
     ]
 
 
-def test_all_that_share_an_entry_are_taken_or_none(desk: Desk) -> None:
+def test_payloads_that_share_an_entry_are_taken_together_or_not_at_all(desk: Desk) -> None:
     desk.recorder.recording = Recording.BATCH
     count = 0
     while taken := desk.write(b"one", b"two", b"\x1b", b"four"):
@@ -319,28 +338,28 @@ def test_all_that_share_an_entry_are_taken_or_none(desk: Desk) -> None:
     assert desk.write(b"five", b"six") == 2
 
 
-def test_one_turn_of_those_that_share_entries_is_bounded(desk: Desk) -> None:
+def test_one_turn_has_a_bounded_number_of_payloads_that_share_entries(desk: Desk) -> None:
     desk.recorder.recording = Recording.BATCH
-    assert desk.write(*[b""] * (BATCH + 1)) == BATCH
+    assert desk.write(*[b""] * (TURN_PAYLOADS + 1)) == TURN_PAYLOADS
     (entry,) = desk.entries()
-    assert entry["ACKD_COUNT"] == b"%d" % BATCH
+    assert entry["ACKD_COUNT"] == b"%d" % TURN_PAYLOADS
 
 
-def test_one_turn_of_those_that_must_be_alone_is_as_long_as_ever() -> None:
+def test_one_turn_has_a_bounded_number_of_records_even_if_none_is_shared() -> None:
     with open(os.devnull, "wb") as nowhere:
         recorder = Recorder(Stream(nowhere.fileno()), TerminalFormat(colour=False))
     recorder.recording = Recording.BATCH
-    assert recorder.write(recorder.origin(ORIGIN), 1, [b""] * BATCH) == TURN
+    assert recorder.write(recorder.prefix(ORIGIN), 1, [b""] * TURN_PAYLOADS) == TURN_RECORDS
     recorder.close()
 
 
-def test_payloads_that_are_not_to_be_recorded_wait_for_no_journal(early_desk: Desk) -> None:
+def test_payloads_that_need_no_record_do_not_wait_for_the_journal(early_desk: Desk) -> None:
     desk = early_desk
     desk.recorder.recording = Recording.NONE
     assert desk.recorder.blocked
-    assert not desk.recorder.holds_up
+    assert not desk.recorder.must_wait
     assert desk.write(b"one", b"two") == 2
-    assert desk.write(*[b""] * (BATCH + 1)) == BATCH
+    assert desk.write(*[b""] * (TURN_PAYLOADS + 1)) == TURN_PAYLOADS
     desk.note("a note")
     desk.open_journal()
     assert desk.recorder.resume()
@@ -388,7 +407,9 @@ def test_a_log_line_can_be_of_another_kind(desk: Desk, log: logging.Logger) -> N
     assert says(entry, Kind.STOPPED, Priority.INFO)
 
 
-def test_a_log_line_tells_of_an_exception_in_one_entry(desk: Desk, log: logging.Logger) -> None:
+def test_a_log_line_has_the_traceback_of_an_exception_in_one_entry(
+    desk: Desk, log: logging.Logger
+) -> None:
     try:
         raise ValueError("broken")
     except ValueError:
@@ -398,7 +419,7 @@ def test_a_log_line_tells_of_an_exception_in_one_entry(desk: Desk, log: logging.
     assert entry["MESSAGE"].endswith(b"\nValueError: broken")
 
 
-def test_a_log_line_waits_in_its_place_for_a_full_journal(desk: Desk, log: logging.Logger) -> None:
+def test_a_log_line_waits_in_order_for_a_full_journal(desk: Desk, log: logging.Logger) -> None:
     count = desk.fill()
     desk.note("before")
     log.error("the journal can't be reached")

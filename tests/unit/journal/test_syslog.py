@@ -16,11 +16,11 @@ HEAD = re.compile(r"<(\d+)>([A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d) ackd\[(\d+)\]:
 
 def payload(data: bytes) -> tuple[int, str]:
     form = SyslogFormat()
-    return parts(form.payload(form.origin(ORIGIN), 7, data))
+    return parts(form.payload(form.prefix(ORIGIN), 7, data))
 
 
 def parts(line: bytes) -> tuple[int, str]:
-    """Return the priority and the text of a line whose rest is as it must be."""
+    """Check the form of a line; return its priority and its text."""
     match = HEAD.fullmatch(line.decode())
     assert match, line
     datetime.strptime(f"2008 {match[2]}", "%Y %b %d %H:%M:%S")
@@ -64,7 +64,7 @@ def test_a_record_has_the_severity_of_its_priority(priority: Priority, number: i
     assert parts(line) == (number, "listening on 127.0.0.1:10008")
 
 
-def test_a_record_of_a_connection_says_which() -> None:
+def test_a_record_about_a_connection_names_it() -> None:
     record = Record(Kind.CONNECTED, Priority.INFO, "socket connected", ORIGIN)
     assert parts(SyslogFormat().record(record)) == (
         30,
@@ -78,7 +78,7 @@ def test_a_message_stays_one_line_of_text() -> None:
 
 
 @pytest.mark.parametrize("data", [b"", b"\xff" * 65536, b"\0" * 131072, "\u202e".encode() * 1000])
-def test_no_record_of_a_payload_is_longer_than_foretold(data: bytes) -> None:
+def test_no_record_of_a_payload_exceeds_the_longest(data: bytes) -> None:
     form = SyslogFormat()
-    line = form.payload(form.origin(ORIGIN), 2**64, data)
+    line = form.payload(form.prefix(ORIGIN), 2**64, data)
     assert len(line) <= form.longest(len(data))

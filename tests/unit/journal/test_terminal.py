@@ -1,4 +1,4 @@
-"""Records on a terminal, and a standard output that nobody waits for."""
+"""Records on a terminal, and a standard output that never blocks."""
 
 import fcntl
 import os
@@ -20,7 +20,7 @@ EVERY_PRIORITY = list(Priority)
 
 def payload(data: bytes, colour: bool = False) -> str:
     form = TerminalFormat(colour)
-    return form.payload(form.origin(ORIGIN), 7, data).decode()
+    return form.payload(form.prefix(ORIGIN), 7, data).decode()
 
 
 def record(message: str, priority: Priority = Priority.INFO, colour: bool = False) -> str:
@@ -28,7 +28,7 @@ def record(message: str, priority: Priority = Priority.INFO, colour: bool = Fals
 
 
 def without_time(line: str) -> str:
-    """Return what stands behind the time, and check that there is one and one line end."""
+    """Check that a line begins with a time and has one line end; return the rest."""
     match = re.fullmatch(rf"{TIME} (.*)\n", line)
     assert match, line
     return match[1]
@@ -41,14 +41,14 @@ def test_a_payload_is_a_line_with_time_peer_and_number() -> None:
     )
 
 
-def test_a_record_of_a_connection_says_whose_it_is() -> None:
+def test_a_record_about_a_connection_has_its_peer() -> None:
     line = TerminalFormat(False).record(
         Record(Kind.CONNECTED, Priority.INFO, "socket connected", ORIGIN)
     )
     assert without_time(line.decode()) == "192.168.150.2 port 40321: socket connected"
 
 
-def test_any_other_record_is_ackds_own() -> None:
+def test_any_other_record_is_marked_as_ackds_own() -> None:
     assert without_time(record("listening on ::1")) == "ackd: listening on ::1"
 
 
@@ -64,11 +64,11 @@ def test_a_message_does_nothing_to_the_terminal() -> None:
 
 
 @pytest.mark.parametrize("priority", EVERY_PRIORITY)
-def test_there_is_no_colour_unless_it_is_asked_for(priority: Priority) -> None:
+def test_there_is_no_colour_by_default(priority: Priority) -> None:
     assert "\x1b" not in payload(b"x") + record("x", priority)
 
 
-def test_colours_tell_payloads_and_trouble_apart() -> None:
+def test_payloads_errors_and_warnings_have_different_colours() -> None:
     assert payload(b"x", colour=True).endswith(": Buffer: \x1b[1mx\x1b[0m\n")
     assert record("x", Priority.ERROR, colour=True).endswith(" ackd: \x1b[31mx\x1b[0m\n")
     assert record("x", Priority.WARNING, colour=True).endswith(" ackd: \x1b[33mx\x1b[0m\n")
@@ -76,18 +76,18 @@ def test_colours_tell_payloads_and_trouble_apart() -> None:
 
 
 @pytest.mark.parametrize("priority", EVERY_PRIORITY)
-def test_every_colour_ends_with_what_it_is_for(priority: Priority) -> None:
+def test_every_colour_is_reset_after_its_text(priority: Priority) -> None:
     line = record("x", priority, colour=True)
     assert re.fullmatch(rf"\x1b\[2m{TIME}\x1b\[0m ackd: (\x1b\[\d+mx\x1b\[0m|x)\n", line)
 
 
 @pytest.mark.parametrize("data", [b"", b"\xff" * 65536, b"\0" * 131072, "\u202e".encode() * 1000])
 @pytest.mark.parametrize("colour", [False, True])
-def test_no_record_of_a_payload_is_longer_than_foretold(data: bytes, colour: bool) -> None:
+def test_no_record_of_a_payload_exceeds_the_longest(data: bytes, colour: bool) -> None:
     assert len(payload(data, colour).encode()) <= TerminalFormat(colour).longest(len(data))
 
 
-# From here on the standard output: a pipe, a file, a terminal, a socket.
+# The standard output as a pipe, a file, a terminal, a socket
 
 Open = Callable[[int], Stream]
 
@@ -115,7 +115,7 @@ def pipe() -> Iterator[tuple[int, int]]:
     os.close(reading)
 
 
-def test_what_is_put_into_a_pipe_comes_out(pipe: tuple[int, int], opened: Open) -> None:
+def test_lines_come_out_of_a_pipe(pipe: tuple[int, int], opened: Open) -> None:
     reading, writing = pipe
     stream = opened(writing)
     assert stream.put(b"one\n")
@@ -157,7 +157,7 @@ def test_the_rest_of_a_long_line_goes_out_before_the_next(
     assert came == line + b"next\n"
 
 
-def test_the_rest_of_a_line_and_the_next_go_out_at_once_where_there_is_room(
+def test_the_rest_of_a_line_and_the_next_line_go_out_together_if_there_is_room(
     pipe: tuple[int, int], opened: Open
 ) -> None:
     reading, writing = pipe
@@ -169,7 +169,7 @@ def test_the_rest_of_a_line_and_the_next_go_out_at_once_where_there_is_room(
     assert came + os.read(reading, 8192) == line + b"next\n"
 
 
-def test_a_pipe_whose_reader_has_gone_is_lost_for_good(pipe: tuple[int, int], opened: Open) -> None:
+def test_a_pipe_whose_reader_has_gone_is_lost_for_ever(pipe: tuple[int, int], opened: Open) -> None:
     reading, writing = pipe
     stream = opened(writing)
     nobody = os.open(os.devnull, os.O_RDONLY)
@@ -181,7 +181,7 @@ def test_a_pipe_whose_reader_has_gone_is_lost_for_good(pipe: tuple[int, int], op
     assert not stream.connect()
 
 
-def test_a_pipe_that_has_no_reader_from_the_start_is_lost_with_the_first_line(
+def test_a_pipe_without_a_reader_is_lost_with_the_first_line(
     opened: Open,
 ) -> None:
     reading, writing = os.pipe()
@@ -193,7 +193,7 @@ def test_a_pipe_that_has_no_reader_from_the_start_is_lost_with_the_first_line(
     assert stream.why == "standard output: Broken pipe"
 
 
-def test_a_full_disk_is_told(opened: Open) -> None:
+def test_a_full_disk_is_reported(opened: Open) -> None:
     full = os.open("/dev/full", os.O_WRONLY)
     stream = opened(full)
     os.close(full)
@@ -201,20 +201,20 @@ def test_a_full_disk_is_told(opened: Open) -> None:
     assert stream.why == "standard output: No space left on device"
 
 
-def test_a_file_is_appended_to(tmp_path: Path, opened: Open) -> None:
+def test_lines_are_appended_to_a_file(tmp_path: Path, opened: Open) -> None:
     path = tmp_path / "records"
     path.write_bytes(b"before\n")
     with path.open("ab") as file:
         stream = opened(file.fileno())
         assert stream.put(b"one\n")
-        file.write(b"of somebody else's\n")
+        file.write(b"of another process\n")
         file.flush()
         assert stream.put(b"x" * 1_000_000 + b"\n")
-    expected = b"before\none\nof somebody else's\n" + b"x" * 1_000_000 + b"\n"
+    expected = b"before\none\nof another process\n" + b"x" * 1_000_000 + b"\n"
     assert path.read_bytes() == expected
 
 
-def test_a_terminal_shows_what_is_put(opened: Open) -> None:
+def test_a_terminal_shows_lines(opened: Open) -> None:
     master, slave = os.openpty()
     stream = opened(slave)
     assert stream.put(b"one\n")
@@ -236,9 +236,7 @@ def test_a_socket_takes_lines_until_it_is_full(opened: Open) -> None:
         assert stream.put(b"next\n")
 
 
-def test_others_who_have_the_same_pipe_are_not_made_non_blocking(
-    pipe: tuple[int, int], opened: Open
-) -> None:
+def test_the_pipe_of_other_processes_stays_blocking(pipe: tuple[int, int], opened: Open) -> None:
     reading, writing = pipe
     stream = opened(writing)
     while stream.put(b"x" * 1024):
@@ -247,7 +245,7 @@ def test_others_who_have_the_same_pipe_are_not_made_non_blocking(
     assert os.get_blocking(reading)
 
 
-def test_only_its_own_descriptor_is_closed_with_the_stream(pipe: tuple[int, int]) -> None:
+def test_closing_the_stream_closes_only_its_own_descriptor(pipe: tuple[int, int]) -> None:
     reading, writing = pipe
     before = os.listdir("/proc/self/fd")
     stream = Stream(writing)

@@ -1,4 +1,4 @@
-"""What may be lost when journald ends, found out over a real socket."""
+"""Which records may be lost when journald ends, with a real socket."""
 
 import socket
 
@@ -6,23 +6,23 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from ackd.journal.datagram import charge, unread
-from ackd.journal.unconfirmed import Tail
+from ackd.journal.unconfirmed import Unconfirmed
 
 SIZES = st.one_of(st.integers(1, 2000), st.sampled_from([0, 4096, 16000, 65536, 131072]))
 
 
 class Queue(RuleBasedStateMachine):
-    """A journald that reads, ends, or ends together with its queue; and what is to be repeated."""
+    """journald reads, ends, or ends together with its queue; checks what must be repeated."""
 
     @initialize()
     def open(self) -> None:
         self.ours, self.theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.ours.setblocking(False)
-        self.tail = Tail()
+        self.unconfirmed = Unconfirmed()
         self.records: list[bytes] = []
         self.read = 0
         self.read_at_looks = (0, 0)
-        self.told = 0  # those before have been repeated
+        self.repeated = 0  # records before this number have been repeated
 
     def teardown(self) -> None:
         if hasattr(self, "ours"):
@@ -36,7 +36,7 @@ class Queue(RuleBasedStateMachine):
             self.ours.send(record)
         except BlockingIOError:
             return
-        self.tail.append(record)
+        self.unconfirmed.append(record)
         self.records.append(record)
 
     @rule()
@@ -46,17 +46,17 @@ class Queue(RuleBasedStateMachine):
         self.read += 1
 
     @rule()
-    @precondition(lambda self: not self.tail.settled)
+    @precondition(lambda self: not self.unconfirmed.empty)
     def look(self) -> None:
-        self.tail.look(unread(self.ours))
+        self.unconfirmed.look(unread(self.ours))
         self.read_at_looks = self.read_at_looks[1], self.read
 
     @rule()
     def end(self) -> None:
-        first = max(self.told, self.read_at_looks[0] - 1)
-        doubtful = self.tail.doubtful(unread(self.ours))
-        assert doubtful == [record for record in self.records[first : self.read] if record]
-        self.told = self.read
+        first = max(self.repeated, self.read_at_looks[0] - 1)
+        taken = self.unconfirmed.take(unread(self.ours))
+        assert taken == [record for record in self.records[first : self.read] if record]
+        self.repeated = self.read
         self.read_at_looks = self.read, self.read
 
     @rule()
@@ -69,31 +69,30 @@ class Queue(RuleBasedStateMachine):
 TestQueue = Queue.TestCase
 
 
-def test_it_is_settled_when_a_later_one_has_been_read_by_a_journald_that_lives() -> None:
+def test_a_record_is_confirmed_when_the_same_journald_has_read_a_later_one() -> None:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
     with ours, theirs:
-        tail = Tail()
+        unconfirmed = Unconfirmed()
         for record in (b"one", b""):
             ours.send(record)
-            tail.append(record)
-        assert tail.marked
-        tail.look(unread(ours))
+            unconfirmed.append(record)
+        assert unconfirmed.marked
+        unconfirmed.look(unread(ours))
         theirs.recv(10)
         theirs.recv(10)
-        tail.look(unread(ours))
-        assert not tail.settled
-        tail.look(unread(ours))
-        assert tail.settled
-        assert tail.doubtful(unread(ours)) == []
+        unconfirmed.look(unread(ours))
+        assert not unconfirmed.empty
+        unconfirmed.look(unread(ours))
+        assert unconfirmed.empty
+        assert unconfirmed.take(unread(ours)) == []
 
 
-def test_it_keeps_no_more_than_about_what_is_unread() -> None:
-    """A long stream of records that are read is not kept."""
-    tail = Tail()
+def test_records_that_have_been_read_are_not_kept_in_a_long_stream() -> None:
+    unconfirmed = Unconfirmed()
     for number in range(1000):
-        tail.append(b"%065536d" % number)
-        tail.look(charge(65536))
-    kept = tail.doubtful(0)
+        unconfirmed.append(b"%065536d" % number)
+        unconfirmed.look(charge(65536))
+    kept = unconfirmed.take(0)
     assert len(kept) == 3
     assert kept[-1] == b"%065536d" % 999
 

@@ -1,18 +1,19 @@
-"""A journald that ends with records in hand, and what is recorded once more."""
+"""journald ends before it has stored all records: those that may be lost are recorded again."""
 
 import contextlib
-import select
 from collections.abc import Iterator
 from math import inf
 from pathlib import Path
+from time import monotonic
 
 import pytest
 
 from ackd.config import Recording
 from ackd.journal.entry import JournalFormat, payloads_of
-from ackd.journal.journald import JournalSocket
+from ackd.journal.journald import JournaldSocket
 from ackd.journal.recorder import Recorder
-from ackd.journal.watch import QUIET, Vigil
+from ackd.journal.watch import QUIET
+from ackd.loop import Loop
 from ackd.records import Origin
 from tests.support.journal_socket import Entry, parse
 from tests.support.journald import Journald
@@ -21,31 +22,30 @@ ORIGIN = Origin("192.168.150.2", 40321, "192.168.150.1:10008", "00c0ffee-1")
 
 
 class Desk:
-    """A recorder under a vigil; the loop goes round when a test says so."""
+    """A recorder, journald, and a loop that goes round when a test says so."""
 
     def __init__(self, path: Path, begun: bool = True) -> None:
         self.path = path
         self.journald = Journald(path)
-        self.sink = JournalSocket(str(path))
-        self.recorder = Recorder(self.sink, JournalFormat())
-        self.vigil = Vigil(self.recorder, self.sink)
+        self.loop = Loop()
+        self.recorder = Recorder(JournaldSocket(str(path)), JournalFormat())
+        self.recorder.watch(self.loop)
         self._written = 0
-        self._now = 0.0
         if begun:
             self.journald.begin()
             self.go_round()
 
     def write(self, *payloads: bytes) -> int:
-        origin = self.recorder.origin(ORIGIN)
-        taken = self.recorder.write(origin, self._written + 1, list(payloads))
+        prefix = self.recorder.prefix(ORIGIN)
+        taken = self.recorder.write(prefix, self._written + 1, list(payloads))
         self._written += taken
         return taken
 
-    def go_round(self) -> None:
-        """Do what the loop does."""
-        if select.select([self.vigil], [], [], 0)[0]:
-            self.vigil.on_event()
-        self.vigil.attend(self._now)
+    def go_round(self, now: float = -inf) -> None:
+        """Do what the server does in a round."""
+        self.loop.handle(self.loop.wait(0))
+        self.loop.meet_deadlines(now)
+        self.recorder.sink.look()
 
     def succeed(self) -> None:
         """Let journald end and another one begin, and the loop go round after each."""
@@ -57,22 +57,21 @@ class Desk:
     def be_quiet(self) -> None:
         """Go round twice after some time in which nothing is written."""
         for _ in range(2):
-            self._now += QUIET
-            self.go_round()
+            self.go_round(monotonic() + QUIET)
 
     def read(self, count: int) -> list[str]:
-        return [shown(parse(self.journald.read())) for _ in range(count)]
+        return [message(parse(self.journald.read())) for _ in range(count)]
 
     def read_all(self) -> list[str]:
-        return [shown(parse(datagram)) for datagram in self.journald.read_all() if datagram]
+        return [message(parse(datagram)) for datagram in self.journald.read_all() if datagram]
 
     def close(self) -> None:
-        self.vigil.close()
         self.recorder.close()
+        self.loop.close()
         self.journald.close()
 
 
-def shown(entry: Entry) -> str:
+def message(entry: Entry) -> str:
     mark = "again " if entry.get("ACKD_REPEATED") == b"1" else ""
     return mark + entry["MESSAGE"].decode().removeprefix("Buffer: ")
 
@@ -83,30 +82,30 @@ def desk(tmp_path: Path) -> Iterator[Desk]:
         yield desk
 
 
-def told(count: int) -> str:
+def repeated(count: int) -> str:
     return f"journald has ended; records repeated that may be lost: {count}"
 
 
-def test_what_it_had_in_hand_when_it_ended_is_recorded_again(desk: Desk) -> None:
+def test_the_record_that_journald_had_in_hand_when_it_ended_is_recorded_again(desk: Desk) -> None:
     desk.write(b"one", b"two", b"three")
     assert desk.read(2) == ["one", "two"]
     desk.go_round()
     desk.go_round()
     desk.succeed()
-    assert desk.read_all() == ["three", "again two", told(1)]
+    assert desk.read_all() == ["three", "again two", repeated(1)]
 
 
-def test_what_has_been_read_unseen_is_recorded_again_as_well(desk: Desk) -> None:
+def test_records_read_since_the_last_look_are_recorded_again(desk: Desk) -> None:
     desk.write(b"one", b"two", b"three")
     assert desk.read(1) == ["one"]
     desk.go_round()
     desk.go_round()
     assert desk.read(1) == ["two"]
     desk.succeed()
-    assert desk.read_all() == ["three", "again one", "again two", told(2)]
+    assert desk.read_all() == ["three", "again one", "again two", repeated(2)]
 
 
-def test_its_queue_is_recorded_again_if_that_has_gone_as_well(desk: Desk) -> None:
+def test_the_queue_is_recorded_again_if_it_has_gone_with_journald(desk: Desk) -> None:
     desk.write(b"one", b"two", b"three")
     assert desk.read(1) == ["one"]
     desk.go_round()
@@ -116,10 +115,10 @@ def test_its_queue_is_recorded_again_if_that_has_gone_as_well(desk: Desk) -> Non
     assert desk.write(b"four") == 0
     assert desk.recorder.resume()
     assert desk.write(b"four") == 1
-    assert desk.read_all() == ["again one", "again two", "again three", told(3), "four"]
+    assert desk.read_all() == ["again one", "again two", "again three", repeated(3), "four"]
 
 
-def test_what_one_had_in_hand_that_was_gone_before_it_accepted_is_recorded_again(
+def test_records_read_by_a_journald_that_ended_before_it_accepted_are_recorded_again(
     desk: Desk,
 ) -> None:
     desk.write(b"one", b"two", b"three")
@@ -128,27 +127,30 @@ def test_what_one_had_in_hand_that_was_gone_before_it_accepted_is_recorded_again
     desk.go_round()
     desk.journald.end()
     desk.go_round()
-    assert desk.read(1) == ["two"]  # by one that does no more than this
+    assert desk.read(1) == ["two"]  # by a journald that does no more than this
     for _ in range(3):
         desk.go_round()
     desk.journald.begin()
     desk.go_round()
-    assert desk.read_all() == ["three", "again one", told(1), "again two", told(1)]
+    assert desk.read_all() == ["three", "again one", repeated(1), "again two", repeated(1)]
 
 
-def test_nothing_is_recorded_again_that_it_has_had_time_for(desk: Desk) -> None:
+def test_nothing_is_recorded_again_that_journald_had_time_to_store(desk: Desk) -> None:
     desk.write(b"one")
     desk.go_round()
     desk.be_quiet()
     assert desk.read_all() == ["one"]
     desk.be_quiet()
-    assert desk.vigil.due == inf
+    desk.be_quiet()
+    assert desk.loop.timers.next() == inf
     desk.succeed()
     desk.write(b"two")
     assert desk.read_all() == ["two"]
 
 
-def test_what_is_read_before_the_first_is_met_is_not_recorded_again(tmp_path: Path) -> None:
+def test_records_read_before_the_first_journald_accepts_are_not_recorded_again(
+    tmp_path: Path,
+) -> None:
     with contextlib.closing(Desk(tmp_path / "socket", begun=False)) as desk:
         desk.write(b"one")
         assert desk.read(1) == ["one"]
@@ -158,16 +160,16 @@ def test_what_is_read_before_the_first_is_met_is_not_recorded_again(tmp_path: Pa
         assert desk.read_all() == ["two"]
 
 
-def test_one_that_ends_twice_with_the_same_record_in_hand_has_it_again(desk: Desk) -> None:
+def test_a_record_that_was_in_hand_at_two_ends_is_recorded_again_twice(desk: Desk) -> None:
     desk.write(b"one")
     assert desk.read(1) == ["one"]
     desk.succeed()
-    assert desk.read_all() == ["again one", told(1)]
+    assert desk.read_all() == ["again one", repeated(1)]
     desk.succeed()
-    assert desk.read_all() == ["again one", f"again {told(1)}", told(2)]
+    assert desk.read_all() == ["again one", f"again {repeated(1)}", repeated(2)]
 
 
-def test_it_is_watched_again_when_its_sockets_were_away(desk: Desk) -> None:
+def test_journald_is_watched_again_after_its_sockets_were_away(desk: Desk) -> None:
     desk.journald.close()
     desk.go_round()
     desk.journald = Journald(desk.path)
@@ -183,7 +185,7 @@ def test_it_is_watched_again_when_its_sockets_were_away(desk: Desk) -> None:
     assert "again one" in desk.read_all()
 
 
-def test_one_that_takes_no_streams_is_asked_again_only_later(desk: Desk) -> None:
+def test_a_journald_that_refuses_the_stream_is_tried_again_only_later(desk: Desk) -> None:
     desk.write(b"one")
     desk.journald.end()
     asked = 0
@@ -195,12 +197,12 @@ def test_one_that_takes_no_streams_is_asked_again_only_later(desk: Desk) -> None
     assert desk.journald.refuse() == 1
 
 
-def test_a_payload_can_not_look_like_one_that_is_there_again(desk: Desk) -> None:
+def test_no_payload_can_look_like_a_repeated_record(desk: Desk) -> None:
     desk.write(b"x\nACKD_REPEATED=1", b"\nACKD_REPEATED=1\n")
     assert desk.read_all() == ["x\nACKD_REPEATED=1", "\nACKD_REPEATED=1\n"]
 
 
-def test_payloads_that_share_a_record_are_recorded_again_together(desk: Desk) -> None:
+def test_payloads_that_share_a_record_are_recorded_again_in_one_record(desk: Desk) -> None:
     desk.recorder.recording = Recording.BATCH
     assert desk.write(b"one", b"two") == 2
     assert desk.read(1) == ["one\nBuffer: two"]

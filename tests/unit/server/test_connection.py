@@ -1,38 +1,40 @@
-"""What a connection does that no client can bring about from outside."""
+"""What a connection does when memory runs out, which no client can cause from outside."""
 
 import socket
 from math import inf
 from pathlib import Path
 
+from ackd.deadlines import Deadlines
 from ackd.journal.datagram import DatagramSocket
 from ackd.journal.entry import JournalFormat
 from ackd.journal.recorder import Recorder
 from ackd.protocol import ServerProtocol, ack_line
 from ackd.records import Origin
-from ackd.server.connection import Connection, Surroundings, Timeouts, Wait, attempt
+from ackd.server.budget import Budget
+from ackd.server.connection import Connection, Shared, Timeouts, Wait
 from ackd.server.counters import Counters
 from ackd.server.quota import Quota
 from tests.support.log_daemon import LogDaemon
 
 
-def exhaust() -> None:
-    bytearray(1 << 62)
-
-
-def test_a_want_of_memory_is_one_connections_end(tmp_path: Path) -> None:
+def test_running_out_of_memory_closes_only_the_connection_that_needed_it(tmp_path: Path) -> None:
     logd = LogDaemon(tmp_path / "log")
     recorder = Recorder(DatagramSocket(str(tmp_path / "log")), JournalFormat())
-    quota = Quota("connections", 100, 100, recorder.note)
-    around = Surroundings(recorder, Timeouts(inf, inf), Counters(), quota, quota, lambda *_: None)
+    budget, timeouts = Budget(recorder), Timeouts(inf, inf)
+    quota = Quota("connections", 100, 100, recorder.note, Deadlines())
+    shared = Shared(
+        recorder, budget, (), timeouts, Counters(), quota, quota, changed=lambda *_: None
+    )
     ours, theirs = socket.socketpair()
     with ours, theirs:
         theirs.setblocking(False)
         origin = Origin("192.168.150.2", 40321, "192.168.150.1:10008", "00c0ffee-1")
-        connection = Connection(theirs, origin, ServerProtocol(100, ack_line(b"ok")), around)
+        connection = Connection(theirs, origin, ServerProtocol(100, ack_line(b"ok")), shared)
         ours.send(b"hello\n")
-        attempt(connection, connection.on_readable)
+        connection.on_readable()
         assert ours.recv(100) == b"ok\n"
-        attempt(connection, exhaust)
+        budget.chunk = 1 << 62  # more than there is memory for
+        connection.on_readable()
         assert connection.wait is Wait.NOTHING
         assert ours.recv(100) == b""
     assert b"ACKD_REASON=lost: ackd is out of memory\n" in logd.read_all()[-1]

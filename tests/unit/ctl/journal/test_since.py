@@ -1,4 +1,4 @@
-"""A moment as people write it."""
+"""The times that --since takes."""
 
 import shutil
 from argparse import ArgumentTypeError
@@ -24,20 +24,20 @@ needs_systemd = pytest.mark.skipif(
         ("@1795600800", 1795600800.0),
     ],
 )
-def test_a_date(text: str, seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_dates(text: str, seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TZ", "UTC")
     assert since(text) == seconds
 
 
 @needs_systemd
 @pytest.mark.parametrize("text", ["-1h", "1h ago", "1 hour ago"])
-def test_so_long_ago(text: str) -> None:
+def test_times_relative_to_now(text: str) -> None:
     before = time()
     assert before - 3601 < since(text) <= time() - 3600
 
 
 @needs_systemd
-def test_a_day_begins_at_midnight_here(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_day_begins_at_local_midnight(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TZ", "JST-9")
     assert (since("today") + 9 * 3600) % 86400 == 0
     assert since("today") - since("yesterday") == 86400
@@ -45,12 +45,12 @@ def test_a_day_begins_at_midnight_here(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @needs_systemd
 @pytest.mark.parametrize("text", ["", "soon", "2026-13-01", "today\ntomorrow", "\0", "--help"])
-def test_what_is_no_time_is_told_so(text: str) -> None:
+def test_other_texts_are_reported(text: str) -> None:
     with pytest.raises(ArgumentTypeError, match=r"is no time|can't be read"):
         since(text)
 
 
-def test_without_systemd_it_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_host_without_systemd_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(
         ArgumentTypeError, match=r"'today' can't be read: systemd-analyze: .*No such"

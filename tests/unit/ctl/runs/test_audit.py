@@ -1,4 +1,4 @@
-"""What becomes of a run on its way into the journal, as `ackctl verify` sees it."""
+"""What an audit finds in the journal of a run that was changed on its way."""
 
 from ackd.ctl.runs.audit import Audit
 from ackd.ctl.runs.payloads import Run
@@ -7,7 +7,7 @@ RUN, OTHER = Run("1a2b3c4d"), Run("99999999")
 
 
 class Journal:
-    """Payloads in connections, numbered as ackd numbers them."""
+    """Payloads of connections, with the numbers that ackd gives them."""
 
     def __init__(self) -> None:
         self.audit = Audit(RUN.name)
@@ -34,7 +34,7 @@ def recorded(*payloads: bytes) -> Audit:
 
 
 def faults(audit: Audit) -> dict[str, object]:
-    """Return what is wrong, by its name."""
+    """Return the faults that an audit has found, by their names."""
     found = {
         "missing": list(audit.missing),
         "twice": list(audit.twice),
@@ -44,7 +44,7 @@ def faults(audit: Audit) -> dict[str, object]:
         "no end": not audit.ended,
     }
     assert audit.whole == (not any(found.values()) and audit.highest == audit.sent)
-    return {name: what for name, what in found.items() if what}
+    return {name: fault for name, fault in found.items() if fault}
 
 
 def test_a_run_is_whole() -> None:
@@ -58,38 +58,38 @@ def test_a_run_of_nothing_is_whole() -> None:
     assert recorded(RUN.end(0)).whole
 
 
-def test_nothing_has_been_seen() -> None:
+def test_a_run_without_records_is_not_seen() -> None:
     audit = recorded(b"hello", OTHER.payload(1), OTHER.end(1))
     assert not audit.seen
     assert not audit.whole
 
 
-def test_some_are_missing() -> None:
+def test_missing_numbers_are_found() -> None:
     audit = recorded(*numbers(1, 3, 6, 7), RUN.end(9))
     assert faults(audit) == {"missing": [(2, 2), (4, 5), (8, 9)]}
     assert (audit.sent, audit.recorded) == (9, 4)
 
 
-def test_without_the_end_nobody_knows_how_many_are_missing() -> None:
+def test_without_the_end_numbers_are_missing_up_to_the_highest_only() -> None:
     assert faults(recorded(*numbers(1, 3))) == {"missing": [(2, 2)], "no end": True}
 
 
-def test_a_number_beyond_the_end_is_not_whole() -> None:
+def test_a_run_with_a_number_beyond_its_end_is_not_whole() -> None:
     audit = recorded(*numbers(1, 2), RUN.end(1))
     assert faults(audit) == {}
     assert not audit.whole
 
 
-def test_one_is_there_twice() -> None:
+def test_numbers_that_are_recorded_twice_are_found() -> None:
     assert faults(recorded(*numbers(1, 2, 2, 2, 3, 1), RUN.end(3))) == {"twice": [(1, 2)]}
 
 
-def test_one_has_been_overtaken() -> None:
+def test_numbers_out_of_order_are_counted() -> None:
     assert faults(recorded(*numbers(1, 3, 2, 4), RUN.end(4))) == {"out of order": 1}
     assert faults(recorded(*numbers(1, 2), RUN.end(3), *numbers(3))) == {"out of order": 1}
 
 
-def test_order_is_that_within_a_connection() -> None:
+def test_each_connection_has_an_order_of_its_own() -> None:
     journal = Journal()
     journal.record(*numbers(2, 4))
     journal.record(*numbers(1, 3), RUN.end(4), connection="b")
@@ -97,7 +97,7 @@ def test_order_is_that_within_a_connection() -> None:
     assert journal.audit.connections == 2
 
 
-def test_order_is_that_within_a_journal() -> None:
+def test_each_journal_has_an_order_of_its_own() -> None:
     journal = Journal()
     journal.record(*numbers(1))
     journal.record(*numbers(3), journal="ackd")
@@ -106,7 +106,7 @@ def test_order_is_that_within_a_journal() -> None:
     assert faults(journal.audit) == {}
 
 
-def test_what_ackd_has_recorded_again_is_told_and_no_fault() -> None:
+def test_records_that_ackd_repeats_are_counted_and_are_no_fault() -> None:
     journal = Journal()
     journal.record(*numbers(1, 2, 3))
     journal.repeat(1, RUN.payload(1))
@@ -117,52 +117,52 @@ def test_what_ackd_has_recorded_again_is_told_and_no_fault() -> None:
     assert journal.audit.repeated == 3
 
 
-def test_what_was_lost_but_for_its_repetition_is_there() -> None:
+def test_a_lost_record_that_ackd_repeats_is_not_missing() -> None:
     journal = Journal()
     journal.record(*numbers(1))
-    journal.sequences["a"] = 2  # journald was killed, and had the second one in hand
+    journal.sequences["a"] = 2  # journald was killed while it had read the second one
     journal.record(*numbers(3), RUN.end(3))
     assert faults(journal.audit) == {"missing": [(2, 2)], "lost": 1}
     journal.repeat(2, RUN.payload(2))
     assert faults(journal.audit) == {}
 
 
-def test_one_is_altered_and_so_missing_as_it_was_sent() -> None:
+def test_an_altered_payload_is_altered_and_missing() -> None:
     bad = RUN.payload(2).replace(b"number", b"Number")
     audit = recorded(*numbers(1), bad, *numbers(3), RUN.end(3))
     assert faults(audit) == {"missing": [(2, 2)], "altered": 1}
 
 
-def test_one_is_altered_beyond_recognition() -> None:
+def test_a_payload_without_a_trace_of_the_run_is_altered() -> None:
     audit = recorded(*numbers(1), b"\x00\xff", *numbers(3), RUN.end(3))
     assert faults(audit) == {"missing": [(2, 2)], "altered": 1}
 
 
-def test_something_was_put_before_the_first() -> None:
+def test_a_line_before_the_first_payload_is_altered() -> None:
     audit = recorded(b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2", *numbers(1, 2), RUN.end(2))
     assert faults(audit) == {"altered": 1}
 
 
-def test_even_the_name_of_the_run_is_altered() -> None:
+def test_a_payload_with_another_run_name_is_altered() -> None:
     bad = RUN.payload(2).replace(RUN.name.encode(), OTHER.name.encode())
     audit = recorded(*numbers(1), bad, RUN.end(2))
     assert faults(audit) == {"missing": [(2, 2)], "altered": 1}
 
 
-def test_all_are_altered() -> None:
+def test_a_run_with_all_payloads_altered_is_seen() -> None:
     audit = recorded(*(payload + b"\r" for payload in (*numbers(1, 2), RUN.end(2))))
     assert audit.seen
     assert faults(audit) == {"altered": 3, "no end": True}
 
 
-def test_an_altered_one_that_ackd_has_recorded_again_is_one() -> None:
+def test_an_altered_payload_that_ackd_repeats_is_counted_once() -> None:
     journal = Journal()
     journal.record(*numbers(1), b"altered", RUN.end(1))
     journal.repeat(2, b"altered")
     assert faults(journal.audit) == {"altered": 1}
 
 
-def test_other_connections_have_nothing_to_do_with_it() -> None:
+def test_payloads_of_other_connections_do_not_count() -> None:
     journal = Journal()
     journal.record(b"hello", OTHER.payload(7), connection="b")
     journal.record(*numbers(1), RUN.end(1))
@@ -170,7 +170,7 @@ def test_other_connections_have_nothing_to_do_with_it() -> None:
     assert faults(journal.audit) == {}
 
 
-def test_what_came_10_000_connections_before_it_is_forgotten() -> None:
+def test_a_connection_10_000_connections_before_the_run_is_forgotten() -> None:
     journal = Journal()
     journal.record(b"hello")
     for number in range(10_000):

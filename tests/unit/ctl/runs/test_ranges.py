@@ -1,4 +1,4 @@
-"""A set of numbers, by its ranges."""
+"""A set of numbers as ranges."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,29 +15,29 @@ def of(*members: int) -> Ranges:
     return ranges
 
 
-def test_neighbours_share_a_range() -> None:
+def test_consecutive_numbers_share_a_range() -> None:
     assert list(of(5, 1, 2, 7, 3, 6)) == [(1, 3), (5, 7)]
     assert list(of(5, 1, 2, 7, 3, 6, 4)) == [(1, 7)]
 
 
-def test_what_is_there_already_is_told() -> None:
+def test_adding_returns_whether_the_number_is_new() -> None:
     ranges = of(1, 2)
     assert not ranges.add(2)
     assert ranges.add(3)
 
 
-def test_nothing_has_no_ranges_and_is_false() -> None:
+def test_the_empty_set_has_no_ranges_and_is_false() -> None:
     assert (list(of()), len(of()), of().highest, bool(of())) == ([], 0, 0, False)
 
 
-def test_gaps_reach_to_both_ends() -> None:
+def test_gaps_include_both_ends() -> None:
     assert list(of(3, 4, 7).gaps(1, 9)) == [(1, 2), (5, 6), (8, 9)]
     assert list(of(3, 4, 7).gaps(4, 7)) == [(5, 6)]
     assert list(of().gaps(1, 2)) == [(1, 2)]
 
 
 @given(st.lists(numbers), numbers, numbers)
-def test_it_is_a_set(members: list[int], first: int, last: int) -> None:
+def test_ranges_are_a_set(members: list[int], first: int, last: int) -> None:
     ranges = of(*members)
     assert len(ranges) == len(set(members))
     assert ranges.highest == max(members, default=0)
@@ -46,7 +46,7 @@ def test_it_is_a_set(members: list[int], first: int, last: int) -> None:
 
 
 @given(st.lists(numbers))
-def test_each_number_is_new_once(members: list[int]) -> None:
+def test_each_number_is_new_only_once(members: list[int]) -> None:
     ranges = Ranges()
     assert sum(map(ranges.add, members)) == len(set(members))
 

@@ -1,12 +1,12 @@
-# Runs one machine: supervisor.sh BASE NAME, as root, in a mount and a network namespace of its own;
-# the latter is the client host's. Standard input is the lifeline: the tests hold its other end, and
-# when that closes, because they are done or dead, the machine goes.
+# Runs one machine: run_machine.sh BASE NAME, as root, in a mount namespace and a network namespace
+# of its own; the latter is the client host. The tests hold the other end of the standard input. It
+# closes when they are done or dead, and then the machine is killed.
 set -eu
 umask 022
 base=$1 name=$2
 group=/sys/fs/cgroup/$name
 
-# nspawn would meet the host's systemd, where there is one, under /run.
+# Hides the host's /run: nspawn would find the host's systemd there.
 mount -t tmpfs -o mode=755 tmpfs /run
 mkdir /run/upper /run/work /run/root
 mount -t overlay -o "lowerdir=$base,upperdir=/run/upper,workdir=/run/work" overlay /run/root
@@ -17,13 +17,13 @@ mkdir "$group"
 exec 3<&0
 {
     read -r _ <&3 || :
-    : >/run/over # first: nspawn may be about to join the group, and then finds this
+    : >/run/over # before the kill: a process that joins the group after it sees this file
     echo 1 >"$group/cgroup.kill"
 } &
 
-# nspawn's death alone leaves the container running. The death of a PID namespace's PID 1 ends all
-# that is in it, and unshare returns only after that. Without CAP_BPF, CAP_PERFMON and the system
-# call, the container's systemd ignores IPAddressDeny= in silence.
+# If only nspawn dies, the container runs on. If PID 1 of a PID namespace dies, the kernel kills all
+# processes in it, and unshare returns only after that. Without CAP_BPF, CAP_PERFMON and the system
+# call bpf, the container's systemd ignores IPAddressDeny= and reports nothing.
 status=0
 unshare --pid --fork --mount-proc \
     sh -c 'echo 0 >"$0/cgroup.procs"; [ ! -e /run/over ] && exec "$@"' "$group" \

@@ -1,9 +1,9 @@
-"""Boots real Debian systems for the tests, each with a second host on its network.
+"""Boots real Debian systems for the tests, each with a client host on its network.
 
 A `Machine` is a systemd-nspawn container over a copy-on-write view of a base system. Its root, its
-mounts, its processes and both ends of its network are in namespaces of their own, so that nothing
-of the host changes and nothing stays behind: not after a failed test, not after Ctrl-C, and not
-when the tests are killed.
+mounts, its processes and both ends of its network are in separate namespaces. So this host does
+not change, and nothing stays behind after a failed test, after Ctrl-C, or when the tests are
+killed.
 
     with boot(Release.TRIXIE) as machine:
         machine.run("systemctl", "start", "ackd")
@@ -33,10 +33,10 @@ from .base_root import Release, base_root
 
 MACHINE_ADDRESS = "192.168.150.1"
 CLIENT_ADDRESS = "192.168.150.2"
-INTERFACE = "lan0"  # of both hosts: their network namespaces differ
+INTERFACE = "lan0"  # in the machine and on the client host: their network namespaces differ
 
 _TOOLS = ("mmdebstrap", "systemd-nspawn", "ip", "unshare", "nsenter", "setpriv")
-_SUPERVISOR = Path(__file__).with_name("supervisor.sh")
+_SUPERVISOR = Path(__file__).with_name("run_machine.sh")
 _UNSHARED = ("unshare", "--mount", "--net", "--")
 _DIES_WITH_PARENT = ("setpriv", "--pdeathsig", "KILL", "--")
 ENVIRONMENT = {
@@ -49,11 +49,11 @@ T = TypeVar("T")
 
 
 class MachineError(Exception):
-    """The harness could not do what it was asked; the text says what and why."""
+    """The machine could not do what a test asked; the text has the reason."""
 
 
 class BootError(MachineError):
-    """The system did not come up; the text shows its failed units or its console."""
+    """The system did not start all units; the text has the failed units or the console."""
 
 
 class DeadlineError(MachineError):
@@ -61,7 +61,7 @@ class DeadlineError(MachineError):
 
 
 class CommandError(MachineError):
-    """A command ended with another exit status than 0; `result` holds its output."""
+    """A command ended with a status other than 0; `result` has its output."""
 
     def __init__(self, result: subprocess.CompletedProcess[str]) -> None:
         self.result = result
@@ -72,26 +72,27 @@ class CommandError(MachineError):
 
 
 def wait_until(description: str, predicate: Callable[[], T | None], timeout: float = 10.0) -> T:
-    """Return what `predicate` returns once that is true; `DeadlineError` after `timeout` seconds.
+    """Call `predicate` until it returns a true value, and return that value.
 
-    This polls: a machine announces nothing to its outside.
+    Raises `DeadlineError` after `timeout` seconds. Polls, since a machine sends no events to its
+    outside.
     """
     deadline = time.monotonic() + timeout
     while not (value := predicate()):
         if time.monotonic() > deadline:
-            raise DeadlineError(f"waited {timeout:g} s in vain until {description}")
+            raise DeadlineError(f"timed out after {timeout:g} s; expected: {description}")
         time.sleep(0.02)
     return value
 
 
 @dataclass(frozen=True)
 class JournalEntry:
-    """One entry of the journal; the values of all its fields are bytes."""
+    """One entry of the journal; the values of its fields are bytes."""
 
     fields: Mapping[str, tuple[bytes, ...]]
 
     def __getitem__(self, name: str) -> bytes:
-        """Return a field's only value; `KeyError` if it has none, `ValueError` if several."""
+        """Return the only value of a field; `KeyError` for no value, `ValueError` for several."""
         (value,) = self.fields[name]
         return value
 
@@ -99,41 +100,41 @@ class JournalEntry:
         return name in self.fields
 
     def all(self, name: str) -> tuple[bytes, ...]:
-        """Return the values of a field that may have none or several, in journald's order."""
+        """Return all values of a field, in journald's order; empty if there is none."""
         return self.fields.get(name, ())
 
 
 class Process(subprocess.Popen[bytes]):
-    """A started command; leaving its `with` block kills it, so that no failed test waits for it."""
+    """A started command. The end of its `with` block kills it, so a failed test does not wait."""
 
     @property
     def command(self) -> int:
-        """This host's PID of the command; `pid` may be that of nsenter, which forks it."""
+        """The command's PID on this host; `pid` may be the PID of nsenter, its parent."""
         forked = _executable(self.pid).endswith("/nsenter")
         return next(descendants(self.pid), self.pid) if forked else self.pid
 
     def send_signal(self, sig: int) -> None:
-        """Send a signal to the command, unless it has ended; nsenter then ends as it does."""
+        """Send a signal to the command unless it has ended; nsenter ends after its child."""
         if self.poll() is not None:
             return
         command = self.command
         with contextlib.suppress(ProcessLookupError):
             os.kill(command, sig)
-        if command != self.pid:  # nsenter stops itself when its child has been stopped
+        if command != self.pid:  # nsenter stops itself when its child is stopped
             os.kill(self.pid, signal.SIGCONT)
 
     def __exit__(self, *exception: Any) -> None:
         self.kill()
-        with contextlib.suppress(BrokenPipeError):  # it did not read its input to the end
+        with contextlib.suppress(BrokenPipeError):  # the command did not read all of its input
             super().__exit__(*exception)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Host:
-    """A host of the tests' network: how a command gets into it, and its environment there."""
+    """A host on the tests' network: the prefix of a command there, and its environment."""
 
     prefix: tuple[str, ...] = field(repr=False)
-    environment: Mapping[str, str] = field(repr=False)  # a report of a failure must not show it
+    environment: Mapping[str, str] = field(repr=False)  # not in pytest's report of a failure
     started: list[Process] = field(default_factory=list, repr=False)
 
     def run(
@@ -146,9 +147,9 @@ class Host:
     ) -> subprocess.CompletedProcess[str]:
         """Run a command to its end; `env` is added to the host's environment.
 
-        Bytes that are not UTF-8 pass as surrogate escapes, in and out; line ends stay as they are.
-        Raises `CommandError` where `check` is set and the command fails, and `DeadlineError`, when
-        it has been killed, where it takes over `timeout` seconds.
+        Bytes that are not UTF-8 become surrogate escapes, and surrogate escapes become bytes. Line
+        ends stay unchanged. Raises `CommandError` if `check` is set and the command fails. Kills a
+        command that runs longer than `timeout` seconds, and raises `DeadlineError`.
         """
         data = input if isinstance(input, bytes) else input.encode(errors="surrogateescape")
         pipe = subprocess.PIPE
@@ -171,9 +172,9 @@ class Host:
         stderr: int | IO[bytes] | None = None,
         env: Mapping[str, str] | None = None,
     ) -> Process:
-        """Start a command, which is killed at the machine's end if it still runs.
+        """Start a command; if it still runs at the machine's end, it is killed.
 
-        On the client host it also ends with the thread that has started it.
+        A command on the client host is also killed when the thread that started it ends.
         """
         environment = {**self.environment, **(env or {})}
         command = [*self.prefix, *argv]
@@ -184,10 +185,11 @@ class Host:
 
 @dataclass(frozen=True, kw_only=True)
 class Machine(Host):
-    """A booted Debian system, and on the same network a client host; made by `boot`.
+    """A booted Debian system, and a client host on the same network; made by `boot`.
 
-    Its commands run as root, outside of all units, in a bare environment. Those of `client` are
-    this host's, with the environment of the tests. `init` is this host's PID of its PID 1.
+    Commands in the machine run as root, outside of all units, with a minimal environment. Commands
+    on `client` are this host's programs, with the environment of the tests. `init` is the PID, on
+    this host, of the machine's PID 1.
     """
 
     release: Release
@@ -203,15 +205,15 @@ class Machine(Host):
         check: bool = True,
         timeout: float = 60.0,
     ) -> subprocess.CompletedProcess[str]:
-        """Run code with the release's own Python, like `run`."""
+        """Run code with the machine's Python; otherwise like `run`."""
         return self.run("python3", "-c", code, *argv, input=input, check=check, timeout=timeout)
 
     def put(self, path: str, content: str | bytes, mode: int = 0o644) -> None:
-        """Write a file that root owns, and make the directories above it."""
+        """Write a file that root owns, and create the directories above it."""
         self.run("install", "-D", f"--mode={mode:o}", "/dev/stdin", path, input=content)
 
     def copy_tree(self, source: Path, target: str) -> None:
-        """Copy what is in a directory of this host into one of the machine's, owned by root."""
+        """Copy the files of a directory on this host to one in the machine, owned by root."""
         pack = ("tar", "--create", "--owner=0", "--group=0", "--exclude=__pycache__")
         archive = subprocess.run(
             [*pack, f"--directory={source}", "."], stdout=subprocess.PIPE, check=True
@@ -220,17 +222,17 @@ class Machine(Host):
         self.run("tar", "--extract", f"--directory={target}", input=archive.stdout)
 
     def journal(self, *matches: str) -> list[JournalEntry]:
-        """Return the entries, oldest first, with all that was sent before the call.
+        """Return the entries, oldest first; journald has read all that was sent before the call.
 
         `matches` are arguments of journalctl: `FIELD=value`, `-u`, `ackd`, `-n`, `10`.
         """
         self.run("journalctl", "--sync")
         output = self.run("journalctl", "--quiet", "--all", "--output=json", *matches).stdout
-        # Not splitlines(), which would split at U+2028 too, and journalctl leaves that as it is.
+        # splitlines() would also split at U+2028, which journalctl does not escape.
         return [_entry(line) for line in output.split("\n") if line]
 
     def pid_of(self, unit: str) -> int:
-        """Return the PID, in the machine, of a unit's main process."""
+        """Return the PID, inside the machine, of a unit's main process."""
         pid = int(self.run("systemctl", "show", "--property=MainPID", "--value", unit).stdout)
         if pid == 0:
             status = self.run("systemctl", "status", unit, check=False).stdout
@@ -238,17 +240,17 @@ class Machine(Host):
         return pid
 
     def link_down(self) -> None:
-        """Cut the network at the client's end: the machine loses its carrier, not its address."""
+        """Set the client host's interface down: the machine loses the carrier, not its address."""
         self.client.run("ip", "link", "set", INTERFACE, "down")
 
     def link_up(self) -> None:
-        """Join the network, at first or again, and return when both ends have a carrier."""
+        """Set both interfaces up, and wait until both have a carrier."""
         for host in (self, self.client):
             host.run("ip", "link", "set", INTERFACE, "up")
         wait_until("the link is up", self._has_carrier)
 
     def add_address(self, address: str) -> None:
-        """Give the machine one more IPv4 address out of the client's network."""
+        """Add an IPv4 address of the client host's network to the machine."""
         _add_address(self, address)
 
     def _has_carrier(self) -> bool:
@@ -257,11 +259,11 @@ class Machine(Host):
 
 @contextlib.contextmanager
 def boot(release: Release, timeout: float = 60.0, tools: tuple[str, ...] = ()) -> Iterator[Machine]:
-    """Yield a booted system, and end it with all that was started in it on leaving.
+    """Yield a booted system; at the end of the block, stop it and all commands.
 
-    `tools` are packages that it has besides those of every base system.
-    Raises `BootError` where it is not up, with every unit of its, after `timeout` seconds,
-    `BuildError` where there is no base system to boot, and `MachineError` where a tool is missing.
+    `tools` are packages in addition to those of every base system. Raises `BootError` if not all
+    units run after `timeout` seconds, `BuildError` if there is no base system, and `MachineError`
+    if a tool is missing on this host.
     """
     for tool in _TOOLS:
         if shutil.which(tool) is None:
@@ -283,13 +285,13 @@ def boot(release: Release, timeout: float = 60.0, tools: tuple[str, ...] = ()) -
 
 @contextlib.contextmanager
 def _supervisor(base: Path, name: str, console: IO[bytes]) -> Iterator[subprocess.Popen[bytes]]:
-    """Run supervisor.sh; on leaving, let go of its lifeline and wait until it has cleaned up."""
+    """Run run_machine.sh; at the end, close its standard input and wait until it has cleaned up."""
     supervisor = subprocess.Popen(
         [*_UNSHARED, "sh", str(_SUPERVISOR), str(base), name],
         stdin=subprocess.PIPE,
         stdout=console,
         stderr=console,
-        start_new_session=True,  # Ctrl-C in a terminal is for the tests alone
+        start_new_session=True,  # Ctrl-C in a terminal must reach only the tests
     )
     try:
         yield supervisor
@@ -300,16 +302,16 @@ def _supervisor(base: Path, name: str, console: IO[bytes]) -> Iterator[subproces
 def _await_machine(
     release: Release, name: str, supervisor: subprocess.Popen[bytes], timeout: float
 ) -> Machine:
-    init = wait_until("it has an init", lambda: _find_init(supervisor), timeout)
+    init = wait_until("the machine has an init", lambda: _find_init(supervisor), timeout)
     machine = Machine(
-        # --root: where the tests run in a chroot, the mount namespace's root isn't the machine's.
+        # --root: if the tests run in a chroot, the mount namespace's root is not the machine's.
         prefix=("nsenter", f"--target={init}", "--all", "--root", "--wd", "--"),
         environment=ENVIRONMENT,
         release=release,
         name=name,
         init=init,
         client=Host(
-            # The machine's end does not end these: they share this host's processes.
+            # These commands are in this host's PID namespace: the machine's end does not end them.
             prefix=(*_DIES_WITH_PARENT, "nsenter", f"--net=/proc/{supervisor.pid}/ns/net", "--"),
             environment=dict(os.environ),
         ),
@@ -321,7 +323,7 @@ def _await_machine(
 
 def _find_init(supervisor: subprocess.Popen[bytes]) -> int | None:
     if supervisor.poll() is not None:
-        raise MachineError(f"its supervisor ended with {supervisor.returncode}")
+        raise MachineError(f"run_machine.sh ended with {supervisor.returncode}")
     for pid in descendants(supervisor.pid):
         if _executable(pid).endswith("/lib/systemd/systemd"):
             return pid
@@ -329,7 +331,7 @@ def _find_init(supervisor: subprocess.Popen[bytes]) -> int | None:
 
 
 def descendants(pid: int) -> Iterator[int]:
-    """Yield the PIDs of a process's descendants, each before its own."""
+    """Yield the PIDs of a process's descendants, parents first."""
     with contextlib.suppress(FileNotFoundError, ProcessLookupError):
         for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
             yield int(child)
@@ -339,16 +341,16 @@ def descendants(pid: int) -> Iterator[int]:
 def _executable(pid: int) -> str:
     try:
         return os.readlink(f"/proc/{pid}/exe")
-    except (FileNotFoundError, ProcessLookupError):  # it has ended
+    except (FileNotFoundError, ProcessLookupError):  # the process has ended
         return ""
 
 
 def _await_running(machine: Machine, timeout: float) -> None:
     def state() -> str:
         ask = ("systemctl", "is-system-running", "--wait")
-        told = machine.run(*ask, check=False, timeout=timeout).stdout.strip()
-        # At first there is no /run/systemd/system ("offline"), then no D-Bus to wait by ("").
-        return told if told != "offline" else ""
+        answer = machine.run(*ask, check=False, timeout=timeout).stdout.strip()
+        # Before /run/systemd/system exists the answer is "offline"; before D-Bus runs it is "".
+        return answer if answer != "offline" else ""
 
     reached = wait_until("systemd has started its units", state, timeout)
     if reached != "running":
@@ -379,18 +381,18 @@ def _entry(line: str) -> JournalEntry:
 
 
 def _values(value: object) -> tuple[bytes, ...]:
-    """Undo journalctl's JSON: text is a string, other bytes integers, several values a list."""
+    """Decode a value in journalctl's JSON: a string, a list of bytes, or a list of values."""
     if isinstance(value, str):
         return (value.encode(),)
     if not isinstance(value, list):
-        raise MachineError(f"journalctl gives {value!r} for a field's value")
+        raise MachineError(f"journalctl printed {value!r} as the value of a field")
     if all(isinstance(item, int) for item in value):
         return (bytes(value),)
     return tuple(part for item in value for part in _values(item))
 
 
 def succeed(machine: Machine, *command: str) -> None:
-    """Repeat what may fail, as an administrator would."""
+    """Repeat a systemctl command that may fail, until it succeeds."""
 
     def run() -> bool:
         return machine.run("systemctl", *command, check=False, timeout=120).returncode == 0

@@ -1,4 +1,4 @@
-"""The base systems that machines boot from: built once by mmdebstrap, kept in the user's cache."""
+"""The base systems of the machines: mmdebstrap builds each once; the user's cache keeps them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ PACKAGES = (
     "python3-hypothesis",
     "python3-shtab",
     "libfaketime",
-    # What python3-matplotlib needs to draw, beside itself.
+    # The packages that python3-matplotlib needs for drawing.
     "python3-contourpy",
     "python3-cycler",
     "python3-dateutil",
@@ -40,13 +40,13 @@ PACKAGES = (
     "python3-pil",
     "python3-pyparsing",
 )
-# Unpacked only: all that it depends on, a compiler and SciPy among it, would be up to a gigabyte.
+# Only unpacked: with all dependencies, such as a compiler and SciPy, they take up to a gigabyte.
 _UNPACKED = """--customize-hook=cd "$1/root" &&
     APT_CONFIG=$MMDEBSTRAP_APT_CONFIG apt-get download python3-matplotlib python-matplotlib-data &&
     for deb in *.deb; do dpkg -x "$deb" "$1" && rm "$deb" || exit; done"""
 
 _MIRROR = "/srv/mirror"
-# What makes a Debian mirror of the packages that are named in $PACKAGES and their dependencies.
+# Creates a Debian mirror with the packages of $PACKAGES and their dependencies.
 _FILL_MIRROR = f"""
 mkdir "$1{_MIRROR}" && cd "$1{_MIRROR}"
 export APT_CONFIG=$MMDEBSTRAP_APT_CONFIG
@@ -65,7 +65,7 @@ echo 'deb [trusted=yes] file:{_MIRROR} ./' >"$1/etc/apt/sources.list"
 _CONTROL = PROJECT / "debian" / "control"
 _MAKEFILE = PROJECT / "Makefile"
 
-# A build that is killed takes all that it has started with it, and its mounts are its own.
+# If a build is killed, the kernel kills all its processes, and its mounts vanish.
 _ALONE = ("unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc")
 
 
@@ -81,14 +81,14 @@ class BuildError(Exception):
 
 
 def build_packages() -> tuple[str, ...]:
-    """Return the packages that make the Debian package, as debian/control names them."""
+    """Return the packages that debian/control needs to build the Debian packages."""
     field = re.search(r"^Build-Depends:(.*(?:\n .*)*)", _CONTROL.read_text(), re.M)
     assert field
     return ("build-essential", *re.findall(r"^ ([^\s,]+)", field[1], re.M))
 
 
 def run_packages() -> tuple[str, ...]:
-    """Return the packages that ackd runs on in a checkout, as the Makefile names them."""
+    """Return the packages that the Makefile installs for `make run`."""
     variable = re.search(r"^RUN_PACKAGES\s*:=(.*)$", _MAKEFILE.read_text(), re.M)
     assert variable
     return tuple(variable[1].split())
@@ -96,11 +96,11 @@ def run_packages() -> tuple[str, ...]:
 
 @contextlib.contextmanager
 def base_root(release: Release, tools: tuple[str, ...] = ()) -> Iterator[Path]:
-    """Yield the directory of a release's base system, to be read only.
+    """Yield the directory of a release's base system; callers must not write to it.
 
-    `tools` are packages that it has besides. The first call builds it, which needs root and a
-    Debian mirror; later ones need neither. A new recipe makes a new one, and removes older ones
-    that no other run of the tests has in use. Raises `BuildError`.
+    `tools` are additional packages. The first call builds the system, which needs root and a Debian
+    mirror; later calls need neither. A changed recipe builds a new system, and removes older ones
+    that no other run of the tests uses. Raises `BuildError`.
     """
     family = f"{release.value}+tools" if tools else release.value
     with _cached(family, _recipe(release, tools)) as root:
@@ -109,10 +109,10 @@ def base_root(release: Release, tools: tuple[str, ...] = ()) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def minimal_root(release: Release) -> Iterator[Path]:
-    """Yield the directory of a system that has git, make and ca-certificates besides the minimum.
+    """Yield the directory of a minimal system with git, make and ca-certificates.
 
-    Its only mirror is a directory in it, with the packages that README's commands install: they
-    need no network. Otherwise this is like `base_root`.
+    Its only mirror is a directory inside it, with the packages that README's commands install, so
+    those commands need no network. Otherwise like `base_root`.
     """
     packages = " ".join((*run_packages(), *build_packages()))
     recipe = (
@@ -142,7 +142,7 @@ def _cached(family: str, recipe: tuple[str, ...]) -> Iterator[Path]:
 
 
 def _recipe(release: Release, tools: tuple[str, ...]) -> tuple[str, ...]:
-    # mmdebstrap copies this host's name into the system; tests that read _HOSTNAME want one name.
+    # mmdebstrap would copy this host's name; the tests expect the same _HOSTNAME everywhere.
     return (
         "mmdebstrap",
         "--variant=minbase",
@@ -159,8 +159,8 @@ def _build(recipe: tuple[str, ...], root: Path) -> None:
     try:
         subprocess.run(command, check=True, capture_output=True, timeout=1800)
     except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
-        said = (error.stderr or b"").decode(errors="replace")
-        raise BuildError(f"{error}; it needs a Debian mirror:\n{said[-4000:]}") from None
+        output = (error.stderr or b"").decode(errors="replace")
+        raise BuildError(f"{error}; a build needs a Debian mirror:\n{output[-4000:]}") from None
     partial.rename(root)
 
 
@@ -172,7 +172,7 @@ def _remove_unused(roots: Iterable[Path]) -> None:
 
 @contextlib.contextmanager
 def locked(path: Path, operation: int) -> Iterator[None]:
-    """Hold a lock, as flock(2) names it, on a directory or on a file that it makes."""
+    """Hold a lock of flock(2) on a directory, or on a file that is created if needed."""
     flags = os.O_RDONLY if path.is_dir() else os.O_RDONLY | os.O_CREAT
     descriptor = os.open(path, flags, 0o600)
     try:

@@ -1,4 +1,4 @@
-"""Connections of the client host, as sockets of the test."""
+"""Connections from the client host to the machine, as sockets of the test."""
 
 import socket
 import sys
@@ -7,7 +7,8 @@ from tests.support.peer import GREETING, Peer
 
 from .machine import MACHINE_ADDRESS, Machine
 
-# A socket belongs to the network that it was made in, wherever it is used: network_namespaces(7).
+# A socket stays in the network namespace in which it was created, network_namespaces(7). So a
+# process on the client host connects, and sends the descriptor to the test.
 _CONNECT = """
 import socket, sys
 channel = socket.socket(fileno=0)
@@ -29,7 +30,7 @@ def connect(machine: Machine, address: str = MACHINE_ADDRESS, port: int = 10008)
 
 
 def greeted(machine: Machine, port: int = 10008) -> Peer:
-    """Return a connection from the client host that has been greeted."""
+    """Return a connection from the client host on which the greeting has been read."""
     peer = connect(machine, port=port)
     peer.expect(GREETING)
     return peer

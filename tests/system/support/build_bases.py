@@ -1,4 +1,4 @@
-"""Builds the base systems side by side, before the tests need them: `python -m`, as root."""
+"""Builds all base systems in parallel, before the tests need them; runs as a program, as root."""
 
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
@@ -17,7 +17,7 @@ BASES: tuple[AbstractContextManager[Path], ...] = (
 
 
 def build(base: AbstractContextManager[Path]) -> None:
-    """Build one, unless it is there."""
+    """Build a base system if it does not exist yet."""
     with base:
         pass
 

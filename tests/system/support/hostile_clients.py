@@ -1,9 +1,9 @@
-"""Clients that mean no good: run beside a machine, as a program.
+"""Hostile clients; they run on the client host as a program.
 
-    python3 hostile.py HOST PORT OWN WHAT
+    python3 -m tests.system.support.hostile_clients HOST PORT SOURCE ATTACK
 
-It comes from the address OWN. Each attack goes on until the standard input closes, or is over by
-itself; `gone` is printed then.
+The clients connect from the address SOURCE. An attack lasts until the standard input closes, or
+until it ends by itself. Then the program prints `done`.
 """
 
 import contextlib
@@ -20,30 +20,30 @@ _RESET = struct.pack("ii", 1, 0)  # SO_LINGER with no time: close() resets, sock
 Connect = Callable[[], socket.socket]
 
 
-def over() -> bool:
-    """Say whether the attack is to end."""
+def should_end() -> bool:
+    """Return whether the standard input has closed."""
     return bool(select.select([sys.stdin], [], [], 0)[0])
 
 
-def wait() -> None:
-    """Hold what there is until the attack is to end."""
+def await_end() -> None:
+    """Wait until the standard input closes."""
     select.select([sys.stdin], [], [])
 
 
 def random_bytes(connect: Connect) -> None:
-    """Send noise on connection after connection."""
-    noise = random.Random(1)
-    while not over():
+    """Send random bytes on one connection after the other."""
+    generator = random.Random(1)
+    while not should_end():
         with connect() as client, contextlib.suppress(OSError):
             client.settimeout(0.2)
-            client.sendall(noise.randbytes(100_000))
+            client.sendall(generator.randbytes(100_000))
             client.shutdown(socket.SHUT_WR)
             while client.recv(65536):
                 pass
 
 
 def endless_line(connect: Connect) -> None:
-    """Send 1 GiB without a newline, then a good line."""
+    """Send 1 GiB without a newline, then a valid line."""
     chunk = b"x" * (1 << 20)
     with connect() as client:
         for _ in range(1024):
@@ -57,12 +57,12 @@ def endless_line(connect: Connect) -> None:
 
 
 def never_reading(connect: Connect) -> None:
-    """Send small payloads for ever on many connections and read no reply."""
+    """Send small payloads on many connections without a pause, and read no reply."""
     flood(connect, b"HOSTILE unread\n", reading=False)
 
 
 def tiny_lines(connect: Connect) -> None:
-    """Send payloads of two bytes for ever on many connections, which as objects are large."""
+    """Send payloads of two bytes on many connections: as Python objects they are large."""
     flood(connect, b"xy\n", reading=True)
 
 
@@ -71,7 +71,7 @@ def flood(connect: Connect, line: bytes, reading: bool) -> None:
     for client in clients:
         client.setblocking(False)
     lines = line * (60_000 // len(line))
-    while not over():
+    while not should_end():
         for client in clients:
             with contextlib.suppress(OSError):
                 client.send(lines)
@@ -89,15 +89,15 @@ def byte_by_byte(connect: Connect) -> None:
             client.send(b"x")
 
 
-def idle_crowd(connect: Connect) -> None:
-    """Open 10,000 connections and do nothing."""
+def idle_clients(connect: Connect) -> None:
+    """Open 10,000 connections and send nothing."""
     clients = [connect() for _ in range(10_000)]
-    wait()
+    await_end()
     del clients
 
 
 def resets(connect: Connect) -> None:
-    """Reset in every state of a connection."""
+    """Reset connections in each of their states."""
     steps: tuple[Callable[[socket.socket], object], ...] = (
         lambda client: None,
         lambda client: client.recv(100),
@@ -108,7 +108,7 @@ def resets(connect: Connect) -> None:
         lambda client: client.shutdown(socket.SHUT_WR),
         lambda client: client.send(b"x" * 200_000),
     )
-    while not over():
+    while not should_end():
         for step in steps:
             with connect() as client, contextlib.suppress(OSError):
                 client.settimeout(1)
@@ -120,21 +120,21 @@ ATTACKS = {
     attack.__name__: attack
     for attack in (
         *(random_bytes, endless_line, never_reading, tiny_lines),
-        *(byte_by_byte, idle_crowd, resets),
+        *(byte_by_byte, idle_clients, resets),
     )
 }
 
 
-def main(host: str, port: str, own: str, what: str) -> None:
-    """Attack."""
+def main(host: str, port: str, source: str, attack: str) -> None:
+    """Run an attack to its end."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     print("ready", flush=True)
-    server, source = (host, int(port)), (own, 0)
+    server, own = (host, int(port)), (source, 0)
     with contextlib.suppress(ConnectionResetError, BrokenPipeError):
-        ATTACKS[what](lambda: socket.create_connection(server, 60, source))
-    print("gone", flush=True)
-    os._exit(0)  # without closing what is open one by one
+        ATTACKS[attack](lambda: socket.create_connection(server, 60, own))
+    print("done", flush=True)
+    os._exit(0)  # the kernel then closes all sockets at once
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""A client that only looks whether it is greeted, and how fast: run beside a machine.
+"""Measures how fast new clients get the greeting; runs on the client host as a program.
 
-    python3 prober.py HOST PORT
+    python3 -m tests.system.support.greeting_prober HOST PORT
 
-Connects, is greeted, closes, 50 times a second at most, until the standard input closes; prints the
-seconds from each connection to its greeting.
+Connects, reads the greeting and closes the connection, at most 50 times per second, until the
+standard input closes. Prints the seconds from each connecting to the greeting.
 """
 
 import select

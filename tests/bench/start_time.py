@@ -1,7 +1,7 @@
-"""How long a start takes: run in a machine, `python3 start.py TIMES COMMAND...`.
+"""Measures a start of ackd inside a machine: `python3 start_time.py COMMAND...`.
 
-Prints for each time the seconds until the command has said READY=1, and the bytes of its resident
-memory then, in JSON.
+Prints a JSON list: the seconds until the command sent READY=1, and the bytes of its resident memory
+at that moment.
 """
 
 import json
@@ -13,12 +13,12 @@ import tempfile
 from pathlib import Path
 from time import monotonic
 
-# As in the unit of ackd.
+# WatchdogSec= of ackd.service, in microseconds.
 _WATCHDOG = "30000000"
 
 
 def start(command: list[str]) -> tuple[float, int]:
-    """Start it once, and end it."""
+    """Start the command, wait for READY=1, kill it; return seconds and bytes."""
     with (
         tempfile.TemporaryDirectory() as directory,
         socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager,
@@ -42,4 +42,4 @@ def _resident(pid: int) -> int:
 
 
 if __name__ == "__main__":
-    print(json.dumps([start(sys.argv[2:]) for _ in range(int(sys.argv[1]))]))
+    print(json.dumps(start(sys.argv[1:])))

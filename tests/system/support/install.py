@@ -1,12 +1,12 @@
-"""Puts ackd into a machine where the package will put it."""
+"""Installs ackd in a machine: from this checkout, or from the package."""
 
 from tests.support.project import PROJECT
 
 from .machine import MACHINE_ADDRESS, Machine
 from .workshop import Packages
 
-# A configuration with which the client host is served.
-HERE = f"bind: {MACHINE_ADDRESS}\n"
+# A configuration that listens on the network of the client host.
+BIND = f"bind: {MACHINE_ADDRESS}\n"
 MODULES = "/usr/lib/python3/dist-packages/ackd"
 UNITS = "/usr/lib/systemd/system"
 _FILES = (
@@ -33,7 +33,7 @@ _TREES = (
 
 
 def install(machine: Machine) -> None:
-    """Install this checkout's ackd; nothing is started."""
+    """Install this checkout's ackd at the paths of the package, and start nothing."""
     for source, target in _TREES:
         machine.copy_tree(PROJECT / source, target)
     for source, target, mode in _FILES:
@@ -44,7 +44,7 @@ def install(machine: Machine) -> None:
 
 
 def put_packages(machine: Machine, packages: Packages) -> str:
-    """Install or upgrade as an administrator does, but without a network; return what apt says."""
+    """Install or upgrade the packages by apt, without a network; return the output of apt."""
     machine.run("rm", "-rf", "/root/dist")
     for name, content in packages.files:
         machine.put(f"/root/dist/{name}", content)

@@ -1,0 +1,184 @@
+"""What can go wrong between a client and its server.
+
+The errors have the facts. `str` makes sentences of them, all of which are in this module.
+"""
+
+import errno
+import os
+from enum import Enum
+
+from ackd.client.ending import End, Ending
+from ackd.printable import printable
+from ackd.protocol import MAX_REPLY, Violation
+
+
+class ClientError(Exception):
+    """The exchange can't go on. `str` says where it stopped."""
+
+
+class Unreached(Enum):
+    """What is missing for a connection."""
+
+    NAME = "name"  # the name can't be resolved
+    FAMILY = "family"  # no address is of the family, IPv4 or IPv6, of the source
+    CONNECTION = "connection"  # no address has accepted a connection
+    PENDING = "pending"  # nothing has failed, but nothing has answered yet
+
+
+class NotReachedError(ClientError):
+    """There is no connection to the server.
+
+    `cause` is the error of getaddrinfo() or of the socket. It is None where the name servers did
+    not answer within `timeout` seconds, and where nothing was tried.
+    """
+
+    def __init__(
+        self,
+        missing: Unreached,
+        host: str,
+        port: int,
+        timeout: float,
+        source: str = "",
+        cause: OSError | UnicodeError | None = None,
+    ) -> None:
+        super().__init__(missing, host, port, timeout, source, cause)
+        self.missing = missing
+        self.host = host
+        self.port = port
+        self.timeout = timeout
+        self.source = source
+        self.cause = cause
+
+    def __str__(self) -> str:
+        return _not_reached(self)
+
+
+class NoGreetingError(ClientError):
+    """There is a connection, but the server did not greet; `end` says how the wait ended."""
+
+    def __init__(self, end: End) -> None:
+        super().__init__(end)
+        self.end = end
+
+    def __str__(self) -> str:
+        return describe(self.end)
+
+
+class RejectedError(ClientError):
+    """The server said `not connect`, in the line `said`. It has recorded nothing."""
+
+    def __init__(self, said: bytes) -> None:
+        super().__init__(said)
+        self.said = said
+
+    def gives_reason(self, reason: str) -> bool:
+        """Return whether the server gave this reason."""
+        return reason.encode() in self.said
+
+    def __str__(self) -> str:
+        return printable(self.said)
+
+
+class UnknownOutcomeError(ClientError):
+    """Payloads may have been sent, and no reply came: whether they are recorded is unknown.
+
+    `end` says how the connection ended.
+    """
+
+    def __init__(self, end: End) -> None:
+        super().__init__(end)
+        self.end = end
+
+    def __str__(self) -> str:
+        return describe(self.end)
+
+
+class Unexpected(Enum):
+    """In which place the server did what no ackd does."""
+
+    REPLY = "reply"  # in the place of a reply
+    GREETING = "greeting"  # it spoke first, where no greeting was expected
+    SILENCE = "silence"  # it did not close a connection without payloads
+    LAST = "last"  # it did not close the connection after the last payload
+
+
+class UnexpectedReplyError(UnknownOutcomeError):
+    """The server did what no ackd does, so no reply of this server can be trusted."""
+
+    def __init__(self, end: End, where: Unexpected = Unexpected.REPLY) -> None:
+        super().__init__(end)
+        self.args = (end, where)
+        self.where = where
+
+    def __str__(self) -> str:
+        return _UNEXPECTED[self.where].format(
+            end=describe(self.end), line=printable(self.end.line.rstrip())
+        )
+
+
+def error_of(end: End) -> ClientError:
+    """Return what an end means for the payloads without a reply."""
+    if end.how is Ending.REJECTED:
+        return RejectedError(end.line)
+    if end.how is Ending.UNEXPECTED:
+        return UnexpectedReplyError(end)
+    return UnknownOutcomeError(end)
+
+
+def printable_host(host: str) -> str:
+    """Return a name as it may be printed."""
+    return printable(os.fsencode(host))
+
+
+# From here on: the sentences.
+
+_UNEXPECTED = {
+    Unexpected.REPLY: "{end}",
+    Unexpected.GREETING: "no greeting was expected, and it says {line}",
+    Unexpected.SILENCE: "it does not close a connection without payloads: {end}",
+    Unexpected.LAST: "the server does not end as an ackd does: {end}",
+}
+_VIOLATIONS = {
+    Violation.EXCESS_REPLY: "the server sent more replies than it was sent payloads",
+    Violation.ENDLESS_LINE: f"the server sent a line of over {MAX_REPLY} bytes",
+}
+_UNCONNECTED = {
+    errno.ECONNREFUSED: "connection refused: nothing listens on that port, or a firewall refuses",
+    errno.EHOSTUNREACH: "no route to host: it is down, or a firewall turns packets back",
+    errno.ENETUNREACH: "network is unreachable: this host, or a router, has no route there",
+    errno.EADDRNOTAVAIL: "this host has no such address to connect from; `ip address` shows all",
+}
+
+
+def describe(end: End) -> str:
+    """Return how a connection ended, in words."""
+    if end.how is Ending.UNEXPECTED:
+        assert end.violation
+        return f"{_VIOLATIONS[end.violation]}: it is no ackd"
+    if end.how is Ending.REJECTED:
+        return printable(end.line)
+    return {
+        Ending.CLOSED: "the server closed the connection",
+        Ending.RESET: "the other side reset the connection",
+        Ending.BROKEN: f"the connection broke: {os.strerror(end.errno)}",
+        Ending.TIMED_OUT: f"no answer within {end.seconds:g} s",
+    }[end.how]
+
+
+def _not_reached(error: NotReachedError) -> str:
+    host, in_time = printable_host(error.host), f"no answer within {error.timeout:g} s"
+    if error.missing is Unreached.PENDING:
+        return "no answer so far"
+    if error.missing is Unreached.FAMILY:
+        return f"{host}: it has no address of the same kind as {error.source}"
+    if error.missing is Unreached.NAME:
+        late = f"{in_time}: the name servers, or the way to them, are down"
+        why = getattr(error.cause, "strerror", None) or str(error.cause or late)
+        return f"{host}: the name can't be resolved: {why}"
+    return f"{host} port {error.port}: {_unconnected(error.cause, in_time)}"
+
+
+def _unconnected(cause: OSError | UnicodeError | None, in_time: str) -> str:
+    if not isinstance(cause, OSError) or isinstance(cause, TimeoutError):
+        return f"{in_time}: the host is down, or a firewall drops packets"
+    return _UNCONNECTED.get(cause.errno or 0, f"{cause.strerror}")

@@ -1,0 +1,83 @@
+"""A connection from the name of a server to its greeting, as steps."""
+
+from ackd.client.addresses import Destination, SocketAddress, connect, resolve
+from ackd.client.ending import End, Ending
+from ackd.client.errors import NoGreetingError, RejectedError, Unexpected, UnexpectedReplyError
+from ackd.client.transport import Transport
+from ackd.client.waiting import Steps, Wait
+from ackd.protocol import TagT, Violation
+
+
+def open_transport(destination: Destination) -> Steps[Transport[TagT]]:
+    """Resolve the name, connect, and wait for the greeting.
+
+    Raises NotReachedError, NoGreetingError, RejectedError, and UnexpectedReplyError if the server
+    greets although no greeting is expected.
+    """
+    addresses = yield from resolve(destination)
+    transport: Transport[TagT] = yield from open_to(destination, addresses)
+    return transport
+
+
+def open_to(destination: Destination, addresses: list[SocketAddress]) -> Steps[Transport[TagT]]:
+    """Connect to one of the addresses, and wait for the greeting; raises as `open_transport`."""
+    if not destination.greeted:
+        yield from _check_silence(destination, addresses)
+    sock = yield from connect(destination, addresses)
+    transport: Transport[TagT] = Transport(sock, destination.timeout, destination.greeted)
+    try:
+        if destination.greeted:
+            yield from _greeted(transport)
+    except BaseException:
+        transport.close()
+        raise
+    return transport
+
+
+def _greeted(transport: Transport[TagT]) -> Steps[None]:
+    while transport.greeting is None:
+        end = yield from _received(transport)
+        if end and end.how is Ending.REJECTED:
+            raise RejectedError(end.line)
+        if end:
+            raise NoGreetingError(end)
+
+
+def _check_silence(destination: Destination, addresses: list[SocketAddress]) -> Steps[None]:
+    """See by a connection without payloads that the server does not greet.
+
+    A greeting would be taken for the ack of the first payload.
+    """
+    transport: Transport[None] = Transport(
+        (yield from connect(destination, addresses)), destination.timeout
+    )
+    try:
+        transport.finish()
+        end = None
+        while not end and transport.greeting is None:
+            end = yield from _received(transport)
+    finally:
+        transport.close()
+    if end and end.how is Ending.REJECTED:
+        raise RejectedError(end.line)
+    if said := transport.greeting or (end.line if end else b""):
+        excess = End(Ending.UNEXPECTED, violation=Violation.EXCESS_REPLY, line=said)
+        raise UnexpectedReplyError(excess, Unexpected.GREETING)
+    if end and end.how is not Ending.CLOSED:
+        raise UnexpectedReplyError(end, Unexpected.SILENCE)
+
+
+def finished(transport: Transport[TagT]) -> Steps[End]:
+    """End the sending, and return how the connection has ended then."""
+    transport.finish()
+    while not (end := (yield from _received(transport))):
+        pass
+    return end
+
+
+def _received(transport: Transport[TagT]) -> Steps[End | None]:
+    """Receive what comes next; return the end of the connection, if it has ended."""
+    yield Wait(transport.fileno(), transport.writing, transport.deadline)
+    transport.receive()
+    transport.expire()
+    return transport.ended

@@ -1,0 +1,23 @@
+"""Records as lines of text, for terminals and syslog daemons."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+
+
+class LineFormat(ABC):
+    """A format in which each payload has a line of its own, with all that isn't text escaped."""
+
+    @abstractmethod
+    def payload(self, prefix: bytes, sequence: int, payload: bytes) -> bytes:
+        """Return the line of one payload."""
+
+    def batches(
+        self, prefix: bytes, sequence: int, payloads: list[bytes], _room: int
+    ) -> Iterator[tuple[int, bytes]]:
+        """Yield the line of each payload."""
+        for number, payload in enumerate(payloads, sequence):
+            yield 1, self.payload(prefix, number, payload)
+
+    def longest(self, payload: int) -> int:
+        """Return the most bytes that the line of a payload of `payload` bytes can have."""
+        return 4 * payload + 1024  # a byte that isn't text becomes four: \x00

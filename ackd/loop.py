@@ -1,0 +1,84 @@
+"""The loop: events on descriptors, and timers. Nothing that the loop calls may block."""
+
+import select
+from collections.abc import Callable
+from contextlib import suppress
+from math import inf
+from time import monotonic
+from typing import Protocol, TypeAlias
+
+from ackd.deadlines import Deadlines, Timed
+
+READABLE, WRITABLE = select.EPOLLIN, select.EPOLLOUT
+# A descriptor that is ready, and with what: epoll.poll().
+Event: TypeAlias = tuple[int, int]
+# The kernel reports the end of a stream in any case: EPOLLHUP in epoll_ctl(2).
+HUNG_UP = 0
+
+
+class HasDescriptor(Protocol):
+    """Anything with a descriptor."""
+
+    def fileno(self) -> int:
+        """Return the descriptor."""
+
+
+class Timer(Timed, Protocol):
+    """Anything that must act at its `deadline`, in seconds of time.monotonic(); inf is never."""
+
+    def on_deadline(self) -> None:
+        """Act; a timer that goes on has set a later deadline by the end."""
+
+
+class Loop:
+    """Calls a handler for each descriptor that is ready, and each timer that is due.
+
+    An object with a deadline calls `timers.watch(self)` when its deadline becomes earlier.
+    """
+
+    def __init__(self) -> None:
+        self.timers: Deadlines[Timer] = Deadlines()
+        self._epoll = select.epoll()
+        self._handlers: dict[int, Callable[[], object]] = {}
+
+    def watch(self, source: HasDescriptor, events: int, handler: Callable[[], object]) -> None:
+        """Call `handler` whenever `source` has `events`, READABLE or WRITABLE; only this one."""
+        descriptor = source.fileno()
+        change = self._epoll.modify if descriptor in self._handlers else self._epoll.register
+        self._handlers[descriptor] = handler
+        change(descriptor, events)
+
+    def unwatch(self, source: HasDescriptor) -> None:
+        """Stop watching `source`, if it is watched; to be called before it is closed."""
+        descriptor = source.fileno()
+        if self._handlers.pop(descriptor, None):
+            with suppress(FileNotFoundError):  # the kernel had no memory for it: epoll_ctl(2)
+                self._epoll.unregister(descriptor)
+
+    def timeout(self) -> float | None:
+        """Return the seconds until a timer is due; None if none will be."""
+        due = self.timers.next()
+        return None if due == inf else max(0.0, due - monotonic())
+
+    def wait(self, timeout: float | None) -> list[Event]:
+        """Wait for events, `timeout` seconds at most, None for ever; return all that there are."""
+        return self._epoll.poll(timeout, len(self._handlers) or 1)
+
+    def handle(self, events: list[Event]) -> None:
+        """Call the handler of each event."""
+        handlers = self._handlers
+        for descriptor, _ in events:
+            handler = handlers.get(descriptor)
+            if handler:  # otherwise a handler before it has closed the descriptor
+                handler()
+
+    def meet_deadlines(self, now: float) -> None:
+        """Call the timers that are due at `now`."""
+        for timer in self.timers.expired(now):
+            if timer.deadline <= now:  # otherwise a timer before it has moved its deadline
+                timer.on_deadline()
+            self.timers.watch(timer)
+
+    def close(self) -> None:
+        """Close the loop's own descriptor."""
+        self._epoll.close()

@@ -1,0 +1,75 @@
+"""Whether the journal takes records: it can be full, or away."""
+
+import logging
+from collections.abc import Callable
+from math import inf
+from time import monotonic
+
+from ackd.journal.recorder import Recorder
+from ackd.loop import WRITABLE, Loop
+from ackd.records import Kind
+
+log = logging.getLogger("ackd")
+
+# Seconds between attempts to reach a journal that is away: nothing reports that it is back.
+RETRY = 0.25
+
+
+class Availability:
+    """Resumes recording when the journal takes records again.
+
+    While the journal is full, its socket is watched for room. While it can't be reached, a timer
+    tries again and again. `on_change` is called when it is lost and when it is back.
+    """
+
+    def __init__(self, loop: Loop, recorder: Recorder, on_change: Callable[[bool], None]) -> None:
+        self.deadline = self.scheduled = inf
+        self._loop = loop
+        self._recorder = recorder
+        self._on_change = on_change
+        self._lost = False
+        self._watched = False
+
+    @property
+    def trouble(self) -> str:
+        """What is wrong with the journal, as text; empty if nothing is."""
+        why = self._recorder.sink.why
+        what = "payloads" if self._recorder.must_wait else "records"
+        return f"the journal can't be reached, {what} wait: {why}" if self._lost else ""
+
+    def check(self) -> None:
+        """Look how a round has left the journal; to be called before the loop waits."""
+        if not (self._recorder.blocked or self._watched or self._lost):
+            return
+        if self._unreachable and not self._lost:
+            self._recorder.resume()  # it may only have been restarted
+        if self._unreachable is not self._lost:
+            self._change()
+        self._watch_for_room(self._recorder.blocked and not self._lost)
+
+    def on_deadline(self) -> None:
+        """Try again to reach the journal."""
+        self._recorder.resume()
+        self.deadline = monotonic() + RETRY
+
+    @property
+    def _unreachable(self) -> bool:
+        return self._recorder.blocked and not self._recorder.sink.reachable
+
+    def _change(self) -> None:
+        self._lost = self._unreachable
+        self._on_change(self._lost)
+        if self._lost:
+            self.deadline = monotonic() + RETRY
+            self._loop.timers.watch(self)
+            log.error(self.trouble, extra={"kind": Kind.JOURNAL_LOST})
+        else:
+            self.deadline = inf
+            log.warning("the journal takes records again", extra={"kind": Kind.JOURNAL_BACK})
+
+    def _watch_for_room(self, wanted: bool) -> None:
+        if wanted and not self._watched:
+            self._loop.watch(self._recorder.sink, WRITABLE, self._recorder.resume)
+        elif self._watched and not wanted:
+            self._loop.unwatch(self._recorder.sink)
+        self._watched = wanted

@@ -1,0 +1,128 @@
+"""The workloads: each is a load on some servers; `run_once` measures one run."""
+
+import os
+import secrets
+from dataclasses import dataclass
+from enum import Enum
+
+from .load import Clients, Load, LoadError, clients
+from .places import Place
+from .servers import ACKD, ACKD_BATCH, ACKD_NONE, C_RECORDING, COMPETITORS, C, Server
+
+_TICK = os.sysconf("SC_CLK_TCK")
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+class Part(Enum):
+    """A section of the report; the value is its heading."""
+
+    RECORDING = "Recording"
+    NOTHING = "Recording nothing"
+    IDLE = "Idle clients"
+    CLIENTS = "Cost by number of clients"
+    SIZES = "Cost by size of payloads"
+
+
+@dataclass(frozen=True)
+class Workload:
+    """One load on some servers; the first server is the reference for the ratios."""
+
+    part: Part
+    name: str
+    load: Load
+    servers: tuple[Server, ...]
+    recording: bool
+
+
+@dataclass(frozen=True)
+class Run:
+    """The figures of one run: acks per second, seconds, and bytes.
+
+    `cpu` is the server's CPU per ack; `memory` is the server's resident memory per client.
+    """
+
+    rate: float
+    cpu: float
+    p50: float
+    p99: float
+    p999: float
+    memory: float
+
+
+RECORDERS = (C_RECORDING, ACKD, ACKD_BATCH)
+RESPONDERS = (C, ACKD_NONE, *COMPETITORS)
+# The memory of an idle client does not depend on the setting `record`.
+HOLDERS = (C, ACKD, *COMPETITORS)
+CLIENT_COUNTS = (1, 10, 100, 1_000, 10_000)
+PAYLOAD_SIZES = (1, 16, 256, 4_096, 65_536)
+
+
+def size_name(size: int) -> str:
+    """Return a size of bytes with its unit."""
+    return f"{size // 1024} KiB" if size >= 1024 else f"{size} B"
+
+
+def _clients_name(count: int) -> str:
+    return "1 client" if count == 1 else f"{count:,} clients"
+
+
+def _growth(recording: bool) -> list[Workload]:
+    servers = RECORDERS if recording else (C, ACKD_NONE)
+    return [
+        *(
+            Workload(Part.CLIENTS, _clients_name(count), Load(count), servers, recording)
+            for count in CLIENT_COUNTS
+        ),
+        *(
+            Workload(Part.SIZES, size_name(size), Load(50, size=size), servers, recording)
+            for size in PAYLOAD_SIZES
+        ),
+    ]
+
+
+MAIN = [
+    Workload(Part.RECORDING, "1 client, one at a time", Load(1), RECORDERS, True),
+    Workload(Part.RECORDING, "50 clients, one at a time", Load(50), RECORDERS, True),
+    Workload(Part.RECORDING, "50 clients, 64 deep", Load(50, 64), RECORDERS, True),
+    Workload(Part.NOTHING, "100 clients, one at a time", Load(100), RESPONDERS, False),
+    Workload(Part.NOTHING, "100 clients, 64 deep", Load(100, 64), RESPONDERS, False),
+    Workload(Part.NOTHING, "connect, one payload, close", Load(20, churn=True), RESPONDERS, False),
+    Workload(Part.IDLE, "10,000 idle clients", Load(10_000, idle=True), HOLDERS, False),
+]
+GROWTH = [*_growth(recording=True), *_growth(recording=False)]
+
+
+def run_once(place: Place, server: Server, load: Load, seconds: float) -> Run:
+    """Start a server, put the load on it, and stop it; raises LoadError."""
+    with place.serving(server) as pid:
+        with clients(place.popen_load(Load(1).arguments(0.1, "warm"))) as first:
+            warm = first.run().acks
+        resident = _resident(place, pid)
+        run = f"R{secrets.token_hex(4)}"
+        with clients(place.popen_load(load.arguments(seconds, run))) as connected:
+            memory = (_resident(place, pid) - resident) / load.clients
+            return _measured(place, pid, connected, memory, warm)
+
+
+def _measured(place: Place, pid: int, connected: Clients, memory: float, warm: int) -> Run:
+    before = _cpu(place, pid)
+    report = connected.run()
+    cpu = _cpu(place, pid) - before
+    if report.errors:
+        raise LoadError(report.errors)
+    recorded = place.recorded()
+    if recorded is not None and recorded != report.acks + warm:
+        raise LoadError(f"{report.acks + warm} acknowledged, but {recorded} recorded")
+    acks = max(report.acks, 1)
+    rate = report.acks / report.seconds if report.acks else 0.0
+    return Run(rate, cpu / acks, report.p50, report.p99, report.p999, memory)
+
+
+def _cpu(place: Place, pid: int) -> float:
+    """Return the seconds of CPU of a process and its ended threads, proc(5)."""
+    fields = place.read(f"/proc/{pid}/stat").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / _TICK
+
+
+def _resident(place: Place, pid: int) -> int:
+    return int(place.read(f"/proc/{pid}/statm").split()[1]) * _PAGE

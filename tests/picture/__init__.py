@@ -1,0 +1,1 @@
+"""The picture in README: `ackctl probe` finds a broken path."""
