@@ -1,6 +1,6 @@
 """The loop: events on descriptors, and timers. Nothing that the loop calls may block."""
 
-import select
+import selectors
 from collections.abc import Callable
 from contextlib import suppress
 from math import inf
@@ -9,11 +9,9 @@ from typing import Protocol, TypeAlias
 
 from ackd.deadlines import Deadlines, Timed
 
-READABLE, WRITABLE = select.EPOLLIN, select.EPOLLOUT
-# A descriptor that is ready, and with what: epoll.poll().
-Event: TypeAlias = tuple[int, int]
-# The kernel reports the end of a stream in any case: EPOLLHUP in epoll_ctl(2).
-HUNG_UP = 0
+READABLE, WRITABLE = selectors.EVENT_READ, selectors.EVENT_WRITE
+# A descriptor that is ready, and with what: BaseSelector.select().
+Event: TypeAlias = tuple[selectors.SelectorKey, int]
 
 
 class HasDescriptor(Protocol):
@@ -38,22 +36,23 @@ class Loop:
 
     def __init__(self) -> None:
         self.timers: Deadlines[Timer] = Deadlines()
-        self._epoll = select.epoll()
+        self._selector = selectors.DefaultSelector()
         self._handlers: dict[int, Callable[[], object]] = {}
 
     def watch(self, source: HasDescriptor, events: int, handler: Callable[[], object]) -> None:
         """Call `handler` whenever `source` has `events`, READABLE or WRITABLE; only this one."""
         descriptor = source.fileno()
-        change = self._epoll.modify if descriptor in self._handlers else self._epoll.register
-        self._handlers[descriptor] = handler
+        watched = descriptor in self._handlers
+        change = self._selector.modify if watched else self._selector.register
         change(descriptor, events)
+        self._handlers[descriptor] = handler
 
     def unwatch(self, source: HasDescriptor) -> None:
         """Stop watching `source`, if it is watched; to be called before it is closed."""
         descriptor = source.fileno()
         if self._handlers.pop(descriptor, None):
-            with suppress(FileNotFoundError):  # the kernel had no memory for it: epoll_ctl(2)
-                self._epoll.unregister(descriptor)
+            with suppress(KeyError):  # the kernel had no memory for it: epoll_ctl(2)
+                self._selector.unregister(descriptor)
 
     def timeout(self) -> float | None:
         """Return the seconds until a timer is due; None if none will be."""
@@ -62,13 +61,13 @@ class Loop:
 
     def wait(self, timeout: float | None) -> list[Event]:
         """Wait for events, `timeout` seconds at most, None for ever; return all that there are."""
-        return self._epoll.poll(timeout, len(self._handlers) or 1)
+        return self._selector.select(timeout)
 
     def handle(self, events: list[Event]) -> None:
         """Call the handler of each event."""
         handlers = self._handlers
-        for descriptor, _ in events:
-            handler = handlers.get(descriptor)
+        for key, _ in events:
+            handler = handlers.get(key.fd)
             if handler:  # otherwise a handler before it has closed the descriptor
                 handler()
 
@@ -81,4 +80,4 @@ class Loop:
 
     def close(self) -> None:
         """Close the loop's own descriptor."""
-        self._epoll.close()
+        self._selector.close()

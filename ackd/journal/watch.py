@@ -9,7 +9,7 @@ from time import monotonic
 from ackd.journal.datagram import DatagramSocket
 from ackd.journal.recorder import Recorder
 from ackd.journal.unconfirmed import Unconfirmed
-from ackd.loop import HUNG_UP, READABLE, Loop
+from ackd.loop import READABLE, Loop
 from ackd.records import Kind, Priority, Record
 
 # Seconds without a new record after which a mark is sent, at least.
@@ -46,14 +46,19 @@ class JournaldWatch:
         self._unconfirmed = unconfirmed
         self._path = os.path.join(os.path.dirname(sock.path), "stdout")
         self._stream: socket.socket | None = None
+        # Of its own, since a selector can't watch for EPOLLHUP alone: epoll_ctl(2).
+        self._stream_events = select.epoll()
         self._next_awaited = False  # whether the next journald has not accepted yet
         self._sent = 0
+        loop.watch(self._stream_events, READABLE, self._on_event)
         self._open_stream()
 
     def close(self) -> None:
         """Close the stream."""
         self.deadline = inf
         self._close_stream()
+        self._loop.unwatch(self._stream_events)
+        self._stream_events.close()
 
     def look(self) -> None:
         """Note what journald has read; to be called at the end of each round.
@@ -91,11 +96,11 @@ class JournaldWatch:
             self._recorder.note(Record(Kind.REPEATED, Priority.WARNING, message))
 
     def _on_event(self) -> None:
-        events = _events(self._stream) if self._stream else 0
-        if events & (select.POLLHUP | select.POLLERR):
-            self._on_end()
-        elif events:
-            self._on_accepted()
+        for _, events in self._stream_events.poll(0):
+            if events & (select.EPOLLHUP | select.EPOLLERR):
+                self._on_end()
+            else:
+                self._on_accepted()
 
     def _on_end(self) -> None:
         """Have recorded again what was lost; wait for the next journald."""
@@ -111,7 +116,7 @@ class JournaldWatch:
 
     def _on_accepted(self) -> None:
         if self._stream:
-            self._loop.watch(self._stream, HUNG_UP, self._on_event)
+            self._stream_events.modify(self._stream, 0)  # EPOLLHUP is reported in any case
         if self._next_awaited:
             self._next_awaited = False
             self.repeat()
@@ -130,20 +135,12 @@ class JournaldWatch:
             stream.close()
         else:
             self._stream = stream
-            self._loop.watch(stream, READABLE, self._on_event)
+            self._stream_events.register(stream, select.EPOLLIN)
 
     def _close_stream(self) -> None:
         if self._stream:
-            self._loop.unwatch(self._stream)
             self._stream.close()
             self._stream = None
-
-
-def _events(stream: socket.socket) -> int:
-    """Return the events of poll(2) that the stream has now."""
-    poll = select.poll()
-    poll.register(stream, select.POLLIN)
-    return sum(events for _, events in poll.poll(0))
 
 
 def _as_repeated(record: bytes) -> bytes:

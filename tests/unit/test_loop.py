@@ -8,7 +8,7 @@ from math import inf
 
 import pytest
 
-from ackd.loop import HUNG_UP, READABLE, WRITABLE, Loop
+from ackd.loop import READABLE, WRITABLE, Loop
 
 Pair = tuple[socket.socket, socket.socket]
 
@@ -79,18 +79,6 @@ def test_an_unwatched_descriptor_is_ignored(loop: Loop, pairs: list[Pair]) -> No
     theirs.send(b"x")
     go_round(loop)
     assert calls == []
-
-
-def test_the_end_of_a_stream_is_always_reported(loop: Loop, pairs: list[Pair]) -> None:
-    calls: list[str] = []
-    ours, theirs = pairs[0]
-    loop.watch(ours, HUNG_UP, lambda: calls.append("ended"))
-    theirs.send(b"x")
-    go_round(loop)
-    assert calls == []
-    theirs.close()
-    go_round(loop)
-    assert calls == ["ended"]
 
 
 def test_a_handler_can_close_a_descriptor_that_is_ready_too(loop: Loop, pairs: list[Pair]) -> None:
