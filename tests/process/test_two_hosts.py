@@ -14,7 +14,7 @@ from tests.conftest import StartDaemon
 from tests.support.ackctl_process import Ackctl, Ended, ackctl
 from tests.support.daemon_process import Daemon
 from tests.support.journal_socket import DEADLINE
-from tests.support.network_host import Host
+from tests.support.network_host import NetworkHost
 from tests.support.obstacle import needs_namespaces
 from tests.support.peer import ACK
 from tests.support.readme import python_lines
@@ -27,7 +27,7 @@ THANKS = ACK.decode()
 class Hosts:
     """A server at 192.168.150.1 and a client at 192.168.150.2."""
 
-    def __init__(self, server: Host, client: Host) -> None:
+    def __init__(self, server: NetworkHost, client: NetworkHost) -> None:
         self.server, self.client = server, client
         server.ip("link", "add", "eth0", "type", "veth", "peer", "eth0", "netns", client.name)
         for host, address in ((server, "192.168.150.1/24"), (client, "192.168.150.2/24")):
@@ -47,9 +47,9 @@ class Hosts:
 @pytest.fixture
 def hosts() -> Iterator[Hosts]:
     with ExitStack() as cleanup:
-        server = Host("server")
+        server = NetworkHost("server")
         cleanup.callback(server.remove)
-        client = Host("client")
+        client = NetworkHost("client")
         cleanup.callback(client.remove)
         yield Hosts(server, client)
 

@@ -13,7 +13,7 @@ def run(*command: str) -> None:
     assert done.returncode == 0, f"{' '.join(command)}: {done.stderr}"
 
 
-class Host:
+class NetworkHost:
     """A network namespace with one interface, eth0."""
 
     def __init__(self, name: str) -> None:

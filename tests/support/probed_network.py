@@ -9,7 +9,7 @@ from typing import Any
 from tests.conftest import StartDaemon
 from tests.support.ackctl_process import Ackctl, ackctl
 from tests.support.daemon_process import Daemon
-from tests.support.network_host import Host, run
+from tests.support.network_host import NetworkHost, run
 
 CLIENT, SERVER = "192.168.151.2", "192.168.150.1"
 WHERE = ("probe", "--host", SERVER)
@@ -20,7 +20,7 @@ Found = tuple[int, list[str], dict[str, Any]]
 class Network:
     """A client and a server, and a router that forwards all packets between them."""
 
-    def __init__(self, client: Host, router: Host, server: Host) -> None:
+    def __init__(self, client: NetworkHost, router: NetworkHost, server: NetworkHost) -> None:
         self.client, self.router, self.server = client, router, server
         for host, name, address in ((client, "client", CLIENT), (server, "server", SERVER)):
             gateway = f"{address.rpartition('.')[0]}.254"
@@ -77,7 +77,7 @@ def probed_network() -> Iterator[Network]:
     with ExitStack() as cleanup:
         hosts = []
         for name in ("client", "router", "server"):
-            hosts.append(Host(name))
+            hosts.append(NetworkHost(name))
             cleanup.callback(hosts[-1].remove)
         yield Network(*hosts)
 

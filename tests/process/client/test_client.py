@@ -19,7 +19,7 @@ from ackd.client import (
 )
 from ackd.protocol import Reply, Verdict
 from tests.conftest import StartDaemon
-from tests.support.impostor import Caller, Impostor, playing
+from tests.support.fake_server import Caller, FakeServer, scripted_server
 from tests.support.journal_socket import DEADLINE
 from tests.support.peer import ACK, GREETING
 
@@ -95,7 +95,7 @@ def test_a_server_that_waits_until_its_replies_are_read_does_not_stall_the_excha
             caller.send(line)
 
     with (
-        playing(reply_to_each_line_before_reading_the_next, buffer=4096) as port,
+        scripted_server(reply_to_each_line_before_reading_the_next, buffer=4096) as port,
         Client(port=port) as client,
     ):
         replies = client.exchange(line.removesuffix(b"\n") for _ in range(count))
@@ -117,7 +117,7 @@ def test_each_payload_is_sent_before_the_next_is_taken() -> None:
         assert arrived.wait(10)
         yield b"two"
 
-    with playing(server) as port, Client(port=port) as client:
+    with scripted_server(server) as port, Client(port=port) as client:
         replies = list(client.exchange(payloads()))
     assert replies == [acknowledged(b"ack 1"), acknowledged(b"ack 2")]
 
@@ -130,7 +130,7 @@ def test_a_payload_after_an_abandoned_exchange_gets_its_own_reply() -> None:
         caller.expect(b"three\n")
         caller.send(b"ack 2\nack 3\n")
 
-    with playing(server) as port, Client(port=port) as client:
+    with scripted_server(server) as port, Client(port=port) as client:
         client.offer(b"one")
         for reply in client.exchange([b"two"]):
             assert reply == acknowledged(b"ack 1")
@@ -147,7 +147,7 @@ def test_a_reply_in_pieces_is_one_reply() -> None:
         for byte in ACK:
             caller.send(bytes([byte]))
 
-    with playing(dribble) as port, Client(port=port) as client:
+    with scripted_server(dribble) as port, Client(port=port) as client:
         assert client.send(b"hello") == ACKNOWLEDGED
 
 
@@ -216,7 +216,7 @@ def test_a_server_that_never_stops_sending_does_not_hold_a_client_for_ever() -> 
             caller.send(b"x")
 
     with (
-        playing(speak_byte_by_byte) as port,
+        scripted_server(speak_byte_by_byte) as port,
         pytest.raises(UnexpectedReplyError, match=r"^no greeting was expected, and it says x+$"),
     ):
         Client(port=port, timeout=LATER, greeted=False)
@@ -228,7 +228,7 @@ def test_a_server_that_is_silent_and_does_not_close_is_no_ackd() -> None:
         hold.wait(DEADLINE)
 
     hold = threading.Event()
-    with playing(server) as port:
+    with scripted_server(server) as port:
         with pytest.raises(
             UnexpectedReplyError, match=r"^it does not close a connection without payloads"
         ):
@@ -240,10 +240,10 @@ def test_a_server_that_is_silent_and_does_not_close_is_no_ackd() -> None:
 def test_a_server_that_does_not_close_like_an_ackd_is_detected(
     last_word: Callable[[Caller], None],
 ) -> None:
-    def server(impostor: Impostor) -> None:
-        with impostor.accept() as silent:
+    def server(fake: FakeServer) -> None:
+        with fake.accept() as silent:
             silent.expect_end()
-        with impostor.accept() as caller:
+        with fake.accept() as caller:
             caller.expect(b"hello\n")
             caller.send(b"Connect\n")
             caller.expect_end()
@@ -251,9 +251,9 @@ def test_a_server_that_does_not_close_like_an_ackd_is_detected(
             hold.wait(DEADLINE)
 
     hold = threading.Event()
-    with Impostor() as impostor, ThreadPoolExecutor(1) as pool:
-        served = pool.submit(server, impostor)
-        with Client(port=impostor.port, timeout=LATER, greeted=False) as client:
+    with FakeServer() as fake, ThreadPoolExecutor(1) as pool:
+        served = pool.submit(server, fake)
+        with Client(port=fake.port, timeout=LATER, greeted=False) as client:
             client.send(b"hello")
             with pytest.raises(UnexpectedReplyError, match="does not end as an ackd does"):
                 client.finish()
@@ -299,7 +299,7 @@ def test_a_source_that_can_not_be_used_is_reported(source: str, reason: str) -> 
 
 def test_a_wait_can_be_limited() -> None:
     with (
-        playing(greet_and_be_mute) as port,
+        scripted_server(greet_and_be_mute) as port,
         Client(port=port, timeout=LATER) as client,
     ):
         client.offer(b"hello")
@@ -311,7 +311,7 @@ def test_a_wait_can_be_limited() -> None:
 
 def test_a_caller_that_is_busy_does_not_use_up_the_timeout() -> None:
     with (
-        playing(greet_and_be_mute) as port,
+        scripted_server(greet_and_be_mute) as port,
         Client(port=port, timeout=LATER) as client,
     ):
         client.offer(b"hello")
@@ -327,13 +327,13 @@ def test_a_rejection_is_escaped() -> None:
         caller.send(b"\x1b[2Jnot connect\n")
         caller.expect_end()
 
-    with playing(server) as port, pytest.raises(RejectedError) as caught:
+    with scripted_server(server) as port, pytest.raises(RejectedError) as caught:
         Client(port=port)
     assert str(caught.value) == "\\x1b[2Jnot connect"
 
 
 def test_a_server_that_never_greets_has_its_own_error() -> None:
-    with playing(Caller.expect_end) as port, pytest.raises(NoGreetingError) as caught:
+    with scripted_server(Caller.expect_end) as port, pytest.raises(NoGreetingError) as caught:
         Client(port=port, timeout=SOON)
     assert str(caught.value) == "no answer within 0.2 s"
 
@@ -343,20 +343,20 @@ def test_a_greeting_without_an_end_is_no_greeting() -> None:
         caller.send(b"Connec")
         caller.expect_end()
 
-    with playing(server) as port, pytest.raises(NoGreetingError) as caught:
+    with scripted_server(server) as port, pytest.raises(NoGreetingError) as caught:
         Client(port=port, timeout=SOON)
     assert str(caught.value) == "no answer within 0.2 s"
 
 
 def test_a_server_that_closes_instead_of_greeting_has_its_own_error() -> None:
-    with playing(lambda caller: None) as port, pytest.raises(NoGreetingError) as caught:
+    with scripted_server(lambda caller: None) as port, pytest.raises(NoGreetingError) as caught:
         Client(port=port)
     assert str(caught.value) == "the server closed the connection"
 
 
 def test_an_ack_that_does_not_come_is_an_exception() -> None:
     with (
-        playing(greet_and_be_mute) as port,
+        scripted_server(greet_and_be_mute) as port,
         Client(port=port, timeout=LATER) as client,
         pytest.raises(UnknownOutcomeError, match=r"^no answer within 0\.5 s$"),
     ):
@@ -370,7 +370,7 @@ def test_replies_before_a_reset_are_returned_first() -> None:
         caller.send(ACK * 3)
         caller.reset()
 
-    with playing(server) as port, Client(port=port) as client:
+    with scripted_server(server) as port, Client(port=port) as client:
         replies = client.exchange([b"1", b"2", b"3", b"4", b"5"])
         assert [next(replies), next(replies), next(replies)] == [ACKNOWLEDGED] * 3
         with pytest.raises(UnknownOutcomeError, match=r"^the other side reset the connection$"):
@@ -384,7 +384,7 @@ def test_a_payload_for_a_server_that_has_gone_is_an_exception() -> None:
         caller.half_close()
         caller.expect(b"hello\n")
 
-    with playing(server) as port, Client(port=port) as client:
+    with scripted_server(server) as port, Client(port=port) as client:
         with pytest.raises(UnknownOutcomeError, match=r"^the server closed the connection$"):
             client.send(b"hello")
         assert client.unanswered == 1
@@ -397,7 +397,7 @@ def test_more_replies_than_payloads_end_the_exchange() -> None:
         caller.send(ACK + ACK)
         caller.expect_end()
 
-    with playing(server) as port, Client(port=port) as client:
+    with scripted_server(server) as port, Client(port=port) as client:
         assert client.send(b"hello") == ACKNOWLEDGED
         with pytest.raises(UnknownOutcomeError) as caught:
             client.send(b"its ack could be the other one's")
@@ -413,7 +413,7 @@ def test_an_endless_line_is_no_reply() -> None:
         caller.expect_end()
 
     with (
-        playing(server) as port,
+        scripted_server(server) as port,
         Client(port=port) as client,
         pytest.raises(UnknownOutcomeError) as caught,
     ):
@@ -423,7 +423,7 @@ def test_an_endless_line_is_no_reply() -> None:
 
 def test_one_except_clause_catches_every_error() -> None:
     with (
-        playing(greet_and_be_mute) as port,
+        scripted_server(greet_and_be_mute) as port,
         pytest.raises(ClientError),
         Client(port=port, timeout=LATER) as client,
     ):
@@ -440,7 +440,7 @@ def test_a_server_that_never_replies_does_not_fill_the_memory() -> None:
         while True:
             yield b""
 
-    with playing(read_and_be_mute) as port, Client(port=port, timeout=LATER) as client:
+    with scripted_server(read_and_be_mute) as port, Client(port=port, timeout=LATER) as client:
         with pytest.raises(UnknownOutcomeError, match=r"^no answer within 0\.5 s$"):
             list(client.exchange(endless()))
         assert client.unanswered == 65536

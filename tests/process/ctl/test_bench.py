@@ -12,7 +12,7 @@ from ackd.ctl.runs.payloads import ReceivedPayload, Run, parse
 from tests.conftest import StartDaemon
 from tests.support.ackctl_process import Ackctl, Ended, ackctl, ackctl_alone
 from tests.support.ackctl_terminal import COLOUR, Terminal
-from tests.support.impostor import Impostor, serve
+from tests.support.fake_server import FakeServer, acknowledge_run
 from tests.support.peer import ACK, GREETING
 
 RUN = Run("load-7")
@@ -144,7 +144,7 @@ def test_nothing_listens_on_the_port() -> None:
 
 def test_the_server_greets_and_never_acknowledges() -> None:
     arguments = (*SMALL, "--depth", "2", "--timeout", "0.5")
-    with Impostor() as server, benching(server.port, *arguments) as ackctl:
+    with FakeServer() as server, benching(server.port, *arguments) as ackctl:
         with server.accept() as caller:
             caller.send(GREETING)
             caller.expect(line(1) + line(2))
@@ -157,7 +157,7 @@ def test_the_server_greets_and_never_acknowledges() -> None:
 
 def test_the_load_keeps_its_depth() -> None:
     arguments = (*SMALL, "--depth", "3", "--seconds", "60", "--json")
-    with Impostor() as server, benching(server.port, *arguments) as ackctl:
+    with FakeServer() as server, benching(server.port, *arguments) as ackctl:
         with server.accept() as caller:
             caller.send(GREETING)
             caller.expect(line(1) + line(2) + line(3))
@@ -167,7 +167,7 @@ def test_the_load_keeps_its_depth() -> None:
             assert not caller.readable()
             ackctl.signal(signal.SIGINT)
             caller.send(ACK * 3)
-            count = serve(caller)
+            count = acknowledge_run(caller)
         status, out, complaint = ackctl.ended()
     told = json.loads(out)
     assert (told["sent"], told["acknowledged"]) == (count, count)
@@ -176,7 +176,7 @@ def test_the_load_keeps_its_depth() -> None:
 
 def test_one_client_that_is_reset_does_not_stop_the_others() -> None:
     arguments = ("--clients", "2", "--seconds", "60", "--json")
-    with Impostor() as server, benching(server.port, *arguments) as ackctl:
+    with FakeServer() as server, benching(server.port, *arguments) as ackctl:
         one, other = server.accept(), server.accept()
         one.send(GREETING)
         other.send(GREETING)
@@ -184,7 +184,7 @@ def test_one_client_that_is_reset_does_not_stop_the_others() -> None:
         one.reset()
         ackctl.signal(signal.SIGINT)
         with other:
-            count = serve(other)
+            count = acknowledge_run(other)
             status, out, complaint = ackctl.ended()
     told = json.loads(out)
     assert (told["sent"], told["acknowledged"], told["unknown"]) == (count, count - 1, 1)
@@ -196,7 +196,7 @@ def test_one_client_that_is_reset_does_not_stop_the_others() -> None:
 
 def test_a_rejection_instead_of_the_first_ack_refuses_all_payloads() -> None:
     arguments = (*SMALL, "--depth", "2", "--no-greeting", "--json")
-    with Impostor() as server, benching(server.port, *arguments) as ackctl:
+    with FakeServer() as server, benching(server.port, *arguments) as ackctl:
         with server.accept() as silent:
             silent.expect_end()
         with server.accept() as caller:
@@ -225,7 +225,7 @@ def test_ctrl_c_ends_the_load_early_and_is_no_failure(start: StartDaemon) -> Non
 
 
 def test_ctrl_c_before_all_clients_are_connected() -> None:
-    with Impostor() as server, benching(server.port, "--json") as ackctl, server.accept():
+    with FakeServer() as server, benching(server.port, "--json") as ackctl, server.accept():
         ackctl.signal(signal.SIGINT)
         status, out, complaint = ackctl.ended()
     assert json.loads(out)["sent"] == 0
@@ -233,7 +233,7 @@ def test_ctrl_c_before_all_clients_are_connected() -> None:
 
 
 def test_a_second_ctrl_c_does_not_wait() -> None:
-    with Impostor() as server, benching(server.port, "--json") as ackctl:
+    with FakeServer() as server, benching(server.port, "--json") as ackctl:
         with server.accept() as caller:
             caller.send(GREETING)
             caller.socket.makefile("rb").readline()

@@ -15,7 +15,7 @@ from ackd.records import Kind
 from tests.conftest import StartDaemon
 from tests.support.ackctl_process import Ackctl, Ended, ackctl
 from tests.support.ackctl_terminal import Terminal
-from tests.support.impostor import Impostor, serve
+from tests.support.fake_server import FakeServer, acknowledge_run
 from tests.support.peer import ACK, GREETING, Peer
 
 RUN = Run("link-7")
@@ -162,7 +162,7 @@ def acknowledge_all(caller: Peer) -> None:
 
 def test_several_connections_take_turns_from_the_first_payload_on() -> None:
     arguments = ("--parallel", "3", "--count", "2", "--json")
-    with Impostor() as server, pinging(server.port, *arguments) as ackctl:
+    with FakeServer() as server, pinging(server.port, *arguments) as ackctl:
         callers = [server.accept() for _ in range(3)]
         for caller in reversed(callers):
             caller.send(GREETING)
@@ -249,7 +249,7 @@ def test_the_summary_at_100_percent_loss_in_json() -> None:
 
 
 def test_the_server_never_greets() -> None:
-    with Impostor() as server:
+    with FakeServer() as server:
         status, out, complaint = ping(server.port, "--timeout", SOON, "--count", "1")
     assert steady(out)[1:4] == [
         "TIME connected, but not greeted: no answer within 0.2 s",
@@ -261,7 +261,7 @@ def test_the_server_never_greets() -> None:
 
 def test_the_server_greets_and_never_acknowledges() -> None:
     with (
-        Impostor() as server,
+        FakeServer() as server,
         pinging(server.port, "--timeout", LATER, "--count", "1") as ackctl,
     ):
         with server.accept() as caller:
@@ -301,7 +301,7 @@ def acknowledge(caller: Peer, ackctl: Ackctl, number: int) -> None:
 
 def test_after_a_reset_ping_connects_again_and_reports_the_outage() -> None:
     with (
-        Impostor() as server,
+        FakeServer() as server,
         pinging(server.port, "--interval", "0.01", "--json") as ackctl,
     ):
         caller = server.accept()
@@ -321,7 +321,7 @@ def test_after_a_reset_ping_connects_again_and_reports_the_outage() -> None:
                 (first, "acknowledged"),
             ]
             ackctl.signal(signal.SIGINT)
-            count = serve(again)
+            count = acknowledge_run(again)
             status, out, complaint = ackctl.ended()
     _, summary = objects(out)
     assert (summary["sent"], summary["unknown"]) == (count, lost)
@@ -338,7 +338,7 @@ def test_after_a_reset_ping_connects_again_and_reports_the_outage() -> None:
 
 
 def test_ping_connects_again_to_a_server_that_was_gone() -> None:
-    with Impostor() as server, pinging(server.port, "--interval", "0.01") as ackctl:
+    with FakeServer() as server, pinging(server.port, "--interval", "0.01") as ackctl:
         ackctl.read_line()
         server.accept().socket.close()
         assert steady(ackctl.read_line()) == [
@@ -351,7 +351,7 @@ def test_ping_connects_again_to_a_server_that_was_gone() -> None:
             caller.send(ACK)
             assert steady(ackctl.read_line()) == ["TIME     #1 TOOK"]
             ackctl.signal(signal.SIGINT)
-            serve(caller)
+            acknowledge_run(caller)
             status, out, _ = ackctl.ended()
     assert status == 4  # payloads were due before that
     assert re.search(r"0 unknown, [1-9]\d* not sent$", out, re.M)
@@ -359,7 +359,7 @@ def test_ping_connects_again_to_a_server_that_was_gone() -> None:
 
 
 def test_late_answers_belong_to_their_payloads() -> None:
-    with Impostor() as server, pinging(server.port, "--interval", "0.01") as ackctl:
+    with FakeServer() as server, pinging(server.port, "--interval", "0.01") as ackctl:
         with server.accept() as caller:
             caller.send(GREETING)
             caller.expect(line(1) + line(2) + line(3))
@@ -369,7 +369,7 @@ def test_late_answers_belong_to_their_payloads() -> None:
             caller.send(ACK)
             assert steady(ackctl.read_line()) == ["TIME     #3 TOOK"]
             ackctl.signal(signal.SIGINT)
-            serve(caller)
+            acknowledge_run(caller)
         status, out, _ = ackctl.ended()
     assert status == 1
     assert "no ack from TIME to TIME, SO LONG" in steady(out)
@@ -377,7 +377,7 @@ def test_late_answers_belong_to_their_payloads() -> None:
 
 def test_a_rejection_instead_of_the_first_ack_is_reported() -> None:
     arguments = ("--no-greeting", "--count", "1")
-    with Impostor() as server, pinging(server.port, *arguments) as ackctl:
+    with FakeServer() as server, pinging(server.port, *arguments) as ackctl:
         with server.accept() as silent:
             silent.expect_end()
         with server.accept() as caller:
@@ -395,7 +395,7 @@ def test_a_rejection_instead_of_the_first_ack_is_reported() -> None:
 
 
 def test_a_greeting_is_never_taken_for_an_ack() -> None:
-    with Impostor() as server, pinging(server.port, "--no-greeting", "--count", "1") as ackctl:
+    with FakeServer() as server, pinging(server.port, "--no-greeting", "--count", "1") as ackctl:
         with server.accept() as caller:
             caller.send(GREETING)
             caller.expect_end()
@@ -411,7 +411,7 @@ def test_a_greeting_is_never_taken_for_an_ack() -> None:
 def test_a_connection_that_is_being_opened_does_not_delay_others() -> None:
     arguments = ("--parallel", "2", "--interval", "0.01", "--json")
     with (
-        Impostor() as server,
+        FakeServer() as server,
         pinging(server.port, *arguments) as ackctl,
         server.accept() as first,
         server.accept() as second,
@@ -425,7 +425,7 @@ def test_a_connection_that_is_being_opened_does_not_delay_others() -> None:
 
 def test_connections_that_are_being_opened_need_no_threads() -> None:
     with (
-        Impostor() as server,
+        FakeServer() as server,
         pinging(server.port, "--parallel", "2") as ackctl,
         server.accept() as first,
         server.accept() as second,
@@ -438,7 +438,7 @@ def test_connections_that_are_being_opened_need_no_threads() -> None:
 
 
 def test_replies_of_the_server_are_escaped() -> None:
-    with Impostor() as server, pinging(server.port, "--count", "1") as ackctl:
+    with FakeServer() as server, pinging(server.port, "--count", "1") as ackctl:
         with server.accept() as caller:
             caller.send(GREETING)
             caller.expect(line(1))
@@ -466,7 +466,7 @@ def test_ctrl_c_prints_the_summary_and_is_no_failure(start: StartDaemon) -> None
 
 
 def test_ctrl_c_waits_for_replies_and_a_second_ctrl_c_does_not() -> None:
-    with Impostor() as server, pinging(server.port, "--interval", "60") as ackctl:
+    with FakeServer() as server, pinging(server.port, "--interval", "60") as ackctl:
         with server.accept() as caller:
             caller.send(GREETING)
             caller.expect(line(1))
@@ -487,7 +487,7 @@ def test_ctrl_c_waits_for_replies_and_a_second_ctrl_c_does_not() -> None:
 
 
 def test_ctrl_c_before_anything_is_known() -> None:
-    with Impostor(backlog=0) as server, Peer(server.port), pinging(server.port) as ackctl:
+    with FakeServer(backlog=0) as server, Peer(server.port), pinging(server.port) as ackctl:
         assert ackctl.read_line().startswith("run link-7: ")
         ackctl.signal(signal.SIGINT)
         status, out, complaint = ackctl.ended()
@@ -499,7 +499,7 @@ def test_ctrl_c_before_anything_is_known() -> None:
 
 
 def test_ctrl_c_while_nothing_has_answered_so_far() -> None:
-    with Impostor(backlog=0) as server, Peer(server.port), pinging(server.port) as ackctl:
+    with FakeServer(backlog=0) as server, Peer(server.port), pinging(server.port) as ackctl:
         ackctl.read_line()
         assert steady(ackctl.read_line()) == ["TIME not reached: no answer so far"]
         ackctl.signal(signal.SIGINT)
@@ -513,7 +513,7 @@ def test_ctrl_c_while_nothing_has_answered_so_far() -> None:
 
 
 def test_an_outage_at_the_start_begins_at_the_start() -> None:
-    with Impostor() as server, pinging(server.port, "--count", "1", "--json") as ackctl:
+    with FakeServer() as server, pinging(server.port, "--count", "1", "--json") as ackctl:
         with server.accept() as caller:
             assert "no answer so far" in ackctl.read_error()
             before = datetime.now().astimezone()

@@ -22,7 +22,7 @@ from ackd.ctl.runs.payloads import Run, parse
 from tests.conftest import StartDaemon
 from tests.support.ackctl_process import Ackctl, Ended, ackctl
 from tests.support.ackctl_terminal import COLOUR, Terminal
-from tests.support.impostor import Caller, Impostor, playing
+from tests.support.fake_server import Caller, FakeServer, scripted_server
 from tests.support.journal_socket import DEADLINE
 from tests.support.peer import ACK, GREETING
 
@@ -87,19 +87,19 @@ def read_until(process: Ackctl, beginning: str) -> None:
 @contextmanager
 def playing_in_turn(*scripts: Script) -> Iterator[int]:
     """Serve one client after the other, each by its script; yield the port."""
-    with Impostor() as impostor, ThreadPoolExecutor(1) as pool:
+    with FakeServer() as fake, ThreadPoolExecutor(1) as pool:
 
         def play() -> None:
             for script in scripts:
-                serve_one(impostor, script)
+                serve_one(fake, script)
 
         played = pool.submit(play)
-        yield impostor.port
+        yield fake.port
         played.result(DEADLINE)
 
 
-def serve_one(impostor: Impostor, script: Script) -> None:
-    caller = impostor.accept()
+def serve_one(fake: FakeServer, script: Script) -> None:
+    caller = fake.accept()
     with caller:
         script(caller)
 
@@ -206,7 +206,7 @@ def test_a_greeting_is_not_taken_for_an_ack_where_no_ack_ever_comes() -> None:
         caller.send(GREETING)
         caller.expect_end()
 
-    with playing(greet_and_wait_for_the_end) as port:
+    with scripted_server(greet_and_wait_for_the_end) as port:
         status, stages, summary = found(port, "--no-greeting")
     assert (status, stages[2:]) == (
         4,
@@ -290,7 +290,7 @@ def test_a_port_on_which_nothing_listens() -> None:
 
 
 def test_a_server_that_sends_nothing() -> None:
-    with playing(Caller.expect_end) as port:
+    with scripted_server(Caller.expect_end) as port:
         status, line, meaning = failed(port, *SOON)
     assert (status, line) == (4, "greeted failed: connected, but mute for 0.2 s")
     assert "--no-greeting" in meaning
@@ -301,9 +301,9 @@ def test_a_server_that_sends_nothing() -> None:
 )
 def test_a_server_that_ends_the_connection_at_once(how: str, arguments: tuple[str, ...]) -> None:
     where = ("probe", "--port")
-    with Impostor() as impostor, Ackctl(*where, str(impostor.port), *arguments) as probe:
+    with FakeServer() as fake, Ackctl(*where, str(fake.port), *arguments) as probe:
         read_until(probe, "connected")  # by the kernel, while nobody has accepted it
-        caller = impostor.accept()
+        caller = fake.accept()
         if how == "reset":
             caller.reset()
         caller.socket.close()
@@ -330,7 +330,7 @@ def test_a_greeting_of_another_server_is_shown_escaped(banner: bytes, seen: str)
         caller.send(banner)
         caller.read_to_loss()
 
-    with playing(speak) as port:
+    with scripted_server(speak) as port:
         status, line, meaning = failed(port, *SOON)
     assert status == 4
     assert line.startswith(f"greeted failed: {seen}")
@@ -340,7 +340,7 @@ def test_a_greeting_of_another_server_is_shown_escaped(banner: bytes, seen: str)
 
 
 def test_a_server_that_closes_within_its_greeting() -> None:
-    with playing(lambda caller: caller.send(b"Conn")) as port:
+    with scripted_server(lambda caller: caller.send(b"Conn")) as port:
         assert failed(port)[:2] == (4, "greeted failed: it says Conn, then closed")
 
 
@@ -349,7 +349,7 @@ def test_a_server_that_greets_and_never_acknowledges() -> None:
         caller.send(GREETING)
         caller.read_to_loss()
 
-    with playing(greet_and_be_mute) as port:
+    with scripted_server(greet_and_be_mute) as port:
         status, stages, summary = found(port, *LATER)
     assert (status, stages[3:]) == (
         5,
@@ -366,9 +366,9 @@ def test_a_server_that_greets_and_never_acknowledges() -> None:
 
 
 def test_a_connection_that_was_reset_before_anything_could_be_sent() -> None:
-    with Impostor() as impostor:
-        ours = socket.create_connection(("127.0.0.1", impostor.port))
-        impostor.accept().reset()
+    with FakeServer() as fake:
+        ours = socket.create_connection(("127.0.0.1", fake.port))
+        fake.accept().reset()
     connection = ProbeConnection(ours, DEADLINE, False, Traffic())
     with select.epoll() as ended:
         ended.register(ours, 0)
@@ -380,18 +380,18 @@ def test_a_connection_that_was_reset_before_anything_could_be_sent() -> None:
 
 
 def test_a_server_that_neither_greets_nor_closes() -> None:
-    with Impostor() as impostor:  # its kernel connects, and nobody accepts
-        status, line, meaning = failed(impostor.port, "--no-greeting", *SOON)
+    with FakeServer() as fake:  # its kernel connects, and nobody accepts
+        status, line, meaning = failed(fake.port, "--no-greeting", *SOON)
     assert (status, line) == (4, "greeted failed: silent, but not closed within 0.2 s")
     assert "The program that listens there hangs, is overloaded, or is no ackd" in meaning
 
 
 def test_a_server_that_stops_reading_is_not_taken_for_a_path_on_which_nothing_arrives() -> None:
-    with Impostor(buffer=2048) as impostor:
-        ours = socket.create_connection(("127.0.0.1", impostor.port))
+    with FakeServer(buffer=2048) as fake:
+        ours = socket.create_connection(("127.0.0.1", fake.port))
         ours.setblocking(False)
         connection = ProbeConnection(ours, 0.2, False, Traffic())
-        with impostor.accept(), pytest.raises(SilentError) as failure:
+        with fake.accept(), pytest.raises(SilentError) as failure:
             connection.exchange(b"x" * 131072)
         connection.close()
     assert failure.value.stage is Stage.ACKNOWLEDGED
@@ -408,7 +408,7 @@ def test_an_ack_without_an_end() -> None:
         caller.send(ACK[:9])
         caller.expect_end()
 
-    with playing(acknowledge_by_half) as port:
+    with scripted_server(acknowledge_by_half) as port:
         assert failed(port, *LATER)[:2] == (
             5,
             "acknowledged failed: no end of the reply within 0.5 s: thank you",
@@ -423,7 +423,7 @@ def test_a_server_that_greets_and_ends_the_connection(how: str) -> None:
         if how == "reset":
             caller.reset()
 
-    with playing(greet_and_end) as port:
+    with scripted_server(greet_and_end) as port:
         status, line, meaning = failed(port)
     assert (status, line) == (5, f"acknowledged failed: {how}")
     assert meaning.startswith("It is unknown whether the payload is recorded.")
@@ -458,9 +458,9 @@ def test_a_web_server_is_known_by_its_answer() -> None:
 
 
 def test_an_answer_in_pieces_is_one_answer_and_its_pieces_are_counted() -> None:
-    with Impostor() as impostor:
-        ours = socket.create_connection(("127.0.0.1", impostor.port))
-        theirs = impostor.accept()
+    with FakeServer() as fake:
+        ours = socket.create_connection(("127.0.0.1", fake.port))
+        theirs = fake.accept()
     connection = ProbeConnection(ours, DEADLINE, True, Traffic())
 
     def dribble() -> None:
@@ -483,7 +483,7 @@ def test_an_answer_in_pieces_is_one_answer_and_its_pieces_are_counted() -> None:
 
 
 def test_a_server_that_acknowledges_once_and_ends_the_connection() -> None:
-    with playing(lambda caller: acknowledge(caller, most=1)) as port:
+    with scripted_server(lambda caller: acknowledge(caller, most=1)) as port:
         status, stages, summary = found(port)
     assert (status, stages[4]) == (5, f"acknowledged passed: {THANKS}")
     assert not summary["end_acknowledged"]
@@ -544,11 +544,11 @@ def test_sizes_are_a_column_of_numbers(start: StartDaemon) -> None:
 def test_long_lines_that_arrive_without_an_ack_are_not_taken_for_lost_packets() -> None:
     # The first that fails does so by the connection that there is, and by a new one.
     clients = [acknowledge_short_ones] * 20
-    with Impostor() as impostor, ThreadPoolExecutor(len(clients)) as pool:
-        served = [pool.submit(serve_one, impostor, script) for script in clients]
-        status, stages, summary = found(impostor.port, "--sweep", *LATER)
+    with FakeServer() as fake, ThreadPoolExecutor(len(clients)) as pool:
+        served = [pool.submit(serve_one, fake, script) for script in clients]
+        status, stages, summary = found(fake.port, "--sweep", *LATER)
         for _ in clients:
-            socket.create_connection(("127.0.0.1", impostor.port)).close()
+            socket.create_connection(("127.0.0.1", fake.port)).close()
         assert served
     assert status == 5
     assert stages[9] == "sweep 1024 failed: no ack within 0.5 s; now by a new connection"
@@ -677,7 +677,7 @@ def test_a_connection_that_is_reset_by_the_first_payload_after_a_silence() -> No
 
 
 def test_the_silence_is_not_blamed_for_a_server_that_is_gone() -> None:
-    with playing(lambda caller: acknowledge(caller, most=1)) as port:
+    with scripted_server(lambda caller: acknowledge(caller, most=1)) as port:
         status, stages, summary = found(port, "--hold", "20", *SOON)
     assert status == 3
     assert re.fullmatch(r"hold 20.0 failed: closed by the other side after \d\.\d s", stages[5])
@@ -730,7 +730,7 @@ def test_lines_of_the_server_are_escaped() -> None:
         caller.send(b"\x9b2J\n")
         caller.read_to_loss()
 
-    with playing(misbehave) as port:
+    with scripted_server(misbehave) as port:
         _, out, complaint = probe(port, *LATER)
     assert r"\x1b]0;owned\x07" in out
     assert r"\x9b2J" in out

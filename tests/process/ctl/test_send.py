@@ -15,7 +15,7 @@ import pytest
 from tests.conftest import StartDaemon
 from tests.support.ackctl_process import COMMAND, ENVIRONMENT, Ackctl, Ended, ackctl, without_times
 from tests.support.ackctl_terminal import COLOUR, Terminal
-from tests.support.impostor import Impostor
+from tests.support.fake_server import FakeServer
 from tests.support.journal_socket import DEADLINE
 from tests.support.peer import ACK, GREETING, Peer
 
@@ -208,7 +208,7 @@ def test_the_name_has_no_address() -> None:
 
 
 def test_the_server_accepts_no_more_connections() -> None:
-    with Impostor(backlog=0) as server, Peer(server.port):
+    with FakeServer(backlog=0) as server, Peer(server.port):
         assert send(server.port, "--timeout", SOON, "hello") == (
             3,
             "",
@@ -218,7 +218,7 @@ def test_the_server_accepts_no_more_connections() -> None:
 
 
 def test_the_server_never_greets() -> None:
-    with Impostor() as server:  # the kernel connects us, the server does not even accept
+    with FakeServer() as server:  # the kernel connects us, the server does not even accept
         assert send(server.port, "--timeout", SOON, "one", "two") == (
             4,
             "",
@@ -227,7 +227,7 @@ def test_the_server_never_greets() -> None:
 
 
 def test_the_server_greets_without_end() -> None:
-    with Impostor() as server, sending(server.port, "hello") as ackctl:
+    with FakeServer() as server, sending(server.port, "hello") as ackctl:
         with server.accept() as caller:
             caller.send(b"x" * 65537)
             caller.expect_end()
@@ -240,7 +240,7 @@ def test_the_server_greets_without_end() -> None:
 
 
 def test_the_server_sends_more_than_a_greeting() -> None:
-    with Impostor() as server, sending(server.port, "hello") as ackctl:
+    with FakeServer() as server, sending(server.port, "hello") as ackctl:
         with server.accept() as caller:
             caller.send(b"220 mail.example.com\n250 welcome\n")
             caller.expect_end()
@@ -253,7 +253,7 @@ def test_the_server_sends_more_than_a_greeting() -> None:
 
 
 def test_the_server_rejects_the_client_in_its_greeting() -> None:
-    with Impostor() as server, sending(server.port, "-v", "hello") as ackctl:
+    with FakeServer() as server, sending(server.port, "-v", "hello") as ackctl:
         with server.accept() as caller:
             caller.send(b"sorry, not connect today\x1b[2J\n")
             caller.expect_end()
@@ -270,7 +270,7 @@ def test_the_server_rejects_the_client_in_its_greeting() -> None:
 
 
 def test_the_server_greets_and_never_acknowledges() -> None:
-    with Impostor() as server, sending(server.port, "--timeout", LATER, "one", "two") as ackctl:
+    with FakeServer() as server, sending(server.port, "--timeout", LATER, "one", "two") as ackctl:
         with server.accept() as caller:
             caller.send(GREETING)
             caller.expect(b"one\ntwo\n")
@@ -283,7 +283,7 @@ def test_the_server_greets_and_never_acknowledges() -> None:
 
 
 def test_the_server_stops_acknowledging() -> None:
-    with Impostor() as server, sending(server.port, "--timeout", LATER, "one", "two") as ackctl:
+    with FakeServer() as server, sending(server.port, "--timeout", LATER, "one", "two") as ackctl:
         with server.accept() as caller:
             caller.send(GREETING)
             caller.expect(b"one\ntwo\n")
@@ -300,7 +300,7 @@ def test_the_server_stops_acknowledging() -> None:
 def test_the_server_reads_for_ever_and_never_acknowledges(tmp_path: Path) -> None:
     (tmp_path / "lines").write_text("\n" * 70_000)
     arguments = ("--timeout", LATER, "--file", str(tmp_path / "lines"))
-    with Impostor() as server, sending(server.port, *arguments) as ackctl:
+    with FakeServer() as server, sending(server.port, *arguments) as ackctl:
         with server.accept() as caller:
             caller.send(GREETING)
             caller.expect(b"\n" * 65536)
@@ -316,7 +316,7 @@ def test_the_server_reads_for_ever_and_never_acknowledges(tmp_path: Path) -> Non
 def test_an_endless_input_is_not_read_while_the_server_is_stuck() -> None:
     with (
         subprocess.Popen(["yes"], stdout=subprocess.PIPE) as yes,
-        Impostor() as server,
+        FakeServer() as server,
         Ackctl(
             *("send", "--port", str(server.port), "--timeout", LATER, "-"),
             stdin=yes.stdout.fileno() if yes.stdout else -1,
@@ -332,7 +332,7 @@ def test_an_endless_input_is_not_read_while_the_server_is_stuck() -> None:
 
 
 def test_the_server_dribbles_byte_by_byte() -> None:
-    with Impostor() as server, sending(server.port, "one", "two") as ackctl:
+    with FakeServer() as server, sending(server.port, "one", "two") as ackctl:
         with server.accept() as caller:
             for byte in GREETING:
                 caller.send(bytes([byte]))
@@ -344,7 +344,7 @@ def test_the_server_dribbles_byte_by_byte() -> None:
 
 
 def test_the_server_resets_after_three_acks() -> None:
-    with Impostor() as server, sending(server.port, "1", "2", "3", "4", "5") as ackctl:
+    with FakeServer() as server, sending(server.port, "1", "2", "3", "4", "5") as ackctl:
         caller = server.accept()
         caller.send(GREETING)
         caller.expect(b"1\n2\n3\n4\n5\n")
@@ -362,7 +362,7 @@ def test_the_server_resets_while_ackctl_is_still_sending(tmp_path: Path) -> None
     line = b"x" * 1000 + b"\n"
     (tmp_path / "lines").write_bytes(line * 20_000)  # more than fits in between
     with (
-        Impostor(buffer=4096) as server,
+        FakeServer(buffer=4096) as server,
         sending(server.port, "--file", str(tmp_path / "lines")) as ackctl,
     ):
         caller = server.accept()
@@ -380,7 +380,7 @@ def test_the_server_resets_while_ackctl_is_still_sending(tmp_path: Path) -> None
 
 
 def test_the_server_closes_after_the_greeting() -> None:
-    with Impostor() as server, sending(server.port, "hello") as ackctl:
+    with FakeServer() as server, sending(server.port, "hello") as ackctl:
         with server.accept() as caller:
             caller.send(GREETING)
             caller.half_close()
@@ -395,7 +395,7 @@ def test_the_server_closes_after_the_greeting() -> None:
 
 
 def test_the_server_closes_while_ackctl_waits_for_the_next_line() -> None:
-    with Impostor() as server, sending(server.port, "-") as ackctl:
+    with FakeServer() as server, sending(server.port, "-") as ackctl:
         with server.accept() as caller:
             caller.send(GREETING)
             ackctl.write(b"hello\n")
@@ -410,7 +410,7 @@ def test_the_server_closes_while_ackctl_waits_for_the_next_line() -> None:
 
 
 def test_the_server_sends_more_replies_than_it_got_payloads() -> None:
-    with Impostor() as server, sending(server.port, "-") as ackctl:
+    with FakeServer() as server, sending(server.port, "-") as ackctl:
         with server.accept() as caller:
             caller.send(GREETING)
             ackctl.write(b"hello\n")
@@ -426,7 +426,7 @@ def test_the_server_sends_more_replies_than_it_got_payloads() -> None:
 
 
 def test_the_server_replies_without_end() -> None:
-    with Impostor() as server, sending(server.port, "hello") as ackctl:
+    with FakeServer() as server, sending(server.port, "hello") as ackctl:
         with server.accept() as caller:
             caller.send(GREETING)
             caller.expect(b"hello\n")
@@ -441,7 +441,7 @@ def test_the_server_replies_without_end() -> None:
 
 
 def test_a_reply_is_escaped() -> None:
-    with Impostor() as server, sending(server.port, "hello") as ackctl:
+    with FakeServer() as server, sending(server.port, "hello") as ackctl:
         with server.accept() as caller:
             caller.send(GREETING)
             caller.expect(b"hello\n")
@@ -451,7 +451,7 @@ def test_a_reply_is_escaped() -> None:
 
 
 def test_verbose_output_is_escaped() -> None:
-    with Impostor() as server, sending(server.port, "-v", "hello") as ackctl:
+    with FakeServer() as server, sending(server.port, "-v", "hello") as ackctl:
         with server.accept() as caller:
             caller.send(b"\x1b]0;title\x07\xff\n")
             caller.expect(b"hello\n")
@@ -540,7 +540,7 @@ def test_a_terminal_shows_the_progress_of_a_file_and_the_time_left(tmp_path: Pat
     lines = tmp_path / "lines"
     lines.write_bytes(b"one\ntwo\nthree\nfour\n")
     with (
-        Impostor() as server,
+        FakeServer() as server,
         Terminal(*sent_from(server, lines)) as terminal,
         server.accept() as caller,
     ):
@@ -564,7 +564,7 @@ def test_a_terminal_shows_the_counts_of_an_input_of_unknown_length(tmp_path: Pat
     lines = tmp_path / "lines"
     os.mkfifo(lines)
     with (
-        Impostor() as server,
+        FakeServer() as server,
         Terminal(*sent_from(server, lines), NO_COLOR="1") as terminal,
         lines.open("wb", buffering=0) as writer,
         server.accept() as caller,
@@ -581,7 +581,7 @@ def test_the_progress_line_leaves_nothing_behind(tmp_path: Path) -> None:
     lines = tmp_path / "lines"
     lines.write_bytes(b"one\ntwo\n")
     with (
-        Impostor() as server,
+        FakeServer() as server,
         Terminal(*sent_from(server, lines)) as terminal,
         server.accept() as caller,
     ):
@@ -602,7 +602,7 @@ def test_the_progress_line_leaves_nothing_behind(tmp_path: Path) -> None:
 def test_there_is_no_progress_line_where_it_could_not_be_seen(tmp_path: Path, where: str) -> None:
     lines = tmp_path / "lines"
     lines.write_bytes(b"one\n")
-    with Impostor() as server:
+    with FakeServer() as server:
         # Longer than the second after which it would show.
         command = (*sent_from(server, lines), "--timeout", "1.5")
         dumb = Terminal(*command, TERM="dumb") if where == "terminal" else None
@@ -618,12 +618,12 @@ def test_there_is_no_progress_line_where_it_could_not_be_seen(tmp_path: Path, wh
     )
 
 
-def sent_from(server: Impostor, lines: Path) -> tuple[str, ...]:
+def sent_from(server: FakeServer, lines: Path) -> tuple[str, ...]:
     return ("send", "--port", str(server.port), "--file", str(lines))
 
 
 def test_an_interrupt_counts_what_is_unknown() -> None:
-    with Impostor() as server, sending(server.port, "one", "two", "three") as ackctl:
+    with FakeServer() as server, sending(server.port, "one", "two", "three") as ackctl:
         with server.accept() as caller:
             caller.send(GREETING)
             caller.expect(b"one\ntwo\nthree\n")
@@ -640,7 +640,7 @@ def test_an_interrupt_counts_what_is_unknown() -> None:
 
 def test_an_interrupt_while_it_waits_for_the_connection() -> None:
     with (
-        Impostor(backlog=0) as server,
+        FakeServer(backlog=0) as server,
         Peer(server.port),
         sending(server.port, "-v", "hello") as ackctl,
     ):
@@ -738,7 +738,7 @@ def test_a_greeting_is_not_taken_for_an_ack(start: StartDaemon) -> None:
 
 
 def test_payloads_of_unknown_outcome_are_sent_again_with_retry() -> None:
-    with Impostor() as server, ThreadPoolExecutor(1) as pool:
+    with FakeServer() as server, ThreadPoolExecutor(1) as pool:
         sent = pool.submit(ackctl, "send", "--port", str(server.port), "--retry", "1", "one")
         with server.accept() as caller:
             caller.send(GREETING)
@@ -764,7 +764,7 @@ def test_the_pauses_between_tries_grow() -> None:
 
 
 def test_a_reply_resets_the_tries_and_the_pauses() -> None:
-    with Impostor() as server, ThreadPoolExecutor(1) as pool:
+    with FakeServer() as server, ThreadPoolExecutor(1) as pool:
         sent = pool.submit(send, server.port, "--retry", "1", "one", "two", "three")
         for unsent in (b"one\ntwo\nthree\n", b"two\nthree\n", b"three\n"):
             with server.accept() as caller:
@@ -780,7 +780,7 @@ def test_a_reply_resets_the_tries_and_the_pauses() -> None:
 
 
 def test_a_refused_payload_is_not_sent_again() -> None:
-    with Impostor() as server, ThreadPoolExecutor(1) as pool:
+    with FakeServer() as server, ThreadPoolExecutor(1) as pool:
         sent = pool.submit(send, server.port, "--retry", "1", "one", "two")
         with server.accept() as caller:
             caller.send(GREETING)
@@ -798,7 +798,7 @@ def test_a_refused_payload_is_not_sent_again() -> None:
 
 
 def test_a_client_that_is_not_allowed_does_not_try_again() -> None:
-    with Impostor() as server, ThreadPoolExecutor(1) as pool:
+    with FakeServer() as server, ThreadPoolExecutor(1) as pool:
         sent = pool.submit(ackctl, "send", "--port", str(server.port), "--retry", "9", "one")
         with server.accept() as caller:
             caller.send(b"not connect: 192.168.150.2 is not allowed here\n")

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from tests.support.ackctl_terminal import Terminal
-from tests.support.impostor import Impostor
+from tests.support.fake_server import FakeServer
 from tests.support.peer import ACK, GREETING
 from tests.support.screen import CLEAR
 
@@ -13,7 +13,7 @@ def test_a_reader_that_has_gone_leaves_a_clean_terminal(tmp_path: Path) -> None:
     lines.write_bytes(b"one\ntwo\n")
     into_head = ("sh", "-c", '"$@" | head -1', "sh")
     with (
-        Impostor() as server,
+        FakeServer() as server,
         Terminal(
             "send", "--port", str(server.port), "--file", str(lines), before=into_head
         ) as terminal,

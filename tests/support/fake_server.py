@@ -18,7 +18,7 @@ class Caller(Peer):
         self.socket.settimeout(DEADLINE)
 
 
-class Impostor:
+class FakeServer:
     """A listener on a free port of the loopback."""
 
     def __init__(self, buffer: int = 0, backlog: int = 16) -> None:
@@ -31,7 +31,7 @@ class Impostor:
         self._listener.listen(backlog)
         self.port: int = self._listener.getsockname()[1]
 
-    def __enter__(self) -> "Impostor":
+    def __enter__(self) -> "FakeServer":
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -41,7 +41,7 @@ class Impostor:
         return Caller(self._listener.accept()[0])
 
 
-def serve(caller: Peer) -> int:
+def acknowledge_run(caller: Peer) -> int:
     """Acknowledge each payload up to the end of a run; return the number of payloads it states."""
     for line in caller.socket.makefile("rb"):
         caller.send(ACK)
@@ -52,15 +52,15 @@ def serve(caller: Peer) -> int:
 
 
 @contextmanager
-def playing(script: Callable[[Caller], None], buffer: int = 0) -> Iterator[int]:
+def scripted_server(script: Callable[[Caller], None], buffer: int = 0) -> Iterator[int]:
     """Serve one client by a script in another thread; yield the port."""
-    with Impostor(buffer) as impostor, ThreadPoolExecutor(1) as pool:
+    with FakeServer(buffer) as fake, ThreadPoolExecutor(1) as pool:
 
         def play() -> None:
-            caller = impostor.accept()
+            caller = fake.accept()
             with caller:
                 script(caller)
 
         played = pool.submit(play)
-        yield impostor.port
+        yield fake.port
         played.result(DEADLINE)
