@@ -37,22 +37,22 @@ class Loop:
     def __init__(self) -> None:
         self.timers: Deadlines[Timer] = Deadlines()
         self._selector = selectors.DefaultSelector()
-        self._handlers: dict[int, Callable[[], object]] = {}
+        self._changed: set[int] = set()  # descriptors whose events of this round are out of date
 
     def watch(self, source: HasDescriptor, events: int, handler: Callable[[], object]) -> None:
         """Call `handler` whenever `source` has `events`, READABLE or WRITABLE; only this one."""
         descriptor = source.fileno()
-        watched = descriptor in self._handlers
+        self._changed.add(descriptor)
+        watched = descriptor in self._selector.get_map()
         change = self._selector.modify if watched else self._selector.register
-        change(descriptor, events)
-        self._handlers[descriptor] = handler
+        change(descriptor, events, handler)
 
     def unwatch(self, source: HasDescriptor) -> None:
         """Stop watching `source`, if it is watched; to be called before it is closed."""
         descriptor = source.fileno()
-        if self._handlers.pop(descriptor, None):
-            with suppress(KeyError):  # the kernel had no memory for it: epoll_ctl(2)
-                self._selector.unregister(descriptor)
+        self._changed.add(descriptor)
+        with suppress(KeyError):  # not watched
+            self._selector.unregister(descriptor)
 
     def timeout(self) -> float | None:
         """Return the seconds until a timer is due; None if none will be."""
@@ -64,12 +64,15 @@ class Loop:
         return self._selector.select(timeout)
 
     def handle(self, events: list[Event]) -> None:
-        """Call the handler of each event."""
-        handlers = self._handlers
+        """Call the handler of each event, unless an earlier handler has changed the watch.
+
+        Such an event may belong to a descriptor that is closed. If it is still ready, and still
+        watched, the next round reports it again.
+        """
+        self._changed.clear()
         for key, _ in events:
-            handler = handlers.get(key.fd)
-            if handler:  # otherwise a handler before it has closed the descriptor
-                handler()
+            if key.fd not in self._changed:
+                key.data()
 
     def meet_deadlines(self, now: float) -> None:
         """Call the timers that are due at `now`."""
