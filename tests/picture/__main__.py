@@ -26,7 +26,7 @@ COMMAND = ("probe", "--host", HOST, "--sweep", "--timeout", "3")
 MTU = "1420"  # WireGuard's default on a link of 1500 bytes
 COLUMNS = 100
 PROMPT = "$ "
-# The words to put before a command, to give its terminal this width.
+# The words to put before a command, so that its terminal has this width.
 WIDE = ("sh", "-ec", f'stty columns {COLUMNS}; exec "$@"', "sh")
 
 # rich names a font of the web. A picture in README must fetch nothing.
@@ -61,7 +61,7 @@ def shown_by_probe() -> str:
 
 def drawn(written: str) -> str:
     """Return as SVG what a terminal shows: the prompt with the command, and the output."""
-    # A terminal erases the progress, which CR and "erase to the end of the line" follow.
+    # A terminal erases the status line: CR and "erase the line" follow it.
     output = re.sub(r"[^\n]*\r\x1b\[K", "", written.replace("\r\n", "\n"))
     console = Console(record=True, width=COLUMNS, file=io.StringIO())
     console.print(Text(f"{PROMPT}{shlex.join(('ackctl', *COMMAND))}", style="bold"))
