@@ -337,7 +337,7 @@ def ranges() -> Iterator[tuple[str, int, int]]:
             yield key, int(low), int(high)
 
 
-def test_each_range_is_told() -> None:
+def test_each_range_is_explained() -> None:
     assert {key for key, *_ in ranges()} == {
         field.name for field in dataclasses.fields(Config) if field.type in (int, float, int | None)
     }
@@ -375,7 +375,9 @@ def test_the_errors_are_those_that_come() -> None:
 @pytest.mark.skipif(shutil.which("scdoc") is None, reason="needs scdoc: apt-get install scdoc")
 @pytest.mark.skipif(shutil.which("man") is None, reason="needs man: apt-get install man-db")
 @pytest.mark.parametrize("page", PAGES)
-def test_it_is_rendered_without_a_warning_and_fits_80_columns(page: str, tmp_path: Path) -> None:
+def test_each_page_is_rendered_without_a_warning_and_fits_80_columns(
+    page: str, tmp_path: Path
+) -> None:
     roff = tmp_path / page
     roff.write_bytes(subprocess.check_output(["scdoc"], input=PAGES[page].encode()))
     environment = {"MANWIDTH": "80", "LC_ALL": "C.UTF-8", "PATH": "/usr/bin:/bin", "HOME": "/"}

@@ -94,7 +94,7 @@ def test_a_pipe_gets_aligned_text(start: StartDaemon) -> None:
     assert (status, complaint) == (0, "")
 
 
-def test_rejected_clients_are_reported_and_the_others_go_on(start: StartDaemon) -> None:
+def test_rejected_clients_are_reported_and_the_others_continue(start: StartDaemon) -> None:
     ackd = start("max_connections: 2")
     status, out, complaint = bench(ackd.port, *SHORT, "--clients", "5", "--json")
     told = json.loads(out)

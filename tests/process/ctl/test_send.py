@@ -622,7 +622,7 @@ def sent_from(server: FakeServer, lines: Path) -> tuple[str, ...]:
     return ("send", "--port", str(server.port), "--file", str(lines))
 
 
-def test_an_interrupt_counts_what_is_unknown() -> None:
+def test_an_interrupt_counts_payloads_of_unknown_outcome() -> None:
     with FakeServer() as server, sending(server.port, "one", "two", "three") as ackctl:
         with server.accept() as caller:
             caller.send(GREETING)
@@ -638,7 +638,7 @@ def test_an_interrupt_counts_what_is_unknown() -> None:
         )
 
 
-def test_an_interrupt_while_it_waits_for_the_connection() -> None:
+def test_an_interrupt_while_ackctl_waits_for_the_connection() -> None:
     with (
         FakeServer(backlog=0) as server,
         Peer(server.port),
