@@ -1,4 +1,4 @@
-"""What is recorded: the kinds of record, each with its fixed MESSAGE_ID, and their fields."""
+"""Records: their kinds, each with its fixed MESSAGE_ID, and their fields."""
 
 from dataclasses import dataclass
 from enum import Enum, IntEnum
@@ -40,7 +40,7 @@ class Priority(IntEnum):
 
 
 class Reason(Enum):
-    """Why a connection ended, as its record has it."""
+    """Why a connection ended; the value is the text in the record."""
 
     CLIENT = "the client closed it"
     LOST = "lost"
@@ -52,10 +52,10 @@ class Reason(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where payloads come from: the same for all payloads of one connection.
+    """The origin of payloads: the same for all payloads of one connection.
 
-    `peer` is the client's address, `listener` is `ADDRESS:PORT`; `connection` is unique over
-    restarts.
+    `peer` is the client's address, `listener` is `ADDRESS:PORT`. `connection` is a name that stays
+    unique over restarts.
     """
 
     peer: str
@@ -66,7 +66,7 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """Anything recorded but payloads. `fields` are journal fields: (NAME, value)."""
+    """A record of anything but a payload. `fields` are journal fields: (NAME, value)."""
 
     kind: Kind
     priority: Priority
@@ -76,5 +76,5 @@ class Record:
 
     @property
     def text(self) -> bytes:
-        """The message as bytes; what is not UTF-8, as in the name of a file, is escaped."""
+        """The message as bytes. Bytes that are not UTF-8, as in a file name, are escaped."""
         return self.message.encode(errors="backslashreplace")
