@@ -40,7 +40,7 @@ class Loop:
         self._changed: set[int] = set()  # descriptors whose events of this round are out of date
 
     def watch(self, source: HasDescriptor, events: int, handler: Callable[[], object]) -> None:
-        """Call `handler`, and no earlier handler, when `source` is READABLE or WRITABLE: `events`."""
+        """Call only this `handler` when `source` has one of `events`: READABLE, WRITABLE."""
         descriptor = source.fileno()
         self._changed.add(descriptor)
         watched = descriptor in self._selector.get_map()

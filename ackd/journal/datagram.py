@@ -8,10 +8,11 @@ from functools import lru_cache
 
 from ackd.journal.recorder import Sink
 
-# Bytes that may be unread; the kernel doubles them, and allows at most net.core.wmem_max. The socket
-# becomes writable again when at most a quarter of the buffer is unread (unix_writable,
-# net/unix/af_unix.c). So ackd wakes up once for hundreds of records of a full queue. With libsystemd's
-# 8 MiB a full queue uses less than a quarter of the buffer, and each record would wake ackd up.
+# Bytes that may be unread; the kernel doubles them, and allows at most net.core.wmem_max. The
+# socket becomes writable again when at most a quarter of the buffer is unread (unix_writable,
+# net/unix/af_unix.c). So ackd wakes up once for hundreds of records of a full queue. With
+# libsystemd's 8 MiB a full queue would use less than a quarter of the buffer, and each record would
+# wake ackd up.
 _SEND_BUFFER = 512 * 1024
 # Bytes of the buffer that a single datagram can't use, sock_alloc_send_pskb.
 _KERNEL_RESERVE = 32
