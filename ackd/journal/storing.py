@@ -7,6 +7,7 @@ What can't be read is unknown, and what is unknown is no reason to refuse payloa
 """
 
 import glob
+import logging
 import os
 from collections.abc import Mapping
 from dataclasses import replace
@@ -22,7 +23,10 @@ from ackd.journal.settings import (
     read_settings,
 )
 from ackd.printable import printable
+from ackd.protocol import NOT_STORED
 from ackd.records import Priority
+
+log = logging.getLogger("ackd")
 
 # Records per second. Neither ackd nor journald reaches this number: a higher limit drops nothing.
 _UNREACHABLE = 100_000
@@ -65,22 +69,29 @@ class Storing:
         self._look(journald, self._started(journald), self._settings)
 
     def look_at_new(self) -> None:
-        """Find out what is in force for a journald that has just started, or is about to."""
+        """Find out what is in force for a journald that is about to start."""
         self._look(self._journald(), inf, {})
 
     def _look(self, journald: str, read_at: float, known: Settings) -> None:
-        self.unknown = ""
         self._settings = known
         if not journald:
             return
         try:
             self._settings = read_settings(self._root, f"{journald}.conf", read_at)
         except UnknownError as error:
-            self.unknown = printable(os.fsencode(str(error)))
+            self._report_unknown(str(error))
         else:
+            self.unknown = ""
             if journald == "journald":
                 assign_kernel_options(self._settings, self._kernel_command_line())
         self.obstacle = printable(os.fsencode(self._find_obstacle()))
+
+    def _report_unknown(self, why: str) -> None:
+        if why != self.unknown:
+            self.unknown = why
+            log.warning(
+                "what the journal does not store is unknown: %s", printable(os.fsencode(why))
+            )
 
     def _find_obstacle(self) -> str:
         unit = self._unit()
@@ -91,13 +102,13 @@ class Storing:
         )
         for setting, least in needed:
             if setting and setting.number < least:
-                return f"the journal does not store payloads: {setting}"
+                return f"{NOT_STORED}payloads: {setting}"
         if self._has_filter():
-            return f"the journal does not store all payloads: LogFilterPatterns= of {unit}"
+            return f"{NOT_STORED}all payloads: LogFilterPatterns= of {unit}"
         if unit and self._is_service:
             interval, burst = self._interval(unit), self._burst(unit)
             if interval and burst and 0 < burst.number < interval.number * _UNREACHABLE:
-                return f"the journal does not store all payloads: {burst}, {interval}"
+                return f"{NOT_STORED}all payloads: {burst}, {interval}"
         return ""
 
     # journald

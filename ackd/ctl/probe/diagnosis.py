@@ -13,6 +13,7 @@ from ackd.protocol import (
     JOURNAL_UNREACHABLE,
     LONGER_THAN,
     NOT_ALLOWED,
+    NOT_STORED,
     STOPPING,
     TOO_MANY_CONNECTIONS,
     Reply,
@@ -359,6 +360,11 @@ def refused(reply: Reply) -> BrokenError:
         advice = (
             "The path is good, but the ackd there can't reach its journal: ask its administrator"
             " for `systemctl status systemd-journald`."
+        )
+    elif reply.gives_reason(NOT_STORED):
+        advice = (
+            "The path is good, but the journal there is set to drop payloads: ask its administrator"
+            " for this setting."
         )
     elif reply.gives_reason(LONGER_THAN):
         advice = (
