@@ -120,7 +120,11 @@ class Storing:
         """Return the name of the journald that has our socket; empty if it is unknown.
 
         With LogNamespace=, a service finds the directory of the namespace at /run/systemd/journal.
+        In a container that has only the socket from its host, the files are those of the container,
+        which has no units.
         """
+        if not os.path.isdir(self._path(_UNITS)):
+            return ""
         system = self._path("run/systemd/journal")
         for path in (*glob.glob(f"{glob.escape(system)}.*"), system):
             try:

@@ -1,6 +1,7 @@
 """What journald does not store: its settings and those of a unit, in a directory taken for `/`."""
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -374,6 +375,12 @@ def test_of_another_socket_nothing_is_known(host: Host, socket: str) -> None:
     host.put(MAIN, journal("Storage=none"))
     host.set_unit(**{"log-level-max": "0"})
     host.socket = socket
+    assert host.obstacle() == ""
+
+
+def test_of_the_journal_of_a_host_nothing_is_known_in_its_container(host: Host) -> None:
+    host.put(MAIN, journal("Storage=none"))
+    shutil.rmtree(host.root / "run/systemd/units")
     assert host.obstacle() == ""
 
 

@@ -33,6 +33,7 @@ class World:
         self.settings.parent.mkdir(parents=True)
         path = root / "run/systemd/journal/socket"
         path.parent.mkdir(parents=True)
+        (root / "run/systemd/units").mkdir()
         self.set_storage("none")
         self.journald = Journald(path)
         self.loop = Loop()
