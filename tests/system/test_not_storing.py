@@ -145,7 +145,7 @@ def test_a_file_that_ackd_may_not_read_is_no_reason_to_refuse(restored: Machine)
     restart_journald(restored)
     assert send(restored) == ACKNOWLEDGED
     unknown = f"what the journal does not store is unknown: {CONF}: Permission denied"
-    assert logged(restored, Kind.LOG).count(unknown.encode()) == 1
+    assert unknown.encode() in logged(restored, Kind.LOG)
 
 
 def test_what_is_not_recorded_need_not_be_stored(restored: Machine) -> None:

@@ -460,6 +460,15 @@ def test_a_fifo_or_a_directory_is_no_reason_to_refuse_or_to_wait(host: Host) -> 
     assert (storing.obstacle, storing.unknown) == ("", f"{odd} is not a regular file")
 
 
+def test_what_is_unknown_is_logged_once(host: Host, caplog: pytest.LogCaptureFixture) -> None:
+    (host.root / MAIN).mkdir(parents=True)
+    storing = host.storing()
+    storing.look()
+    storing.look()
+    unknown = f"what the journal does not store is unknown: {host.root / MAIN}: Is a directory"
+    assert caplog.messages == [unknown]
+
+
 def test_the_unit_counts_even_if_the_settings_of_journald_are_unknown(host: Host) -> None:
     (host.root / MAIN).mkdir(parents=True)
     host.set_unit(**{"log-level-max": "3"})
