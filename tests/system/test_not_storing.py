@@ -10,9 +10,9 @@ import pytest
 from ackd.records import Kind
 from tests.support.project import PROJECT
 
-from .base_root import Release
-from .installed import HERE
-from .machine import MACHINE_ADDRESS, Machine, wait_until
+from .support.base_root import Release
+from .support.install import BIND
+from .support.machine import MACHINE_ADDRESS, Machine, wait_until
 
 JOURNALD = "systemd-journald.service"
 OWN_JOURNALD = "systemd-journald@ackd.service"
@@ -150,11 +150,11 @@ def test_a_file_that_ackd_may_not_read_is_no_reason_to_refuse(restored: Machine)
 
 def test_what_is_not_recorded_need_not_be_stored(restored: Machine) -> None:
     restart_with(restored, CONF, "Storage=none")
-    restored.put("/etc/ackd.yaml", f"{HERE}record: none\n")
+    restored.put("/etc/ackd.yaml", f"{BIND}record: none\n")
     restored.run("systemctl", "reload", "ackd")
     status, reply, _ = send(restored)
     assert (status, reply) == ACKNOWLEDGED[:2]
-    restored.put("/etc/ackd.yaml", HERE)
+    restored.put("/etc/ackd.yaml", BIND)
     restored.run("systemctl", "reload", "ackd")
     assert send(restored) == refused(f"{NONE}Storage=none in {CONF}")
 
@@ -239,7 +239,7 @@ def test_the_sealed_variant_knows_as_much(restored: Machine) -> None:
 
 def test_an_instance_goes_by_its_own_unit(restored: Machine) -> None:
     restored.run("systemctl", "stop", "ackd")
-    restored.put("/etc/ackd/lab.yaml", HERE)
+    restored.put("/etc/ackd/lab.yaml", BIND)
     drop_in = "/run/systemd/system/ackd@lab.service.d/50-test.conf"
     restored.put(drop_in, "[Service]\nLogLevelMax=warning\n")
     restored.run("systemctl", "daemon-reload")
