@@ -64,12 +64,12 @@ def restart_with(machine: Machine, path: str, *lines: str) -> None:
 
 
 @pytest.fixture
-def restored(served: Machine) -> Iterator[Machine]:
+def restored(server: Machine) -> Iterator[Machine]:
     """A machine on which ackd serves; its journald and ackd's unit are afterwards as before."""
-    yield served
-    served.run("rm", "--recursive", "--force", "/etc/systemd/journald.conf.d", UNIT_CONF)
-    served.run("systemctl", "daemon-reload")
-    restart_journald(served)
+    yield server
+    server.run("rm", "--recursive", "--force", "/etc/systemd/journald.conf.d", UNIT_CONF)
+    server.run("systemctl", "daemon-reload")
+    restart_journald(server)
 
 
 # journald's settings
