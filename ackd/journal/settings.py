@@ -170,8 +170,7 @@ def _drop_ins(root: str, name: str, read_at: float) -> list[str]:
 def _read(path: str, read_at: float) -> bytes:
     try:
         link = os.lstat(path)
-        # Opening a FIFO would wait for a writer.
-        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+        with open(path, "rb", opener=_open_without_waiting) as file:
             status = os.fstat(file.fileno())
             if stat.S_ISCHR(status.st_mode):
                 return b""  # /dev/null, which replaces a file of another directory
@@ -185,6 +184,11 @@ def _read(path: str, read_at: float) -> bytes:
     if max(link.st_ctime, status.st_ctime) > read_at:
         raise UnknownError(f"{path} has changed since journald was started")
     return content
+
+
+def _open_without_waiting(path: str, flags: int) -> int:
+    """Open even a FIFO that has no writer."""
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _parse(content: bytes, where: str, found: Settings) -> bool:

@@ -452,8 +452,10 @@ def test_a_fifo_or_a_directory_is_no_reason_to_refuse_or_to_wait(host: Host) -> 
     odd = host.root / "etc/systemd/journald.conf.d/50.conf"
     odd.mkdir(parents=True)
     storing = host.storing()
+    descriptors = os.listdir("/proc/self/fd")
     storing.look()
     assert (storing.obstacle, storing.unknown) == ("", f"{odd}: Is a directory")
+    assert os.listdir("/proc/self/fd") == descriptors
     odd.rmdir()
     os.mkfifo(odd)
     storing.look()
