@@ -2,7 +2,7 @@
 
 Sources: journald.conf(5), and config_parse in systemd's src/shared/conf-parser.c. Both apply to
 systemd 252 and to 257, with one difference: 252 reads the main file in /etc only. Debian 12 ships
-that file, and then 257 reads no other one either.
+this file, and if it is there, 257 reads no other main file either.
 """
 
 import os
@@ -14,7 +14,7 @@ from enum import Enum
 from itertools import chain
 from math import inf
 
-# The first one wins where several have a file of one name.
+# If several directories have a file of the same name, the first of them counts.
 _DIRECTORIES = ("etc", "run", "usr/local/lib", "usr/lib")
 _BLANK = " \t\n\r"
 _LINE_END = re.compile(r"\r\n|\n\r|[\n\r\0]")
@@ -24,7 +24,10 @@ _UNSIGNED = re.compile(
     r"\+?(?:0x(?P<hex>[0-9a-f]+)|0b(?P<bin>[01]+)|0o?(?P<oct>[0-7]+)|(?P<dec>0|[1-9][0-9]*))",
     re.IGNORECASE,
 )
+# int() raises ValueError for thousands of digits; no number below 2^32 needs so many.
+_LONGEST_NUMBER = 64
 _SPAN = re.compile(r"(?P<count>[0-9]+(?:\.[0-9]+)?)\s*(?P<unit>[A-Za-zµμ]*)\s*")
+_LONGEST_SPAN = 2**64 / 1e6  # systemd has microseconds in 64 bits
 _UNITS = (
     (1e-6, ("usec", "us", "µs", "μs")),
     (1e-3, ("msec", "ms")),
@@ -40,7 +43,7 @@ _SECONDS = {name: seconds for seconds, names in _UNITS for name in names}
 
 
 class UnknownError(Exception):
-    """Nobody but journald knows what is in force; the text says why."""
+    """It can't be known what is in force; the text says why."""
 
 
 class Key(Enum):
@@ -54,7 +57,7 @@ class Key(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One setting: its value as a number, its assignment, and where it stands, in words."""
+    """One setting: its value as a number, and for messages its assignment and its place."""
 
     number: float
     text: str
@@ -75,7 +78,7 @@ _DEFAULTS = {
 
 
 def default_settings() -> Settings:
-    """Return what is in force if no file says anything."""
+    """Return the settings that are in force if no file has any."""
     return {
         key: Setting(number, f"{key.value}={text}", "by default")
         for key, (number, text) in _DEFAULTS.items()
@@ -91,8 +94,8 @@ def level(text: str) -> int | None:
 
 
 def unsigned(text: str) -> int | None:
-    """Return a number in C's notation, below 2^32, or None."""
-    match = _UNSIGNED.fullmatch(text.lstrip(_BLANK))
+    """Return a number in C's notation, below 2^32; None if journald would ignore it."""
+    match = _UNSIGNED.fullmatch(text.lstrip(_BLANK)) if len(text) < _LONGEST_NUMBER else None
     if not match or not match.lastgroup:
         return None
     base = {"hex": 16, "bin": 2, "oct": 8, "dec": 10}[match.lastgroup]
@@ -101,7 +104,7 @@ def unsigned(text: str) -> int | None:
 
 
 def seconds(text: str) -> float | None:
-    """Return a time span as in systemd.time(7) in seconds, or None."""
+    """Return a time span of systemd.time(7) in seconds; None if journald would ignore it."""
     text = text.strip(_BLANK)
     if text == "infinity":
         return inf
@@ -109,7 +112,8 @@ def seconds(text: str) -> float | None:
     units = [_SECONDS.get(span["unit"]) for span in spans]
     if not spans or None in units or "".join(span[0] for span in spans) != text:
         return None
-    return sum(float(span["count"]) * (unit or 0) for span, unit in zip(spans, units, strict=True))
+    total = sum(float(span["count"]) * (unit or 0) for span, unit in zip(spans, units, strict=True))
+    return total if total < _LONGEST_SPAN else None
 
 
 def _storage(text: str) -> int | None:
@@ -126,17 +130,17 @@ _PARSERS: dict[str, tuple[Key, Callable[[str], float | None]]] = {
 
 
 def read_settings(root: str, name: str, read_at: float) -> Settings:
-    """Return the settings of the files of a journald, `name` being `journald.conf` or the like.
+    """Return the settings in the files of a journald; `name` is `journald.conf` or the like.
 
-    `read_at` is when journald has read them, in seconds since 1970. Raises UnknownError if a file
-    can't be read, or has changed since then.
+    `read_at` is the time when journald read the files, in seconds since 1970. Raises UnknownError if
+    a file can't be read, or has changed after this time.
     """
     found = default_settings()
     for path in chain(_main_file(root, name), _drop_ins(root, f"{name}.d", read_at)):
         content = _read(path, read_at)
         shown = "/" + os.path.relpath(path, root)
         if not _parse(content, f"in {shown}", found):
-            break  # journald stops here as well, and goes on with what it has read
+            break  # journald reads no further either, and uses what it has read
     return found
 
 
@@ -192,7 +196,7 @@ def _open_without_waiting(path: str, flags: int) -> int:
 
 
 def _parse(content: bytes, where: str, found: Settings) -> bool:
-    """Note the settings of one file; return False where journald would not read on."""
+    """Add the settings of one file; return False if journald would read no further."""
     section = ""
     for line in _logical_lines(content.removeprefix(b"\xef\xbb\xbf")):
         if any("\udc80" <= character <= "\udcff" for character in line):  # not UTF-8, PEP 383
@@ -208,7 +212,7 @@ def _parse(content: bytes, where: str, found: Settings) -> bool:
 
 
 def assign(found: Settings, name: str, text: str, where: str) -> None:
-    """Note an assignment, unless journald ignores it."""
+    """Add a setting, unless journald ignores this assignment."""
     if name not in _PARSERS:
         return
     key, parse = _PARSERS[name]
@@ -218,7 +222,7 @@ def assign(found: Settings, name: str, text: str, where: str) -> None:
 
 
 def _logical_lines(content: bytes) -> Iterator[str]:
-    """Yield the lines that are not empty and no comments; a backslash joins a line to the next."""
+    """Yield all lines but empty ones and comments; a backslash at the end joins two lines."""
     begun = ""
     for line in _LINE_END.split(content.decode(errors="surrogateescape")):
         if line.lstrip(_BLANK).startswith(("#", ";")):
@@ -236,7 +240,7 @@ def _logical_lines(content: bytes) -> Iterator[str]:
 
 
 def assign_kernel_options(found: Settings, command_line: str) -> None:
-    """Note what the kernel's command line overrides; `-` and `_` are the same in a name."""
+    """Override settings by the kernel's command line; `-` and `_` are the same in a name."""
     for word in command_line.replace('"', "").split():
         name, _, text = word.partition("=")
         number = level(text)

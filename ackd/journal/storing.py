@@ -1,9 +1,9 @@
-"""Whether journald stores what it takes: a payload that it drops must have no acknowledgement.
+"""Whether journald stores what it takes: a payload that journald drops must get no ack.
 
-journald silently drops records where its settings say so, or those of ackd's unit. A sandboxed
+journald silently drops records if its settings say so, or the settings of ackd's unit. A sandboxed
 service can't read the journal, but it can read these settings.
 
-What can't be read is unknown, and what is unknown is no reason to refuse payloads.
+A setting that can't be read is unknown, and an unknown setting is no reason to refuse payloads.
 """
 
 import glob
@@ -28,7 +28,7 @@ from ackd.records import Priority
 
 log = logging.getLogger("ackd")
 
-# Records per second. Neither ackd nor journald reaches this number: a higher limit drops nothing.
+# Records per second. Neither ackd nor journald reaches this rate, so a higher limit drops nothing.
 _UNREACHABLE = 100_000
 # Where systemd writes what journald must know about a unit: unit_export_state_files, unit.c.
 _UNITS = "run/systemd/units"
@@ -48,8 +48,8 @@ class Storing:
     ) -> None:
         """Take the path of journald's socket, and whether systemd has started this very process.
 
-        Rate limits count for a service only. Any other process shares its limit with processes
-        that ackd does not know, and has no unit in which the user could lift it.
+        Rate limits are regarded for a service only. Any other process shares its limit with
+        processes that ackd does not know, and its user has no unit in which to lift the limit.
         """
         self.obstacle = ""
         self.unknown = ""
@@ -103,7 +103,7 @@ class Storing:
         for setting, least in needed:
             if setting and setting.number < least:
                 return f"{NOT_STORED}payloads: {setting}"
-        if self._has_filter():
+        if unit and self._has_filter():
             return f"{NOT_STORED}all payloads: LogFilterPatterns= of {unit}"
         if unit and self._is_service:
             interval, burst = self._interval(unit), self._burst(unit)
@@ -120,8 +120,8 @@ class Storing:
         """Return the name of the journald that has our socket; empty if it is unknown.
 
         With LogNamespace=, a service finds the directory of the namespace at /run/systemd/journal.
-        In a container that has only the socket from its host, the files are those of the container,
-        which has no units.
+        A container may have the socket of its host. The files are those of the container then, and
+        say nothing about the journald of the host. Such a container has no units.
         """
         if not os.path.isdir(self._path(_UNITS)):
             return ""

@@ -79,7 +79,8 @@ def test_a_level_of_info_or_above_stores_all(host: Host, value: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "value", ["", "Notice", "8", "-1", "1.5", "notice # quiet", "'notice'", "err,", "0x", "09"]
+    "value",
+    ["", "Notice", "8", "-1", "1.5", "notice # quiet", "'notice'", "err,", "0x", "09", "9" * 5000],
 )
 def test_what_journald_ignores_changes_nothing(host: Host, value: str) -> None:
     host.put(MAIN, journal(f"MaxLevelStore={value}", f"Storage={value}"))
@@ -288,7 +289,9 @@ def test_a_limit_that_nobody_reaches_is_none(host: Host, limit: tuple[str, ...])
     assert host.obstacle() == ""
 
 
-@pytest.mark.parametrize("span", ["", "1 parsec", "-1", "s", "1.", "30sec,", "infinity and beyond"])
+@pytest.mark.parametrize(
+    "span", ["", "1 parsec", "-1", "s", "1.", "30sec,", "infinity and beyond", "9" * 500]
+)
 def test_a_span_that_journald_ignores_changes_nothing(host: Host, span: str) -> None:
     without_limits(host)
     host.put(MAIN, journal("RateLimitIntervalSec=0", f"RateLimitIntervalSec={span}"))
