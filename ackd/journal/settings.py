@@ -132,8 +132,8 @@ _PARSERS: dict[str, tuple[Key, Callable[[str], float | None]]] = {
 def read_settings(root: str, name: str, read_at: float) -> Settings:
     """Return the settings in the files of a journald; `name` is `journald.conf` or the like.
 
-    `read_at` is the time when journald read the files, in seconds since 1970. Raises UnknownError if
-    a file can't be read, or has changed after this time.
+    `read_at` is the time when journald read the files, in seconds since 1970. Raises UnknownError
+    if a file can't be read, or has changed after this time.
     """
     found = default_settings()
     for path in chain(_main_file(root, name), _drop_ins(root, f"{name}.d", read_at)):
