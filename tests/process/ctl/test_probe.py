@@ -261,7 +261,7 @@ def test_a_journal_that_can_not_be_reached_is_a_problem_of_the_server(start: Sta
     assert meaning.startswith("The path is good, but the ackd there can't reach its journal: ask")
 
 
-def test_a_journal_that_does_not_store_is_the_servers_affair() -> None:
+def test_a_journal_that_does_not_store_is_a_problem_of_the_server() -> None:
     refusal = b"not received: the journal does not store payloads: Storage=none in /etc/x\n"
 
     def refuse(caller: Caller) -> None:
@@ -270,7 +270,7 @@ def test_a_journal_that_does_not_store_is_the_servers_affair() -> None:
             for _ in lines:
                 caller.send(refusal)
 
-    with playing(refuse) as port:
+    with scripted_server(refuse) as port:
         status, line, meaning = failed(port)
     assert (status, line) == (1, f"acknowledged failed: {refusal.decode().strip()}")
     assert meaning == (
