@@ -45,6 +45,15 @@ class Sink(Protocol):
     def close(self) -> None:
         """Close the descriptor."""
 
+    @property
+    def obstacle(self) -> str:
+        """Why payloads would be taken and not stored, as text; empty if unknown, or if they are."""
+        return ""
+
+    def inspect(self) -> None:
+        """Find out whether the other end stores payloads."""
+        return
+
     def watch(self, loop: Loop, recorder: "Recorder", /) -> None:
         """Watch in the loop whether the other end loses records; have it record them again."""
         return
@@ -99,6 +108,11 @@ class Recorder:
     def must_wait(self) -> bool:
         """Whether payloads must wait."""
         return self.blocked and self.recording is not Recording.NONE
+
+    @property
+    def obstacle(self) -> str:
+        """Why payloads must be refused, as text; empty if they need not be."""
+        return "" if self.recording is Recording.NONE else self.sink.obstacle
 
     def watch(self, loop: Loop) -> None:
         """From now on record again all records that the sink has taken and may have lost."""

@@ -13,6 +13,7 @@ from ackd.protocol import (
     JOURNAL_UNREACHABLE,
     LONGER_THAN,
     NOT_ALLOWED,
+    NOT_STORED,
     STOPPING,
     TOO_MANY_CONNECTIONS,
     Reply,
@@ -372,6 +373,11 @@ def refused(reply: Reply) -> BrokenError:
         advice = (
             "The path works, but the ackd there can't reach its journal. Ask its administrator for"
             " the output of `systemctl status systemd-journald`."
+        )
+    elif reply.gives_reason(NOT_STORED):
+        advice = (
+            "The path works, but the settings of the journal there drop payloads. Ask its administrator"
+            " for the setting that the reply names."
         )
     elif reply.gives_reason(LONGER_THAN):
         advice = (

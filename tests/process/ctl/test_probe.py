@@ -261,6 +261,24 @@ def test_a_journal_that_can_not_be_reached_is_a_problem_of_the_server(start: Sta
     assert meaning.startswith("The path works, but the ackd there can't reach its journal. Ask")
 
 
+def test_a_journal_that_does_not_store_is_a_problem_of_the_server() -> None:
+    refusal = b"not received: the journal does not store payloads: Storage=none in /etc/x\n"
+
+    def refuse(caller: Caller) -> None:
+        caller.send(GREETING)
+        with caller.socket.makefile("rb") as lines:
+            for _ in lines:
+                caller.send(refusal)
+
+    with scripted_server(refuse) as port:
+        status, line, meaning = failed(port)
+    assert (status, line) == (1, f"acknowledged failed: {refusal.decode().strip()}")
+    assert meaning == (
+        "The path works, but the settings of the journal there drop payloads. Ask its administrator"
+        " for the setting that the reply names."
+    )
+
+
 def test_a_limit_of_the_server_is_reported(start: StartDaemon) -> None:
     ackd = start("max_payload: 10")
     status, line, meaning = failed(ackd.port)
