@@ -1,4 +1,4 @@
-"""A journal that takes payloads and does not store them: no payload is acknowledged then."""
+"""A journald that takes payloads and does not store them: ackd acknowledges no payload then."""
 
 import json
 import sys
@@ -21,13 +21,11 @@ CONF = "/etc/systemd/journald.conf.d/50-test.conf"
 UNIT_CONF = "/run/systemd/system/ackd.service.d/50-test.conf"
 NONE, SOME = "the journal does not store payloads: ", "the journal does not store all payloads: "
 numbers = count(1)
-
-
 ACKNOWLEDGED = (0, "thank you client, you data is Received success", 1)
 
 
 def send(machine: Machine, namespace: str = "") -> tuple[int, str, int]:
-    """Have the client host send one payload; return status, reply and how often it is stored."""
+    """Send one payload from the client host; return the status, the reply, and its entries."""
     payload = f"payload {next(numbers)}"
     command = (sys.executable, "-m", "ackd.ctl", "send", "--host", MACHINE_ADDRESS, "--json")
     environment = {"PYTHONPATH": str(PROJECT)}
@@ -52,7 +50,7 @@ def logged(machine: Machine, kind: Kind) -> list[bytes]:
 
 
 def restart_journald(machine: Machine, unit: str = JOURNALD) -> None:
-    """Restart a journald, however often it was restarted in the last ten seconds."""
+    """Restart a journald, also beyond its start limit."""
     machine.run("systemctl", "reset-failed", unit)
     machine.run("systemctl", "restart", unit)
 
@@ -65,7 +63,7 @@ def restart_with(machine: Machine, path: str, *lines: str) -> None:
 
 @pytest.fixture
 def restored(server: Machine) -> Iterator[Machine]:
-    """A machine on which ackd serves; its journald and ackd's unit are afterwards as before."""
+    """A machine with a running ackd; afterwards the settings of journald and ackd are as before."""
     yield server
     server.run("rm", "--recursive", "--force", "/etc/systemd/journald.conf.d", UNIT_CONF)
     server.run("systemctl", "daemon-reload")
@@ -76,24 +74,24 @@ def restored(server: Machine) -> Iterator[Machine]:
 
 
 @pytest.mark.parametrize("setting", ["MaxLevelStore=notice", "MaxLevelStore=4", "Storage=none"])
-def test_what_journald_does_not_store_is_refused(restored: Machine, setting: str) -> None:
+def test_payloads_that_journald_would_drop_are_refused(restored: Machine, setting: str) -> None:
     pid = restored.pid_of("ackd")
     assert send(restored) == ACKNOWLEDGED
     restart_with(restored, CONF, setting)
     reason = f"{NONE}{setting} in {CONF}"
     assert send(restored) == refused(reason)
     assert send(restored) == refused(reason)
-    wait_until("the status has it", lambda: status_of(restored).startswith(reason))
+    wait_until("the status has the reason", lambda: status_of(restored).startswith(reason))
     restart_with(restored, CONF)
     assert send(restored) == ACKNOWLEDGED
-    wait_until("the status has it no more", lambda: NONE not in status_of(restored))
+    wait_until("the status is normal", lambda: NONE not in status_of(restored))
     assert restored.pid_of("ackd") == pid
-    if "none" not in setting:  # which stores this neither
+    if "none" not in setting:  # such a journal does not store the message either
         assert logged(restored, Kind.NOT_STORED)[-1] == reason.encode()
     assert logged(restored, Kind.STORED_AGAIN)[-1] == b"the journal stores payloads again"
 
 
-def test_ackd_finds_out_at_its_start(restored: Machine) -> None:
+def test_ackd_reads_the_settings_at_its_start(restored: Machine) -> None:
     restart_with(restored, CONF, "MaxLevelStore=err")
     restored.run("systemctl", "stop", "ackd")
     restored.run("systemctl", "start", "ackd")
@@ -102,11 +100,11 @@ def test_ackd_finds_out_at_its_start(restored: Machine) -> None:
     assert logged(restored, Kind.NOT_STORED)[-1] == reason.encode()
 
 
-def test_a_journald_that_was_killed_has_read_its_settings_again(restored: Machine) -> None:
+def test_the_settings_are_read_again_after_a_kill_of_journald(restored: Machine) -> None:
     restored.put(CONF, "[Journal]\nMaxLevelStore=notice\n")
     restored.run("systemctl", "kill", "--signal=KILL", JOURNALD)
     expected = refused(f"{NONE}MaxLevelStore=notice in {CONF}")
-    wait_until("it is refused", lambda: send(restored) == expected)
+    wait_until("the payload is refused", lambda: send(restored) == expected)
 
 
 def test_a_setting_that_journald_has_not_read_changes_nothing(restored: Machine) -> None:
@@ -131,7 +129,7 @@ def test_a_setting_that_was_taken_back_is_in_force_until_journald_restarts(
     assert send(restored) == ACKNOWLEDGED
 
 
-def test_a_later_drop_in_overrides_what_is_not_stored(restored: Machine) -> None:
+def test_a_later_drop_in_overrides_the_level(restored: Machine) -> None:
     restored.put("/run/systemd/journald.conf.d/90-all.conf", "[Journal]\nMaxLevelStore=debug\n")
     restart_with(restored, CONF, "MaxLevelStore=notice")
     assert send(restored) == ACKNOWLEDGED
@@ -148,7 +146,9 @@ def test_a_file_that_ackd_may_not_read_is_no_reason_to_refuse(restored: Machine)
     assert unknown.encode() in logged(restored, Kind.LOG)
 
 
-def test_what_is_not_recorded_need_not_be_stored(restored: Machine) -> None:
+def test_with_record_none_a_journal_without_storage_is_no_reason_to_refuse(
+    restored: Machine,
+) -> None:
     restart_with(restored, CONF, "Storage=none")
     restored.put("/etc/ackd.yaml", f"{BIND}record: none\n")
     restored.run("systemctl", "reload", "ackd")
@@ -160,7 +160,7 @@ def test_what_is_not_recorded_need_not_be_stored(restored: Machine) -> None:
 
 
 def test_the_command_line_of_the_kernel_is_known_in_the_sandbox(restored: Machine) -> None:
-    # A container's journald takes the command line of PID 1 for it, which can't be changed now.
+    # In a container journald reads the command line of PID 1, which can't be changed now.
     option = "systemd.journald.max_level_store=notice"
     override = "/run/systemd/system/systemd-journald.service.d/50-test.conf"
     restored.put("/run/command-line", f"/sbin/init {option}")
@@ -193,12 +193,12 @@ def test_the_command_line_of_the_kernel_is_known_in_the_sandbox(restored: Machin
     ],
     ids=["level", "small limit", "default limit"],
 )
-def test_what_journald_does_not_store_of_the_unit_is_refused(
+def test_payloads_that_journald_would_drop_for_this_unit_are_refused(
     restored: Machine, setting: str, reason: str
 ) -> None:
     restored.put(UNIT_CONF, f"[Service]\n{setting}\n")
     restored.run("systemctl", "daemon-reload")
-    assert send(restored) == ACKNOWLEDGED  # it is not in force yet
+    assert send(restored) == ACKNOWLEDGED  # the setting is not in force yet
     restored.run("systemctl", "restart", "ackd")
     assert send(restored) == refused(reason)
     restored.run("rm", UNIT_CONF)
@@ -207,7 +207,7 @@ def test_what_journald_does_not_store_of_the_unit_is_refused(
     assert send(restored) == ACKNOWLEDGED
 
 
-def test_the_limit_of_journald_counts_where_the_unit_has_none(restored: Machine) -> None:
+def test_the_rate_limit_of_journald_counts_if_the_unit_has_no_limit(restored: Machine) -> None:
     restored.put(UNIT_CONF, "[Service]\nLogRateLimitIntervalSec=0\nLogRateLimitBurst=0\n")
     restored.run("systemctl", "daemon-reload")
     restored.run("systemctl", "restart", "ackd")
@@ -218,16 +218,16 @@ def test_the_limit_of_journald_counts_where_the_unit_has_none(restored: Machine)
     assert send(restored) == ACKNOWLEDGED
 
 
-def test_a_filter_of_the_unit_is_known(restored: Machine) -> None:
+def test_a_filter_of_the_unit_is_a_reason_to_refuse(restored: Machine) -> None:
     restored.put(UNIT_CONF, "[Service]\nLogFilterPatterns=~payload\n")
     restored.run("systemctl", "daemon-reload")
     restored.run("systemctl", "restart", "ackd")
     reason = f"{SOME}LogFilterPatterns= of ackd.service"
-    old = restored.release is Release.BOOKWORM  # whose systemd does not know this setting
+    old = restored.release is Release.BOOKWORM  # its systemd does not have this setting
     assert send(restored) == (ACKNOWLEDGED if old else refused(reason))
 
 
-def test_the_sealed_variant_knows_as_much(restored: Machine) -> None:
+def test_the_sealed_service_refuses_payloads_too(restored: Machine) -> None:
     address = f"[Socket]\nListenStream=\nListenStream={MACHINE_ADDRESS}:10008\n"
     restored.put("/etc/systemd/system/ackd.socket.d/address.conf", address)
     restored.run("/usr/share/ackd/seal")
@@ -237,7 +237,7 @@ def test_the_sealed_variant_knows_as_much(restored: Machine) -> None:
     restored.run("/usr/share/ackd/seal", "--undo")
 
 
-def test_an_instance_goes_by_its_own_unit(restored: Machine) -> None:
+def test_the_settings_of_an_instance_are_those_of_its_own_unit(restored: Machine) -> None:
     restored.run("systemctl", "stop", "ackd")
     restored.put("/etc/ackd/lab.yaml", BIND)
     drop_in = "/run/systemd/system/ackd@lab.service.d/50-test.conf"
@@ -248,10 +248,10 @@ def test_an_instance_goes_by_its_own_unit(restored: Machine) -> None:
     restored.run("systemctl", "stop", "ackd@lab")
 
 
-# A journal of its own
+# The own journal
 
 
-def test_its_own_journal_goes_by_its_own_settings(restored: Machine) -> None:
+def test_the_settings_of_the_own_journal_are_those_of_its_own_files(restored: Machine) -> None:
     restored.run(OWN_JOURNAL)
     restart_with(restored, CONF, "Storage=none")
     assert send(restored, "ackd") == ACKNOWLEDGED

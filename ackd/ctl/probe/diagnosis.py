@@ -376,8 +376,8 @@ def refused(reply: Reply) -> BrokenError:
         )
     elif reply.gives_reason(NOT_STORED):
         advice = (
-            "The path works, but the settings of the journal there drop payloads. Ask its administrator"
-            " for the setting that the reply names."
+            "The path works, but the settings of the journal there drop payloads. Ask its"
+            " administrator for the setting that the reply names."
         )
     elif reply.gives_reason(LONGER_THAN):
         advice = (

@@ -1,4 +1,4 @@
-"""What journald does not store: its settings and those of a unit, in a directory taken for `/`."""
+"""Settings of journald and of a unit that drop payloads; a directory takes the place of `/`."""
 
 import os
 import shutil
@@ -15,7 +15,7 @@ UNLIMITED = {"log-rate-limit-interval": "1000000", "log-rate-limit-burst": "1000
 
 
 class Host:
-    """The files of a host with a journald that was started when nothing had been written yet."""
+    """The files of a host whose journald was started before any other file was written."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -82,7 +82,7 @@ def test_a_level_of_info_or_above_stores_all(host: Host, value: str) -> None:
     "value",
     ["", "Notice", "8", "-1", "1.5", "notice # quiet", "'notice'", "err,", "0x", "09", "9" * 5000],
 )
-def test_what_journald_ignores_changes_nothing(host: Host, value: str) -> None:
+def test_values_that_journald_ignores_change_nothing(host: Host, value: str) -> None:
     host.put(MAIN, journal(f"MaxLevelStore={value}", f"Storage={value}"))
     assert host.obstacle() == ""
     host.put(MAIN, journal("MaxLevelStore=err", f"MaxLevelStore={value}"))
@@ -90,7 +90,7 @@ def test_what_journald_ignores_changes_nothing(host: Host, value: str) -> None:
 
 
 @pytest.mark.parametrize("value", ["auto", "volatile", "persistent"])
-def test_what_is_stored_anywhere_is_stored(host: Host, value: str) -> None:
+def test_every_kind_of_storage_stores_all(host: Host, value: str) -> None:
     host.put(MAIN, journal("Storage=none", f"Storage={value}"))
     assert host.obstacle() == ""
 
@@ -136,18 +136,18 @@ def test_a_file_is_read_as_journald_reads_it(host: Host, content: str | bytes) -
         "[Journal]\nCompress=\\\nMaxLevelStore=notice\n",
     ],
 )
-def test_what_is_no_setting_of_journald_is_none(host: Host, content: str) -> None:
+def test_lines_that_are_not_settings_of_journald_change_nothing(host: Host, content: str) -> None:
     host.put(MAIN, content)
     assert host.obstacle() == ""
 
 
-def test_after_a_line_that_journald_can_not_read_no_file_counts(host: Host) -> None:
+def test_a_line_that_journald_can_not_read_ends_the_reading_of_all_files(host: Host) -> None:
     host.put(MAIN, journal("[Journal", "MaxLevelStore=notice"))
     host.put("etc/systemd/journald.conf.d/50.conf", journal("Storage=none"))
     assert host.obstacle() == ""
 
 
-# Which file wins
+# The order of the files
 
 
 def test_a_drop_in_overrides_the_main_file(host: Host) -> None:
@@ -208,19 +208,19 @@ def test_the_kernels_command_line_overrides_the_files(host: Host, option: str) -
     assert host.obstacle() == f"{NOTHING}{option} on the kernel command line"
 
 
-def test_it_can_also_store_more(host: Host) -> None:
+def test_the_kernels_command_line_can_store_more(host: Host) -> None:
     host.put(MAIN, journal("MaxLevelStore=notice"))
     host.put("proc/cmdline", 'systemd.journald.max_level_store="debug"')
     assert host.obstacle() == ""
 
 
 @pytest.mark.parametrize("option", ["", "=", "=what", "rd.systemd.journald.max_level_store=err"])
-def test_what_journald_ignores_there_changes_nothing(host: Host, option: str) -> None:
+def test_kernel_options_that_journald_ignores_change_nothing(host: Host, option: str) -> None:
     host.put("proc/cmdline", f"systemd.journald.max_level_store{option}")
     assert host.obstacle() == ""
 
 
-def test_in_a_container_it_is_the_command_line_of_its_init(host: Host) -> None:
+def test_in_a_container_the_command_line_is_that_of_its_init(host: Host) -> None:
     host.put("run/systemd/container", "systemd-nspawn")
     host.put("proc/cmdline", "systemd.journald.max_level_store=err")
     host.put("proc/1/cmdline", "/sbin/init\0systemd.journald.max_level_store=notice\0")
@@ -228,7 +228,7 @@ def test_in_a_container_it_is_the_command_line_of_its_init(host: Host) -> None:
     assert host.obstacle() == f"{NOTHING}{option} on the kernel command line"
 
 
-def test_the_units_credential_has_it_where_the_unit_hides_it(host: Host) -> None:
+def test_the_credential_has_the_command_line_that_the_sandbox_hides(host: Host) -> None:
     host.environ["CREDENTIALS_DIRECTORY"] = str(host.root / "run/credentials/ackd.service")
     host.put(
         "run/credentials/ackd.service/kernel-command-line",
@@ -264,7 +264,7 @@ def without_limits(host: Host) -> None:
         (host.root / f"run/systemd/units/{name}:ackd.service").unlink()
 
 
-def test_without_one_the_limit_of_journald_is_in_force(host: Host) -> None:
+def test_without_a_limit_of_the_unit_that_of_journald_is_in_force(host: Host) -> None:
     without_limits(host)
     limit = "RateLimitBurst=10000 by default, RateLimitIntervalSec=30s by default"
     assert host.obstacle() == NOT_ALL + limit
@@ -283,7 +283,7 @@ def test_without_one_the_limit_of_journald_is_in_force(host: Host) -> None:
         ("RateLimitIntervalSec=500 ms", "RateLimitBurst=0xffffffff"),
     ],
 )
-def test_a_limit_that_nobody_reaches_is_none(host: Host, limit: tuple[str, ...]) -> None:
+def test_a_limit_that_is_never_reached_stores_all(host: Host, limit: tuple[str, ...]) -> None:
     without_limits(host)
     host.put(MAIN, journal(*limit))
     assert host.obstacle() == ""
@@ -298,16 +298,16 @@ def test_a_span_that_journald_ignores_changes_nothing(host: Host, span: str) -> 
     assert host.obstacle() == ""
 
 
-def test_half_a_limit_of_the_unit_goes_with_half_of_journald(host: Host) -> None:
+def test_a_missing_half_of_the_units_limit_is_that_of_journald(host: Host) -> None:
     (host.root / "run/systemd/units/log-rate-limit-interval:ackd.service").unlink()
     host.put(MAIN, journal("RateLimitIntervalSec=infinity"))
     limit = f"LogRateLimitBurst=10000000 of ackd.service, RateLimitIntervalSec=infinity in /{MAIN}"
     assert host.obstacle() == NOT_ALL + limit
-    host.put(MAIN, journal("RateLimitBurst=0"))  # which sets the interval to 0 as well
+    host.put(MAIN, journal("RateLimitBurst=0"))  # this sets the interval to 0 too
     assert host.obstacle() == ""
 
 
-def test_only_a_service_is_judged_by_a_rate_limit(host: Host) -> None:
+def test_a_rate_limit_counts_only_for_a_service(host: Host) -> None:
     without_limits(host)
     assert host.obstacle(is_service=False) == ""
 
@@ -323,7 +323,7 @@ def test_only_a_service_is_judged_by_a_rate_limit(host: Host) -> None:
         "0::/system.slice/cron.service\n",
     ],
 )
-def test_a_unit_that_is_not_certainly_ours_does_not_count(host: Host, cgroup: str) -> None:
+def test_a_unit_that_may_not_be_the_unit_of_ackd_does_not_count(host: Host, cgroup: str) -> None:
     host.put("proc/self/cgroup", cgroup)
     host.set_unit("ackd.service", **{"log-level-max": "0", "log-rate-limit-burst": "1"})
     host.set_unit("cron.service", **{"log-level-max": "0", "invocation": "0ddba11"})
@@ -348,7 +348,7 @@ def test_the_unit_of_an_instance_is_found_in_any_slice(host: Host, cgroup: str) 
 
 
 @pytest.fixture
-def apart(host: Host) -> Host:
+def in_namespace(host: Host) -> Host:
     """A host with a namespace, and an ackd that records there."""
     (host.root / "run/systemd/journal.lab").mkdir()
     host.socket = str(host.root / "run/systemd/journal.lab/socket")
@@ -357,41 +357,41 @@ def apart(host: Host) -> Host:
     return host
 
 
-def test_a_namespace_has_files_of_its_own_and_no_kernel_options(apart: Host) -> None:
-    assert apart.obstacle() == ""
-    apart.put("etc/systemd/journald@lab.conf.d/50.conf", journal("Storage=none"))
+def test_a_namespace_has_files_of_its_own_and_no_kernel_options(in_namespace: Host) -> None:
+    assert in_namespace.obstacle() == ""
+    in_namespace.put("etc/systemd/journald@lab.conf.d/50.conf", journal("Storage=none"))
     where = "in /etc/systemd/journald@lab.conf.d/50.conf"
-    assert apart.obstacle() == f"{NOTHING}Storage=none {where}"
+    assert in_namespace.obstacle() == f"{NOTHING}Storage=none {where}"
 
 
-def test_a_namespace_that_stands_in_the_place_of_the_systems_is_found(apart: Host) -> None:
-    (apart.root / "run/systemd/journal").rmdir()
-    (apart.root / "run/systemd/journal").symlink_to("journal.lab")
-    apart.socket = str(apart.root / "run/systemd/journal/socket")
-    assert apart.obstacle() == ""
-    apart.put("run/systemd/journald@lab.conf", journal("MaxLevelStore=2"))
-    assert apart.obstacle() == f"{NOTHING}MaxLevelStore=2 in /run/systemd/journald@lab.conf"
+def test_a_namespace_behind_the_path_of_the_systems_journal_is_found(in_namespace: Host) -> None:
+    (in_namespace.root / "run/systemd/journal").rmdir()
+    (in_namespace.root / "run/systemd/journal").symlink_to("journal.lab")
+    in_namespace.socket = str(in_namespace.root / "run/systemd/journal/socket")
+    assert in_namespace.obstacle() == ""
+    in_namespace.put("run/systemd/journald@lab.conf", journal("MaxLevelStore=2"))
+    assert in_namespace.obstacle() == f"{NOTHING}MaxLevelStore=2 in /run/systemd/journald@lab.conf"
 
 
 @pytest.mark.parametrize("socket", ["/elsewhere/socket", "socket"])
-def test_of_another_socket_nothing_is_known(host: Host, socket: str) -> None:
+def test_the_settings_behind_another_socket_are_unknown(host: Host, socket: str) -> None:
     host.put(MAIN, journal("Storage=none"))
     host.set_unit(**{"log-level-max": "0"})
     host.socket = socket
     assert host.obstacle() == ""
 
 
-def test_of_the_journal_of_a_host_nothing_is_known_in_its_container(host: Host) -> None:
+def test_the_settings_of_the_hosts_journal_are_unknown_in_a_container(host: Host) -> None:
     host.put(MAIN, journal("Storage=none"))
     shutil.rmtree(host.root / "run/systemd/units")
     assert host.obstacle() == ""
 
 
-# What is unknown
+# Unknown settings
 
 
 def await_next_tick(host: Host) -> None:
-    """Wait until what is written gets a later time than journald's start: some milliseconds."""
+    """Wait until a new file has a later time than journald's start: some milliseconds."""
     started = host.root / "run/systemd/units/invocation:systemd-journald.service"
     clock = host.root / "clock"
     clock.touch()
@@ -408,12 +408,12 @@ def test_a_file_that_has_changed_since_journald_started_is_not_in_force(host: Ho
     storing.look()
     assert storing.obstacle == ""
     assert storing.unknown == f"{host.root / MAIN} has changed since journald was started"
-    storing.look_at_new()  # as when a journald comes back
+    storing.look_at_new()  # as after the start of another journald
     assert storing.obstacle == f"{NOTHING}Storage=none in /{MAIN}"
     assert storing.unknown == ""
 
 
-def test_what_was_in_force_before_the_change_still_is(host: Host) -> None:
+def test_the_settings_before_a_change_stay_in_force(host: Host) -> None:
     host.put(MAIN, journal("Storage=none"))
     host.start_journald()
     storing = host.storing()
@@ -465,7 +465,7 @@ def test_a_fifo_or_a_directory_is_no_reason_to_refuse_or_to_wait(host: Host) -> 
     assert (storing.obstacle, storing.unknown) == ("", f"{odd} is not a regular file")
 
 
-def test_what_is_unknown_is_logged_once(host: Host, caplog: pytest.LogCaptureFixture) -> None:
+def test_unknown_settings_are_logged_once(host: Host, caplog: pytest.LogCaptureFixture) -> None:
     (host.root / MAIN).mkdir(parents=True)
     storing = host.storing()
     storing.look()
@@ -482,7 +482,7 @@ def test_the_unit_counts_even_if_the_settings_of_journald_are_unknown(host: Host
     assert storing.obstacle == f"{NOTHING}LogLevelMax=err of ackd.service"
 
 
-def test_a_limit_of_which_a_half_is_unknown_is_no_reason_to_refuse(host: Host) -> None:
+def test_a_limit_with_an_unknown_half_is_no_reason_to_refuse(host: Host) -> None:
     (host.root / MAIN).mkdir(parents=True)
     without_limits(host)
     host.set_unit(**{"log-rate-limit-burst": "10"})

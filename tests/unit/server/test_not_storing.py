@@ -1,4 +1,4 @@
-"""A journal that takes payloads and does not store them, and what clients and the log get then."""
+"""A server whose journald takes payloads and does not store them."""
 
 import contextlib
 import logging
@@ -26,7 +26,7 @@ REFUSAL = f"not received: {REASON}\n".encode()
 
 
 class World:
-    """A server, a journald, and one client; the loop goes round when a test says so."""
+    """A server, a journald, and one client; a test calls each round of the loop."""
 
     def __init__(self, root: Path) -> None:
         self.settings = root / "etc/systemd/journald.conf"
@@ -56,7 +56,7 @@ class World:
         self.settings.write_text(f"[Journal]\nStorage={value}\n")
 
     def go_round(self) -> None:
-        """Go round until nothing is left to do."""
+        """Do as many rounds as any test needs."""
         for _ in range(5):
             self.server.round(0)
 
@@ -93,13 +93,15 @@ def test_payloads_are_refused_with_the_reason_and_none_is_sent_to_journald(world
     assert world.entries(Kind.PAYLOAD) == []
 
 
-def test_the_log_says_so_once(world: World) -> None:
+def test_the_reason_is_logged_once(world: World) -> None:
     world.go_round()
     (entry,) = world.entries(Kind.NOT_STORED)
     assert (entry["MESSAGE"], entry["PRIORITY"]) == (REASON.encode(), b"3")
 
 
-def test_a_journald_that_starts_with_other_settings_ends_it(world: World) -> None:
+def test_payloads_are_acknowledged_again_after_the_end_of_the_journald_that_drops_them(
+    world: World,
+) -> None:
     world.set_storage("auto")
     world.go_round()
     world.client.send(b"one\n")
@@ -114,7 +116,7 @@ def test_a_journald_that_starts_with_other_settings_ends_it(world: World) -> Non
     assert len(world.entries(Kind.STORED_AGAIN)) == 1
 
 
-def test_a_journald_that_starts_with_worse_settings_is_known_before_it_has_started(
+def test_payloads_are_refused_before_a_journald_with_worse_settings_has_started(
     world: World,
 ) -> None:
     world.set_storage("auto")
@@ -127,7 +129,7 @@ def test_a_journald_that_starts_with_worse_settings_is_known_before_it_has_start
     assert world.reply() == REFUSAL
 
 
-def test_what_is_not_recorded_is_acknowledged(world: World) -> None:
+def test_payloads_are_acknowledged_with_record_none(world: World) -> None:
     world.recorder.recording = Recording.NONE
     world.client.send(b"one\n")
     assert world.reply() == ACK
