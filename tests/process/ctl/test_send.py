@@ -611,9 +611,9 @@ def test_there_is_no_progress_line_where_it_could_not_be_seen(tmp_path: Path, wh
                 caller.send(GREETING)
                 caller.expect(b"one\n")
                 caller.expect_end()
-            status, *_, said = ackctl.ended()
+            status, *_, error = ackctl.ended()
     assert status == 5
-    assert said.replace("\r", "") == (
+    assert error.replace("\r", "") == (
         "ackctl: unknown: no answer within 1.5 s (1 unknown: sent, and perhaps recorded)\n"
     )
 
@@ -812,6 +812,6 @@ def test_a_line_is_sent_without_modules_that_are_slow_to_import() -> None:
         "import sys; from ackd.ctl.main import main; main(['send', '--port', '1', 'hello']);"
         "print(*sys.modules)"
     )
-    said = subprocess.check_output([sys.executable, "-c", program], stderr=subprocess.DEVNULL)
+    modules = subprocess.check_output([sys.executable, "-c", program], stderr=subprocess.DEVNULL)
     slow = {"dataclasses", "json", "datetime", "rich", "shutil", "yaml", "systemd", "statistics"}
-    assert slow.isdisjoint(said.decode().split())
+    assert slow.isdisjoint(modules.decode().split())
