@@ -202,16 +202,18 @@ def test_the_programs_have_the_version_of_the_package(installed: Machine) -> Non
 @pytest.mark.parametrize("test", TESTS, ids=lambda test: str(test["Tests"]))
 def test_the_tests_of_the_debian_packages_pass(installed: Machine, test: Message) -> None:
     """Run them and judge them like autopkgtest; they include the unit tests."""
-    installed.run("install", "-d", "--owner=nobody", "/srv/source", "/srv/tests")
-    installed.run("tar", "-xC", "/srv/source", "--no-same-owner", input=source_archive())
     as_nobody = ("setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups")
     as_user = () if "needs-root" in test["Restrictions"] else as_nobody
     run = ("env", "--chdir=/srv/source", *as_user, f"debian/tests/{test['Tests']}")
     own = {"AUTOPKGTEST_TMP": "/srv/tests", "HOME": "/srv/tests"}  # nobody has no home directory
-    done = installed.run(*run, env=own, timeout=600)
+    installed.run("install", "-d", "--owner=nobody", "/srv/source", "/srv/tests")
+    try:
+        installed.run("tar", "-xC", "/srv/source", "--no-same-owner", input=source_archive())
+        done = installed.run(*run, env=own, timeout=1100)
+    finally:
+        installed.run("rm", "-r", "/srv/source", "/srv/tests")
     print(done.stdout[-2000:])
     assert "allow-stderr" in test["Restrictions"] or done.stderr == ""
-    installed.run("rm", "-r", "/srv/source", "/srv/tests")
 
 
 # Upgraded
