@@ -9,7 +9,7 @@ from enum import Enum
 from functools import wraps
 from math import inf
 from time import monotonic
-from typing import Concatenate, ParamSpec, TypeAlias
+from typing import TypeVarTuple
 
 from ackd.journal.recorder import Recorder
 from ackd.protocol import JOURNAL_UNREACHABLE, ServerProtocol, rejection_line
@@ -76,20 +76,21 @@ class Shared:
     draining: bool = False
 
 
-_P = ParamSpec("_P")
-_Method: TypeAlias = Callable[Concatenate["Connection", _P], None]
+_Ts = TypeVarTuple("_Ts")
 
 
-def _close_on_error(method: _Method[_P]) -> _Method[_P]:
+def _close_on_error(
+    method: Callable[["Connection", *_Ts], None],
+) -> Callable[["Connection", *_Ts], None]:
     """Let an error of the connection's socket, or MemoryError, close this connection only.
 
     Whatever the connection was about to record then has no ack yet.
     """
 
     @wraps(method)
-    def guarded(connection: "Connection", /, *args: _P.args, **kwargs: _P.kwargs) -> None:
+    def guarded(connection: "Connection", /, *args: *_Ts) -> None:
         try:
-            method(connection, *args, **kwargs)
+            method(connection, *args)
             return
         except BlockingIOError:
             return  # the socket was not ready after all, select(2)
