@@ -55,6 +55,10 @@ class JournalFormat:
             )
         )
 
+    def unterminated(self, prefix: bytes) -> bytes:
+        """Return the prefix for a last line that the client's close has ended, not LF."""
+        return prefix + b"ACKD_UNTERMINATED=1\n"
+
     def payload(self, prefix: bytes, sequence: int, payload: bytes) -> bytes:
         """Return the entry of one payload."""
         size = len(payload)

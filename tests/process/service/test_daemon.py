@@ -347,13 +347,117 @@ def test_ackd_can_start_before_the_journal(start: StartDaemon, tmp_path: Path) -
 def test_a_client_that_does_not_read_harms_no_other(start: StartDaemon) -> None:
     ackd = start()
     with ackd.peer() as stuck, ackd.peer() as other:
-        line = b"hello, are you there?\n"
-        count = stuck.send_until_stuck(line * 1000)  # ackd has closed the window
+        stuck.send(b"hello, are you there?\n" * 100_000)
         other.send(b"hello\n")
         other.expect(ACK)
         stuck.half_close()
         received = b"".join(iter(lambda: stuck.socket.recv(65536), b""))
-    assert received == ACK * -(-count // len(b"hello, are you there?\n"))
+    assert received == ACK * 100_000
+
+
+def memory(ackd: Daemon) -> int:
+    """Return the bytes of memory that the process has in use."""
+    pages = int(Path(f"/proc/{ackd.process.pid}/statm").read_text().split()[1])
+    return pages * resource.getpagesize()
+
+
+def test_a_client_that_never_reads_is_read_on_and_costs_no_memory(start: StartDaemon) -> None:
+    ackd = start("record: batch\nidle_timeout: 3\n")
+    with ackd.peer() as deaf:
+        before = memory(ackd)
+        deaf.send(b"12345678\n" * 400_000)  # 18.8 MB of acks
+        deaf.half_close()
+        numbers = (
+            int(entry["ACKD_SEQUENCE"]) + int(entry["ACKD_COUNT"])
+            for entry in iter(lambda: ackd.journal.next(Kind.PAYLOAD), None)
+        )
+        assert 400_001 in numbers
+        assert memory(ackd) - before < 4 << 20
+        assert deaf.read_to_loss() == ACK * 400_000
+    closed = ackd.journal.next(Kind.CLOSED)
+    assert (closed["ACKD_PAYLOADS"], closed["ACKD_REASON"]) == (b"400000", b"the client closed it")
+
+
+def test_owed_refusals_keep_their_places_and_cost_no_memory(start: StartDaemon) -> None:
+    ackd = start("max_payload: 1\nrecord: none\n")
+    refusal = b"not received: longer than 1 bytes\n"
+    with ackd.peer() as deaf:
+        before = memory(ackd)
+        deaf.send(b"a\n" * 100_000 + b"123\n" * 100_000 + b"a\n" * 100_000)
+        with ackd.peer() as other:
+            other.send(b"a\n")
+            other.expect(ACK)
+        assert memory(ackd) - before < 4 << 20
+        deaf.half_close()
+        assert deaf.read_to_loss() == ACK * 100_000 + refusal * 100_000 + ACK * 100_000
+
+
+def test_a_client_whose_owed_replies_all_differ_is_not_read_on(start: StartDaemon) -> None:
+    ackd = start("max_payload: 1\nrecord: none\n")
+    refusal = b"not received: longer than 1 bytes\n"
+    with ackd.peer() as deaf:
+        before = memory(ackd)
+        deaf.send_until_stuck(b"a\n123\n" * 10_000)
+        assert memory(ackd) - before < 4 << 20
+        deaf.expect((ACK + refusal) * 5_000)
+
+
+def test_replies_that_are_owed_at_a_reload_stay_as_they_are(start: StartDaemon) -> None:
+    ackd = start("record: none\n")
+    with ackd.peer() as deaf:
+        deaf.send(b"one\n" * 300_000)
+        with ackd.peer() as other:
+            other.send(b"one\n")
+            other.expect(ACK)
+        ackd.configure("record: none\nack: OK\n")
+        ackd.signal(signal.SIGHUP)
+        ackd.journal.next(Kind.RELOADED)
+        deaf.send(b"two\n")
+        deaf.half_close()
+        replies = deaf.read_to_loss()
+    changed = replies.index(b"OK\n")
+    assert replies[:changed] == ACK * (changed // len(ACK))
+    assert replies[changed:] == b"OK\n" * (300_001 - changed // len(ACK))
+
+
+@pytest.mark.parametrize("record", ["each", "batch"])
+@pytest.mark.parametrize("greeted", [False, True])
+def test_all_lines_of_a_client_that_closes_without_reading_are_recorded(
+    start: StartDaemon, record: str, greeted: bool
+) -> None:
+    ackd = start(f"record: {record}\n")
+    if not greeted:  # the greeting is the first reply that can't be sent
+        ackd.signal(signal.SIGSTOP)
+    with Peer(ackd.port) as deaf:
+        for number in range(1000):
+            deaf.send(b"line %d\r\n" % number)
+    ackd.signal(signal.SIGCONT)
+    assert ackd.journal.payloads(1000) == [b"line %d" % number for number in range(1000)]
+    closed = ackd.journal.next(Kind.CLOSED)
+    assert closed["ACKD_PAYLOADS"] == b"1000"
+
+
+def test_lines_of_a_client_that_has_gone_wait_for_the_journal(start: StartDaemon) -> None:
+    ackd = start()
+    with ackd.peer() as deaf:
+        ackd.journal.hold()
+        fill(deaf, 5_000)
+    with ackd.peer():
+        ackd.journal.go_on()
+    assert ackd.journal.payloads(5_000) == [b"payload %d" % number for number in range(5_000)]
+
+
+def test_replies_are_sent_while_the_journal_takes_no_records(start: StartDaemon) -> None:
+    ackd = start(f"ack: {'ok' * 2000}\n")
+    ack = b"ok" * 2000 + b"\n"
+    with ackd.peer() as slow:
+        fill(slow, 3_000)  # 12 MB of acks
+        ackd.journal.payloads(3_000)
+        ackd.journal.hold()
+        slow.send(b"payload\n" * 1_000)
+        slow.expect(ack * 3_000)
+        ackd.journal.go_on()
+        slow.expect(ack * 1_000)
 
 
 def test_a_reset_ends_only_its_own_connection(start: StartDaemon) -> None:
@@ -656,7 +760,10 @@ def test_a_stop_ends_with_a_stuck_client_and_a_stuck_journal(
     with ackd.peer() as stuck, ackd.peer():
         if hold:
             ackd.journal.hold()
-        stuck.send_until_stuck(b"hello\n" * 10_000)
+        if hold:
+            stuck.send_until_stuck(b"hello\n" * 10_000)
+        else:
+            stuck.send(b"hello\n" * 200_000)
         ackd.signal(signal.SIGTERM)
         assert ackd.wait() == 0
 
@@ -666,7 +773,7 @@ def test_a_stop_is_the_reason_of_the_end_for_a_client_that_does_not_read(
 ) -> None:
     ackd = start(f"ack: {'ok' * 2000}\n")
     with ackd.peer() as stuck:
-        stuck.send_until_stuck(b"hello\n" * 10_000)
+        stuck.send(b"hello\n" * 10_000)
         ackd.signal(signal.SIGTERM)
         assert ackd.wait() == 0
     assert ackd.journal.next(Kind.CLOSED)["ACKD_REASON"] == b"ackd stopped"
