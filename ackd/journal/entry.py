@@ -92,7 +92,7 @@ class JournalFormat:
                 _common_fields(record.kind, record.priority),
                 self.prefix(record.origin) if record.origin else b"",
                 *(field(name, str(value).encode()) for name, value in record.fields),
-                field("MESSAGE", record.text),
+                field("MESSAGE", record.text_with_client),
             )
         )
 

@@ -24,9 +24,13 @@ from ackd.server.snapshot import Snapshot
 
 # linux/socket.h; the socket module does not name it.
 _SO_COOKIE = 57
+# What some devices end a line with, in the place of LF.
+_ENDS = ((b"\r", "CR"), (b"\0", "NUL"))
 # Runs of equal replies that a client can be owed and still be read. An honest client's replies are
 # a few runs; a client that makes each reply differ from the one before must read them.
 _MOST_RUNS = 1024
+
+_Fields: TypeAlias = tuple[tuple[str, str | int | float], ...]
 
 
 class Wait(Enum):
@@ -188,7 +192,7 @@ class Connection:
     def reject(self, reason: str) -> None:
         """Send the reason in the place of the greeting, then close."""
         if self._shared.reject_quota.admits(self.peer):
-            self._note(Kind.REJECTED, Priority.WARNING, f"turned away: {reason}")
+            self._note(Kind.REJECTED, Priority.WARNING, "turned away", detail=reason)
         self._send([(rejection_line(reason), 1)])
         self.finish(Reason.REJECTED)
 
@@ -444,27 +448,35 @@ class Connection:
     def _record_close(self, why: str) -> None:
         protocol = self.protocol
         seconds = round(monotonic() - self._started, 3)
-        message = (
-            f"closed the socket: payloads: {protocol.acknowledged} acknowledged,"
+        unended = protocol.unended
+        ends = " and ".join(name for end, name in _ENDS if end in unended.ends)
+        detail = (
+            f"payloads: {protocol.acknowledged} acknowledged,"
             f" {protocol.refused} refused; {protocol.received} bytes, {seconds} s, {why}"
         )
-        fields = (
+        fields: _Fields = (
             ("ACKD_PAYLOADS", protocol.acknowledged),
             ("ACKD_REFUSED", protocol.refused),
             ("ACKD_BYTES", protocol.received),
             ("ACKD_SECONDS", seconds),
             ("ACKD_REASON", why),
         )
-        self._note(Kind.CLOSED, Priority.INFO, message, fields)
+        if unended.size:
+            holding = f", which hold {ends}" if ends else ""
+            detail += f"; not recorded: {unended.size} bytes without an end of line{holding}"
+            fields += (("ACKD_UNENDED", unended.size),)
+            fields += (("ACKD_UNENDED_HOLDS", ends),) if ends else ()
+        self._note(Kind.CLOSED, Priority.INFO, "closed the socket", fields, detail)
 
     def _note(
         self,
         kind: Kind,
         priority: Priority,
         message: str,
-        fields: tuple[tuple[str, str | int | float], ...] = (),
+        fields: _Fields = (),
+        detail: str = "",
     ) -> None:
-        self._shared.recorder.note(Record(kind, priority, message, self._origin, fields))
+        self._shared.recorder.note(Record(kind, priority, message, self._origin, fields, detail))
 
 
 def cookie(sock: socket.socket) -> int:

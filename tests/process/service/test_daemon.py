@@ -185,17 +185,119 @@ def test_netcat_is_served(start: StartDaemon) -> None:
 def test_a_connection_is_recorded_from_its_first_bytes_to_its_end(start: StartDaemon) -> None:
     ackd = start("max_payload: 5\n")
     with ackd.peer() as peer:
+        client = b"127.0.0.1 port %d" % peer.socket.getsockname()[1]
         peer.send(b"hello\ntoo long\n")
         peer.expect(ACK)
     connected, closed = ackd.journal.next(Kind.CONNECTED), ackd.journal.next(Kind.CLOSED)
-    assert connected["MESSAGE"] == b"socket connected"
+    assert connected["MESSAGE"] == b"socket connected: " + client
     assert closed["MESSAGE"].startswith(
-        b"closed the socket: payloads: 1 acknowledged, 1 refused; 15 bytes, "
+        b"closed the socket: " + client + b": payloads: 1 acknowledged, 1 refused; 15 bytes, "
     )
+    assert b"without an end of line" not in closed["MESSAGE"]
+    assert "ACKD_UNENDED" not in closed
     assert closed["ACKD_PAYLOADS"] == b"1"
     assert closed["ACKD_BYTES"] == b"15"
     assert float(closed["ACKD_SECONDS"]) >= 0
     assert connected["ACKD_CONNECTION"] == closed["ACKD_CONNECTION"]
+
+
+UNENDED = {
+    "NUL, as Python's SysLogHandler": (b"<14>first\0<14>second\0", b"21", b"NUL"),
+    "CR, as a scanner": (b"4006381333931\r4006381333948\r", b"28", b"CR"),
+    "both": (b"whole\na\r\0", b"3", b"CR and NUL"),
+    "counted frames, RFC 6587": (b"9 <14>first10 <14>second", b"24", b""),
+    "longer than a payload may be": (b"a\r" * 100, b"200", b"CR"),
+}
+
+
+@pytest.mark.parametrize(("sent", "size", "holds"), UNENDED.values(), ids=UNENDED.keys())
+@pytest.mark.parametrize("end", ["reset", "silence"])
+def test_bytes_without_an_end_of_line_are_reported_at_the_end(
+    start: StartDaemon, sent: bytes, size: bytes, holds: bytes, end: str
+) -> None:
+    ackd = start(f"max_payload: 100\nidle_timeout: {60 if end == 'reset' else 0.3}\n")
+    with ackd.peer() as device:
+        device.send(sent)
+        connected = ackd.journal.next(Kind.CONNECTED)
+        if end == "reset":
+            device.reset()
+        else:
+            device.read_to_loss()
+    closed = ackd.journal.next(Kind.CLOSED)
+    assert connected["ACKD_CONNECTION"] == closed["ACKD_CONNECTION"]
+    assert (closed["ACKD_UNENDED"], closed.get("ACKD_UNENDED_HOLDS", b"")) == (size, holds)
+    message = b"; not recorded: " + size + b" bytes without an end of line"
+    message += b", which hold " + holds if holds else b""
+    assert closed["MESSAGE"].endswith(message)
+
+
+@pytest.mark.parametrize("record", ["each", "batch"])
+def test_a_last_line_without_its_end_is_marked_and_has_a_record_of_its_own(
+    start: StartDaemon, record: str
+) -> None:
+    ackd = start(f"record: {record}\n")
+    with ackd.peer() as peer:
+        peer.send(b"20.9\n21.0\n2")
+        peer.half_close()
+        peer.expect(ACK * 3)
+        peer.expect_end()
+    entries: list[Entry] = []
+    while sum(len(payloads_of(entry)) for entry in entries) < 3:
+        entries.append(ackd.journal.next(Kind.PAYLOAD))
+    assert payloads_of(entries[-1]) == [(3, b"2")]
+    assert entries[-1]["ACKD_UNTERMINATED"] == b"1"
+    assert not any("ACKD_UNTERMINATED" in entry for entry in entries[:-1])
+    assert "ACKD_UNENDED" not in ackd.journal.next(Kind.CLOSED)
+
+
+def test_a_last_line_without_its_end_is_marked_if_it_waits_for_the_journal(
+    start: StartDaemon,
+) -> None:
+    ackd = start()
+    with ackd.peer() as peer:
+        ackd.journal.hold()
+        payloads = fill(peer, 5_000)
+        peer.send(b"2")
+        peer.half_close()
+        ackd.journal.go_on()
+        peer.expect(ACK * 5_001)
+        peer.expect_end()
+    assert ackd.journal.payloads(5_000) == payloads
+    assert ackd.journal.next(Kind.PAYLOAD)["ACKD_UNTERMINATED"] == b"1"
+
+
+def test_a_line_that_a_reset_has_cut_is_not_recorded(start: StartDaemon) -> None:
+    ackd = start()
+    with ackd.peer() as peer:
+        peer.send(b"20.9\n2")
+        ackd.journal.next(Kind.PAYLOAD)
+        # Closing with the ack unread is a reset.
+    closed = ackd.journal.next(Kind.CLOSED)
+    assert (closed["ACKD_PAYLOADS"], closed["ACKD_UNENDED"]) == (b"1", b"1")
+
+
+def test_an_empty_ack_sends_nothing_but_refusals(start: StartDaemon) -> None:
+    ackd = start('ack: ""\nmax_payload: 5\n')
+    with ackd.peer() as peer:
+        peer.send(b"one\ntoo long\ntwo\n")
+        peer.half_close()
+        peer.expect(b"not received: longer than 5 bytes\n")
+        peer.expect_end()
+    assert ackd.journal.payloads(2) == [b"one", b"two"]
+    assert ackd.journal.next(Kind.CLOSED)["ACKD_PAYLOADS"] == b"2"
+
+
+def test_empty_lines_can_be_ignored_and_a_reload_changes_that(start: StartDaemon) -> None:
+    ackd = start("empty_lines: ignore\n")
+    with ackd.peer() as peer:
+        peer.send(b"\r\n\r\n\r\n\0\0\none\n")
+        peer.expect(ACK)
+        ackd.configure("")
+        ackd.signal(signal.SIGHUP)
+        ackd.journal.next(Kind.RELOADED)
+        peer.send(b"\r\n")
+        peer.expect(ACK)
+    assert ackd.journal.payloads(2) == [b"one", b""]
 
 
 def test_a_health_check_is_recorded_with_debug_only(start: StartDaemon) -> None:
@@ -543,8 +645,9 @@ def test_a_client_beyond_max_connections_per_client_is_rejected(start: StartDaem
             other.expect(GREETING)
     assert record["PRIORITY"] == b"4"
     assert record["ACKD_PEER"] == b"127.0.0.1"
+    client = b"127.0.0.1 port " + record["ACKD_PEER_PORT"]
     reason = b"too many connections from 127.0.0.1, the limit is 1"
-    assert record["MESSAGE"] == b"turned away: " + reason
+    assert record["MESSAGE"] == b"turned away: " + client + b": " + reason
 
 
 @contextmanager
@@ -575,7 +678,8 @@ def test_only_allowed_addresses_are_admitted(start: StartDaemon) -> None:
         rejected.expect(b"not connect: 127.0.0.1 is not allowed here\n")
         rejected.expect_end()
     record = ackd.journal.next(Kind.REJECTED)
-    assert record["MESSAGE"] == b"turned away: 127.0.0.1 is not allowed here"
+    client = b"127.0.0.1 port " + record["ACKD_PEER_PORT"]
+    assert record["MESSAGE"] == b"turned away: " + client + b": 127.0.0.1 is not allowed here"
     assert record["ACKD_PEER"] == b"127.0.0.1"
     with Peer(ackd.port, "127.0.0.2", "127.0.0.2") as peer:
         peer.expect(GREETING)
