@@ -11,7 +11,7 @@ from typing import Any, TypeAlias, TypeVar
 
 import yaml
 
-from ackd.protocol import NOT_RECEIVED
+from ackd.protocol import NOT_CONNECT, NOT_RECEIVED
 
 DEFAULT_PATH = "/etc/ackd.yaml"
 DEFAULT_PORT = 10008
@@ -265,9 +265,9 @@ def _one_line(value: object) -> str:
 
 def _ack(value: object) -> str:
     text = _one_line(value)
-    refusal = NOT_RECEIVED.decode()
-    if text.startswith(refusal):
-        raise BadValueError(f"begins with `{refusal}`, which clients take for a refusal")
+    for refusal in (NOT_RECEIVED.decode(), NOT_CONNECT.decode()):
+        if text.startswith(refusal):
+            raise BadValueError(f"begins with `{refusal}`, which clients take for a refusal")
     return text
 
 

@@ -16,6 +16,7 @@ from ackd.protocol import JOURNAL_UNREACHABLE, ServerProtocol, rejection_line
 from ackd.records import Kind, Origin, Priority, Reason, Record
 from ackd.server.budget import CHUNK, Budget
 from ackd.server.counters import Counters
+from ackd.server.foreign import ForeignClientError, examine
 from ackd.server.quota import Quota
 from ackd.server.snapshot import Snapshot
 
@@ -93,6 +94,9 @@ def _close_on_error(method: _Method[_P]) -> _Method[_P]:
             return
         except BlockingIOError:
             return  # the socket was not ready after all, select(2)
+        except ForeignClientError as error:
+            connection.reject(error.reason)
+            return
         except OSError as error:
             why = error.strerror
         except MemoryError:
@@ -107,6 +111,7 @@ class Connection:
     """A client's connection. The loop calls the handler of what `wait` names."""
 
     __slots__ = (
+        "_beginning",
         "_chunk_was_full",
         "_connect_recorded",
         "_eof",
@@ -137,6 +142,8 @@ class Connection:
         self._shared = shared
         self._started = monotonic()
         self._prefix = b""  # made with the first payload: most idle clients need none
+        # What has come, as long as it can become another protocol's first bytes; then None.
+        self._beginning: bytes | None = b""
         self._connect_recorded = False
         self._chunk_was_full = False  # so there may be more to read
         self._output = b""
@@ -164,7 +171,9 @@ class Connection:
 
     @_close_on_error
     def reject(self, reason: str) -> None:
-        """Send the reason in the place of the greeting, then close."""
+        """Send the reason in the place of the greeting or of the first reply, then close."""
+        self._beginning = None
+        self._shared.counters.turned_away += 1
         if self._shared.reject_quota.admits(self.peer):
             self._note(Kind.REJECTED, Priority.WARNING, f"turned away: {reason}")
         self._send(rejection_line(reason))
@@ -179,6 +188,7 @@ class Connection:
         self._output = snapshot.output
         self._eof = snapshot.eof
         self._connect_recorded = snapshot.connect_recorded
+        self._beginning = None if snapshot.has_sent else snapshot.protocol.partial
         if snapshot.has_sent:
             self._prefix = self._shared.recorder.prefix(self._origin)
         if snapshot.leaving:
@@ -244,15 +254,31 @@ class Connection:
         data = self._socket.recv(budget.chunk)
         self._chunk_was_full = len(data) == budget.chunk
         if not data:
+            self._end_beginning()
             self.protocol.receive_eof()
             self._eof = True
             return
-        if not self._prefix:
-            self._record_connect()
+        if self._beginning is not None:
+            self._examine(data)
         refused = self.protocol.refused
         self.protocol.receive_data(data, budget.payloads)
         self._shared.counters.received += len(data)
         self._shared.counters.refused += self.protocol.refused - refused
+
+    def _examine(self, data: bytes) -> None:
+        """See whether this is a client of ours; raises ForeignClientError.
+
+        Nothing is recorded about a client that may be foreign until its first line has come.
+        """
+        self._beginning = beginning = examine((self._beginning or b"") + data)
+        if not self._prefix and (beginning is None or b"\n" in beginning):
+            self._record_connect()
+
+    def _end_beginning(self) -> None:
+        """Take what has come for the beginning of a payload: no more comes."""
+        if self._beginning and not self._prefix:
+            self._record_connect()
+        self._beginning = None
 
     def _record(self) -> int:
         """Record payloads that wait; return how many were taken."""
@@ -354,6 +380,7 @@ class Connection:
 
     def close(self, reason: Reason, why: str = "") -> None:
         """Close at once; `why`, if given, is recorded as the reason."""
+        self._end_beginning()
         self._await(Wait.NOTHING)
         self._socket.close()
         if self._connect_recorded:

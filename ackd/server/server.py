@@ -154,7 +154,6 @@ class Server:
             connection.greet(self._greeting)
 
     def _reject(self, connection: Connection, reason: str) -> None:
-        self.counters.turned_away += 1
         connection.reject(reason)
         rejected = len(self._connections) - self._admission.connected
         if rejected > _MAX_REJECTED and connection.wait is Wait.LINGER:

@@ -198,6 +198,7 @@ BAD = {
     "ack: 'not received'": (
         "1:6: ack: begins with `not received`, which clients take for a refusal"
     ),
+    "ack: not connected": "1:6: ack: begins with `not connect`, which clients take for a refusal",
     "max_payload: 0": "1:14: max_payload: 0 is not between 1 and 131072",
     "max_payload: 131073": "1:14: max_payload: 131073 is not between 1 and 131072",
     "max_payload: 64K": "1:14: max_payload: '64K' is not a whole number",
