@@ -10,7 +10,7 @@ from itertools import chain
 from typing import Any
 
 from ackd import __version__
-from ackd.config import DEFAULT_PATH, BadValueError, Config, ConfigError, check, load
+from ackd.config import DEFAULT_PATH, BadValueError, Config, ConfigError, ConfigFile, check
 from ackd.journal import journald, syslog
 from ackd.journal.datagram import DatagramSocket
 from ackd.journal.entry import JournalFormat
@@ -73,7 +73,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _check_config(options: argparse.Namespace) -> int:
-    _configuration(options)
+    _configuration(options, _config_file(options))
     path = options.config or DEFAULT_PATH
     verdict = "good" if os.path.exists(path) else "there is no such file; the defaults are in force"
     print(f"ackd: {path}: {verdict}")
@@ -129,9 +129,13 @@ def _setting(key: str, convert: Callable[[str], object]) -> Callable[[str], Any]
     return read
 
 
-def _configuration(options: argparse.Namespace) -> Config:
+def _config_file(options: argparse.Namespace) -> ConfigFile:
+    return ConfigFile(options.config or DEFAULT_PATH, optional=options.config is None)
+
+
+def _configuration(options: argparse.Namespace, file: ConfigFile) -> Config:
     """Return the configuration, with the settings of the command line in it."""
-    config = load(options.config or DEFAULT_PATH, optional=options.config is None)
+    config = file.load()
     if options.bind:
         config = replace(config, bind=tuple(dict.fromkeys(chain.from_iterable(options.bind))))
     if options.port is not None:
@@ -141,7 +145,8 @@ def _configuration(options: argparse.Namespace) -> Config:
 
 def _start(options: argparse.Namespace) -> int:
     try:
-        service = Service(partial(_configuration, options), _recorder(options), store.load())
+        configure = partial(_configuration, options, _config_file(options))
+        service = Service(configure, _recorder(options), store.load())
     except (CapacityError, ListenError) as error:
         raise StartError(str(error)) from error
     if options.detach:
