@@ -9,6 +9,7 @@ import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import Enum
+from pathlib import Path
 from reprlib import Repr
 from typing import Any, TypeVar
 
@@ -136,6 +137,20 @@ def _check_kind(mode: int) -> None:
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
     if not stat.S_ISREG(mode):
         raise OSError(errno.EINVAL, "is not a regular file")
+
+
+def first_closed(path: str) -> str:
+    """Return the first directory on the way to a file, or the file, that not all users can read.
+
+    Return nothing if there is none, or if there is no such file.
+    """
+    file = Path(path).resolve()
+    if not file.exists():
+        return ""
+    for directory in reversed(file.parents):
+        if not directory.stat().st_mode & stat.S_IXOTH:
+            return str(directory)
+    return "" if file.stat().st_mode & stat.S_IROTH else str(file)
 
 
 def load(path: str, optional: bool = False) -> Config:

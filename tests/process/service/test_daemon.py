@@ -869,7 +869,10 @@ def run_ackd(*arguments: str) -> tuple[int, str, str]:
 def test_check_config_accepts_a_good_configuration(tmp_path: Path) -> None:
     file = tmp_path / "ackd.yaml"
     file.write_text("port: 10008\n")
-    assert run_ackd("--check-config", "--config", str(file)) == (0, f"ackd: {file}: good\n", "")
+    status, output, warnings = run_ackd("--check-config", "--config", str(file))
+    assert (status, output) == (0, f"ackd: {file}: good\n")
+    # Root is warned of pytest's directory, which only root can read.
+    assert all("the service can't read it" in line for line in warnings.splitlines())
 
 
 @pytest.mark.parametrize("options", [("--check-config",), ()])
