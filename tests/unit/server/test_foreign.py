@@ -1,11 +1,32 @@
 """Clients of other protocols: recognised by their first bytes, however these are cut."""
 
+import socket
+from math import inf
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ackd.protocol import NO_HTTP, NO_PROXY_PROTOCOL, NO_TLS
+from ackd.deadlines import Deadlines
+from ackd.journal.datagram import DatagramSocket
+from ackd.journal.entry import JournalFormat
+from ackd.journal.recorder import Recorder
+from ackd.protocol import (
+    NO_HTTP,
+    NO_PROXY_PROTOCOL,
+    NO_TLS,
+    ServerProtocol,
+    ack_line,
+    rejection_line,
+)
+from ackd.records import Origin
+from ackd.server.budget import Budget
+from ackd.server.connection import Connection, Shared, Timeouts, Wait
+from ackd.server.counters import Counters
 from ackd.server.foreign import ForeignClientError, examine
+from ackd.server.quota import Quota
+from tests.support.log_daemon import LogDaemon
 
 PROXY_2 = b"\r\n\r\n\0\r\nQUIT\n"
 FOREIGN = {
@@ -111,3 +132,39 @@ def test_it_does_not_matter_how_the_bytes_are_cut(data: bytes, sizes: list[int])
 def test_any_bytes_are_decided_and_few_are_kept(data: bytes) -> None:
     whole = reason(data)
     assert reason(*in_pairs(data)) == whole
+
+
+def test_the_first_bytes_may_come_before_and_after_a_restart(tmp_path: Path) -> None:
+    def connection(sock: socket.socket) -> Connection:
+        origin = Origin("192.168.150.2", 40321, "192.168.150.1:10008", "00c0ffee-1")
+        return Connection(sock, origin, ServerProtocol(100, ack_line(b"ok")), shared)
+
+    logd = LogDaemon(tmp_path / "log")
+    recorder = Recorder(DatagramSocket(str(tmp_path / "log")), JournalFormat())
+    quota = Quota("connections", 100, 100, recorder.note, Deadlines())
+    shared = Shared(
+        recorder,
+        Budget(recorder),
+        (),
+        Timeouts(inf, inf),
+        Counters(),
+        quota,
+        quota,
+        changed=lambda *_: None,
+    )
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        theirs.setblocking(False)
+        before, after = connection(theirs), connection(theirs)
+        ours.send(b"GET / HT")
+        before.on_readable()
+        after.restore(before.snapshot())
+        ours.send(b"TP/1.1\r\nHost: a\r\n\r\n")
+        after.on_readable()
+        assert ours.recv(100) == rejection_line(NO_HTTP)
+        assert ours.recv(100) == b""
+        assert after.wait is Wait.LINGER
+    (rejected,) = logd.read_all()
+    assert b"turned away" in rejected
+    recorder.close()
+    logd.close()
