@@ -18,6 +18,7 @@ from ackd.protocol import JOURNAL_UNREACHABLE, Run, ServerProtocol, rejection_li
 from ackd.records import Kind, Origin, Priority, Reason, Record
 from ackd.server.budget import CHUNK, Budget
 from ackd.server.counters import Counters
+from ackd.server.foreign import ForeignClientError, examine
 from ackd.server.quota import Quota
 from ackd.server.replies import first_bytes, owe, remove_sent
 from ackd.server.snapshot import Snapshot
@@ -111,6 +112,9 @@ def _close_on_error(
             return
         except BlockingIOError:
             return  # the socket was not ready after all, select(2)
+        except ForeignClientError as error:
+            connection.reject(error.reason)
+            return
         except OSError as error:
             why = error.strerror
         except MemoryError:
@@ -128,6 +132,7 @@ class Connection:
     """
 
     __slots__ = (
+        "_beginning",
         "_chunk_was_full",
         "_connect_recorded",
         "_eof",
@@ -161,6 +166,8 @@ class Connection:
         self._shared = shared
         self._started = monotonic()
         self._prefix = b""  # made with the first payload: most idle clients need none
+        # What has come, as long as it can become another protocol's first bytes; then None.
+        self._beginning: bytes | None = b""
         self._connect_recorded = False
         self._chunk_was_full = False  # so there may be more to read
         self._owed: list[Run] = []
@@ -191,7 +198,9 @@ class Connection:
 
     @_close_on_error
     def reject(self, reason: str) -> None:
-        """Send the reason in the place of the greeting, then close."""
+        """Send the reason in the place of the greeting or of the first reply, then close."""
+        self._beginning = None
+        self._shared.counters.turned_away += 1
         if self._shared.reject_quota.admits(self.peer):
             self._note(Kind.REJECTED, Priority.WARNING, "turned away", detail=reason)
         self._send([(rejection_line(reason), 1)])
@@ -205,11 +214,12 @@ class Connection:
         self._started = snapshot.started
         self._owed = list(snapshot.owed)
         self._send_error = snapshot.send_error
-        if snapshot.eof:
-            self._receive_eof()
         self._connect_recorded = snapshot.connect_recorded
+        self._beginning = None if snapshot.has_sent else snapshot.protocol.partial
         if snapshot.has_sent:
             self._prefix = self._shared.recorder.prefix(self._origin)
+        if snapshot.eof:
+            self._receive_eof()
         if snapshot.leaving:
             self.finish(snapshot.leaving)
         else:
@@ -289,8 +299,8 @@ class Connection:
         if not data:
             self._receive_eof()
             return
-        if not self._prefix:
-            self._record_connect()
+        if self._beginning is not None:
+            self._examine(data)
         refused = self.protocol.refused
         self.protocol.receive_data(data, budget.payloads)
         self._shared.counters.received += len(data)
@@ -302,9 +312,25 @@ class Connection:
         After a reset nobody knows whether more bytes were on their way. A reset that follows the
         client's FIN is EPIPE, any other is ECONNRESET: tcp_reset() in net/ipv4/tcp_input.c.
         """
+        self._end_beginning()
         self._eof = True
         if self._send_error in (0, errno.EPIPE):
             self.protocol.receive_eof()
+
+    def _examine(self, data: bytes) -> None:
+        """See whether this is a client of ours; raises ForeignClientError.
+
+        Nothing is recorded about a client that may be foreign until its first line has come.
+        """
+        self._beginning = beginning = examine((self._beginning or b"") + data)
+        if not self._prefix and (beginning is None or b"\n" in beginning):
+            self._record_connect()
+
+    def _end_beginning(self) -> None:
+        """Take what has come for the beginning of a payload: no more comes."""
+        if self._beginning and not self._prefix:
+            self._record_connect()
+        self._beginning = None
 
     def _record(self) -> int:
         """Record payloads that wait; return how many were taken.
@@ -433,6 +459,7 @@ class Connection:
 
     def close(self, reason: Reason, why: str = "") -> None:
         """Close at once; `why`, if given, is recorded as the reason."""
+        self._end_beginning()
         self._owed = []
         self._await(Wait.NOTHING)
         self._socket.close()
