@@ -160,8 +160,8 @@ def _send(options: argparse.Namespace, lines: Lines, report: SendReport, retry: 
             report.greeted(session.transport.greeting or b"")
         report.writing()
         _exchange(session, lines, report, retry)
-        if options.no_greeting:
-            session.finish()
+        report.flush()
+        session.finish()
     except ClientError as error:
         # A server that rejects a client records none of its payloads.
         lines.put_back(session.close(), unconfirmed=not isinstance(error, RejectedError))

@@ -1,8 +1,10 @@
 """`ackctl send` as its users see it: what it prints, what it complains of, its exit status."""
 
+import contextlib
 import json
 import os
 import re
+import select
 import signal
 import socket
 import subprocess
@@ -423,6 +425,50 @@ def test_the_server_sends_more_replies_than_it_got_payloads() -> None:
             "ackctl: connection given up: the server sent more replies than it was sent payloads:"
             " it is no ackd (1 acknowledged)\n",
         )
+
+
+@pytest.mark.parametrize("excess", [ACK * 2, ACK[:9]], ids=["two replies", "part of a reply"])
+@pytest.mark.parametrize("when", ["with the reply", "later"])
+def test_what_comes_after_the_last_reply_is_unexpected(excess: bytes, when: str) -> None:
+    with FakeServer() as server, sending(server.port, "hello") as ackctl:
+        with server.accept() as caller:
+            caller.send(GREETING)
+            caller.expect(b"hello\n")
+            if when == "later":
+                caller.send(ACK)
+                assert ackctl.read_line() == THANKS
+                caller.send(excess)
+            else:
+                caller.send(ACK + excess)
+                assert ackctl.read_line() == THANKS
+            caller.expect_end()
+        assert ackctl.ended() == (
+            4,
+            "",
+            "ackctl: connection given up: the server sent more replies than it was sent payloads:"
+            " it is no ackd (1 acknowledged)\n",
+        )
+
+
+def test_a_server_that_keeps_the_connection_open_has_acknowledged_all_the_same() -> None:
+    with FakeServer() as server, sending(server.port, "hello") as ackctl:
+        with server.accept() as caller:
+            caller.send(GREETING)
+            caller.expect(b"hello\n")
+            caller.send(ACK)
+            assert ackctl.ended() == (0, THANKS, "")
+
+
+def test_bytes_that_come_now_and_then_extend_no_wait() -> None:
+    arguments = ("--no-greeting", "--timeout", LATER, "hello")
+    with FakeServer() as server, sending(server.port, *arguments) as ackctl:
+        with server.accept() as caller, contextlib.suppress(ConnectionError):
+            while ackctl.running:
+                caller.send(b"x")
+                select.select([], [], [], 0.3)
+        status, _, complaint = ackctl.ended()
+    assert status == 4
+    assert "no greeting was expected, and it says xx" in complaint
 
 
 def test_the_server_replies_without_end() -> None:
