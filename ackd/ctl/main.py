@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from ackd import __version__
-from ackd.ctl.interrupt import UntilInterrupt
+from ackd.ctl.interrupt import UntilInterrupt, exit_status
 from ackd.ctl.output.streams import Output, discard_output, standard_output
 from ackd.ctl.status import Status
 
@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 return _run(sys.argv[1:] if arguments is None else arguments, output)
             finally:
                 output.flush()  # Python would do it too late for an error to be reported
-        return Status.INTERRUPTED
+        return exit_status()
     except OSError as error:  # of the standard output: a verb reports each other one
         output.warn(f"standard output: {error.strerror}")
         discard_output()

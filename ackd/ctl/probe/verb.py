@@ -6,7 +6,7 @@ from time import monotonic
 from ackd.client.addresses import SocketAddress, race, resolve, same_family
 from ackd.client.errors import NotReachedError, printable_host
 from ackd.client.waiting import run as run_steps
-from ackd.ctl.interrupt import UntilInterrupt
+from ackd.ctl.interrupt import UntilInterrupt, exit_status
 from ackd.ctl.options import add_server_options, destination_of, seconds
 from ackd.ctl.output.streams import Output
 from ackd.ctl.probe import diagnosis
@@ -219,7 +219,7 @@ class _Probe:
     def interrupted(self) -> None:
         """Note Ctrl-C."""
         self.summary.add("Interrupted: later stages were not tried.")
-        self.summary.status = Status.INTERRUPTED
+        self.summary.status = exit_status()
 
     def report_lost(self) -> None:
         """Report packets that had to be sent again, if there were any."""

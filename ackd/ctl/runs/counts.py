@@ -7,7 +7,7 @@ from ackd.client.errors import ClientError
 from ackd.client.session import Session
 from ackd.client.transport import Transport
 from ackd.ctl.failure import meaning
-from ackd.ctl.interrupt import Interrupt
+from ackd.ctl.interrupt import Interrupt, exit_status
 from ackd.ctl.runs.latency import Latencies
 from ackd.ctl.runs.payloads import Run
 from ackd.ctl.status import Status
@@ -35,14 +35,14 @@ class Counts:
 
     @property
     def status(self) -> Status:
-        """The exit status: the worst that happened, INTERRUPTED if nothing did."""
+        """The exit status: the worst that happened; that of Ctrl-C if nothing did."""
         if self.unknown:
             return Status.UNKNOWN
         if self.kept:
             return meaning(self.kept)[0]
         if self.refused:
             return Status.REFUSED
-        return Status.DELIVERED if self.acknowledged else Status.INTERRUPTED
+        return Status.DELIVERED if self.acknowledged else exit_status()
 
     def end(self, transport: Transport[Any], run: Run, interrupt: Interrupt) -> None:
         """Send the number of payloads, wait for the ack until Ctrl-C, and close the connection."""

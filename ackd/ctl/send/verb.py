@@ -14,7 +14,7 @@ from ackd.client.errors import (
 )
 from ackd.client.session import Session, open_session
 from ackd.ctl.failure import meaning
-from ackd.ctl.interrupt import UntilInterrupt
+from ackd.ctl.interrupt import UntilInterrupt, exit_status
 from ackd.ctl.options import add_server_options, count, destination_of
 from ackd.ctl.output.streams import Output
 from ackd.ctl.send.lines import Lines, SendPayload
@@ -105,7 +105,7 @@ def _outcome(options: argparse.Namespace, lines: Lines, report: SendReport) -> t
     with UntilInterrupt() as block:
         failure = _try(options, lines, report)
     if block.interrupted:
-        return Status.INTERRUPTED, "interrupted"
+        return exit_status(), "interrupted"
     if failure:
         return failure
     if lines.problem:
