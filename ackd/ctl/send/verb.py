@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import select
 import sys
 from time import sleep
 
@@ -126,6 +127,12 @@ def _try(
             return None
         except ClientError as error:
             status, problem = _failed(error, options, lines, report)
+            if retry.most and _only_closed(error) and not lines.unknown and not lines.pending:
+                # Nothing was due, so the loss is no failed try: servers limit idle connections.
+                report.warn(f"{problem}; once more when the next line comes")
+                if _await_line(lines):
+                    continue
+                return None
             pause = retry.pause(error)
             if pause is None:
                 return status, problem
@@ -133,6 +140,21 @@ def _try(
             when = f"once more in {pause:g} s ({retry.tries} of {retry.most})"
             report.warn(f"{problem}; {when}{twice if lines.unknown else ''}")
             sleep(pause)
+
+
+def _only_closed(error: ClientError) -> bool:
+    """Return whether a greeted connection has ended, and nothing else is wrong."""
+    return type(error) is UnknownOutcomeError
+
+
+def _await_line(lines: Lines) -> bool:
+    """Wait for a line of the input; return False if the input ends."""
+    poll = select.poll()
+    while not (lines.pending or lines.ended):
+        poll.register(lines.source, select.POLLIN)
+        poll.poll()
+        lines.read()
+    return bool(lines.pending)
 
 
 def _failed(

@@ -825,6 +825,59 @@ def test_a_reply_resets_the_tries_and_the_pauses() -> None:
     ]
 
 
+def test_a_connection_that_is_lost_while_nothing_is_due_costs_no_try() -> None:
+    with FakeServer() as server, sending(server.port, "--retry", "1", "-") as ackctl:
+        for payload in (b"one\n", b"two\n", b"three\n"):
+            ackctl.write(payload)
+            with server.accept() as caller:
+                caller.send(GREETING)
+                caller.expect(payload)
+                caller.send(ACK)
+                assert ackctl.read_line() == THANKS
+            assert ackctl.read_error() == (
+                "ackctl: connection lost: the server closed the connection;"
+                " once more when the next line comes\n"
+            )
+        ackctl.write(b"four, and no end")
+        assert _end_of(server, ackctl) == (0, THANKS, "")
+
+
+def _end_of(server: FakeServer, ackctl: Ackctl) -> Ended:
+    """Acknowledge the last line, which has no end before the input ends."""
+    with ThreadPoolExecutor(1) as pool:
+        ended = pool.submit(ackctl.ended)
+        with server.accept() as caller:
+            caller.send(GREETING)
+            caller.expect(b"four, and no end\n")
+            caller.send(ACK)
+            caller.expect_end()
+        return ended.result(DEADLINE)
+
+
+def test_nothing_is_left_to_do_when_the_input_ends_after_the_connection() -> None:
+    with FakeServer() as server, sending(server.port, "--retry", "1", "-") as ackctl:
+        ackctl.write(b"one\n")
+        with server.accept() as caller:
+            caller.send(GREETING)
+            caller.expect(b"one\n")
+            caller.send(ACK)
+            assert ackctl.read_line() == THANKS
+        assert ackctl.read_error().endswith("once more when the next line comes\n")
+        assert ackctl.ended() == (0, "", "")
+
+
+def test_a_server_that_closes_while_lines_wait_uses_up_the_tries() -> None:
+    with FakeServer() as server, sending(server.port, "--retry", "1", "-") as ackctl:
+        for _ in range(2):
+            with server.accept() as caller:
+                ackctl.write(b"one\n")
+                caller.send(GREETING)
+                caller.expect(b"one\n")
+        status, _, complaint = ackctl.ended()
+    assert status == 5
+    assert "(1 of 1)" in complaint
+
+
 def test_a_refused_payload_is_not_sent_again() -> None:
     with FakeServer() as server, ThreadPoolExecutor(1) as pool:
         sent = pool.submit(send, server.port, "--retry", "1", "one", "two")
