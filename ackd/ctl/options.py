@@ -49,7 +49,9 @@ def seconds(text: str) -> float:
     except ValueError:
         value = nan
     if not 0 < value <= 86400:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds up to 86400")
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a number of seconds, more than 0 and at most 86400"
+        )
     return value
 
 
@@ -58,15 +60,20 @@ def count(text: str) -> int:
     return number(text, 999999999)
 
 
+def tries(text: str) -> int:
+    """Return a whole number, 0 to 999999999."""
+    return number(text, 999999999, least=0)
+
+
 def connections(text: str) -> int:
     """Return a number of connections, 1 to 65535: an address has no more ports."""
     return number(text, 65535)
 
 
-def number(text: str, most: int) -> int:
-    """Return a whole number, 1 to `most`."""
-    if not (re.fullmatch(r"[0-9]{1,9}", text) and 1 <= int(text) <= most):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 to {most}")
+def number(text: str, most: int, least: int = 1) -> int:
+    """Return a whole number, `least` to `most`."""
+    if not (re.fullmatch(r"[0-9]{1,9}", text) and least <= int(text) <= most):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {least} to {most}")
     return int(text)
 
 

@@ -23,7 +23,7 @@ OPTIONS = {
     "ackctl": {"-h", "--help", "--version"},
     "ackctl send": {
         *("-h", "--help", "--host", "--port", "--timeout", "--source", "--no-greeting"),
-        *("-v", "--verbose", "--json", "--file", "--retry"),
+        *("-v", "--verbose", "-q", "--quiet", "--json", "--file", "--retry"),
     },
     "ackctl ping": {
         *("-h", "--help", "--host", "--port", "--timeout", "--source", "--no-greeting"),

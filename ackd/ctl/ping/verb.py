@@ -30,6 +30,7 @@ exit status:
     3  a payload was due while the server was not reached
     4  a payload was due while it was connected, but not greeted
     5  sent, but the ack did not come: whether it is recorded is unknown
+    7  a fault of ackctl, see the standard error
   130  interrupted before anything was known
 """
 

@@ -40,6 +40,7 @@ exit status:
     3  the server was not reached, or ended the connection during a silence
     4  connected, but not greeted by an ackd
     5  sent, but the ack did not come: whether it is recorded is unknown
+    7  a fault of ackctl, see the standard error
   130  interrupted
 """
 _STAGES = (Stage.RESOLVED, Stage.CONNECTED, Stage.GREETED, Stage.SENT, Stage.ACKNOWLEDGED)

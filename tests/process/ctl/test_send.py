@@ -94,6 +94,7 @@ def test_a_refused_payload_does_not_keep_the_others_from_being_sent(start: Start
     assert send(ackd.port, "one", "much too long", "three") == (
         1,
         f"{THANKS}not received: longer than 5 bytes\n{THANKS}",
+        "ackctl: payload 2 is refused: not received: longer than 5 bytes\n"
         "ackctl: refused by the server (2 acknowledged, 1 refused)\n",
     )
     assert ackd.journal.payloads(2) == [b"one", b"three"]
@@ -185,6 +186,99 @@ def test_100000_lines_can_be_piped_in(start: StartDaemon, tmp_path: Path) -> Non
         assert ackd.journal.payloads(100_000) == [b"%d" % n for n in range(1, 100_001)]
         assert ackctl.ended() == (0, "", "")
     assert (tmp_path / "acks").read_text() == THANKS * 100_000
+
+
+def test_refused_lines_are_named_by_their_numbers(start: StartDaemon) -> None:
+    ackd = start("max_payload: 3")
+    lines = b"one\nlong\nlonger\nthe longest\ntwo\nlong\n"
+    status, out, complaint = send(ackd.port, "-", stdin=lines)
+    refusal = "not received: longer than 3 bytes"
+    assert (status, out) == (1, f"{THANKS}{refusal}\n{refusal}\n{refusal}\n{THANKS}{refusal}\n")
+    assert complaint.splitlines() == [
+        f"ackctl: lines 2 to 4 are refused: {refusal}",
+        f"ackctl: line 6 is refused: {refusal}",
+        "ackctl: refused by the server (2 acknowledged, 4 refused)",
+    ]
+
+
+def test_quiet_prints_only_the_counts(start: StartDaemon) -> None:
+    ackd = start("max_payload: 3")
+    assert send(ackd.port, "--quiet", "-", stdin=b"one\n" * 1000) == (
+        0,
+        "1000 acknowledged, 0 refused, 0 unknown\n",
+        "",
+    )
+    assert send(ackd.port, "-q", "one", "long") == (
+        1,
+        "1 acknowledged, 1 refused, 0 unknown\n",
+        "ackctl: payload 2 is refused: not received: longer than 3 bytes\n"
+        "ackctl: refused by the server (1 acknowledged, 1 refused)\n",
+    )
+
+
+def test_the_standard_input_can_be_given_as_a_file(start: StartDaemon) -> None:
+    ackd = start()
+    assert send(ackd.port, "--file", "-", stdin=b"one\n") == (0, THANKS, "")
+    assert ackd.journal.payloads(1) == [b"one"]
+
+
+def test_no_tries_can_be_asked_for() -> None:
+    status, _, complaint = send(1, "--retry", "0", "hello")
+    assert status == 3
+    assert "once more" not in complaint
+
+
+# Encodings
+
+UTF16 = "ackctl: the input is UTF-16 or UTF-32; `iconv -t UTF-8` makes lines of it\n"
+UTF16_PERHAPS = "ackctl: the input looks like UTF-16; `iconv -t UTF-8` makes lines of it\n"
+
+
+def test_a_byte_order_mark_is_not_sent(start: StartDaemon, tmp_path: Path) -> None:
+    ackd = start()
+    (tmp_path / "lines").write_text("one\n\ufefftwo\n", "utf-8-sig")
+    assert send(ackd.port, "--file", str(tmp_path / "lines")) == (
+        0,
+        THANKS * 2,
+        "ackctl: a byte order mark before the first line is not sent\n",
+    )
+    assert ackd.journal.payloads(2) == [b"one", "\ufefftwo".encode()]
+
+
+def test_a_byte_order_mark_may_come_in_pieces(start: StartDaemon) -> None:
+    ackd = start()
+    with sending(ackd.port, "-") as ackctl:
+        for byte in b"\xef\xbb\xbfone\n":
+            ackctl.write(bytes([byte]))
+        assert ackctl.read_line() == THANKS
+        assert ackctl.ended()[0] == 0
+    assert ackd.journal.payloads(1) == [b"one"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be", "utf-32", "utf-32-be"])
+@pytest.mark.parametrize("text", ["", "one\r\ntwo\r\n", "\u4e00\n"])
+def test_an_input_with_a_mark_of_utf_16_is_refused(encoding: str, text: str) -> None:
+    marked = text if encoding in ("utf-16", "utf-32") else f"\ufeff{text}"
+    with FakeServer() as server, ThreadPoolExecutor(1) as pool:
+        sent = pool.submit(send, server.port, "-", stdin=marked.encode(encoding))
+        with server.accept() as caller:
+            caller.send(GREETING)
+            caller.expect_end()
+        assert sent.result(DEADLINE) == (2, "", UTF16)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+def test_an_input_that_looks_like_utf_16_is_noticed(start: StartDaemon, encoding: str) -> None:
+    ackd = start()
+    status, _, complaint = send(ackd.port, "-", stdin="one\r\ntwo\r\n".encode(encoding))
+    assert (status, complaint) == (0, UTF16_PERHAPS)
+
+
+@pytest.mark.parametrize("text", [b"\0\0\0\0\n", b"\xef\xbb\n", b"\xff\n", "ÿþ\n".encode(), b"\0"])
+def test_other_bytes_are_sent_as_they_are(start: StartDaemon, text: bytes) -> None:
+    ackd = start()
+    assert send(ackd.port, "-", stdin=text) == (0, THANKS, "")
+    assert ackd.journal.payloads(1) == [text.rstrip(b"\n")]
 
 
 # Servers that are not as they should be
@@ -294,6 +388,7 @@ def test_the_server_stops_acknowledging() -> None:
         assert ackctl.ended() == (
             5,
             "not received: one is no number\n",
+            "ackctl: payload 1 is refused: not received: one is no number\n"
             "ackctl: unknown: no answer within 0.5 s"
             " (1 refused, 1 unknown: sent, and perhaps recorded)\n",
         )
@@ -451,12 +546,15 @@ def test_what_comes_after_the_last_reply_is_unexpected(excess: bytes, when: str)
 
 
 def test_a_server_that_keeps_the_connection_open_has_acknowledged_all_the_same() -> None:
-    with FakeServer() as server, sending(server.port, "hello") as ackctl:
-        with server.accept() as caller:
-            caller.send(GREETING)
-            caller.expect(b"hello\n")
-            caller.send(ACK)
-            assert ackctl.ended() == (0, THANKS, "")
+    with (
+        FakeServer() as server,
+        sending(server.port, "hello") as ackctl,
+        server.accept() as caller,
+    ):
+        caller.send(GREETING)
+        caller.expect(b"hello\n")
+        caller.send(ACK)
+        assert ackctl.ended() == (0, THANKS, "")
 
 
 def test_bytes_that_come_now_and_then_extend_no_wait() -> None:
@@ -516,7 +614,14 @@ def test_verbose_output_is_escaped() -> None:
     ("arguments", "complaint"),
     [
         ((), "give payloads, or - for the standard input, or --file"),
-        (("--file", "x", "hello"), "give payloads, or - for the standard input, or --file"),
+        (("--file", "x", "hello"), "--file can't be combined with payloads"),
+        (("--file", "x", "-"), "--file can't be combined with -"),
+        (("--file", ""), "--file: an empty name: No such file or directory"),
+        (
+            ("--retry", "-1", "x"),
+            "argument --retry: '-1' is not a whole number from 0 to 999999999",
+        ),
+        (("-q", "-v", "x"), "argument -v/--verbose: not allowed with argument -q/--quiet"),
         (("two\nlines",), "a payload is one line; for several lines use - or --file"),
         (("one", "-"), "- is the standard input, and can't be among other payloads"),
         (("--file", "/nowhere/x"), "--file: /nowhere/x: No such file or directory"),
@@ -534,7 +639,8 @@ def test_verbose_output_is_escaped() -> None:
         *(
             (
                 ("--timeout", value, "x"),
-                f"argument --timeout: '{value}' is not a number of seconds up to 86400",
+                f"argument --timeout: '{value}' is not a number of seconds,"
+                " more than 0 and at most 86400",
             )
             for value in ("0", "-1", "nan", "inf", "86401", "1s", "")
         ),

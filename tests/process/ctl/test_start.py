@@ -34,7 +34,7 @@ def test_ctrl_c_ends_ackctl_in_silence_at_any_moment_of_its_start(launcher: Path
     endings = set()
     with FakeServer(backlog=200) as server:  # which never greets
         for milliseconds in range(0, 200, 4):
-            command = [launcher, "send", "--port", str(server.port), "hello"]
+            command = [str(launcher), "send", "--port", str(server.port), "hello"]
             process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
             try:
                 process.wait(milliseconds / 1000)
