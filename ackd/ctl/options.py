@@ -42,15 +42,15 @@ def port(text: str) -> int:
     return number(text, 65535)
 
 
-def seconds(text: str) -> float:
-    """Return a number of seconds: more than 0, and at most a day."""
+def seconds(text: str, most: int = 86400) -> float:
+    """Return a number of seconds: more than 0, and at most `most`, a day."""
     try:
         value = float(text)
     except ValueError:
         value = nan
-    if not 0 < value <= 86400:
+    if not 0 < value <= most:
         raise argparse.ArgumentTypeError(
-            f"{text!r} is not a number of seconds, more than 0 and at most 86400"
+            f"{text!r} is not a number of seconds, more than 0 and at most {most}"
         )
     return value
 

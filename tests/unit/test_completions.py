@@ -27,7 +27,7 @@ OPTIONS = {
     },
     "ackctl ping": {
         *("-h", "--help", "--host", "--port", "--timeout", "--source", "--no-greeting"),
-        *("--interval", "--count", "--parallel", "--size", "--name", "--json"),
+        *("--interval", "--count", "--duration", "--parallel", "--size", "--name", "--json"),
     },
     "ackctl bench": {
         *("-h", "--help", "--host", "--port", "--timeout", "--source", "--no-greeting"),

@@ -79,6 +79,8 @@ def run(options: argparse.Namespace, output: Output) -> Status:
         probe.interrupted()
     probe.report_lost()
     report.end(probe.summary)
+    if probe.summary.status:
+        output.warn(probe.summary.problem)
     return probe.summary.status
 
 
@@ -102,7 +104,7 @@ class _Probe:
         except BrokenError as broken:
             for stage in _STAGES[_STAGES.index(broken.stage) + 1 :]:
                 self._report.found(Finding(stage, Outcome.NOT_TRIED))
-            self.summary.fail(broken.stage, broken.status, broken.advice)
+            self.summary.fail(broken.stage, broken.status, broken.advice, broken.text)
             return
         self.summary.add(_GOOD)
         self._report_unreached()
@@ -110,7 +112,10 @@ class _Probe:
             self._end(self._held(self._swept(connection)))
         except BrokenError as broken:
             self.summary.fail(
-                broken.stage, broken.status, f"Later it failed ({broken.text}). {broken.advice}"
+                broken.stage,
+                broken.status,
+                f"Later it failed ({broken.text}). {broken.advice}",
+                broken.text,
             )
 
     def _resolved(self) -> list[SocketAddress]:
@@ -220,6 +225,7 @@ class _Probe:
     def interrupted(self) -> None:
         """Note Ctrl-C."""
         self.summary.add("Interrupted: later stages were not tried.")
+        self.summary.problem = "interrupted"
         self.summary.status = exit_status()
 
     def report_lost(self) -> None:

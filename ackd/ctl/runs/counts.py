@@ -3,10 +3,11 @@
 import contextlib
 from typing import Any
 
-from ackd.client.errors import ClientError
+from ackd.client.ending import Ending
+from ackd.client.errors import ClientError, error_of
 from ackd.client.session import Session
 from ackd.client.transport import Transport
-from ackd.ctl.failure import meaning
+from ackd.ctl.failure import describe_failure, meaning
 from ackd.ctl.interrupt import Interrupt, exit_status
 from ackd.ctl.runs.latency import Latencies
 from ackd.ctl.runs.payloads import Run
@@ -53,6 +54,20 @@ class Counts:
                 for _, reply in session.advance():
                     self.ended = reply.verdict is Verdict.ACKNOWLEDGED
         session.close()
+        if transport.ended and transport.ended.how is Ending.UNEXPECTED:
+            self.distrust(error_of(transport.ended))
+
+    def distrust(self, error: ClientError) -> None:
+        """Note that a server has replied as no ackd does."""
+        self.kept, self.problem = error, describe_failure(error)
+
+    def failure(self) -> str:
+        """Return a sentence about what went wrong, with all counts; "" if nothing did."""
+        if not self.status:
+            return ""
+        kept = describe_failure(self.kept) if self.kept else "interrupted"
+        counts = (f"{n:,} {name.replace('_', ' ')}" for name, n in self.by_outcome().items() if n)
+        return f"{self.problem or kept} ({', '.join(counts) or 'nothing was sent'})"
 
     def by_outcome(self) -> dict[str, int]:
         """Return how many payloads ended how."""

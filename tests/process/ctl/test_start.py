@@ -148,6 +148,42 @@ def test_a_run_ends_with_its_summary_and_its_end(verb: str, number: signal.Signa
     assert "acknowledged" in out
 
 
+CLOSED = ("sh", "-c", '"$@" 2>&-', "sh")
+
+
+def test_with_a_closed_standard_error_nothing_goes_to_the_standard_output_instead() -> None:
+    for arguments, status in (
+        (("send",), 2),
+        (("send", "--port", "x", "y"), 2),
+        (("send", "--unknown"), 2),
+        (("send", "--port", "1", "hello"), 3),
+        (("ping", "--port", "1", "--count", "1", "--json"), 3),
+        (("bench", "--port", "1", "--seconds", "0.1", "--json"), 3),
+        (("probe", "--port", "1", "--json"), 3),
+    ):
+        assert ackctl(*arguments)[:2] != (0, "")
+        ended, out, err = ackctl(*arguments, before=CLOSED)
+        assert (ended, err) == (status, "")
+        assert all(text.startswith("{") for text in out.splitlines())
+
+
+def test_with_closed_streams_no_message_goes_to_the_server() -> None:
+    all_closed = ("sh", "-c", '"$@" <&- >&- 2>&-', "sh")
+    arguments = ("send", "--port", "{port}", "hello")
+    with FakeServer() as server:
+        ready = [each.format(port=server.port) for each in arguments]
+        with Ackctl(*ready, before=all_closed) as started, server.accept() as caller:
+            caller.send(GREETING)
+            caller.expect(b"hello\n")
+            caller.send(b"not received: no\n")
+            caller.expect_end()
+            assert started.ended() == (1, "", "")
+
+
+def test_with_a_closed_standard_output_help_goes_nowhere() -> None:
+    assert ackctl("--help", before=("sh", "-c", '"$@" >&-', "sh")) == (0, "", "")
+
+
 def test_nohup_keeps_the_signal_of_a_closed_terminal_away() -> None:
     with FakeServer() as server:
         arguments = ("send", "--port", str(server.port), "hello")
