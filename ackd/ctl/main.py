@@ -59,8 +59,19 @@ class _Parser(argparse.ArgumentParser):
     """
 
     def __init__(self, formatter: _Formatter = argparse.HelpFormatter, **arguments: Any) -> None:
-        super().__init__(**arguments, formatter_class=partial(formatter, width=80))
+        super().__init__(
+            **arguments,
+            formatter_class=partial(formatter, width=80),
+            # A script with an abbreviation would break when another option begins so, too.
+            allow_abbrev=False,
+        )
         self._formatter = formatter
+
+    def _get_option_tuples(self, option_string: str) -> list[Any]:
+        """Return the options that are meant: none by a number, though -4 and -6 are options."""
+        if self._negative_number_matcher.match(option_string):
+            return []
+        return super()._get_option_tuples(option_string)
 
     def format_usage(self) -> str:
         self.formatter_class = self._formatter
@@ -93,4 +104,6 @@ def _add(verb: str, verbs: "argparse._SubParsersAction[_Parser]") -> None:
         formatter=argparse.RawDescriptionHelpFormatter,
     )
     module.add_options(parser)
+    # Other numbers are arguments, such as a payload, in spite of -4 and -6.
+    parser._has_negative_number_optionals.clear()
     parser.set_defaults(run=module.run, parser=parser)

@@ -2,6 +2,7 @@
 
 import argparse
 import re
+import socket
 from math import nan
 
 from ackd.client.addresses import Destination, check_address
@@ -28,13 +29,23 @@ def add_server_options(parser: argparse.ArgumentParser) -> None:
     option(
         "--source", metavar="A", type=address, default="", help="own address to connect from (any)"
     )
+    family = parser.add_mutually_exclusive_group()
+    for name, number in (("4", socket.AF_INET), ("6", socket.AF_INET6)):
+        family.add_argument(
+            f"-{name}",
+            action="store_const",
+            dest="family",
+            const=number,
+            default=socket.AF_UNSPEC,
+            help=f"IPv{name} only",
+        )
     option("--no-greeting", action="store_true", help="the server's greeting is empty")
 
 
 def destination_of(options: argparse.Namespace) -> Destination:
     """Return the server that the options name."""
     where = (options.host, options.port, options.timeout, options.source)
-    return Destination(*where, greeted=not options.no_greeting)
+    return Destination(*where, greeted=not options.no_greeting, family=options.family)
 
 
 def port(text: str) -> int:

@@ -1,9 +1,10 @@
 """`ackctl probe`: tries a path stage by stage, to find where it is broken and whom to ask."""
 
 import argparse
+from socket import AF_INET6
 from time import monotonic
 
-from ackd.client.addresses import SocketAddress, race, resolve, same_family
+from ackd.client.addresses import Destination, SocketAddress, race, resolve, usable
 from ackd.client.errors import NotReachedError, printable_host
 from ackd.client.waiting import run as run_steps
 from ackd.ctl.interrupt import UntilInterrupt, exit_status
@@ -44,7 +45,9 @@ exit status:
   130  interrupted
 """
 _STAGES = (Stage.RESOLVED, Stage.CONNECTED, Stage.GREETED, Stage.SENT, Stage.ACKNOWLEDGED)
-_OTHER_FAMILY = "None of its addresses is of the same kind, IPv4 or IPv6, as that of --source."
+_OTHER_FAMILY = (
+    "None of its addresses is of the kind, IPv4 or IPv6, that -4, -6 or --source ask for."
+)
 _GOOD = (
     "Data gets through and is acknowledged. `ackctl verify` on the server shows whether it is in"
     " the journal of an ackd."
@@ -130,9 +133,10 @@ class _Probe:
         return addresses
 
     def _connected(self, addresses: list[SocketAddress]) -> ProbeConnection:
+        destination = destination_of(self._options)
         for address in addresses:
-            if not same_family(address, self._options.source):
-                self._report.found(_other_kind(address))
+            if not usable(address, destination):
+                self._report.found(_other_kind(address, destination))
                 continue
             self._begin(f"connecting to {_shown(address)}")
             try:
@@ -270,8 +274,9 @@ def _shown(address: SocketAddress) -> str:
     return str(address.address[0])
 
 
-def _other_kind(address: SocketAddress) -> Finding:
-    text = "not of the same kind as --source"
+def _other_kind(address: SocketAddress, destination: Destination) -> Finding:
+    option = "--source" if destination.source else "-4" if address.family == AF_INET6 else "-6"
+    text = f"not of the same kind as {option}"
     return Finding(Stage.CONNECTED, Outcome.NOT_TRIED, text, address=_shown(address))
 
 

@@ -621,6 +621,9 @@ def test_verbose_output_is_escaped() -> None:
             ("--retry", "-1", "x"),
             "argument --retry: '-1' is not a whole number from 0 to 999999999",
         ),
+        (("-4", "-6", "x"), "argument -6: not allowed with argument -4"),
+        (("--no-greet", "x"), "unrecognized arguments: --no-greet"),
+        (("--verb", "x"), "unrecognized arguments: --verb"),
         (("-q", "-v", "x"), "argument -v/--verbose: not allowed with argument -q/--quiet"),
         (("two\nlines",), "a payload is one line; for several lines use - or --file"),
         (("one", "-"), "- is the standard input, and can't be among other payloads"),
@@ -884,6 +887,40 @@ def test_a_greeting_is_not_taken_for_an_ack(start: StartDaemon) -> None:
         "",
         "ackctl: connection given up: no greeting was expected, and it says Connect (1 not sent)\n",
     )
+
+
+@pytest.mark.parametrize(
+    ("option", "host", "complaint"),
+    [
+        ("-4", "::1", "::1: it is no IPv4 address"),
+        ("-6", "127.0.0.1", "127.0.0.1: it is no IPv6 address"),
+    ],
+)
+def test_an_address_of_the_other_family_is_not_reached(
+    option: str, host: str, complaint: str
+) -> None:
+    complete = f"ackctl: not reached: {complaint} (1 not sent)\n"
+    assert send(1, option, "--host", host, "x") == (3, "", complete)
+    status, out, said = ackctl("probe", option, "--host", host)
+    assert status == 3
+    assert f"not of the same kind as {option}\n" in out
+    assert said.startswith("ackctl: not connected")
+
+
+def test_a_family_can_be_chosen(start: StartDaemon) -> None:
+    ackd = start()
+    assert send(ackd.port, "-4", "--host", "localhost", "hello") == (0, THANKS, "")
+    status, _, complaint = send(ackd.port, "-6", "--host", "two..dots", "hello")
+    assert status == 3
+    assert "two..dots: the name can't be resolved to an IPv6 address: " in complaint
+
+
+def test_negative_numbers_are_payloads(start: StartDaemon) -> None:
+    ackd = start()
+    payloads = ("-5", "-4.5", "-45", "-6.25", "-0")
+    assert send(ackd.port, *payloads) == (0, THANKS * 5, "")
+    assert send(ackd.port, "--", "-4") == (0, THANKS, "")
+    assert ackd.journal.payloads(6) == [*(each.encode() for each in payloads), b"-4"]
 
 
 # Again
