@@ -628,6 +628,39 @@ def test_the_edge_between_sizes_is_found_to_the_byte(edge: int, limit: int) -> N
     assert tries <= 30
 
 
+@given(st.integers(1, 131072), st.integers(1, 1000))
+def test_a_limit_that_sinks_with_each_refusal_takes_few_tries(limit: int, step: int) -> None:
+    search = Search()
+    tries = 0
+    while size := search.next:
+        tries += 1
+        if size > limit:
+            limit = max(0, min(limit, size) - step)
+            search.too_long(size, limit)
+        else:
+            search.passed = size
+    assert search.passed <= max(limit, search.limit)
+    assert tries <= 45
+
+
+def test_a_server_that_lowers_its_limit_each_time_ends_the_sweep() -> None:
+    def lower(caller: Caller) -> None:
+        caller.send(GREETING)
+        with caller.socket.makefile("rb") as lines:
+            for line in lines:
+                part = parse(line.rstrip())
+                short = len(line) <= 65 or (part and part.end)
+                caller.send(
+                    ACK if short else b"not received: longer than %d bytes\n" % (len(line) - 2)
+                )
+
+    with playing_in_turn(lower) as port:
+        status, stages, summary = found(port, "--sweep")
+    assert status == 0
+    assert summary["largest"] == 64
+    assert len([stage for stage in stages if stage.startswith("sweep")]) < 20
+
+
 def test_a_stated_limit_above_the_refused_size_ends_the_search() -> None:
     search = Search()
     while size := search.next:
