@@ -1,7 +1,7 @@
 """What `ackctl bench` prints: the progress, then the figures as a table or as JSON."""
 
 from functools import cached_property
-from time import monotonic
+from time import monotonic, time
 from typing import TYPE_CHECKING
 
 from ackd.client.addresses import Destination
@@ -29,6 +29,7 @@ class BenchReport:
     ) -> None:
         self._destination, self._plan, self._load = destination, plan, load
         self._output = output
+        self._began = time()
         self._status_line = output.status_line()
 
     def begin(self, what: str) -> None:
@@ -69,7 +70,7 @@ class BenchReport:
         if counts.latencies.count:
             lines += ["", *latency_histogram(counts.latencies, out)]
         if counts.sent:
-            lines += ["", *verify_hint(self._load.run.name, counts.ended, out)]
+            lines += ["", *verify_hint(self._load.run.name, self._began, counts.ended, out)]
         # Last, where it does not scroll off.
         self._output.print(*lines, "", f"{self._load.rate:,.0f} acks/s")
 

@@ -100,7 +100,7 @@ class PingReport:
             histogram = latency_histogram(counts.latencies, self._output.out)
             lines += ["", *aligned(latency_rows(counts.latencies)), "", *histogram]
         if counts.sent:
-            lines += ["", *verify_hint(self._run, counts.ended, self._output.out)]
+            lines += ["", *verify_hint(self._run, self._began, counts.ended, self._output.out)]
         self._output.print(*lines)
         self._warn_of_failure(counts)
 

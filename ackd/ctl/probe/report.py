@@ -1,5 +1,7 @@
 """What `ackctl probe` prints: a line for each stage, then the meaning; or JSON."""
 
+from time import time
+
 from ackd.ctl.output.figures import milliseconds
 from ackd.ctl.output.json_lines import json_line
 from ackd.ctl.output.streams import Output
@@ -19,6 +21,7 @@ class ProbeReport:
 
     def __init__(self, output: Output) -> None:
         self._output = output
+        self._began = time()
         self._coloured = has_colours(output.out)
         self._status_line = output.status_line()
 
@@ -61,7 +64,7 @@ class ProbeReport:
                 "",
                 f"run {summary.run}: {summary.acknowledged} acknowledged,"
                 f" {summary.refused} refused, {summary.unknown} unknown",
-                *verify_hint(summary.run, summary.end_acknowledged, self._output.out),
+                *verify_hint(summary.run, self._began, summary.end_acknowledged, self._output.out),
             ]
         self._print(*(line for each in lines for line in wrapped(each, self._output.out)))
 

@@ -4,6 +4,7 @@ import json
 import re
 import signal
 import socket
+import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -37,6 +38,7 @@ def pinging(port: int, *arguments: str) -> Ackctl:
 def steady(text: str) -> list[str]:
     """Return lines, with what differs from run to run replaced: times, and what is made of them."""
     text = re.sub(r"(?m)^ *[\d,.]+ to .*\n", "", text)  # the histogram
+    text = re.sub(r" --since @\d+`", " --since @THEN`", text)
     text = re.sub(r"\b\d\d:\d\d:\d\d\.\d{3}\b", "TIME", text)
     text = re.sub(r" +[\d,]+\.\d{3} ms\b", " TOOK", text)
     text = re.sub(r", \d+\.\d{3} s\b", ", SO LONG", text)
@@ -62,7 +64,7 @@ def end(count: int) -> bytes:
 
 
 FIGURES = ["min TOOK", "mean TOOK", "p50 TOOK", "max TOOK"]  # of a few acks
-VERIFY = "on the server, `ackctl verify link-7` tells whether all is stored"
+VERIFY = "on the server, `ackctl verify link-7 --since @THEN` tells whether all is stored"
 NOT_ENDED = "(it will not find the last payload, which holds the number of payloads)"
 
 
@@ -94,6 +96,14 @@ def test_each_payload_has_a_line_and_the_summary_has_figures(start: StartDaemon)
     ]
     assert (status, complaint) == (0, "")
     assert ackd.journal.payloads(4) == [*(RUN.payload(n) for n in (1, 2, 3)), RUN.end(3)]
+
+
+def test_the_hint_names_a_time_before_the_run_and_not_long_before(start: StartDaemon) -> None:
+    ackd = start()
+    before = time.time()
+    _, out, _ = ping(ackd.port, "--count", "1")
+    (since,) = re.findall(r"`ackctl verify link-7 --since @(\d+)`", out)
+    assert before - 7200 < int(since) < before - 1800  # clocks differ
 
 
 def test_a_run_has_another_name_each_time(start: StartDaemon) -> None:
