@@ -1,4 +1,4 @@
-"""`ackctl probe`: tries a path stage by stage, to find where it is broken and whom to ask."""
+"""`ackctl probe`: tries a path stage by stage, to find the stage that fails and whom to ask."""
 
 import argparse
 from socket import AF_INET6
@@ -24,9 +24,9 @@ from ackd.protocol import Verdict
 
 HELP = "find out where a path is broken, and whom to ask"
 DESCRIPTION = """\
-Try stage by stage whether data gets through: the name resolved, connected,
-greeted, a payload sent, and acknowledged. It stops where the path is broken,
-and says what that means and whom to ask.
+Test the path to a server stage by stage: resolve the name, connect, receive
+the greeting, send a payload, receive the ack. Stop at the first stage that
+fails, explain the failure, and say whom to ask.
 """
 EPILOG = """\
 examples:
@@ -35,22 +35,22 @@ examples:
   ackctl probe --host ackd.example.org --hold 30,60,300
 
 exit status:
-    0  every stage passed: what was sent is acknowledged
+    0  every stage passed: all payloads are acknowledged
     1  the server rejected the connection, or refused a payload
     2  usage
     3  the server was not reached, or ended the connection during a silence
-    4  connected, but not greeted by an ackd
-    5  sent, but the ack did not come: whether it is recorded is unknown
+    4  connected, but there was no greeting of an ackd
+    5  sent, but not acknowledged: it is unknown whether a payload is recorded
     7  a fault of ackctl, see the standard error
   130  interrupted
 """
 _STAGES = (Stage.RESOLVED, Stage.CONNECTED, Stage.GREETED, Stage.SENT, Stage.ACKNOWLEDGED)
 _OTHER_FAMILY = (
-    "None of its addresses is of the kind, IPv4 or IPv6, that -4, -6 or --source ask for."
+    "No address of the name is of the family, IPv4 or IPv6, that -4, -6 or --source ask for."
 )
 _GOOD = (
-    "Data gets through and is acknowledged. `ackctl verify` on the server shows whether it is in"
-    " the journal of an ackd."
+    "Data gets through and is acknowledged. `ackctl verify` on the server shows whether the data is"
+    " in the journal of an ackd."
 )
 
 
@@ -58,13 +58,15 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of the verb."""
     add_server_options(parser)
     option = parser.add_argument
-    option("--sweep", action="store_true", help="then growing payloads, up to the server's limit")
+    option(
+        "--sweep", action="store_true", help="then send growing payloads, up to the server's limit"
+    )
     option(
         "--hold",
         metavar="S,...",
         type=_silences,
         default=[],
-        help="then be silent for so many seconds, and send a payload",
+        help="then be silent for S seconds, and send a payload",
     )
     option("--name", metavar="RUN", type=run_named, help="what to call the run (8 random digits)")
     option("--json", action="store_true", help="one JSON object a stage, then one for all")
@@ -95,8 +97,8 @@ class _Probe:
         self._options = options
         self._report = report
         self._prober = Prober(run, self.summary, self._reconnected)
-        self._address: SocketAddress | None = None  # that was reached
-        self._unreached: dict[str, BrokenError] = {}  # addresses, and why they were not reached
+        self._address: SocketAddress | None = None  # the address that was reached
+        self._unreached: dict[str, BrokenError] = {}  # by address
         self._began = monotonic()
 
     def run(self) -> None:
@@ -117,7 +119,7 @@ class _Probe:
             self.summary.fail(
                 broken.stage,
                 broken.status,
-                f"Later it failed ({broken.text}). {broken.advice}",
+                f"A later payload failed ({broken.text}). {broken.advice}",
                 broken.text,
             )
 
@@ -136,7 +138,7 @@ class _Probe:
         destination = destination_of(self._options)
         for address in addresses:
             if not usable(address, destination):
-                self._report.found(_other_kind(address, destination))
+                self._report.found(_other_family(address, destination))
                 continue
             self._begin(f"connecting to {_shown(address)}")
             try:
@@ -165,7 +167,7 @@ class _Probe:
         try:
             if self._options.no_greeting:
                 connection = self._silent(connection)
-                text = "silent, as --no-greeting says"
+                text = "no greeting, as expected with --no-greeting"
             else:
                 text = f"{diagnosis.shown(connection.greet())}{_pieces(connection.pieces)}"
         except BrokenError as broken:
@@ -175,7 +177,7 @@ class _Probe:
         return connection
 
     def _silent(self, connection: ProbeConnection) -> ProbeConnection:
-        """See by this connection that the server does not greet; return another connection."""
+        """Check with this connection that the server does not greet; return another connection."""
         connection.finish()
         connection.close()
         return self._reconnected()
@@ -201,7 +203,7 @@ class _Probe:
         return connection
 
     def _sent(self, connection: ProbeConnection, broken: BrokenError | None = None) -> None:
-        """Report that a payload was sent, unless that or an earlier stage has failed."""
+        """Report that a payload was sent, unless this stage or an earlier stage has failed."""
         if connection.sent and (broken is None or broken.stage is Stage.ACKNOWLEDGED):
             text, took = f"{connection.sent.size} bytes", connection.sent.seconds
             self._report.found(Finding(Stage.SENT, Outcome.PASSED, text, took))
@@ -233,12 +235,12 @@ class _Probe:
         self.summary.status = exit_status()
 
     def report_lost(self) -> None:
-        """Report packets that had to be sent again, if there were any."""
+        """Report packets that had to be sent again."""
         if self.summary.traffic.retransmitted > 0:
             self.summary.add(diagnosis.lost(self.summary.traffic))
 
     def _report_unreached(self) -> None:
-        """Report addresses that were not reached: other programs may try them first as well."""
+        """Report addresses that were not reached: other programs may try them first too."""
         assert self._address
         for address, broken in self._unreached.items():
             self.summary.add(diagnosis.unreached(address, broken, _shown(self._address)))
@@ -257,8 +259,8 @@ class _Probe:
         greeted = not self._options.no_greeting
         return ProbeConnection(sock, timeout, greeted, self.summary.traffic)
 
-    def _begin(self, what: str) -> None:
-        self._report.trying(f"{what}, for {self._options.timeout:g} s at most")
+    def _begin(self, step: str) -> None:
+        self._report.trying(f"{step}, for {self._options.timeout:g} s at most")
         self._began = monotonic()
 
     def _passed(self, stage: Stage, text: str, address: str = "") -> None:
@@ -274,9 +276,9 @@ def _shown(address: SocketAddress) -> str:
     return str(address.address[0])
 
 
-def _other_kind(address: SocketAddress, destination: Destination) -> Finding:
+def _other_family(address: SocketAddress, destination: Destination) -> Finding:
     option = "--source" if destination.source else "-4" if address.family == AF_INET6 else "-6"
-    text = f"not of the same kind as {option}"
+    text = f"not of the same family as {option}"
     return Finding(Stage.CONNECTED, Outcome.NOT_TRIED, text, address=_shown(address))
 
 

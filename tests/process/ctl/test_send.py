@@ -766,9 +766,9 @@ def test_there_is_no_progress_line_where_it_could_not_be_seen(tmp_path: Path, wh
                 caller.send(GREETING)
                 caller.expect(b"one\n")
                 caller.expect_end()
-            status, *_, said = ackctl.ended()
+            status, *_, error = ackctl.ended()
     assert status == 5
-    assert said.replace("\r", "") == (
+    assert error.replace("\r", "") == (
         "ackctl: unknown: no answer within 1.5 s (1 unknown: sent, and perhaps recorded)\n"
     )
 
@@ -777,7 +777,7 @@ def sent_from(server: FakeServer, lines: Path) -> tuple[str, ...]:
     return ("send", "--port", str(server.port), "--file", str(lines))
 
 
-def test_an_interrupt_counts_what_is_unknown() -> None:
+def test_an_interrupt_counts_payloads_of_unknown_outcome() -> None:
     with FakeServer() as server, sending(server.port, "one", "two", "three") as ackctl:
         with server.accept() as caller:
             caller.send(GREETING)
@@ -793,7 +793,7 @@ def test_an_interrupt_counts_what_is_unknown() -> None:
         )
 
 
-def test_an_interrupt_while_it_waits_for_the_connection() -> None:
+def test_an_interrupt_while_ackctl_waits_for_the_connection() -> None:
     with (
         FakeServer(backlog=0) as server,
         Peer(server.port),
@@ -903,7 +903,7 @@ def test_an_address_of_the_other_family_is_not_reached(
     assert send(1, option, "--host", host, "x") == (3, "", complete)
     status, out, said = ackctl("probe", option, "--host", host)
     assert status == 3
-    assert f"not of the same kind as {option}\n" in out
+    assert f"not of the same family as {option}\n" in out
     assert said.startswith("ackctl: not connected")
 
 
@@ -1054,6 +1054,6 @@ def test_a_line_is_sent_without_modules_that_are_slow_to_import() -> None:
         "import sys; from ackd.ctl.main import main; main(['send', '--port', '1', 'hello']);"
         "print(*sys.modules)"
     )
-    said = subprocess.check_output([sys.executable, "-c", program], stderr=subprocess.DEVNULL)
+    modules = subprocess.check_output([sys.executable, "-c", program], stderr=subprocess.DEVNULL)
     slow = {"dataclasses", "json", "datetime", "rich", "shutil", "yaml", "systemd", "statistics"}
-    assert slow.isdisjoint(said.decode().split())
+    assert slow.isdisjoint(modules.decode().split())
