@@ -997,6 +997,17 @@ def _end_of(server: FakeServer, ackctl: Ackctl) -> Ended:
         return ended.result(DEADLINE)
 
 
+def test_pauses_longer_than_the_servers_idle_limit_cost_no_try(start: StartDaemon) -> None:
+    ackd = start("idle_timeout: 0.2")
+    with sending(ackd.port, "--retry", "1", "-") as ackctl:
+        for number in range(4):
+            ackctl.write(b"%d\n" % number)
+            assert ackctl.read_line() == THANKS
+            assert ackctl.read_error().endswith("; once more when the next line comes\n")
+        assert ackctl.ended() == (0, "", "")
+    assert ackd.journal.payloads(4) == [b"0", b"1", b"2", b"3"]
+
+
 def test_nothing_is_left_to_do_when_the_input_ends_after_the_connection() -> None:
     with FakeServer() as server, sending(server.port, "--retry", "1", "-") as ackctl:
         ackctl.write(b"one\n")
