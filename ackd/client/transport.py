@@ -31,6 +31,7 @@ class Transport(Generic[TagT]):
         """Use a connected socket whose server greets, or has an empty greeting."""
         self.ended: End | None = None
         self.timeout = timeout
+        self.greeted = greeted
         self.written = 0  # bytes that the kernel has taken
         self.chunk = b""  # what the last `receive` has read
         # When the wait for what is due began, by time.monotonic(). A caller moves it by the time

@@ -22,15 +22,15 @@ SCRIPT = PROJECT / "packaging" / "completions.py"
 OPTIONS = {
     "ackctl": {"-h", "--help", "--version"},
     "ackctl send": {
-        *("-h", "--help", "--host", "--port", "--timeout", "--source", "--no-greeting"),
-        *("-v", "--verbose", "--json", "--file", "--retry"),
+        *("-h", "--help", "--host", "--port", "--timeout", "-4", "-6", "--source", "--no-greeting"),
+        *("-v", "--verbose", "-q", "--quiet", "--json", "--file", "--retry"),
     },
     "ackctl ping": {
-        *("-h", "--help", "--host", "--port", "--timeout", "--source", "--no-greeting"),
-        *("--interval", "--count", "--parallel", "--size", "--name", "--json"),
+        *("-h", "--help", "--host", "--port", "--timeout", "-4", "-6", "--source", "--no-greeting"),
+        *("--interval", "--count", "--duration", "--parallel", "--size", "--name", "--json"),
     },
     "ackctl bench": {
-        *("-h", "--help", "--host", "--port", "--timeout", "--source", "--no-greeting"),
+        *("-h", "--help", "--host", "--port", "--timeout", "-4", "-6", "--source", "--no-greeting"),
         *("--clients", "--depth", "--size", "--seconds", "--plot", "--name", "--json"),
     },
     "ackctl verify": {"-h", "--help", "--since", "--namespace", "--unit", "--json"},
