@@ -65,7 +65,7 @@ def run(options: argparse.Namespace, output: Output) -> Status:
         output.warn(str(error))
         return Status.USAGE
     status = Status.DELIVERED if found.audit.whole else Status.NOT_WHOLE
-    output.print(*(_json(found, status) if options.json else _report(found)))
+    output.print(*(json_report(found, status) if options.json else report(found)))
     return status
 
 
@@ -119,7 +119,7 @@ def _read(entries: Entries, found: RunFound, output: Output) -> None:
         patience -= monotonic() - began
 
 
-def _report(found: RunFound) -> Iterator[str]:
+def report(found: RunFound) -> Iterator[str]:
     """Yield the lines of a report in words."""
     audit = found.audit
     yield f"run {found.run}: {_verdict(audit)}"
@@ -143,12 +143,12 @@ def _rows(audit: Audit) -> Iterator[Row]:
     """Yield numbers, and what each is the number of."""
     yield (str(audit.sent), "sent") if audit.ended else ("?", "sent: no end has been seen")
     yield str(audit.recorded), "recorded"
-    yield str(len(audit.missing)), f"missing{_some(audit.missing)}"
-    yield str(len(audit.twice)), f"twice{_some(audit.twice)}"
+    yield str(audit.missing.count), f"missing{_some(audit.missing)}"
+    yield str(audit.twice.count), f"twice{_some(audit.twice)}"
     yield str(audit.out_of_order), "out of order"
     yield str(audit.altered), "altered"
-    if audit.highest > audit.sent and audit.ended:
-        yield str(audit.highest), "is the highest number, beyond the end: is it one run?"
+    if audit.beyond:
+        yield str(audit.beyond.count), f"beyond the end{_some(audit.beyond)}: is it one run?"
     if audit.lost:
         yield str(audit.lost), "lost: acknowledged, and not in the journal"
     if audit.repeated:
@@ -168,12 +168,14 @@ def _peers(peers: set[str]) -> str:
 
 def _some(numbers: Ranges) -> str:
     """Return the first numbers, as the end of a line."""
-    shown = [str(low) if low == high else f"{low}-{high}" for low, high in islice(numbers, _SHOWN)]
-    more = ", ..." * (len(list(numbers)) > _SHOWN)
-    return f": {', '.join(shown)}{more}" if shown else ""
+    first = islice(numbers, _SHOWN + 1)
+    shown = [str(low) if low == high else f"{low}-{high}" for low, high in first]
+    if len(shown) > _SHOWN:
+        shown[_SHOWN] = "..."
+    return f": {', '.join(shown)}" if shown else ""
 
 
-def _json(found: RunFound, status: Status) -> Iterator[str]:
+def json_report(found: RunFound, status: Status) -> Iterator[str]:
     """Yield the one line of a report in JSON."""
     audit = found.audit
     yield json_line(
@@ -181,10 +183,12 @@ def _json(found: RunFound, status: Status) -> Iterator[str]:
         whole=audit.whole,
         sent=audit.sent if audit.ended else None,
         recorded=audit.recorded,
-        missing=len(audit.missing),
+        missing=audit.missing.count,
         missing_numbers=list(audit.missing),
-        twice=len(audit.twice),
+        twice=audit.twice.count,
         twice_numbers=list(audit.twice),
+        beyond=audit.beyond.count,
+        beyond_numbers=list(audit.beyond),
         out_of_order=audit.out_of_order,
         altered=audit.altered,
         lost=audit.lost,

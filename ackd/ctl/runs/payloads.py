@@ -12,9 +12,13 @@ from binascii import b2a_base64, crc32
 from dataclasses import dataclass, field
 
 _NAME = r"[0-9A-Za-z._-]{1,64}"
-_BODY = re.compile(rf"ackctl run=({_NAME}) (number|end)=(\d{{1,18}})( [0-9A-Za-z+/]*)?")
-# Marks an altered payload of a run: the beginning, the end, or something between them.
-_TRACE = re.compile(rb"ackctl run=|run=\S+ (?:number|end)=|crc32=[0-9a-f]{8}\Z")
+# As `Run` writes them: without leading zeros, and no payload has the number 0.
+_BODY = re.compile(
+    rf"ackctl run=({_NAME}) (?:number=([1-9]\d{{0,17}})( [0-9A-Za-z+/]*)?|end=(0|[1-9]\d{{0,17}}))"
+)
+# Marks an altered payload of a run: the beginning, the end, or something between them. The bound of
+# the name keeps the time linear for a payload of nothing but `run=run=run=`.
+_TRACE = re.compile(rb"ackctl run=|run=\S{1,64} (?:number|end)=|crc32=[0-9a-f]{8}\Z")
 _LEGIBLE_RUN = re.compile(rf"run=({_NAME})")
 _LEGIBLE_NUMBER = re.compile(r"number=(\d{1,18})")
 
@@ -62,7 +66,7 @@ def parse(payload: bytes) -> ReceivedPayload | None:
     if not body or payload != _with_checksum(body[0]):
         run, number = _LEGIBLE_RUN.search(text), _LEGIBLE_NUMBER.search(text)
         return ReceivedPayload(run[1] if run else "", int(number[1]) if number else 0, altered=True)
-    return ReceivedPayload(body[1], int(body[3]), end=body[2] == "end")
+    return ReceivedPayload(body[1], int(body[2] or body[4]), end=not body[2])
 
 
 def _padded(body: str, size: int) -> bytes:

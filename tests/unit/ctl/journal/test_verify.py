@@ -1,12 +1,17 @@
-"""The status line of `ackctl verify` while it reads a long journal."""
+"""What `ackctl verify` shows: the status line, and the report of hostile payloads."""
 
+import json
+from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime
 
 import pytest
 
 from ackd.ctl.journal.entries import RecordedPayload
-from ackd.ctl.journal.verify import RunFound
+from ackd.ctl.journal.verify import RunFound, json_report, report
 from ackd.ctl.output.status_line import StatusLine
+from ackd.ctl.runs.payloads import Run
+from ackd.ctl.status import Status
 from tests.support.screen import CLEAR, Screen
 
 TIME = datetime(2026, 11, 25, 15, 18).astimezone()
@@ -36,3 +41,57 @@ def test_a_terminal_shows_how_many_payloads_are_read(screen: Screen) -> None:
 
 def test_a_short_journal_shows_nothing(screen: Screen) -> None:
     assert read(49_999, screen) == ""
+
+
+RUN = Run("1a2b3c4d")
+
+
+def found(*payloads: bytes, peer: str = "192.0.2.1") -> RunFound:
+    """Return what is found of a run in a journal of these payloads."""
+    found = RunFound(RUN.name)
+    for recorded in connection(*payloads, peer=peer):
+        found.add(recorded)
+    return found
+
+
+def connection(
+    *payloads: bytes, peer: str = "192.0.2.1", name: str = "a"
+) -> Iterator[RecordedPayload]:
+    """Yield the payloads of a connection as they are recorded."""
+    for number, payload in enumerate(payloads, 1):
+        yield replace(RECORDED, payload=payload, sequence=number, peer=peer, connection=name)
+
+
+def members(found: RunFound, *names: str) -> list[object]:
+    (line,) = json_report(found, Status.NOT_WHOLE)
+    return [json.loads(line)[name] for name in names]
+
+
+HIGHEST = 10**18 - 1
+
+
+def test_the_highest_number_of_all_is_reported_as_one_number() -> None:
+    hostile = found(RUN.payload(1), RUN.end(1), RUN.payload(HIGHEST))
+    assert list(report(hostile))[2:] == [
+        "      1  sent",
+        "      2  recorded",
+        "      0  missing",
+        "      0  twice",
+        "      0  out of order",
+        "      0  altered",
+        f"      1  beyond the end: {HIGHEST}: is it one run?",
+    ]
+    assert members(hostile, "missing", "beyond_numbers") == [0, [[HIGHEST, HIGHEST]]]
+
+
+@pytest.mark.parametrize("last", [RUN.payload(HIGHEST), RUN.end(HIGHEST)])
+def test_missing_numbers_without_bounds_are_reported(last: bytes) -> None:
+    hostile = found(RUN.payload(1), last)
+    assert any("missing: 2-99999999999999999" in line for line in report(hostile))
+    assert members(hostile, "highest", "recorded") in ([1, 1], [HIGHEST, 2])
+
+
+def test_only_the_first_missing_numbers_are_shown() -> None:
+    hostile = found(*(RUN.payload(number) for number in range(2, 42, 2)), RUN.end(40))
+    (line,) = [line for line in report(hostile) if "missing" in line]
+    assert line == "     20  missing: 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, ..."

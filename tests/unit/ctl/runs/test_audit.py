@@ -1,5 +1,7 @@
 """What an audit finds in the journal of a run that was changed on its way."""
 
+from random import Random
+
 from ackd.ctl.runs.audit import Audit
 from ackd.ctl.runs.payloads import Run
 
@@ -37,13 +39,14 @@ def faults(audit: Audit) -> dict[str, object]:
     """Return the faults that an audit has found, by their names."""
     found = {
         "missing": list(audit.missing),
+        "beyond": list(audit.beyond),
         "twice": list(audit.twice),
         "out of order": audit.out_of_order,
         "altered": audit.altered,
         "lost": audit.lost,
         "no end": not audit.ended,
     }
-    assert audit.whole == (not any(found.values()) and audit.highest == audit.sent)
+    assert audit.whole == (not any(found.values()))
     return {name: fault for name, fault in found.items() if fault}
 
 
@@ -75,13 +78,31 @@ def test_without_the_end_numbers_are_missing_up_to_the_highest_only() -> None:
 
 
 def test_a_run_with_a_number_beyond_its_end_is_not_whole() -> None:
-    audit = recorded(*numbers(1, 2), RUN.end(1))
-    assert faults(audit) == {}
-    assert not audit.whole
+    assert faults(recorded(*numbers(1, 2), RUN.end(1))) == {"beyond": [(2, 2)]}
+
+
+def test_the_highest_number_of_all_is_one_number_beyond_the_end() -> None:
+    audit = recorded(*numbers(1, 2), RUN.end(3), *numbers(10**18 - 1))
+    assert faults(audit) == {"missing": [(3, 3)], "beyond": [(10**18 - 1, 10**18 - 1)]}
+    assert (audit.recorded, audit.beyond.count) == (3, 1)
+
+
+def test_the_highest_end_of_all_is_taken_as_it_is() -> None:
+    audit = recorded(*numbers(1), RUN.end(10**18 - 1))
+    assert audit.missing.count == 10**18 - 2
+    assert list(audit.missing) == [(2, 10**18 - 1)]
 
 
 def test_numbers_that_are_recorded_twice_are_found() -> None:
     assert faults(recorded(*numbers(1, 2, 2, 2, 3, 1), RUN.end(3))) == {"twice": [(1, 2)]}
+
+
+def test_200_000_numbers_in_any_order_are_added_in_linear_steps() -> None:
+    wanted = list(range(1, 200_001))
+    Random(1).shuffle(wanted)
+    audit = recorded(*numbers(*wanted), RUN.end(200_000))
+    assert list(faults(audit)) == ["out of order"]
+    assert audit.recorded == 200_000
 
 
 def test_numbers_out_of_order_are_counted() -> None:

@@ -1,5 +1,7 @@
 """The payloads of a run: those as they were sent, and altered ones."""
 
+from binascii import crc32
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -67,6 +69,19 @@ def test_an_altered_payload_is_recognized_and_read_as_far_as_possible(
     payload: bytes, run: str, number: int
 ) -> None:
     assert parse(payload) == ReceivedPayload(run, number, altered=True)
+
+
+@pytest.mark.parametrize("body", ["number=0", "number=017", "end=00", "end=1 AA", "number=1" * 2])
+def test_what_no_run_writes_is_altered_although_the_checksum_is_right(body: str) -> None:
+    text = f"ackctl run=1a2b3c4d {body}".encode()
+    part = parse(b"%b crc32=%08x" % (text, crc32(text)))
+    assert part
+    assert part.altered
+
+
+def test_a_payload_that_seems_to_begin_everywhere_is_parsed_in_linear_time() -> None:
+    # In quadratic time it would take minutes: the test would not end.
+    assert parse(b"run=" * 250_000) is None
 
 
 @settings(deadline=None)
