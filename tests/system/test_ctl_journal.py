@@ -10,7 +10,8 @@ from datetime import datetime
 import pytest
 
 from ackd.ctl.runs.payloads import Run
-from ackd.records import Kind
+from ackd.journal.entry import JournalFormat
+from ackd.records import Kind, Origin
 from tests.support.peer import ACK
 
 from .support.connections import connect, greeted
@@ -278,6 +279,67 @@ def test_records_of_a_process_that_ends_before_journald_reads_them_are_not_belie
     assert (status, out) == (0, "")
     assert err.endswith(ENDED)
     assert verify(server, run, "--unit", "*")[0] == 0
+
+
+_RECYCLER = """
+import ctypes, os, signal, socket, sys
+user, pid, record = int(sys.argv[1]), int(sys.argv[2]), sys.stdin.buffer.read()
+sender = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+sender.connect("/run/systemd/journal/socket")
+NAMES = "flags pidfd child_tid parent_tid exit_signal stack stack_size tls set_tid set_tid_size"
+class Arguments(ctypes.Structure):
+    _fields_ = [(name, ctypes.c_uint64) for name in NAMES.split()]
+numbers = (ctypes.c_int * 1)(pid)
+arguments = Arguments(
+    exit_signal=signal.SIGCHLD, set_tid=ctypes.addressof(numbers), set_tid_size=1
+)
+CLONE3 = 435
+libc = ctypes.CDLL(None, use_errno=True)
+child = libc.syscall(CLONE3, ctypes.byref(arguments), ctypes.sizeof(arguments))
+if child == 0:
+    os.setuid(user)
+    os._exit(sender.send(record) != len(record))
+assert child == pid, ctypes.get_errno()
+assert os.waitpid(child, 0) == (pid, 0)
+"""
+ORDINARY_USER = 1000
+OTHER_DYNAMIC_USER = 61500
+UNUSED_NUMBER = 31000
+# An ordinary user gets the number of an ackd that has ended by starting processes until they have
+# gone once around; clone3(2) gives it at once, but only to root.
+
+
+def forge_with_number(machine: Machine, pid: int, user: int, payload: bytes) -> None:
+    """Write a record with the fields of ackd from a process with this number, and end it."""
+    entry = JournalFormat()
+    origin = Origin(CLIENT_ADDRESS, 40000, f"{MACHINE_ADDRESS}:10008", "forged-1")
+    record = entry.payload(entry.prefix(origin), 1, payload)
+    journald = machine.pid_of("systemd-journald")
+    machine.run("sh", "-c", f"kill -STOP {journald}")
+    machine.python(_RECYCLER, str(user), str(pid), input=record)
+    machine.run("sh", "-c", f"kill -CONT {journald}")
+
+
+@pytest.mark.parametrize("user", [ORDINARY_USER, OTHER_DYNAMIC_USER])
+def test_records_of_a_process_with_the_number_of_an_ackd_that_has_ended_are_not_believed(
+    server: Machine, run: Run, user: int
+) -> None:
+    send(server, *numbers(run, 1, 2))
+    ended = server.pid_of("ackd")
+    server.run("systemctl", "restart", "ackd")
+    wait_until("ackd has ended", lambda: not exists(server, ended))
+    send(server, *numbers(run, 4), run.end(4))
+    forge_with_number(server, ended, user, run.payload(3))
+    assert units(server, run) == {(b"ackd.service",)}  # also of the forged record
+    assert faults(server, run) == {"missing_numbers": [[3, 3]], "not_believed": 1}
+    reason = "not believed: another user than that of ackd's unit has written them; see --unit"
+    assert verify(server, run)[1].endswith(f"      1  {reason}\n")
+    assert "forged" not in ackctl(server, "log", "--json")[1]
+    # The forged record does not make the forger a user of ackd's unit.
+    forge_with_number(server, UNUSED_NUMBER, user, run.payload(3))
+    found = {"missing_numbers": [[3, 3]], "not_believed": 2, "without_unit": 1}
+    assert faults(server, run) == found
+    assert faults(server, run, "--unit", "*") == {"twice_numbers": [[3, 3]]}
 
 
 @pytest.fixture

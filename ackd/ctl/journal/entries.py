@@ -6,7 +6,7 @@ import os
 import select
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import Enum
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -20,12 +20,15 @@ from ackd.records import Kind
 # Any process can write an entry like ackd's, but journald alone adds the fields that begin with an
 # underscore, systemd.journal-fields(7).
 _UNIT, _NAMESPACE, _BOOT, _USER = "_SYSTEMD_UNIT", "_NAMESPACE", "_BOOT_ID", "_UID"
+_INVOCATION = "_SYSTEMD_INVOCATION_ID"
+_OF_ACKD = {"SYSLOG_IDENTIFIER": b"ackd", "_TRANSPORT": b"journal"}
 _UNITS = ("ackd.service", "ackd@*.service")
 # DynamicUser= gives each of these users to one unit at a time, https://systemd.io/UIDS-GIDS/.
 _DYNAMIC_USERS = range(61184, 65520)
 _FIELDS = (
     *("MESSAGE", "ACKD_PEER", "ACKD_PEER_PORT", "ACKD_LISTENER", "ACKD_CONNECTION"),
     *("ACKD_SEQUENCE", "ACKD_COUNT", "ACKD_REPEATED", _UNIT, _NAMESPACE, _BOOT, _USER),
+    _INVOCATION,
 )
 _JOURNALS = (Path("/var/log/journal"), Path("/run/log/journal"))
 _MACHINE = Path("/etc/machine-id")
@@ -41,6 +44,7 @@ class Doubt(Enum):
     """Why a record is not believed."""
 
     OTHER_UNIT = "not believed: another unit than ackd's has written them"
+    OTHER_USER = "not believed: another user than that of ackd's unit has written them"
     NO_UNIT = "not believed: their process had no unit, or had ended before journald read them"
 
 
@@ -77,7 +81,8 @@ class Entries:
         self._namespace = namespace
         self._since = since
         self._cursor = ""
-        self._users: dict[tuple[bytes, bytes], bool] = {}  # by boot and user: whether ackd's
+        self._doubts: dict[tuple[bytes, ...], Doubt | None] = {}  # by what is known of the writer
+        self._first_users: dict[tuple[tuple[str, bytes], ...], bytes] = {}
         self._open()
 
     def __iter__(self) -> Iterator[RecordedPayload]:
@@ -111,7 +116,7 @@ class Entries:
     def _open(self) -> None:
         """Open the journals; libsystemd does not notice a namespace that is created later."""
         self._directories = _directories(self._namespace)
-        self._reader = _opened(self._namespace, MESSAGE_ID=Kind.PAYLOAD.value)
+        self._reader = _opened(self._namespace, {"MESSAGE_ID": Kind.PAYLOAD.value})
         self._seek(self._cursor)
 
     def _seek(self, cursor: str) -> None:
@@ -152,15 +157,37 @@ class Entries:
             return []
 
     def _doubt(self, fields: Mapping[str, bytes]) -> Doubt | None:
-        unit = fields.get(_UNIT, b"")
-        if self._believes(unit):
+        if self._believes(b""):  # every process
             return None
-        if unit:
+        writer = tuple(fields.get(name, b"") for name in (_BOOT, _UNIT, _INVOCATION, _USER))
+        if writer not in self._doubts:
+            self._doubts[writer] = self._doubt_of(*writer)
+        return self._doubts[writer]
+
+    def _doubt_of(self, boot: bytes, unit: bytes, invocation: bytes, user: bytes) -> Doubt | None:
+        if not unit:
+            return None if self._is_ackds(boot, user) else Doubt.NO_UNIT
+        if not self._believes(unit):
             return Doubt.OTHER_UNIT
-        return None if self._is_ackds(fields[_BOOT], fields[_USER]) else Doubt.NO_UNIT
+        return None if self._is_user_of(boot, unit, invocation, user) else Doubt.OTHER_USER
 
     def _believes(self, unit: bytes) -> bool:
         return any(fnmatchcase(printable(unit), pattern) for pattern in self._units)
+
+    def _is_user_of(self, boot: bytes, unit: bytes, invocation: bytes, user: bytes) -> bool:
+        """Return whether a record with this unit can be from a process of this unit.
+
+        journald remembers the unit of a process by the number of the process. Another process can
+        get the number of an ackd that has ended, and can end before journald looks its unit up: its
+        record has ackd's unit, journald-context.c. But the kernel sends the user along with each
+        record. A unit keeps its dynamic user for the whole boot. An invocation of the unit that has
+        no dynamic user was started with a user that other processes may have: then nothing is known
+        about this record.
+        """
+        if int(user) in _DYNAMIC_USERS:
+            return user == self._first_dynamic_user({_BOOT: boot, _UNIT: unit})
+        started = {_INVOCATION: invocation} if invocation else {_BOOT: boot, _UNIT: unit}
+        return not self._first_dynamic_user(started)
 
     def _is_ackds(self, boot: bytes, user: bytes) -> bool:
         """Return whether a unit that is believed had this dynamic user in this boot.
@@ -172,12 +199,35 @@ class Entries:
         """
         if int(user) not in _DYNAMIC_USERS:
             return False
-        if (boot, user) not in self._users:
-            matches = {_BOOT: boot, _USER: user, "SYSLOG_IDENTIFIER": b"ackd"}
-            with _opened(self._namespace, **matches) as reader:
-                units = (entry.get(_UNIT, b"") for entry in iter(lambda: _next(reader), {}))
-                self._users[boot, user] = any(map(self._believes, units))
-        return self._users[boot, user]
+        with _opened(self._namespace, {_BOOT: boot, _USER: user, **_OF_ACKD}) as reader:
+            units = (entry.get(_UNIT, b"") for entry in iter(lambda: _next(reader), {}))
+            return any(
+                unit and self._believes(unit) and self._is_user_of(boot, unit, b"", user)
+                for unit in units
+            )
+
+    def _first_dynamic_user(self, fields: Mapping[str, bytes]) -> bytes:
+        """Return the dynamic user of the first of ackd's records with these fields; b"" for none.
+
+        All fields are of one boot.
+        """
+        key = tuple(fields.items())
+        if key not in self._first_users:
+            self._first_users[key] = self._find_first_dynamic_user(fields)
+        return self._first_users[key]
+
+    def _find_first_dynamic_user(self, fields: Mapping[str, bytes]) -> bytes:
+        first: dict[timedelta, bytes] = {}
+        with _opened(self._namespace, {}) as reader:
+            for user in reader.query_unique(_USER):
+                if int(user) not in _DYNAMIC_USERS:
+                    continue
+                reader.flush_matches()
+                reader.add_match(**{**fields, **_OF_ACKD, _USER: user})
+                reader.seek_head()
+                if entry := _next(reader):
+                    first[entry["__MONOTONIC_TIMESTAMP"].timestamp] = user
+        return first[min(first)] if first else b""
 
 
 def add_journal_options(parser: argparse.ArgumentParser) -> None:
@@ -188,7 +238,7 @@ def add_journal_options(parser: argparse.ArgumentParser) -> None:
     option("--unit", metavar="U", default="", help="whose records to believe: a unit, or a pattern")
 
 
-def _opened(namespace: str, **matches: str | bytes) -> Any:
+def _opened(namespace: str, matches: Mapping[str, str | bytes]) -> Any:
     """Return a systemd.journal.Reader of all entries with these fields."""
     try:
         from systemd import journal  # only here: a client's host may not have it
