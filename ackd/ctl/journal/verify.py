@@ -2,7 +2,7 @@
 
 import argparse
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from itertools import islice
 from time import monotonic
@@ -70,12 +70,16 @@ def run(options: argparse.Namespace, output: Output) -> Status:
 
 
 class RunFound:
-    """What the journal has of a run: the audit, from which addresses it came, and when."""
+    """What the journal has of a run: the audit, from which addresses it came, and when.
+
+    `senders` are the addresses, and the numbers of the payloads that came from each. The end, and
+    payloads that are altered, have no number.
+    """
 
     def __init__(self, run: str) -> None:
         self.run = run
         self.audit = Audit(run)
-        self.peers: set[str] = set()
+        self.senders: dict[str, Ranges] = {}
         self.first: datetime | None = None
         self.last: datetime | None = None
         self.doubts: Counter[Doubt] = Counter()
@@ -94,14 +98,18 @@ class RunFound:
             received = parse(recorded.payload)
             if received and received.run == self.run:
                 self.doubts[recorded.doubt] += 1
-        elif self.audit.add(
+            return
+        received = self.audit.add(
             recorded.connection,
             recorded.sequence,
             recorded.payload,
             recorded.repeated,
             recorded.journal,
-        ):
-            self.peers.add(recorded.peer)
+        )
+        if received:
+            numbers = self.senders.setdefault(recorded.peer, Ranges())
+            if not (received.end or received.altered):
+                numbers.add(received.number)
             self.first = self.first or recorded.time
             self.last = recorded.time
 
@@ -126,8 +134,10 @@ def report(found: RunFound) -> Iterator[str]:
     if found.first and found.last:
         connections = f"{audit.connections} connection{'s' * (audit.connections != 1)}"
         times = _span(found.first, found.last)
-        yield f"from {_peers(found.peers)} in {connections}, {times}"
+        yield f"from {_peers(found.senders)} in {connections}, {times}"
     rows = list(_rows(audit)) if audit.seen else []
+    if len(found.senders) > 1:
+        rows.append((str(len(found.senders)), f"senders: {_by_sender(found.senders)}"))
     for doubt, number in found.doubts.items():
         rows.append((str(number), f"{doubt.value}; see --unit"))
     yield from counted(rows)
@@ -161,9 +171,19 @@ def _span(first: datetime, last: datetime) -> str:
     return f"{first:%Y-%m-%d %H:%M:%S} to {date}{last:%H:%M:%S}"
 
 
-def _peers(peers: set[str]) -> str:
-    shown = sorted(peers)[:_SHOWN]
-    return ", ".join(shown) + f" and {len(peers) - _SHOWN} more" * (len(peers) > _SHOWN)
+def _peers(senders: Mapping[str, Ranges]) -> str:
+    return ", ".join(sorted(senders)[:_SHOWN]) + _more(senders)
+
+
+def _by_sender(senders: Mapping[str, Ranges]) -> str:
+    """Return how many payloads came from each address, and the numbers of these payloads."""
+    shown = sorted(senders.items())[:_SHOWN]
+    each = (f"{peer} sent {numbers.count}{_some(numbers)}" for peer, numbers in shown)
+    return "; ".join(each) + _more(senders)
+
+
+def _more(senders: Mapping[str, Ranges]) -> str:
+    return f" and {len(senders) - _SHOWN} more" * (len(senders) > _SHOWN)
 
 
 def _some(numbers: Ranges) -> str:
@@ -197,7 +217,11 @@ def json_report(found: RunFound, status: Status) -> Iterator[str]:
         without_unit=found.doubts[Doubt.NO_UNIT],
         highest=audit.highest,
         connections=audit.connections,
-        peers=sorted(found.peers),
+        peers=sorted(found.senders),
+        senders=[
+            {"peer": peer, "recorded": numbers.count, "numbers": list(numbers)}
+            for peer, numbers in sorted(found.senders.items())
+        ],
         first=found.first and found.first.isoformat(),
         last=found.last and found.last.isoformat(),
         status=status,

@@ -42,8 +42,8 @@ class Audit:
         payload: bytes,
         repeated: bool = False,
         journal: str = "",
-    ) -> bool:
-        """Add a payload, the `sequence`-th of its connection; return whether it is the run's."""
+    ) -> ReceivedPayload | None:
+        """Add a payload, the `sequence`-th of its connection; return it if it is the run's."""
         received = parse(payload)
         of_run = received is not None and received.run == self._run
         found = self._connection(connection, of_run)
@@ -53,7 +53,7 @@ class Audit:
                 self._add(received, found, repeated, journal)
         elif new or not repeated:
             found.altered += 1
-        return of_run
+        return received if of_run else None
 
     @property
     def seen(self) -> bool:

@@ -95,3 +95,34 @@ def test_only_the_first_missing_numbers_are_shown() -> None:
     hostile = found(*(RUN.payload(number) for number in range(2, 42, 2)), RUN.end(40))
     (line,) = [line for line in report(hostile) if "missing" in line]
     assert line == "     20  missing: 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, ..."
+
+
+def test_several_senders_are_reported_with_the_numbers_of_each() -> None:
+    audited = found(RUN.payload(1), RUN.payload(2), RUN.payload(4), RUN.end(4))
+    for recorded in connection(RUN.payload(3), peer="192.0.2.9", name="b"):
+        audited.add(recorded)
+    assert audited.audit.whole
+    verdict, _, *rows = report(audited)
+    assert verdict == "run 1a2b3c4d: whole"
+    assert rows[-1] == "      2  senders: 192.0.2.1 sent 3: 1-2, 4; 192.0.2.9 sent 1: 3"
+    assert members(audited, "senders") == [
+        [
+            {"peer": "192.0.2.1", "recorded": 3, "numbers": [[1, 2], [4, 4]]},
+            {"peer": "192.0.2.9", "recorded": 1, "numbers": [[3, 3]]},
+        ]
+    ]
+
+
+def test_only_the_first_senders_are_shown() -> None:
+    audited = found(RUN.payload(1))
+    for host in range(1, 21):
+        peer = f"192.0.2.{100 + host}"
+        for recorded in connection(RUN.payload(host), peer=peer, name=peer):
+            audited.add(recorded)
+    *_, row = report(audited)
+    assert row.startswith("     21  senders: 192.0.2.1 sent 1: 1; ")
+    assert row.endswith("; 192.0.2.109 sent 1: 9 and 11 more")
+
+
+def test_one_sender_has_no_line_of_its_own() -> None:
+    assert not any("sender" in line for line in report(found(RUN.payload(1), RUN.end(1))))
