@@ -27,13 +27,13 @@ OPTIONS = {
     },
     "ackctl ping": {
         *("-h", "--help", "--host", "--port", "--timeout", "--source", "--no-greeting"),
-        *("--interval", "--count", "--parallel", "--size", "--name", "--json"),
+        *("--interval", "--count", "--parallel", "--size", "--name", "--key", "--json"),
     },
     "ackctl bench": {
         *("-h", "--help", "--host", "--port", "--timeout", "--source", "--no-greeting"),
-        *("--clients", "--depth", "--size", "--seconds", "--plot", "--name", "--json"),
+        *("--clients", "--depth", "--size", "--seconds", "--plot", "--name", "--key", "--json"),
     },
-    "ackctl verify": {"-h", "--help", "--since", "--namespace", "--unit", "--json"},
+    "ackctl verify": {"-h", "--help", "--since", "--namespace", "--unit", "--key", "--json"},
     "ackctl log": {
         *("-h", "--help", "-f", "--follow", "-n", "--lines", "--peer"),
         *("--since", "--namespace", "--unit", "--json"),
@@ -97,6 +97,7 @@ def test_bash_completes_the_options_of_the_daemon(made: Path) -> None:
     [
         "ackctl send --file ",
         "ackctl bench --plot ",
+        "ackctl verify --key ",
         "ackd --config ",
         "ackd --journal ",
         "ackd --debug --pidfile ",

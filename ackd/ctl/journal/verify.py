@@ -3,6 +3,7 @@
 import argparse
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from datetime import datetime
 from itertools import islice
 from time import monotonic
@@ -19,8 +20,8 @@ from ackd.ctl.output.status_line import StatusLine
 from ackd.ctl.output.streams import Output
 from ackd.ctl.output.tables import Row, counted
 from ackd.ctl.runs.audit import Audit
-from ackd.ctl.runs.options import run_named
-from ackd.ctl.runs.payloads import parse
+from ackd.ctl.runs.options import add_key_option, run_named
+from ackd.ctl.runs.payloads import Run, parse
 from ackd.ctl.runs.ranges import Ranges
 from ackd.ctl.status import Status
 
@@ -53,12 +54,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "run_name", metavar="RUN", type=run_named, help="the run's name, as its sender has shown it"
     )
     add_journal_options(parser)
+    add_key_option(parser)
     parser.add_argument("--json", action="store_true", help="print a JSON object")
 
 
 def run(options: argparse.Namespace, output: Output) -> Status:
     """Read the journal and report what it has of the run; return the exit status."""
-    found = RunFound(options.run_name.name)
+    found = RunFound(replace(options.run_name, key=options.key))
     try:
         _read(Entries(options.namespace, options.unit, options.since), found, output)
     except NotReadableError as error:
@@ -76,8 +78,8 @@ class RunFound:
     payloads that are altered, have no number.
     """
 
-    def __init__(self, run: str) -> None:
-        self.run = run
+    def __init__(self, run: Run) -> None:
+        self.run = run.name
         self.audit = Audit(run)
         self.senders: dict[str, Ranges] = {}
         self.first: datetime | None = None
@@ -140,6 +142,10 @@ def report(found: RunFound) -> Iterator[str]:
         rows.append((str(len(found.senders)), f"senders: {_by_sender(found.senders)}"))
     for doubt, number in found.doubts.items():
         rows.append((str(number), f"{doubt.value}; see --unit"))
+    if audit.keyed:
+        rows.append((str(audit.keyed), "made with a key, which is not given; see --key"))
+    if audit.unproven:
+        rows.append((str(audit.unproven), "made without this key, and not counted above"))
     yield from counted(rows)
 
 
@@ -215,6 +221,8 @@ def json_report(found: RunFound, status: Status) -> Iterator[str]:
         repeated=audit.repeated,
         not_believed=found.doubts.total(),
         without_unit=found.doubts[Doubt.NO_UNIT],
+        keyed=audit.keyed,
+        unproven=audit.unproven,
         highest=audit.highest,
         connections=audit.connections,
         peers=sorted(found.senders),

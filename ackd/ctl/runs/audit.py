@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from ackd.ctl.runs.payloads import ReceivedPayload, parse
+from ackd.ctl.runs.payloads import ReceivedPayload, Run, parse
 from ackd.ctl.runs.ranges import Ranges
 
 # Connections that may still turn out to belong to the run; most payloads belong to no run.
@@ -14,6 +14,7 @@ class _AuditedConnection:
     sequences: Ranges = field(default_factory=Ranges)
     furthest: dict[str, int] = field(default_factory=dict)  # the highest number in each journal
     altered: int = 0
+    unproven: int = 0
 
 
 class Audit:
@@ -21,9 +22,13 @@ class Audit:
 
     `twice` are the numbers that have more than one record, without the records that ackd has marked
     as `repeated`. If the run's end is there, it has `ended`, and `sent` is what the end says.
+
+    With the run's key, only a payload that was made with the key makes its connection one of the
+    run: a stranger who knows the name of the run does not change what is found. Without the key,
+    `keyed` counts the run's payloads that only the key can check.
     """
 
-    def __init__(self, run: str) -> None:
+    def __init__(self, run: Run) -> None:
         self._run = run
         self._of_run: dict[str, _AuditedConnection] = {}
         self._candidates: dict[str, _AuditedConnection] = {}
@@ -34,6 +39,8 @@ class Audit:
         self.twice = Ranges()
         self.out_of_order = 0
         self.repeated = 0
+        self.keyed = 0
+        self._unproven = 0
 
     def add(
         self,
@@ -44,16 +51,18 @@ class Audit:
         journal: str = "",
     ) -> ReceivedPayload | None:
         """Add a payload, the `sequence`-th of its connection; return it if it is the run's."""
-        received = parse(payload)
-        of_run = received is not None and received.run == self._run
-        found = self._connection(connection, of_run)
+        received = parse(payload, self._run.key)
+        named = received if received and received.run == self._run.name else None
+        mine = named if named and not (named.altered and self._run.key) else None
+        found = self._connection(connection, mine is not None)
         new = found.sequences.add(sequence)
-        if received and not received.altered:
-            if of_run:
-                self._add(received, found, repeated, journal)
-        elif new or not repeated:
-            found.altered += 1
-        return received if of_run else None
+        if named:
+            self._count_key(named, found)
+        if not received or received.altered:
+            found.altered += new or not repeated
+        elif mine:
+            self._add(mine, found, repeated, journal)
+        return mine
 
     @property
     def seen(self) -> bool:
@@ -91,6 +100,14 @@ class Audit:
         return sum(connection.altered for connection in self._of_run.values())
 
     @property
+    def unproven(self) -> int:
+        """How many payloads with the run's name were not made with its key.
+
+        In the run's own connections such a payload is an altered one.
+        """
+        return self._unproven - sum(each.unproven for each in self._of_run.values())
+
+    @property
     def lost(self) -> int:
         """How many acks a connection has got, between other acks, that have no record.
 
@@ -112,6 +129,14 @@ class Audit:
         if len(self._candidates) > _CANDIDATES:
             del self._candidates[next(iter(self._candidates))]
         return connection
+
+    def _count_key(self, named: ReceivedPayload, connection: _AuditedConnection) -> None:
+        """Count a payload with the run's name if its key is wrong, or is needed."""
+        if not self._run.key:
+            self.keyed += named.keyed
+        elif named.altered:
+            connection.unproven += 1
+            self._unproven += 1
 
     def _add(
         self,

@@ -29,7 +29,7 @@ def screen(monkeypatch: pytest.MonkeyPatch) -> Screen:
 def read(payloads: int, screen: Screen) -> str:
     """Return what a terminal shows while so many payloads are read."""
     with StatusLine(screen.stream) as line:
-        RunFound("1a2b3c4d").add_all([RECORDED] * payloads, line)
+        RunFound(Run("1a2b3c4d")).add_all([RECORDED] * payloads, line)
     return screen.read()
 
 
@@ -46,9 +46,9 @@ def test_a_short_journal_shows_nothing(screen: Screen) -> None:
 RUN = Run("1a2b3c4d")
 
 
-def found(*payloads: bytes, peer: str = "192.0.2.1") -> RunFound:
+def found(*payloads: bytes, peer: str = "192.0.2.1", run: Run = RUN) -> RunFound:
     """Return what is found of a run in a journal of these payloads."""
-    found = RunFound(RUN.name)
+    found = RunFound(run)
     for recorded in connection(*payloads, peer=peer):
         found.add(recorded)
     return found
@@ -126,3 +126,21 @@ def test_only_the_first_senders_are_shown() -> None:
 
 def test_one_sender_has_no_line_of_its_own() -> None:
     assert not any("sender" in line for line in report(found(RUN.payload(1), RUN.end(1))))
+
+
+KEYED = Run(RUN.name, b"0123456789abcdef")
+
+
+def test_payloads_with_a_key_are_reported_where_the_key_is_not_given() -> None:
+    audited = found(KEYED.payload(1), KEYED.end(1))
+    assert list(report(audited))[-1] == ("      2  made with a key, which is not given; see --key")
+    assert members(audited, "keyed", "altered", "unproven") == [2, 2, 0]
+
+
+def test_payloads_without_the_key_are_reported() -> None:
+    audited = found(RUN.payload(1), RUN.end(1), run=KEYED)
+    assert list(report(audited)) == [
+        "run 1a2b3c4d: not whole: there is nothing of it in the journal",
+        "      2  made without this key, and not counted above",
+    ]
+    assert members(audited, "unproven", "peers", "keyed") == [2, [], 0]

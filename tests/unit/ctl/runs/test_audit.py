@@ -11,8 +11,8 @@ RUN, OTHER = Run("1a2b3c4d"), Run("99999999")
 class Journal:
     """Payloads of connections, with the numbers that ackd gives them."""
 
-    def __init__(self) -> None:
-        self.audit = Audit(RUN.name)
+    def __init__(self, run: Run = RUN) -> None:
+        self.audit = Audit(run)
         self.sequences: dict[str, int] = {}
 
     def record(self, *payloads: bytes, connection: str = "a", journal: str = "") -> None:
@@ -198,3 +198,51 @@ def test_a_connection_10_000_connections_before_the_run_is_forgotten() -> None:
         journal.record(b"hello", connection=str(number))
     journal.record(*numbers(1), RUN.end(1))
     assert faults(journal.audit) == {}
+
+
+# A key
+
+KEY = b"a secret of 23 bytes ok"
+WITH_KEY, WITH_OTHER_KEY = Run(RUN.name, KEY), Run(RUN.name, KEY[::-1])
+
+
+def keyed(*wanted: int, run: Run = WITH_KEY) -> list[bytes]:
+    return [run.payload(number) for number in wanted]
+
+
+def test_a_run_with_a_key_is_whole() -> None:
+    journal = Journal(WITH_KEY)
+    journal.record(*keyed(1, 2, 3), WITH_KEY.end(3))
+    assert journal.audit.whole
+    assert (journal.audit.unproven, journal.audit.keyed) == (0, 0)
+
+
+def test_payloads_without_the_key_can_not_fill_a_gap_nor_make_a_fault() -> None:
+    forged = (RUN.payload(2), WITH_OTHER_KEY.payload(2), RUN.end(9), RUN.payload(17) + b"x")
+    journal = Journal(WITH_KEY)
+    journal.record(*forged, connection="b")
+    journal.record(*keyed(1, 3), WITH_KEY.end(3))
+    journal.record(*forged, connection="b")
+    assert faults(journal.audit) == {"missing": [(2, 2)]}
+    assert (journal.audit.connections, journal.audit.unproven) == (1, 8)
+
+
+def test_a_payload_without_the_key_in_a_connection_of_the_run_is_altered() -> None:
+    journal = Journal(WITH_KEY)
+    journal.record(RUN.payload(1), *keyed(1), RUN.payload(2), WITH_KEY.end(2))
+    assert faults(journal.audit) == {"missing": [(2, 2)], "altered": 2}
+    assert journal.audit.unproven == 0
+
+
+def test_a_run_that_was_sent_without_a_key_is_not_seen_with_a_key() -> None:
+    journal = Journal(WITH_KEY)
+    journal.record(*numbers(1), RUN.end(1))
+    assert not journal.audit.seen
+    assert journal.audit.unproven == 2
+
+
+def test_without_the_key_the_payloads_can_not_be_checked() -> None:
+    journal = Journal()
+    journal.record(*keyed(1), WITH_KEY.end(1))
+    assert faults(journal.audit) == {"altered": 2, "no end": True}
+    assert journal.audit.keyed == 2
