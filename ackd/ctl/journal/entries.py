@@ -3,6 +3,7 @@
 import argparse
 import glob
 import os
+import re
 import select
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -232,6 +233,8 @@ class Entries:
 
 def add_journal_options(parser: argparse.ArgumentParser) -> None:
     """Add the options for the part of the journal to be read, and for the units to be believed."""
+    # A time such as -1min is the value of --since, and no option.
+    parser._negative_number_matcher = re.compile("-[0-9]")
     option = parser.add_argument
     option("--since", metavar="T", type=since, default=0.0, help="only from this time on")
     option("--namespace", metavar="N", default="", help="only the journal of this namespace")

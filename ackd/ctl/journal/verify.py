@@ -1,7 +1,7 @@
 """`ackctl verify`: compares the journal with what a run has sent."""
 
 import argparse
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime
@@ -60,7 +60,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, output: Output) -> Status:
     """Read the journal and report what it has of the run; return the exit status."""
-    found = RunFound(replace(options.run_name, key=options.key))
+    found = RunFound(replace(options.run_name, key=options.key), options.since)
     try:
         _read(Entries(options.namespace, options.unit, options.since), found, output)
     except NotReadableError as error:
@@ -75,13 +75,16 @@ class RunFound:
     """What the journal has of a run: the audit, from which addresses it came, and when.
 
     `senders` are the addresses, and the numbers of the payloads that came from each. The end, and
-    payloads that are altered, have no number.
+    payloads that are altered, have no number. `begun` are the times of the first payloads: more
+    than one if the name was used for several runs. Nothing before `since` was read.
     """
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Run, since: float = 0) -> None:
+        self.since = since
         self.run = run.name
         self.audit = Audit(run)
         self.senders: dict[str, Ranges] = {}
+        self.begun: deque[datetime] = deque(maxlen=_SHOWN)
         self.first: datetime | None = None
         self.last: datetime | None = None
         self.doubts: Counter[Doubt] = Counter()
@@ -101,6 +104,7 @@ class RunFound:
             if received and received.run == self.run:
                 self.doubts[recorded.doubt] += 1
             return
+        begun = self.audit.begun
         received = self.audit.add(
             recorded.connection,
             recorded.sequence,
@@ -112,6 +116,7 @@ class RunFound:
             numbers = self.senders.setdefault(recorded.peer, Ranges())
             if not (received.end or received.altered):
                 numbers.add(received.number)
+            self.begun.extend([recorded.time] * (self.audit.begun - begun))
             self.first = self.first or recorded.time
             self.last = recorded.time
 
@@ -132,12 +137,15 @@ def _read(entries: Entries, found: RunFound, output: Output) -> None:
 def report(found: RunFound) -> Iterator[str]:
     """Yield the lines of a report in words."""
     audit = found.audit
-    yield f"run {found.run}: {_verdict(audit)}"
+    yield f"run {found.run}: {_verdict(audit, found.since)}"
     if found.first and found.last:
         connections = f"{audit.connections} connection{'s' * (audit.connections != 1)}"
         times = _span(found.first, found.last)
         yield f"from {_peers(found.senders)} in {connections}, {times}"
     rows = list(_rows(audit)) if audit.seen else []
+    if audit.runs > 1:
+        begun = ", ".join(map(_time, found.begun))
+        rows.append((str(audit.runs), f"runs have this name, begun at {begun}; see --since"))
     if len(found.senders) > 1:
         rows.append((str(len(found.senders)), f"senders: {_by_sender(found.senders)}"))
     for doubt, number in found.doubts.items():
@@ -149,9 +157,11 @@ def report(found: RunFound) -> Iterator[str]:
     yield from counted(rows)
 
 
-def _verdict(audit: Audit) -> str:
+def _verdict(audit: Audit, since: float) -> str:
     if not audit.seen:
-        return "not whole: there is nothing of it in the journal"
+        # The clock of the sender, from which the time may be, can differ from that of this host.
+        time = f" since {_time(datetime.fromtimestamp(since))}" if since else ""
+        return f"not whole: there is nothing of it in the journal{time}"
     return "whole" if audit.whole else "not whole"
 
 
@@ -174,7 +184,11 @@ def _rows(audit: Audit) -> Iterator[Row]:
 def _span(first: datetime, last: datetime) -> str:
     first, last = first.astimezone(), last.astimezone()
     date = "" if first.date() == last.date() else f"{last:%Y-%m-%d} "
-    return f"{first:%Y-%m-%d %H:%M:%S} to {date}{last:%H:%M:%S}"
+    return f"{_time(first)} to {date}{last:%H:%M:%S}"
+
+
+def _time(time: datetime) -> str:
+    return f"{time.astimezone():%Y-%m-%d %H:%M:%S}"
 
 
 def _peers(senders: Mapping[str, Ranges]) -> str:
@@ -230,6 +244,8 @@ def json_report(found: RunFound, status: Status) -> Iterator[str]:
             {"peer": peer, "recorded": numbers.count, "numbers": list(numbers)}
             for peer, numbers in sorted(found.senders.items())
         ],
+        runs=audit.runs,
+        begun=[time.isoformat() for time in found.begun],
         first=found.first and found.first.isoformat(),
         last=found.last and found.last.isoformat(),
         status=status,

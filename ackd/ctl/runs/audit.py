@@ -15,6 +15,8 @@ class _AuditedConnection:
     furthest: dict[str, int] = field(default_factory=dict)  # the highest number in each journal
     altered: int = 0
     unproven: int = 0
+    begins: bool = False  # has the run's first payload
+    ends: bool = False
 
 
 class Audit:
@@ -22,6 +24,7 @@ class Audit:
 
     `twice` are the numbers that have more than one record, without the records that ackd has marked
     as `repeated`. If the run's end is there, it has `ended`, and `sent` is what the end says.
+    `begun` are the connections that have the run's first payload.
 
     With the run's key, only a payload that was made with the key makes its connection one of the
     run: a stranger who knows the name of the run does not change what is found. Without the key,
@@ -40,6 +43,8 @@ class Audit:
         self.out_of_order = 0
         self.repeated = 0
         self.keyed = 0
+        self.begun = 0
+        self._ends = 0
         self._unproven = 0
 
     def add(
@@ -100,6 +105,11 @@ class Audit:
         return sum(connection.altered for connection in self._of_run.values())
 
     @property
+    def runs(self) -> int:
+        """How many runs seem to have the name: each has one first payload and one end."""
+        return max(self.begun, self._ends)
+
+    @property
     def unproven(self) -> int:
         """How many payloads with the run's name were not made with its key.
 
@@ -147,8 +157,12 @@ class Audit:
     ) -> None:
         if received.end:
             self.ended, self.sent = True, max(self.sent, received.number)
+            self._ends += not connection.ends
+            connection.ends = True
         else:
             self._recorded.add(received.number)
+            self.begun += received.number == 1 and not connection.begins
+            connection.begins |= received.number == 1
         place = received.number + received.end  # the end comes after all others
         if repeated:  # ackd records it after the newest record, not where it was sent
             self.repeated += 1

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import pytest
 
@@ -144,3 +144,41 @@ def test_payloads_without_the_key_are_reported() -> None:
         "      2  made without this key, and not counted above",
     ]
     assert members(audited, "unproven", "peers", "keyed") == [2, [], 0]
+
+
+def later(days: int, *payloads: bytes) -> Iterator[RecordedPayload]:
+    """Yield the payloads of a connection some days later."""
+    for recorded in connection(*payloads, name=f"day {days}"):
+        yield replace(recorded, time=TIME + timedelta(days=days))
+
+
+def test_a_name_that_was_used_on_two_nights_is_reported_with_both_times() -> None:
+    audited = found(RUN.payload(1), RUN.payload(2), RUN.end(2))
+    for recorded in later(1, RUN.payload(1), RUN.end(1)):
+        audited.add(recorded)
+    assert list(report(audited))[-1] == (
+        "      2  runs have this name, begun at 2026-11-25 15:18:00, 2026-11-26 15:18:00;"
+        " see --since"
+    )
+    assert members(audited, "runs", "twice_numbers") == [2, [[1, 1]]]
+    assert len(json.loads(next(json_report(audited, Status.NOT_WHOLE)))["begun"]) == 2
+
+
+def test_a_name_is_used_again_also_without_the_first_payload_of_one_run() -> None:
+    audited = found(RUN.payload(2), RUN.end(2))
+    for recorded in later(1, RUN.payload(1), RUN.end(1)):
+        audited.add(recorded)
+    assert members(audited, "runs") == [2]
+
+
+def test_a_payload_that_is_there_twice_makes_no_second_run() -> None:
+    audited = found(RUN.payload(1), RUN.payload(1), RUN.end(1), RUN.end(1))
+    assert members(audited, "runs", "twice") == [1, 1]
+    assert not any("this name" in line for line in report(audited))
+
+
+def test_the_time_since_which_there_is_nothing_is_reported() -> None:
+    nothing = RunFound(RUN, TIME.timestamp())
+    assert list(report(nothing)) == [
+        "run 1a2b3c4d: not whole: there is nothing of it in the journal since 2026-11-25 15:18:00"
+    ]
