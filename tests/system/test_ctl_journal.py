@@ -240,6 +240,10 @@ def test_records_of_other_instances_are_believed(server: Machine, run: Run) -> N
         peer.expect(ACK * 2)
     server.run("systemctl", "stop", "ackd@north")
     assert verify(server, run)[0] == 0
+    server.run("journalctl", "--sync")
+    shown = ackctl(server, "log", "--lines", "1")[1]
+    assert re.search(rf" port \d+ to ackd@north #2: {run.end(1).decode()}\n", shown)
+    assert run.name not in ackctl(server, "log", "--no-runs", "--since", "-5min")[1]
 
 
 @pytest.mark.parametrize("end", [("kill", "--signal=KILL"), ("stop",), ("restart",)])
@@ -446,7 +450,7 @@ def lines(machine: Machine, *options: str) -> list[str]:
 
 
 def without_time(line: str) -> str:
-    whole = re.fullmatch(r"[\d-]{10} [\d:]{8}\.\d{3} ([\d.:a-f]+) port \d+ (#.*)", line)
+    whole = re.fullmatch(r"[\d-]{10} [\d:]{8}\.\d{3} ([\d.:a-f]+) port \d+(?: to \S+)? (#.*)", line)
     assert whole, line
     return f"{whole[1]} {whole[2]}"
 
@@ -500,6 +504,7 @@ def test_log_prints_each_payload_as_json(server: Machine) -> None:
         "bytes": 1,
         "payload": "\\xff",
         "repeated": False,
+        "unit": "ackd.service",
     }
 
 

@@ -35,7 +35,7 @@ OPTIONS = {
     },
     "ackctl verify": {"-h", "--help", "--since", "--namespace", "--unit", "--key", "--json"},
     "ackctl log": {
-        *("-h", "--help", "-f", "--follow", "-n", "--lines", "--peer"),
+        *("-h", "--help", "-f", "--follow", "-n", "--lines", "--peer", "--no-runs"),
         *("--since", "--namespace", "--unit", "--json"),
     },
 }

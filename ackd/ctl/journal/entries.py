@@ -54,7 +54,8 @@ class RecordedPayload:
     """A payload in the journal of a namespace, or in the system's journal if `journal` is "".
 
     `time` is when journald got the record. `repeated` says that ackd has recorded the payload again
-    because journald may have lost the first record. `doubt` is None for a record that is believed.
+    because journald may have lost the first record. `unit` is "" if journald did not know it.
+    `doubt` is None for a record that is believed.
     """
 
     time: datetime
@@ -66,6 +67,7 @@ class RecordedPayload:
     payload: bytes
     repeated: bool
     journal: str
+    unit: str
     doubt: Doubt | None
 
 
@@ -150,6 +152,7 @@ class Entries:
                     payload,
                     "ACKD_REPEATED" in fields,
                     printable(fields.get(_NAMESPACE, b"")),
+                    printable(fields.get(_UNIT, b"")),
                     doubt,
                 )
                 for sequence, payload in payloads_of(fields)
