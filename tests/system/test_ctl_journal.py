@@ -371,26 +371,39 @@ def forge_with_number(machine: Machine, pid: int, user: int, payload: bytes) -> 
     machine.run("sh", "-c", f"kill -CONT {journald}")
 
 
+def forge_with_units_number(machine: Machine, user: int, payload: bytes) -> bool:
+    """Write a record from a process with the number of an ackd that has ended.
+
+    Return whether journald takes the record for one of ackd's unit.
+    """
+    ended = machine.pid_of("ackd")
+    machine.run("systemctl", "restart", "ackd")
+    wait_until("ackd has ended", lambda: not exists(machine, ended))
+    forge_with_number(machine, ended, user, payload)
+    *_, forged = machine.journal(f"MESSAGE_ID={Kind.PAYLOAD.value}", "ACKD_CONNECTION=forged-1")
+    return forged.all("_SYSTEMD_UNIT") == (b"ackd.service",)
+
+
 @pytest.mark.parametrize("user", [ORDINARY_USER, OTHER_DYNAMIC_USER])
 def test_records_of_a_process_with_the_number_of_an_ackd_that_has_ended_are_not_believed(
     server: Machine, run: Run, user: int
 ) -> None:
-    send(server, *numbers(run, 1, 2))
-    ended = server.pid_of("ackd")
-    server.run("systemctl", "restart", "ackd")
-    wait_until("ackd has ended", lambda: not exists(server, ended))
-    send(server, *numbers(run, 4), run.end(4))
-    forge_with_number(server, ended, user, run.payload(3))
-    assert units(server, run) == {(b"ackd.service",)}  # also of the forged record
-    assert faults(server, run) == {"missing_numbers": [[3, 3]], "not_believed": 1}
+    send(server, *numbers(run, 1, 2, 4), run.end(4))
+    without_unit = 0
+    # journald forgets from time to time the units of all processes that have ended.
+    while not forge_with_units_number(server, user, run.payload(3)):
+        without_unit += 1
+        assert without_unit < 10
+    found = {"missing_numbers": [[3, 3]], "not_believed": without_unit + 1}
+    assert faults(server, run) == found | ({"without_unit": without_unit} if without_unit else {})
     reason = "not believed: another user than that of ackd's unit has written them; see --unit"
-    assert verify(server, run)[1].endswith(f"      1  {reason}\n")
+    assert f"      1  {reason}\n" in verify(server, run)[1]
     assert "forged" not in ackctl(server, "log", "--json")[1]
     # The forged record does not make the forger a user of ackd's unit.
     forge_with_number(server, UNUSED_NUMBER, user, run.payload(3))
-    found = {"missing_numbers": [[3, 3]], "not_believed": 2, "without_unit": 1}
+    found |= {"not_believed": without_unit + 2, "without_unit": without_unit + 1}
     assert faults(server, run) == found
-    assert faults(server, run, "--unit", "*") == {"twice_numbers": [[3, 3]]}
+    assert "missing_numbers" not in faults(server, run, "--unit", "*")
 
 
 @pytest.fixture

@@ -1,52 +1,19 @@
 """Reads payloads out of the journal, as ackd has recorded them."""
 
 import argparse
-import glob
-import os
 import re
 import select
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from enum import Enum
-from fnmatch import fnmatchcase
-from pathlib import Path
+from datetime import datetime
 from typing import Any
 
+from ackd.ctl.journal.belief import Belief, Doubt
+from ackd.ctl.journal.reader import FIELDS, NAMESPACE, UNIT, directories, next_entry, open_journals
 from ackd.ctl.journal.since import since
 from ackd.journal.entry import payloads_of
 from ackd.printable import printable
 from ackd.records import Kind
-
-# Any process can write an entry like ackd's, but journald alone adds the fields that begin with an
-# underscore, systemd.journal-fields(7).
-_UNIT, _NAMESPACE, _BOOT, _USER = "_SYSTEMD_UNIT", "_NAMESPACE", "_BOOT_ID", "_UID"
-_INVOCATION = "_SYSTEMD_INVOCATION_ID"
-_OF_ACKD = {"SYSLOG_IDENTIFIER": b"ackd", "_TRANSPORT": b"journal"}
-_UNITS = ("ackd.service", "ackd@*.service")
-# DynamicUser= gives each of these users to one unit at a time, https://systemd.io/UIDS-GIDS/.
-_DYNAMIC_USERS = range(61184, 65520)
-_FIELDS = (
-    *("MESSAGE", "ACKD_PEER", "ACKD_PEER_PORT", "ACKD_LISTENER", "ACKD_CONNECTION"),
-    *("ACKD_SEQUENCE", "ACKD_COUNT", "ACKD_REPEATED", _UNIT, _NAMESPACE, _BOOT, _USER),
-    _INVOCATION,
-)
-_JOURNALS = (Path("/var/log/journal"), Path("/run/log/journal"))
-_MACHINE = Path("/etc/machine-id")
-_REMEDY = "be root, or join the group systemd-journal and log in again"
-_ALL_NAMESPACES = 1 << 5  # SD_JOURNAL_ALL_NAMESPACES, for which python-systemd has no name
-
-
-class NotReadableError(Exception):
-    """The journal can't be read; the text says why, and what the user can do."""
-
-
-class Doubt(Enum):
-    """Why a record is not believed."""
-
-    OTHER_UNIT = "not believed: another unit than ackd's has written them"
-    OTHER_USER = "not believed: another user than that of ackd's unit has written them"
-    NO_UNIT = "not believed: their process had no unit, or had ended before journald read them"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,12 +47,10 @@ class Entries:
     """
 
     def __init__(self, namespace: str = "", unit: str = "", since: float = 0) -> None:
-        self._units = (unit,) if unit else _UNITS
+        self._belief = Belief(namespace, unit)
         self._namespace = namespace
         self._since = since
         self._cursor = ""
-        self._doubts: dict[tuple[bytes, ...], Doubt | None] = {}  # by what is known of the writer
-        self._first_users: dict[tuple[tuple[str, bytes], ...], bytes] = {}
         self._open()
 
     def __iter__(self) -> Iterator[RecordedPayload]:
@@ -113,13 +78,13 @@ class Entries:
         poll.register(self._reader, self._reader.get_events())
         poll.poll(seconds * 1000)
         self._reader.process()
-        if _directories(self._namespace) != self._directories:
+        if directories(self._namespace) != self._directories:
             self._open()
 
     def _open(self) -> None:
         """Open the journals; libsystemd does not notice a namespace that is created later."""
-        self._directories = _directories(self._namespace)
-        self._reader = _opened(self._namespace, {"MESSAGE_ID": Kind.PAYLOAD.value})
+        self._directories = directories(self._namespace)
+        self._reader = open_journals(self._namespace, {"MESSAGE_ID": Kind.PAYLOAD.value})
         self._seek(self._cursor)
 
     def _seek(self, cursor: str) -> None:
@@ -131,16 +96,16 @@ class Entries:
             self._reader.seek_realtime(self._since)
 
     def _step(self, skip: int) -> Any:
-        entry = _next(self._reader, skip)
+        entry = next_entry(self._reader, skip)
         self._cursor = entry.get("__CURSOR", self._cursor)
         return entry
 
     def _payloads(self, entry: Mapping[str, Any]) -> list[RecordedPayload]:
         """Return the payloads of an entry; [] if the entry is not one that ackd writes."""
         # A field that an entry has twice is a list; ackd writes each field once.
-        fields = {name: entry[name] for name in _FIELDS if isinstance(entry.get(name), bytes)}
+        fields = {name: entry[name] for name in FIELDS if isinstance(entry.get(name), bytes)}
         try:
-            doubt = self._doubt(fields)
+            doubt = self._belief.doubt(fields)
             return [
                 RecordedPayload(
                     entry["__REALTIME_TIMESTAMP"],
@@ -151,87 +116,14 @@ class Entries:
                     sequence,
                     payload,
                     "ACKD_REPEATED" in fields,
-                    printable(fields.get(_NAMESPACE, b"")),
-                    printable(fields.get(_UNIT, b"")),
+                    printable(fields.get(NAMESPACE, b"")),
+                    printable(fields.get(UNIT, b"")),
                     doubt,
                 )
                 for sequence, payload in payloads_of(fields)
             ]
         except (KeyError, ValueError):
             return []
-
-    def _doubt(self, fields: Mapping[str, bytes]) -> Doubt | None:
-        if self._believes(b""):  # every process
-            return None
-        writer = tuple(fields.get(name, b"") for name in (_BOOT, _UNIT, _INVOCATION, _USER))
-        if writer not in self._doubts:
-            self._doubts[writer] = self._doubt_of(*writer)
-        return self._doubts[writer]
-
-    def _doubt_of(self, boot: bytes, unit: bytes, invocation: bytes, user: bytes) -> Doubt | None:
-        if not unit:
-            return None if self._is_ackds(boot, user) else Doubt.NO_UNIT
-        if not self._believes(unit):
-            return Doubt.OTHER_UNIT
-        return None if self._is_user_of(boot, unit, invocation, user) else Doubt.OTHER_USER
-
-    def _believes(self, unit: bytes) -> bool:
-        return any(fnmatchcase(printable(unit), pattern) for pattern in self._units)
-
-    def _is_user_of(self, boot: bytes, unit: bytes, invocation: bytes, user: bytes) -> bool:
-        """Return whether a record with this unit can be from a process of this unit.
-
-        journald remembers the unit of a process by the number of the process. Another process can
-        get the number of an ackd that has ended, and can end before journald looks its unit up: its
-        record has ackd's unit, journald-context.c. But the kernel sends the user along with each
-        record. A unit keeps its dynamic user for the whole boot. An invocation of the unit that has
-        no dynamic user was started with a user that other processes may have: then nothing is known
-        about this record.
-        """
-        if int(user) in _DYNAMIC_USERS:
-            return user == self._first_dynamic_user({_BOOT: boot, _UNIT: unit})
-        started = {_INVOCATION: invocation} if invocation else {_BOOT: boot, _UNIT: unit}
-        return not self._first_dynamic_user(started)
-
-    def _is_ackds(self, boot: bytes, user: bytes) -> bool:
-        """Return whether a unit that is believed had this dynamic user in this boot.
-
-        The kernel sends the user along with each record. journald looks up the unit when it first
-        reads a record of a process; if the process has ended by then, the record has no unit. That
-        can happen to ackd, but any other process can hide its unit in this way. No process can hide
-        its user, and no other unit has a dynamic user of ackd's.
-        """
-        if int(user) not in _DYNAMIC_USERS:
-            return False
-        with _opened(self._namespace, {_BOOT: boot, _USER: user, **_OF_ACKD}) as reader:
-            units = (entry.get(_UNIT, b"") for entry in iter(lambda: _next(reader), {}))
-            return any(
-                unit and self._believes(unit) and self._is_user_of(boot, unit, b"", user)
-                for unit in units
-            )
-
-    def _first_dynamic_user(self, fields: Mapping[str, bytes]) -> bytes:
-        """Return the dynamic user of the first of ackd's records with these fields; b"" for none.
-
-        All fields are of one boot.
-        """
-        key = tuple(fields.items())
-        if key not in self._first_users:
-            self._first_users[key] = self._find_first_dynamic_user(fields)
-        return self._first_users[key]
-
-    def _find_first_dynamic_user(self, fields: Mapping[str, bytes]) -> bytes:
-        first: dict[timedelta, bytes] = {}
-        with _opened(self._namespace, {}) as reader:
-            for user in reader.query_unique(_USER):
-                if int(user) not in _DYNAMIC_USERS:
-                    continue
-                reader.flush_matches()
-                reader.add_match(**{**fields, **_OF_ACKD, _USER: user})
-                reader.seek_head()
-                if entry := _next(reader):
-                    first[entry["__MONOTONIC_TIMESTAMP"].timestamp] = user
-        return first[min(first)] if first else b""
 
 
 def add_journal_options(parser: argparse.ArgumentParser) -> None:
@@ -242,60 +134,3 @@ def add_journal_options(parser: argparse.ArgumentParser) -> None:
     option("--since", metavar="T", type=since, default=0.0, help="only from this time on")
     option("--namespace", metavar="N", default="", help="only the journal of this namespace")
     option("--unit", metavar="U", default="", help="whose records to believe: a unit, or a pattern")
-
-
-def _opened(namespace: str, matches: Mapping[str, str | bytes]) -> Any:
-    """Return a systemd.journal.Reader of all entries with these fields."""
-    try:
-        from systemd import journal  # only here: a client's host may not have it
-    except ImportError:
-        raise NotReadableError("reading the journal takes python3-systemd: install it") from None
-    _check(namespace)
-    flags = journal.LOCAL_ONLY | (0 if namespace else _ALL_NAMESPACES)
-    converters = dict.fromkeys(_FIELDS, bytes)
-    try:
-        reader = journal.Reader(flags, converters=converters, namespace=namespace or None)
-    except OSError as error:
-        raise _not_readable(error) from error
-    reader.fileno()  # from now on the reader notices new entries
-    reader.data_threshold = 0  # otherwise a payload of more than 64 KiB may be cut
-    reader.add_match(**matches)
-    return reader
-
-
-def _next(reader: Any, skip: int = 1) -> Any:
-    try:
-        return reader.get_next(skip)
-    except OSError as error:
-        raise _not_readable(error) from error
-
-
-def _directories(namespace: str) -> list[Path]:
-    """Return the directories of the journals; raises NotReadableError."""
-    try:
-        machine = _MACHINE.read_text().strip()
-    except OSError as error:
-        raise _not_readable(error) from error
-    name = f"{machine}.{glob.escape(namespace)}" if namespace else f"{machine}*"
-    parents = [path for path in _JOURNALS if path.is_dir()]
-    return parents + [path for parent in parents for path in parent.glob(name)]
-
-
-def _check(namespace: str) -> None:
-    """Raise NotReadableError unless there is a journal and the user may read all of it.
-
-    libsystemd would leave out the files that the user may not read.
-    """
-    directories = _directories(namespace)
-    files = [path for parent in directories for path in parent.glob("system*.journal")]
-    for path in (*directories, *files):
-        if not os.access(path, os.R_OK | (os.X_OK if path.is_dir() else 0)):
-            raise NotReadableError(f"no right to read {path}: {_REMEDY}")
-    if not files:
-        whose = f"of a namespace {namespace!r} " if namespace else ""
-        raise NotReadableError(f"there is no journal {whose}on this host")
-
-
-def _not_readable(error: OSError) -> NotReadableError:
-    what = f"{error.filename}: " if error.filename else ""
-    return NotReadableError(f"the journal can't be read: {what}{error.strerror}")

@@ -7,13 +7,9 @@ from collections.abc import Iterable
 from itertools import groupby
 
 from ackd.ctl.interrupt import UntilInterrupt
-from ackd.ctl.journal.entries import (
-    Doubt,
-    Entries,
-    NotReadableError,
-    RecordedPayload,
-    add_journal_options,
-)
+from ackd.ctl.journal.belief import Doubt
+from ackd.ctl.journal.entries import Entries, RecordedPayload, add_journal_options
+from ackd.ctl.journal.reader import NotReadableError
 from ackd.ctl.output.json_lines import json_line
 from ackd.ctl.output.streams import Output
 from ackd.ctl.runs.payloads import is_of_a_run

@@ -8,13 +8,9 @@ from datetime import datetime
 from itertools import islice
 from time import monotonic
 
-from ackd.ctl.journal.entries import (
-    Doubt,
-    Entries,
-    NotReadableError,
-    RecordedPayload,
-    add_journal_options,
-)
+from ackd.ctl.journal.belief import Doubt
+from ackd.ctl.journal.entries import Entries, RecordedPayload, add_journal_options
+from ackd.ctl.journal.reader import NotReadableError
 from ackd.ctl.output.json_lines import json_line
 from ackd.ctl.output.status_line import StatusLine
 from ackd.ctl.output.streams import Output
