@@ -167,7 +167,7 @@ def test_verify_does_not_find_payloads_that_are_acknowledged_without_a_record(
 def test_lines_of_ackctl_send_are_not_part_of_a_run(server: Machine) -> None:
     printed = ackctl(server, "ping", *HOST, "--count", "3", "--interval", "0.01")
     run = printed["run"]
-    about = ("send", f"verify {run}", f"run {run}: whole", f"ackctl verify {run} --since")
+    about = ("send", f"verify {run}", f"run {run}: whole", f"on the server, `ackctl verify {run}`")
     assert ackctl(server, "send", *HOST, run, *about)["acknowledged"] == 5
     assert verified(server, printed)["peers"] == [MACHINE_ADDRESS]
     found = ackctl(server, "verify", "send", status=6)

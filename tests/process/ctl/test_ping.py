@@ -40,7 +40,6 @@ def steady(text: str) -> list[str]:
     text = re.sub(r"\b\d\d:\d\d:\d\d\.\d{3}\b", "TIME", text)
     text = re.sub(r" +[\d,]+\.\d{3} ms\b", " TOOK", text)
     text = re.sub(r", \d+\.\d{3} s\b", ", SO LONG", text)
-    text = re.sub(r'--since "[^"]+"$', "--since SHORTLY BEFORE", text, flags=re.M)
     return text.splitlines()
 
 
@@ -63,10 +62,7 @@ def end(count: int) -> bytes:
 
 
 FIGURES = ["min TOOK", "mean TOOK", "p50 TOOK", "p95 TOOK", "p99 TOOK", "p99.9 TOOK", "max TOOK"]
-VERIFY = (
-    "on the server, this shows whether all is stored:",
-    "ackctl verify link-7 --since SHORTLY BEFORE",
-)
+VERIFY = "on the server, `ackctl verify link-7` tells whether all is stored"
 NOT_ENDED = "(it will not find the last payload, which holds the number of payloads)"
 
 
@@ -94,7 +90,7 @@ def test_each_payload_has_a_line_and_the_summary_has_figures(start: StartDaemon)
         *FIGURES,
         "",
         "",
-        *VERIFY,
+        VERIFY,
     ]
     assert (status, complaint) == (0, "")
     assert ackd.journal.payloads(4) == [*(RUN.payload(n) for n in (1, 2, 3)), RUN.end(3)]
@@ -187,7 +183,7 @@ def test_a_refusal_is_printed_and_the_end_is_not_expected(start: StartDaemon) ->
         "1 sent, 0 acknowledged, 1 refused, 0 unknown, 0 not sent",
         "no ack from TIME to the end, SO LONG",
         "",
-        *VERIFY,
+        VERIFY,
     ]
     assert (status, complaint) == (1, "")
 
@@ -280,7 +276,7 @@ def test_the_server_greets_and_never_acknowledges() -> None:
         "1 sent, 0 acknowledged, 0 refused, 1 unknown, 0 not sent",
         "no ack from TIME to the end, SO LONG",
         "",
-        *VERIFY,
+        VERIFY,
         NOT_ENDED,
     ]
     assert (status, complaint) == (5, "")

@@ -1,14 +1,11 @@
-"""The histogram of latencies as it is shown, and how to look for a run in the journal."""
+"""The histogram of latencies as it is shown."""
 
 import io
-import re
-from datetime import UTC, datetime, timedelta
 
-from ackd.ctl.runs.summary import latency_histogram, verify_hint
+from ackd.ctl.runs.summary import latency_histogram
 from tests.unit.ctl.runs.test_latency import latencies
 
 UTF8 = io.TextIOWrapper(io.BytesIO(), "utf-8")
-LOADED = datetime.now(UTC)
 ASCII = io.TextIOWrapper(io.BytesIO(), "ascii")
 
 
@@ -37,15 +34,3 @@ def test_a_bar_without_block_letters_is_made_of_number_signs() -> None:
 
 def test_no_latencies_have_no_histogram() -> None:
     assert latency_histogram(latencies(), UTF8) == []
-
-
-def test_the_hint_has_a_time_shortly_before_the_run() -> None:
-    _, command = verify_hint("1a2b3c4d", ended=True)
-    since = re.fullmatch(r'ackctl verify 1a2b3c4d --since "(\S+ \S+ UTC)"', command)
-    assert since
-    then = datetime.strptime(since[1], "%Y-%m-%d %H:%M %Z").replace(tzinfo=UTC)
-    assert then < LOADED - timedelta(minutes=10)
-
-
-def test_the_hint_says_that_the_end_is_missing() -> None:
-    assert len(verify_hint("1a2b3c4d", ended=False)) == 3
