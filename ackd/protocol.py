@@ -18,8 +18,16 @@ NOT_ALLOWED = "is not allowed here"
 TOO_MANY_CONNECTIONS = "too many connections"
 STOPPING = "ackd is stopping"
 JOURNAL_UNREACHABLE = "the journal can't be reached"
+NOT_STORED = "the journal does not store "  # what it does not store follows, and why
 LONGER_THAN = "longer than "  # a number of bytes follows
-REASONS = (NOT_ALLOWED, TOO_MANY_CONNECTIONS, STOPPING, JOURNAL_UNREACHABLE, LONGER_THAN)
+REASONS = (
+    NOT_ALLOWED,
+    TOO_MANY_CONNECTIONS,
+    STOPPING,
+    JOURNAL_UNREACHABLE,
+    NOT_STORED,
+    LONGER_THAN,
+)
 
 # Bytes. ackd sends no longer line; without a limit, another server's line could fill the memory.
 MAX_REPLY = 65536
@@ -179,6 +187,10 @@ class ServerProtocol:
     def refuse(self, reason: str) -> bytes:
         """Return the replies to all waiting payloads if none of them can be recorded."""
         self._split_all()
+        return self.refuse_payloads(reason)
+
+    def refuse_payloads(self, reason: str) -> bytes:
+        """Return the replies to `payloads`, which leave out those that are not split off yet."""
         count = len(self.payloads)
         self.refused += count
         return self._answer(count, _refusal_line(reason))

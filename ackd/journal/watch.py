@@ -8,6 +8,7 @@ from time import monotonic
 
 from ackd.journal.datagram import DatagramSocket
 from ackd.journal.recorder import Recorder
+from ackd.journal.storing import Storing
 from ackd.journal.unconfirmed import Unconfirmed
 from ackd.loop import READABLE, Loop
 from ackd.records import Kind, Priority, Record
@@ -37,13 +38,19 @@ class JournaldWatch:
     """
 
     def __init__(
-        self, loop: Loop, recorder: Recorder, sock: DatagramSocket, unconfirmed: Unconfirmed
+        self,
+        loop: Loop,
+        recorder: Recorder,
+        sock: DatagramSocket,
+        unconfirmed: Unconfirmed,
+        storing: Storing,
     ) -> None:
         self.deadline = self.scheduled = inf
         self._loop = loop
         self._recorder = recorder
         self._socket = sock
         self._unconfirmed = unconfirmed
+        self._storing = storing
         self._path = os.path.join(os.path.dirname(sock.path), "stdout")
         self._stream: socket.socket | None = None
         # Of its own, since a selector can't watch for EPOLLHUP alone: epoll_ctl(2).
@@ -111,6 +118,7 @@ class JournaldWatch:
         # the next attempt is made at the deadline that the end of this round sets.
         if not self._next_awaited:
             self._next_awaited = True
+            self._storing.look_at_new()
             self._open_stream()
         self.deadline = inf
 
@@ -119,6 +127,7 @@ class JournaldWatch:
             self._stream_events.modify(self._stream, 0)  # EPOLLHUP is reported in any case
         if self._next_awaited:
             self._next_awaited = False
+            self._storing.look()
             self.repeat()
             self._recorder.resume()
 

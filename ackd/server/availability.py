@@ -1,4 +1,4 @@
-"""Whether the journal takes records: it can be full, or away."""
+"""Whether the journal takes records, and stores them: it can be full, or away, or set not to."""
 
 import logging
 from collections.abc import Callable
@@ -28,6 +28,7 @@ class Availability:
         self._recorder = recorder
         self._on_change = on_change
         self._lost = False
+        self._obstacle = ""
         self._watched = False
 
     @property
@@ -35,10 +36,13 @@ class Availability:
         """What is wrong with the journal, as text; empty if nothing is."""
         why = self._recorder.sink.why
         what = "payloads" if self._recorder.must_wait else "records"
-        return f"the journal can't be reached, {what} wait: {why}" if self._lost else ""
+        lost = f"the journal can't be reached, {what} wait: {why}" if self._lost else ""
+        return lost or self._recorder.obstacle
 
     def check(self) -> None:
         """Look how a round has left the journal; to be called before the loop waits."""
+        if self._recorder.obstacle != self._obstacle:
+            self._report_obstacle()
         if not (self._recorder.blocked or self._watched or self._lost):
             return
         if self._unreachable and not self._lost:
@@ -66,6 +70,13 @@ class Availability:
         else:
             self.deadline = inf
             log.warning("the journal takes records again", extra={"kind": Kind.JOURNAL_BACK})
+
+    def _report_obstacle(self) -> None:
+        self._obstacle = self._recorder.obstacle
+        if self._obstacle:
+            log.error(self._obstacle, extra={"kind": Kind.NOT_STORED})
+        else:
+            log.warning("the journal stores payloads again", extra={"kind": Kind.STORED_AGAIN})
 
     def _watch_for_room(self, wanted: bool) -> None:
         if wanted and not self._watched:

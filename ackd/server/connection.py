@@ -9,7 +9,7 @@ from enum import Enum
 from functools import wraps
 from math import inf
 from time import monotonic
-from typing import Concatenate, ParamSpec, TypeAlias
+from typing import TypeVarTuple
 
 from ackd.journal.recorder import Recorder
 from ackd.protocol import JOURNAL_UNREACHABLE, ServerProtocol, rejection_line
@@ -76,20 +76,21 @@ class Shared:
     draining: bool = False
 
 
-_P = ParamSpec("_P")
-_Method: TypeAlias = Callable[Concatenate["Connection", _P], None]
+_Ts = TypeVarTuple("_Ts")
 
 
-def _close_on_error(method: _Method[_P]) -> _Method[_P]:
+def _close_on_error(
+    method: Callable[["Connection", *_Ts], None],
+) -> Callable[["Connection", *_Ts], None]:
     """Let an error of the connection's socket, or MemoryError, close this connection only.
 
     Whatever the connection was about to record then has no ack yet.
     """
 
     @wraps(method)
-    def guarded(connection: "Connection", /, *args: _P.args, **kwargs: _P.kwargs) -> None:
+    def guarded(connection: "Connection", /, *args: *_Ts) -> None:
         try:
-            method(connection, *args, **kwargs)
+            method(connection, *args)
             return
         except BlockingIOError:
             return  # the socket was not ready after all, select(2)
@@ -255,10 +256,17 @@ class Connection:
         self._shared.counters.refused += self.protocol.refused - refused
 
     def _record(self) -> int:
-        """Record payloads that wait; return how many were taken."""
-        protocol = self.protocol
+        """Record payloads that wait; return how many were taken.
+
+        If the journal would not store them, refuse them instead.
+        """
+        protocol, recorder = self.protocol, self._shared.recorder
         payloads = protocol.payloads or self._split()
-        return self._shared.recorder.write(self._prefix, protocol.sequence, payloads)
+        if recorder.obstacle:
+            self._shared.counters.refused += len(payloads)
+            self._send(protocol.refuse_payloads(recorder.obstacle))
+            return 0
+        return recorder.write(self._prefix, protocol.sequence, payloads)
 
     def _acknowledge(self, recorded: int) -> None:
         """Send the replies that are due now that so many more payloads are recorded."""
