@@ -200,6 +200,43 @@ def in_journal(machine: Machine, run: Run, *fields: str) -> bool:
     return run.name in machine.run("journalctl", "--output=cat", *payloads).stdout
 
 
+def test_no_line_of_a_client_ends_verify(server: Machine, run: Run) -> None:
+    highest = 10**18 - 1
+    hostile = (run.payload(highest), b"run=" * 16000, b"ackctl run=%b number=" % run.name.encode())
+    send(server, *numbers(run, 1), run.end(1))
+    send(server, *hostile, hostile[-1] + b"9" * 60000, b"\xff" * 1000 + run.payload(1))
+    status, out, err = verify(server, run)
+    assert (status, err) == (6, "")
+    assert f"      1  beyond the end: {highest}: is it one run?\n" in out
+    send(server, run.end(highest))
+    assert faults(server, run)["missing_numbers"] == [[2, highest - 1]]
+
+
+def send_from_the_server(machine: Machine, payload: bytes) -> None:
+    machine.run("ackctl", "send", "--host", MACHINE_ADDRESS, payload.decode())
+
+
+def test_a_number_that_another_host_has_sent_is_reported(server: Machine, run: Run) -> None:
+    send(server, *numbers(run, 1, 3), run.end(3))
+    send_from_the_server(server, run.payload(2))
+    status, out, _ = verify(server, run)
+    senders = f"{MACHINE_ADDRESS} sent 1: 2; {CLIENT_ADDRESS} sent 2: 1, 3"
+    assert (status, out.splitlines()[-1]) == (0, f"      2  senders: {senders}")
+
+
+def test_nobody_without_the_key_can_send_a_number(server: Machine, run: Run) -> None:
+    server.put("/root/key", "0123456789abcdef\n", 0o600)
+    keyed = Run(run.name, b"0123456789abcdef")
+    send(server, *numbers(keyed, 1, 3), keyed.end(3))
+    send_from_the_server(server, run.payload(2))
+    assert faults(server, run, "--key", "/root/key") == {"missing_numbers": [[2, 2]]}
+    assert verify(server, run, "--key", "/root/key")[1].endswith(
+        "      1  made without this key, and not counted above\n"
+    )
+    send(server, keyed.payload(2))
+    assert verify(server, run, "--key", "/root/key")[0] == 0
+
+
 # Forged records
 
 
