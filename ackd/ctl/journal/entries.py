@@ -21,8 +21,9 @@ class RecordedPayload:
     """A payload in the journal of a namespace, or in the system's journal if `journal` is "".
 
     `time` is when journald got the record. `repeated` says that ackd has recorded the payload again
-    because journald may have lost the first record. `unit` is "" if journald did not know it.
-    `doubt` is None for a record that is believed.
+    because journald may have lost the first record, `unterminated` that the client's close has
+    ended the payload, not LF: it may be only the beginning of one. `unit` is "" if journald did not
+    know it. `doubt` is None for a record that is believed.
     """
 
     time: datetime
@@ -33,6 +34,7 @@ class RecordedPayload:
     sequence: int
     payload: bytes
     repeated: bool
+    unterminated: bool
     journal: str
     unit: str
     doubt: Doubt | None
@@ -116,6 +118,7 @@ class Entries:
                     sequence,
                     payload,
                     "ACKD_REPEATED" in fields,
+                    "ACKD_UNTERMINATED" in fields,
                     printable(fields.get(NAMESPACE, b"")),
                     printable(fields.get(UNIT, b"")),
                     doubt,

@@ -121,7 +121,8 @@ class LogReport:
         """Return the line for a payload."""
         local = recorded.time.astimezone()
         time = f"{local:%Y-%m-%d %H:%M:%S}.{local.microsecond // 1000:03}"
-        number = f"#{recorded.sequence}{' repeated' * recorded.repeated}"
+        marks = " repeated" * recorded.repeated + " unterminated" * recorded.unterminated
+        number = f"#{recorded.sequence}{marks}"
         sender = f"{recorded.peer} port {recorded.port}"
         where = (
             "" if recorded.unit in ("", _UNIT) else f" to {recorded.unit.removesuffix('.service')}"
@@ -162,6 +163,7 @@ class LogJson(LogReport):
             bytes=len(recorded.payload),
             payload=printable(recorded.payload),
             repeated=recorded.repeated,
+            unterminated=recorded.unterminated,
             unit=recorded.unit,
         )
 

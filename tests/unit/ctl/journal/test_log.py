@@ -14,7 +14,7 @@ from ackd.ctl.runs.payloads import Run
 TIME = datetime(2026, 11, 25, 15, 18).astimezone()
 RECORDED = RecordedPayload(
     *(TIME, "192.0.2.1", 4711, "192.0.2.2:10008", "a", 1, b"hello"),
-    *(False, "", "ackd.service", None),
+    *(False, False, "", "ackd.service", None),
 )
 
 
@@ -29,6 +29,12 @@ def test_the_unit_is_shown_unless_it_is_the_one_that_everybody_has() -> None:
     assert line(unit="ackd@north.service") == " to ackd@north #1: hello"
     assert line(unit="session-1.scope") == " to session-1.scope #1: hello"
     assert line(unit="") == " #1: hello"
+
+
+def test_a_payload_that_was_repeated_or_ended_without_a_line_end_is_marked() -> None:
+    report = LogReport(Output(None, None))
+    assert report.line(replace(RECORDED, repeated=True)).endswith(" #1 repeated: hello")
+    assert report.line(replace(RECORDED, unterminated=True)).endswith(" #1 unterminated: hello")
 
 
 SHOWN = {
