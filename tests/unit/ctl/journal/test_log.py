@@ -64,6 +64,7 @@ def test_no_run_of_blanks_makes_a_line_look_like_two(payload: bytes, shown: str)
         (b"ackctl run=night", True),
         (b"hello", True),
     ],
+    ids=range(6),  # the names of the runs differ in each process of the tests
 )
 def test_payloads_of_runs_can_be_left_out(payload: bytes, shown: bool) -> None:
     recorded = replace(RECORDED, payload=payload)
