@@ -27,15 +27,16 @@ OPTIONS = {
     },
     "ackctl ping": {
         *("-h", "--help", "--host", "--port", "--timeout", "-4", "-6", "--source", "--no-greeting"),
-        *("--interval", "--count", "--duration", "--parallel", "--size", "--name", "--json"),
+        *("--interval", "--count", "--duration", "--parallel"),
+        *("--size", "--name", "--key", "--json"),
     },
     "ackctl bench": {
         *("-h", "--help", "--host", "--port", "--timeout", "-4", "-6", "--source", "--no-greeting"),
-        *("--clients", "--depth", "--size", "--seconds", "--plot", "--name", "--json"),
+        *("--clients", "--depth", "--size", "--seconds", "--plot", "--name", "--key", "--json"),
     },
-    "ackctl verify": {"-h", "--help", "--since", "--namespace", "--unit", "--json"},
+    "ackctl verify": {"-h", "--help", "--since", "--namespace", "--unit", "--key", "--json"},
     "ackctl log": {
-        *("-h", "--help", "-f", "--follow", "-n", "--lines", "--peer"),
+        *("-h", "--help", "-f", "--follow", "-n", "--lines", "--peer", "--no-runs"),
         *("--since", "--namespace", "--unit", "--json"),
     },
 }
@@ -97,6 +98,7 @@ def test_bash_completes_the_options_of_the_daemon(made: Path) -> None:
     [
         "ackctl send --file ",
         "ackctl bench --plot ",
+        "ackctl verify --key ",
         "ackd --config ",
         "ackd --journal ",
         "ackd --debug --pidfile ",

@@ -17,7 +17,7 @@ from ackd.ctl.probe.hold import Hold
 from ackd.ctl.probe.prober import Prober
 from ackd.ctl.probe.report import ProbeJson, ProbeReport
 from ackd.ctl.probe.sweep import Sweep
-from ackd.ctl.runs.options import run_named, run_of
+from ackd.ctl.runs.options import add_name_options, run_of
 from ackd.ctl.runs.payloads import Run
 from ackd.ctl.status import Status
 from ackd.protocol import Verdict
@@ -68,7 +68,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="then be silent for S seconds, and send a payload",
     )
-    option("--name", metavar="RUN", type=run_named, help="what to call the run (8 random digits)")
+    add_name_options(parser)
     option("--json", action="store_true", help="one JSON object a stage, then one for all")
 
 
