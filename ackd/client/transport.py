@@ -146,10 +146,10 @@ class Transport(Generic[TagT]):
     def _received(self) -> list[tuple[TagT, Reply]]:
         protocol = self._protocol
         answers = protocol.receive_data(self.chunk)
-        if protocol.rejected:
-            self.ended = End(Ending.REJECTED, line=protocol.greeting or b"")
-        elif protocol.violation:
+        if protocol.violation:
             self.ended = End(Ending.UNEXPECTED, violation=protocol.violation, line=protocol.partial)
+        elif protocol.rejected:
+            self.ended = End(Ending.REJECTED, line=protocol.rejection)
         if answers:
             self.waiting_since = monotonic()
         return answers

@@ -12,6 +12,8 @@ BACKLOG = 4096
 _IP_FREEBIND, _IPV6_FREEBIND = 15, 78
 # Seconds: a connection whose client's host has vanished is closed after 60 + 4 * 15.
 _KEEPALIVE = ((socket.TCP_KEEPIDLE, 60), (socket.TCP_KEEPINTVL, 15), (socket.TCP_KEEPCNT, 4))
+# Bytes of replies that the kernel keeps for a client before it has sent them.
+_MOST_UNSENT = 65536
 
 # By the address and port of the configuration; for port 0 the listener itself has another port.
 Listeners: TypeAlias = dict[tuple[str, int], socket.socket]
@@ -61,6 +63,10 @@ def listen(address: str, port: int, ours: Iterable[socket.socket] = ()) -> socke
             if error.errno != errno.EADDRINUSE or not beside:
                 raise
             return _open(family, where, beside)
+    except socket.gaierror as error:
+        _, _, interface = address.partition("%")
+        reason = f"there is no interface {interface}" if interface else str(error.strerror)
+        raise AddressError(endpoint(address, port), reason) from error
     except OSError as error:
         raise _listen_error(address, port, error) from error
 
@@ -161,6 +167,9 @@ def _set_client_options(listener: socket.socket) -> None:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for option, value in _KEEPALIVE:
         listener.setsockopt(socket.IPPROTO_TCP, option, value)
+    # What a client does not read stays with ackd as a number. The kernel would keep it as bytes, up
+    # to net.ipv4.tcp_wmem, which is 4 MiB for each client: tcp(7).
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _MOST_UNSENT)
     # Replies are written whole; Nagle's algorithm would only delay the second.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 

@@ -8,7 +8,7 @@ from math import inf
 from time import monotonic
 from typing import Any
 
-from ackd.config import Config
+from ackd.config import Config, EmptyLines
 from ackd.journal.recorder import Recorder
 from ackd.loop import Loop
 from ackd.protocol import STOPPING, ServerProtocol, ack_line, greeting_line
@@ -23,6 +23,7 @@ from ackd.server.counters import Counters
 from ackd.server.ending import Ending
 from ackd.server.journal_queue import JournalQueue
 from ackd.server.listener import Listeners
+from ackd.server.presence import Presence
 from ackd.server.quota import (
     CONNECT_CLIENTS,
     CONNECTS,
@@ -63,6 +64,7 @@ class Server:
         )
         self._acceptor = Acceptor(loop, self._welcome)
         self._admission = Admission(config)
+        self._presence = Presence(loop.timers)
         self.ending = Ending(loop, self._acceptor, self._connections, self._shared)
         # Numbers alone would begin anew with each start.
         self._run = os.urandom(8).hex()
@@ -82,7 +84,7 @@ class Server:
     @property
     def trouble(self) -> str:
         """What keeps clients or payloads waiting, as text; empty if nothing does."""
-        return self._availability.trouble or self._acceptor.trouble
+        return self._availability.trouble or self._acceptor.trouble or self._presence.trouble
 
     @property
     def draining(self) -> bool:
@@ -99,6 +101,11 @@ class Server:
         """The listeners that are open now."""
         return self._acceptor.listeners
 
+    @property
+    def endpoints(self) -> str:
+        """Where the server listens, as text, with a word about addresses that are not there yet."""
+        return self._presence.describe(self.listeners.values())
+
     def configure(self, config: Config, listeners: Listeners) -> None:
         """Use these settings and listeners from now on, also for clients that are connected."""
         self._config = config
@@ -110,9 +117,10 @@ class Server:
         self._admission.configure(config)
         self._shared.timeouts.idle = self._shared.timeouts.unread = config.idle_timeout or inf
         for connection in self._connections:
-            connection.protocol.configure(config.max_payload, self._ack)
+            self._configure_protocol(connection.protocol)
         self._connections.restart_deadlines(self._connections)
         self._acceptor.change(listeners)
+        self._presence.change(listeners.values())
 
     # One round of the loop
 
@@ -154,7 +162,6 @@ class Server:
             connection.greet(self._greeting)
 
     def _reject(self, connection: Connection, reason: str) -> None:
-        self.counters.turned_away += 1
         connection.reject(reason)
         rejected = len(self._connections) - self._admission.connected
         if rejected > _MAX_REJECTED and connection.wait is Wait.LINGER:
@@ -162,9 +169,14 @@ class Server:
 
     def _add(self, client: socket.socket, origin: Origin) -> Connection:
         protocol = ServerProtocol(self._config.max_payload, self._ack)
+        self._configure_protocol(protocol)
         connection = Connection(client, origin, protocol, self._shared)
         self._connections.add(connection)
         return connection
+
+    def _configure_protocol(self, protocol: ServerProtocol) -> None:
+        record_empty = self._config.empty_lines is EmptyLines.RECORD
+        protocol.configure(self._config.max_payload, self._ack, record_empty)
 
     def _on_closed(self, connection: Connection) -> None:
         if connection.admitted:
