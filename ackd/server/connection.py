@@ -19,7 +19,7 @@ from ackd.records import Kind, Origin, Priority, Reason, Record
 from ackd.server.budget import CHUNK, Budget
 from ackd.server.counters import Counters
 from ackd.server.quota import Quota
-from ackd.server.replies import first_bytes, owe, remove_sent
+from ackd.server.replies import NOTHING, after_sent, first_bytes, owe
 from ackd.server.snapshot import Snapshot
 
 # linux/socket.h; the socket module does not name it.
@@ -162,7 +162,7 @@ class Connection:
         self._prefix = b""  # made with the first payload: most idle clients need none
         self._connect_recorded = False
         self._chunk_was_full = False  # so there may be more to read
-        self._owed: list[Run] = []
+        self._owed = NOTHING
         self._send_error = 0  # errno; 0 while replies can be sent
         self._eof = False
 
@@ -309,7 +309,9 @@ class Connection:
         """Record payloads that wait; return how many were taken."""
         protocol, recorder = self.protocol, self._shared.recorder
         payloads = protocol.payloads or self._split()
-        prefix = recorder.unterminated(self._prefix) if protocol.unterminated else self._prefix
+        prefix = self._prefix
+        if self._eof and protocol.unterminated:
+            prefix = recorder.unterminated(prefix)
         return recorder.write(prefix, protocol.sequence, payloads)
 
     def _acknowledge(self, recorded: int) -> None:
@@ -339,15 +341,17 @@ class Connection:
 
     def _send_owed(self) -> int:
         """Send what there is room for; return the bytes. After an error nothing is owed."""
+        owed = self._owed
+        data, everything = first_bytes(owed)
         try:
-            sent = self._socket.send(first_bytes(self._owed))
+            sent = self._socket.send(data)
         except BlockingIOError:
             return 0
         except OSError as error:
             self._send_error = error.errno or errno.EPIPE
-            self._owed = []
+            self._owed = NOTHING
             return 0
-        remove_sent(self._owed, sent)
+        self._owed = NOTHING if everything and sent == len(data) else after_sent(owed, sent)
         return sent
 
     # Waiting
@@ -372,7 +376,7 @@ class Connection:
 
     def _settle(self) -> None:
         """Wait for the one thing that must come next."""
-        if len(self._owed) > _MOST_RUNS:
+        if self._owed and len(self._owed) > _MOST_RUNS:
             self._await(Wait.WRITE)
         elif self.protocol.waiting:
             self._await(Wait.JOURNAL)
@@ -409,7 +413,7 @@ class Connection:
     def finish(self, reason: Reason) -> None:
         """End the sending, and close when the client has closed, so that it gets all replies."""
         self.reason = reason
-        self._owed = []
+        self._owed = NOTHING
         self._socket.shutdown(socket.SHUT_WR)
         self._await(Wait.LINGER)
 
@@ -425,7 +429,7 @@ class Connection:
 
     def close(self, reason: Reason, why: str = "") -> None:
         """Close at once; `why`, if given, is recorded as the reason."""
-        self._owed = []
+        self._owed = NOTHING
         self._await(Wait.NOTHING)
         self._socket.close()
         if self._connect_recorded:
