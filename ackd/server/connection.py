@@ -20,7 +20,7 @@ from ackd.server.budget import CHUNK, Budget
 from ackd.server.counters import Counters
 from ackd.server.foreign import ForeignClientError, examine
 from ackd.server.quota import Quota
-from ackd.server.replies import first_bytes, owe, remove_sent
+from ackd.server.replies import NOTHING, after_sent, first_bytes, owe
 from ackd.server.snapshot import Snapshot
 
 # linux/socket.h; the socket module does not name it.
@@ -170,7 +170,7 @@ class Connection:
         self._beginning: bytes | None = b""
         self._connect_recorded = False
         self._chunk_was_full = False  # so there may be more to read
-        self._owed: list[Run] = []
+        self._owed = NOTHING
         self._send_error = 0  # errno; 0 while replies can be sent
         self._eof = False
 
@@ -343,7 +343,9 @@ class Connection:
             self._shared.counters.refused += len(payloads)
             self._send(protocol.refuse_payloads(recorder.obstacle))
             return 0
-        prefix = recorder.unterminated(self._prefix) if protocol.unterminated else self._prefix
+        prefix = self._prefix
+        if self._eof and protocol.unterminated:
+            prefix = recorder.unterminated(prefix)
         return recorder.write(prefix, protocol.sequence, payloads)
 
     def _acknowledge(self, recorded: int) -> None:
@@ -373,15 +375,17 @@ class Connection:
 
     def _send_owed(self) -> int:
         """Send what there is room for; return the bytes. After an error nothing is owed."""
+        owed = self._owed
+        data, everything = first_bytes(owed)
         try:
-            sent = self._socket.send(first_bytes(self._owed))
+            sent = self._socket.send(data)
         except BlockingIOError:
             return 0
         except OSError as error:
             self._send_error = error.errno or errno.EPIPE
-            self._owed = []
+            self._owed = NOTHING
             return 0
-        remove_sent(self._owed, sent)
+        self._owed = NOTHING if everything and sent == len(data) else after_sent(owed, sent)
         return sent
 
     # Waiting
@@ -406,7 +410,7 @@ class Connection:
 
     def _settle(self) -> None:
         """Wait for the one thing that must come next."""
-        if len(self._owed) > _MOST_RUNS:
+        if self._owed and len(self._owed) > _MOST_RUNS:
             self._await(Wait.WRITE)
         elif self.protocol.waiting:
             self._await(Wait.JOURNAL)
@@ -443,7 +447,7 @@ class Connection:
     def finish(self, reason: Reason) -> None:
         """End the sending, and close when the client has closed, so that it gets all replies."""
         self.reason = reason
-        self._owed = []
+        self._owed = NOTHING
         self._socket.shutdown(socket.SHUT_WR)
         self._await(Wait.LINGER)
 
@@ -460,7 +464,7 @@ class Connection:
     def close(self, reason: Reason, why: str = "") -> None:
         """Close at once; `why`, if given, is recorded as the reason."""
         self._end_beginning()
-        self._owed = []
+        self._owed = NOTHING
         self._await(Wait.NOTHING)
         self._socket.close()
         if self._connect_recorded:
