@@ -17,12 +17,18 @@ NOT_RECEIVED = b"not received"
 NOT_ALLOWED = "is not allowed here"
 TOO_MANY_CONNECTIONS = "too many connections"
 STOPPING = "ackd is stopping"
-JOURNAL_UNREACHABLE = "the journal can't be reached"
+UNREACHABLE = " can't be reached"  # behind where ackd records
+JOURNAL_UNREACHABLE = f"the journal{UNREACHABLE}"
 LONGER_THAN = "longer than "  # a number of bytes follows
 REASONS = (NOT_ALLOWED, TOO_MANY_CONNECTIONS, STOPPING, JOURNAL_UNREACHABLE, LONGER_THAN)
 
 # Bytes. ackd sends no longer line; without a limit, another server's line could fill the memory.
 MAX_REPLY = 65536
+
+
+def unreachable(name: str) -> str:
+    """Return the reason that payloads are refused when ackd can't record where it should."""
+    return name + UNREACHABLE
 
 
 def greeting_line(greeting: bytes) -> bytes:

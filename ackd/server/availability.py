@@ -7,6 +7,7 @@ from time import monotonic
 
 from ackd.journal.recorder import Recorder
 from ackd.loop import WRITABLE, Loop
+from ackd.protocol import unreachable
 from ackd.records import Kind
 
 log = logging.getLogger("ackd")
@@ -33,9 +34,9 @@ class Availability:
     @property
     def trouble(self) -> str:
         """What is wrong with the journal, as text; empty if nothing is."""
-        why = self._recorder.sink.why
+        sink = self._recorder.sink
         what = "payloads" if self._recorder.must_wait else "records"
-        return f"the journal can't be reached, {what} wait: {why}" if self._lost else ""
+        return f"{unreachable(sink.name)}, {what} wait: {sink.why}" if self._lost else ""
 
     def check(self) -> None:
         """Look how a round has left the journal; to be called before the loop waits."""
@@ -65,7 +66,8 @@ class Availability:
             log.error(self.trouble, extra={"kind": Kind.JOURNAL_LOST})
         else:
             self.deadline = inf
-            log.warning("the journal takes records again", extra={"kind": Kind.JOURNAL_BACK})
+            text = "%s takes records again"
+            log.warning(text, self._recorder.sink.name, extra={"kind": Kind.JOURNAL_BACK})
 
     def _watch_for_room(self, wanted: bool) -> None:
         if wanted and not self._watched:

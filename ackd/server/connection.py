@@ -12,7 +12,7 @@ from time import monotonic
 from typing import Concatenate, ParamSpec, TypeAlias
 
 from ackd.journal.recorder import Recorder
-from ackd.protocol import JOURNAL_UNREACHABLE, ServerProtocol, rejection_line
+from ackd.protocol import ServerProtocol, rejection_line, unreachable
 from ackd.records import Kind, Origin, Priority, Reason, Record
 from ackd.server.budget import CHUNK, Budget
 from ackd.server.counters import Counters
@@ -297,7 +297,7 @@ class Connection:
             case Wait.WRITE:
                 self.close(silence)
             case Wait.JOURNAL:
-                self._refuse(JOURNAL_UNREACHABLE)
+                self._refuse(unreachable(self._shared.recorder.sink.name))
             case _:
                 self.close(self.reason)
 

@@ -1,6 +1,7 @@
 """ackd's command line: parses it, chooses where records go, and starts the service."""
 
 import argparse
+import contextlib
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -20,8 +21,8 @@ from ackd.journal.syslog import SyslogFormat
 from ackd.journal.terminal import Stream, TerminalFormat
 from ackd.server.listener import ListenError
 from ackd.service import store, systemd
-from ackd.service.control import ControlError, request_reload
-from ackd.service.service import CapacityError, Service
+from ackd.service.control import ControlError, NotReloadedError, request_reload
+from ackd.service.service import CapacityError, RecordingError, Service
 
 
 class StartError(Exception):
@@ -39,16 +40,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.check_config:
             return _check_config(options)
         if options.reload is not None:
-            request_reload(options.reload)
-            return 0
+            return _reload(options.reload)
         return _start(options)
     except ConfigError as error:
         for problem in error.problems:
             print(f"ackd: {problem}", file=sys.stderr)
         return 2
-    except (StartError, ControlError) as error:
-        print(f"ackd: {error}", file=sys.stderr)
+    except (StartError, ControlError, RecordingError) as error:
+        with contextlib.suppress(OSError):  # the terminal may be closed
+            print(f"ackd: {error}", file=sys.stderr)
         return 1
+
+
+def _reload(pid: int) -> int:
+    try:
+        request_reload(pid, os.environ)
+    except NotReloadedError:
+        # Under systemd the standard error is the journal, in which the daemon has logged the text.
+        if not systemd.has_started(os.environ, os.getpid()):
+            raise
+        return 1
+    return 0
 
 
 def _open_standard_streams() -> None:

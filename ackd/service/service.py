@@ -36,6 +36,10 @@ class CapacityError(Exception):
     """The longest payloads could never be recorded; the text says what to do."""
 
 
+class RecordingError(Exception):
+    """What ackd records to is gone for good; the text says what."""
+
+
 class Service:
     """One run of the daemon, from its listeners to its end."""
 
@@ -55,7 +59,10 @@ class Service:
         return [self._recorder.sink.fileno(), *(s.fileno() for s in self._listeners.values())]
 
     def run(self, ready: Callable[[], None] = lambda: None) -> None:
-        """Serve until a signal ends it; `ready` is called when clients can connect."""
+        """Serve until a signal ends it; `ready` is called when clients can connect.
+
+        Raises RecordingError at the end if nothing could be recorded any more.
+        """
         log.addHandler(RecordHandler(self._recorder))
         log.propagate = False
         self._loop = Loop()
@@ -74,7 +81,12 @@ class Service:
         while not self._server.ended:
             self._server.round(self._server.timeout())
             status.report()
+            if self._recorder.sink.gone:
+                self._stop()
         self._end()
+        sink = self._recorder.sink
+        if sink.gone:
+            raise RecordingError(f"{sink.name} can't be written any more: {sink.why}")
 
     def _check_capacity(self, config: Config) -> None:
         """Refuse to take payloads that could never be recorded."""
@@ -161,12 +173,13 @@ class Service:
             signal.signal(number, lambda *_: None)
 
     def _open_control(self) -> None:
+        self._control: Control | None = None
         try:
-            control = Control(self._reload)
+            self._control = Control(self._reload, os.environ)
         except OSError as error:
             log.warning("--reload is not possible: %s", error.strerror)
         else:
-            self._loop.watch(control, READABLE, control.on_readable)
+            self._loop.watch(self._control, READABLE, self._control.on_readable)
 
     def _stop(self) -> None:
         if not self._ending:
@@ -241,6 +254,8 @@ class Service:
         if systemd.listens(os.environ):
             save_connections(clients, self._recorder.take_backlog())
         self._recorder.close()
+        if self._control:
+            self._control.close()
         self._loop.close()
 
 

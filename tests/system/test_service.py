@@ -2,6 +2,7 @@
 
 import json
 import re
+import subprocess
 import sys
 from collections.abc import Iterator
 
@@ -81,17 +82,45 @@ def test_ackd_runs_as_a_dynamic_user_without_capabilities(server: Machine) -> No
     assert re.search(r"^NoNewPrivs:\s+1$", status, re.M)
 
 
-def test_ackd_can_write_no_path(server: Machine) -> None:
+# Prints the files and directories that a user can write. Nothing but Python can run in the unit.
+FIND_WRITABLE = """
+import os, sys
+os.setgroups([])
+os.setresgid(*[int(sys.argv[1])] * 3)
+os.setresuid(*[int(sys.argv[1])] * 3)
+for directory, directories, files in os.walk("/"):
+    directories[:] = [name for name in directories if os.path.join(directory, name) != "/proc"]
+    for path in [directory, *(os.path.join(directory, name) for name in files)]:
+        kind = os.stat(path, follow_symlinks=False).st_mode >> 12
+        if kind in (0o4, 0o10) and os.access(path, os.W_OK):
+            print(path)
+"""
+
+
+def test_ackd_can_write_only_its_runtime_directory(server: Machine) -> None:
     pid = str(server.pid_of("ackd"))
     user = server.run("stat", "--format=%u", f"/proc/{pid}").stdout.strip()
-    as_ackd = ("setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups")
-    writable = "find / -path /proc -prune -o '(' -type d -o -type f ')' -writable -print"
-    found = server.run(
-        *("nsenter", f"--target={pid}", "--mount", "--", *as_ackd, "sh", "-c", writable),
-        check=False,
-    ).stdout.splitlines()
+    find = ("python3", "-c", FIND_WRITABLE, user)
+    found = server.run("nsenter", f"--target={pid}", "--mount", "--", *find).stdout.splitlines()
     # From systemd 254 on, a service writes to this file to subscribe to events of memory pressure.
-    assert [path for path in found if not path.endswith("/ackd.service/memory.pressure")] == []
+    writable = [path for path in found if not path.endswith("/ackd.service/memory.pressure")]
+    assert writable == ["/run/ackd"]
+
+
+# Runs a shell, as a program could that has taken over ackd; prints what prevents it.
+RUN_A_SHELL = """
+import os, sys
+try:
+    os.execv("/bin/sh", ["sh", "-c", "echo a shell"])
+except OSError as error:
+    print(error.strerror)
+"""
+
+
+def test_the_service_can_run_no_shell(server: Machine) -> None:
+    pid = str(server.pid_of("ackd"))
+    ran = server.run("nsenter", f"--target={pid}", "--mount", "python3", "-c", RUN_A_SHELL)
+    assert ran.stdout == "Permission denied\n"
 
 
 def test_the_journal_explains_each_record(server: Machine) -> None:
@@ -144,9 +173,59 @@ def test_a_failed_reload_logs_its_reason_and_changes_nothing(
         assert server.run("systemctl", "reload", "ackd", check=False).returncode == 1
     logged = server.journal(f"MESSAGE_ID={Kind.NOT_RELOADED.value}")[-1]["MESSAGE"].decode()
     assert reason in logged
+    messages = [entry["MESSAGE"] for entry in server.journal("-u", "ackd", "-n", "8")]
+    assert sum(reason.encode() in message for message in messages) == 1
     with greeted(server):
         pass
     assert property_of(server, "ActiveState") == "active"
+
+
+# Takes abstract names as any local user can: all that the next processes could have used before.
+TAKE_NAMES = """
+import resource, socket, sys
+hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+taken = []
+for pid in range(1, 3000):
+    taken.append(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET))
+    try:
+        taken[-1].bind(f"\\0ackd/{pid}")
+        taken[-1].listen()
+    except OSError:
+        pass
+print(len(taken), flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_local_user_can_not_prevent_a_reload(server: Machine) -> None:
+    nobody = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
+    with server.popen(*nobody, "python3", "-c", TAKE_NAMES, stdin=subprocess.PIPE) as squatter:
+        assert squatter.stdout
+        assert squatter.stdout.readline() == b"2999\n"
+        server.run("systemctl", "restart", "ackd")
+        server.run("systemctl", "reload", "ackd")
+        pid = str(server.pid_of("ackd"))
+        server.run("ackd", "--reload", pid)
+        refused = server.run(*nobody, "/usr/sbin/ackd", "--reload", pid, check=False)
+        assert refused.returncode == 1
+
+
+def test_a_user_that_stands_for_all_others_does_not_open_the_reload_to_them(
+    server: Machine,
+) -> None:
+    override = "/run/systemd/system/ackd.service.d/nobody.conf"
+    server.put(override, "[Service]\nDynamicUser=no\nUser=nobody\n")
+    server.run("systemctl", "daemon-reload")
+    server.run("systemctl", "restart", "ackd")
+    pid = str(server.pid_of("ackd"))
+    other = ("setpriv", "--reuid=4321", "--regid=4321", "--clear-groups")
+    assert server.run(*other, "/usr/sbin/ackd", "--reload", pid, check=False).returncode == 1
+    server.run("ackd", "--reload", pid)
+    server.run("systemctl", "reload", "ackd")
+    server.run("rm", override)
+    server.run("systemctl", "daemon-reload")
+    server.run("systemctl", "restart", "ackd")
 
 
 # Restart
@@ -493,6 +572,7 @@ def test_the_exposure_of_the_sealed_service_is_at_most_0_2_and_it_has_no_network
     server.run("/usr/share/ackd/seal")
     assert exposure(server) <= 0.2
     assert send(server, "sealed") == 0
+    server.run("ackd", "--reload", str(server.pid_of("ackd")))
     pid = server.pid_of("ackd")
     assert "lan0" not in server.run("nsenter", f"--target={pid}", "--net", "ip", "link").stdout
     logged = server.journal("-u", "ackd", f"MESSAGE_ID={Kind.LISTENING.value}")[-1]["MESSAGE"]

@@ -968,3 +968,73 @@ def test_records_on_the_terminal_are_readable(tmp_path: Path) -> None:
         f"{here} #1: Buffer: hello \\x1b[31m\\u202e\n",
     ]
     assert lines[2].startswith(f"{here}: closed the socket: payloads: 1 acknowledged, 0 refused")
+
+
+@contextmanager
+def on_terminal(config: Path, stdout: int) -> Iterator["subprocess.Popen[str]"]:
+    """Run an ackd that records on a standard output."""
+    config.write_text("bind: 127.0.0.1\nport: 0\njournal_wait: 0\n")
+    command = [*COMMAND, "--terminal", "--config", str(config)]
+    with subprocess.Popen(command, stdout=stdout, stderr=subprocess.PIPE, text=True) as ackd:
+        try:
+            yield ackd
+        finally:
+            ackd.kill()
+
+
+def test_ackd_ends_when_the_reader_of_its_records_has_ended(tmp_path: Path) -> None:
+    with on_terminal(tmp_path / "ackd.yaml", subprocess.PIPE) as ackd:
+        assert ackd.stdout
+        assert ackd.stderr
+        port = int(ackd.stdout.readline().rpartition(":")[2])
+        with Peer(port) as peer:
+            peer.expect(GREETING)
+            ackd.stdout.close()  # as `head` does after its last line
+            assert ackd.wait(DEADLINE) == 1
+        assert ackd.stderr.read() == (
+            "ackd: the standard output can't be written any more: it is closed\n"
+        )
+
+
+def test_ackd_ends_when_its_terminal_is_closed(tmp_path: Path) -> None:
+    master, slave = os.openpty()
+    with on_terminal(tmp_path / "ackd.yaml", slave) as ackd:
+        os.close(slave)
+        assert os.read(master, 1000)  # ackd listens
+        os.close(master)
+        assert ackd.wait(DEADLINE) == 1
+
+
+def test_payloads_that_a_full_disk_does_not_take_are_refused_until_there_is_room(
+    tmp_path: Path,
+) -> None:
+    records = tmp_path / "records"
+    with records.open("wb") as file, on_terminal(tmp_path / "ackd.yaml", file.fileno()) as ackd:
+        while b"\n" not in records.read_bytes():
+            assert ackd.poll() is None
+        refusal = b"not received: the standard output can't be reached\n"
+        with Peer(int(records.read_text().rpartition(":")[2])) as peer:
+            peer.expect(GREETING)
+            peer.send(b"one\n")
+            peer.expect(ACK)
+            before = records.read_bytes()
+            limit_files(ackd, len(before) + 60)
+            peer.send(b"x" * 8000 + b"\n")
+            peer.expect(refusal)
+            assert records.read_bytes() == before
+            limit_files(ackd, resource.RLIM_INFINITY)
+            reply = b""
+            while reply != ACK:
+                peer.send(b"two\n")
+                reply = peer.socket.recv(1000)
+                assert reply in (refusal, ACK)
+    lines = records.read_text().removeprefix(before.decode()).splitlines()
+    assert "the standard output can't be reached" in lines[0]
+    assert lines[0].endswith("payloads wait: File too large")
+    assert any(line.endswith("#2: Buffer: two") for line in lines)
+
+
+def limit_files(process: "subprocess.Popen[str]", size: int) -> None:
+    """Let no file of the process become larger, as if the disk were full: prlimit(2)."""
+    _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (size, hard))
