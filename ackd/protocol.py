@@ -20,7 +20,15 @@ STOPPING = "ackd is stopping"
 UNREACHABLE = " can't be reached"  # behind where ackd records
 JOURNAL_UNREACHABLE = f"the journal{UNREACHABLE}"
 LONGER_THAN = "longer than "  # a number of bytes follows
-REASONS = (NOT_ALLOWED, TOO_MANY_CONNECTIONS, STOPPING, JOURNAL_UNREACHABLE, LONGER_THAN)
+OUTPUT_UNREACHABLE = f"the standard output{UNREACHABLE}"
+REASONS = (
+    NOT_ALLOWED,
+    TOO_MANY_CONNECTIONS,
+    STOPPING,
+    JOURNAL_UNREACHABLE,
+    OUTPUT_UNREACHABLE,
+    LONGER_THAN,
+)
 
 # Bytes. ackd sends no longer line; without a limit, another server's line could fill the memory.
 MAX_REPLY = 65536
