@@ -109,6 +109,7 @@ class Server:
         self._budget.divide()
         self._admission.configure(config)
         self._shared.timeouts.idle = self._shared.timeouts.unread = config.idle_timeout or inf
+        self._set_journal_wait()
         for connection in self._connections:
             connection.protocol.configure(config.max_payload, self._ack)
         self._connections.restart_deadlines(self._connections)
@@ -171,10 +172,14 @@ class Server:
             self._admission.leave(connection.peer)
         self._acceptor.resume()
 
-    def _on_journal_change(self, lost: bool) -> None:
-        """Let payloads wait for ever for a journal that is slow, but not for one that is away."""
-        self._shared.timeouts.journal = self._config.journal_wait if lost else inf
+    def _on_journal_change(self) -> None:
+        self._set_journal_wait()
         self._connections.restart_deadlines(self._queue)
+
+    def _set_journal_wait(self) -> None:
+        """Let payloads wait for ever for a journal that is slow, but not for one that is away."""
+        lost = self._availability.lost
+        self._shared.timeouts.journal = self._config.journal_wait if lost else inf
 
     # From one process to the next
 

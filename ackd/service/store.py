@@ -5,11 +5,13 @@ sd_notify(3) describes it, at FDSTORE=1.
 
 import os
 import socket
+import stat
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from ackd.server.connection import cookie
-from ackd.server.listener import Listeners, take_over_listener
+from ackd.server.listener import ListenError, Listeners, take_over_listener
 from ackd.server.snapshot import Snapshot
 from ackd.service import handover, systemd
 from ackd.service.handover import HandoverError, State
@@ -17,6 +19,7 @@ from ackd.service.handover import HandoverError, State
 # Names in the store; a descriptor with any other name belongs to a socket unit. These names stay,
 # because the next version must find descriptors that the previous version has stored.
 _LISTENER, _CLIENT, _STATE = "listener-", "client", "state"
+_TCP = socket.IPPROTO_TCP
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,25 +42,32 @@ class Stored:
 def load() -> Stored:
     """Return the descriptors that the service manager has passed to this process.
 
-    The store keeps them all: a start that fails loses nothing. Raises ListenError for a descriptor
-    that is not a listener.
+    The store keeps them all: a start that fails loses nothing. A stored descriptor that is not what
+    its name says is closed. Raises ListenError for a socket unit's descriptor that is not a
+    listener.
     """
     unit_listeners: Listeners = {}
     listeners: Listeners = {}
     clients, states = [], []
+    has_connections = False
     for name, descriptor in systemd.passed_descriptors():
         if name == _CLIENT:
-            clients.append(socket.socket(fileno=descriptor))
+            has_connections = True
+            if _is_connection(descriptor):
+                clients.append(socket.socket(fileno=descriptor))
+            else:
+                os.close(descriptor)
         elif name == _STATE:
+            has_connections = True
             states.append(descriptor)
+        elif name.startswith(_LISTENER):
+            with suppress(ListenError):
+                listener = take_over_listener(descriptor)
+                listeners[_key(name, listener)] = listener
         else:
             listener = take_over_listener(descriptor)
-            if name.startswith(_LISTENER):
-                listeners[_key(name, listener)] = listener
-            else:
-                unit_listeners[_bound_to(listener)] = listener
+            unit_listeners[_bound_to(listener)] = listener
     state, problem = _read_state(states)
-    has_connections = bool(clients or states)
     return Stored(unit_listeners, listeners, tuple(clients), state, problem, has_connections)
 
 
@@ -133,14 +143,29 @@ def _bound_to(listener: socket.socket) -> tuple[str, int]:
     return address, port
 
 
+def _is_connection(descriptor: int) -> bool:
+    """Return whether the descriptor is a TCP socket that does not listen."""
+    if not stat.S_ISSOCK(os.fstat(descriptor).st_mode):
+        return False
+    with socket.socket(fileno=os.dup(descriptor)) as client:
+        tcp = client.family in (socket.AF_INET, socket.AF_INET6) and client.proto == _TCP
+        return tcp and not client.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+
+
 def _read_state(descriptors: Iterable[int]) -> tuple[State, str]:
     """Return the stored state; if it can't be used, an empty state and the reason."""
     state, problem = State(), ""
     for descriptor in descriptors:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            problem = "the descriptor of the state is not a file"
+            continue
         with open(descriptor, "rb") as file:
-            file.seek(0)
             try:
+                file.seek(0)
                 state = handover.load(file.read())
             except HandoverError as error:
                 problem = str(error)
+            except OSError as error:
+                problem = f"the state can't be read: {error.strerror}"
     return state, problem

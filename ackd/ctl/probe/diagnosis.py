@@ -25,10 +25,11 @@ _ASK_OWNER = (
     "ask the administrator of the host what listens on that port, and on which port its ackd"
     " listens"
 )
+# ackd records no connection on which nothing arrives, so its journal can't show this one.
 _OR_LOST = (
     "Or a firewall accepts in its place, or packets are lost on the way, there or back. Ask the"
-    " administrator of the server for `systemctl status ackd`, and whether `journalctl -u ackd`"
-    " shows this connection; then the administrators of the network."
+    " administrator of the server for `systemctl status ackd`, and whether `ss -tn` there shows"
+    " this connection; then the administrators of the network."
 )
 _UNRESOLVED = {
     socket.EAI_NONAME: ("there is no such name", "typo"),

@@ -328,6 +328,19 @@ def test_payloads_are_refused_when_the_journal_stays_away(start: StartDaemon) ->
     assert ackd.journal.payloads(1) == [b"four"]
 
 
+def test_a_reload_changes_how_long_payloads_wait_while_the_journal_is_away(
+    start: StartDaemon,
+) -> None:
+    ackd = start("journal_wait: 600\n", managed=True)
+    with ackd.peer() as peer:
+        ackd.journal.close()
+        peer.send(b"one\n")
+        ackd.manager.wait_for("STATUS=the journal can't be reached, payloads wait")
+        ackd.configure("journal_wait: 0.2\n")
+        ackd.signal(signal.SIGHUP)
+        peer.expect(b"not received: the journal can't be reached\n")
+
+
 def test_ackd_can_start_before_the_journal(start: StartDaemon, tmp_path: Path) -> None:
     ackd = start("journal_wait: 60\n")
     ackd.journal.hold()
@@ -855,6 +868,29 @@ def test_another_process_can_not_answer_a_reload_request_for_ackd() -> None:
         status, _, error = run_ackd("--reload", str(asked))
     assert status == 1
     assert error == f"ackd: process {os.getpid()} listens in the place of process {asked}\n"
+
+
+# Descriptors that the service manager passes
+
+
+# Passes descriptors as a service manager does: a file as a client, and so on.
+PASS = """
+exec 3</etc/passwd 4</dev/null 5</dev/zero 6</dev/null
+LISTEN_PID=$$ LISTEN_FDS=4 LISTEN_FDNAMES=client:client:state:listener-00 exec "$@"
+"""
+
+
+def test_stored_descriptors_that_are_not_what_their_names_say_are_dropped(
+    start: StartDaemon,
+) -> None:
+    ackd = start(command=("sh", "-c", PASS, "sh", *COMMAND))
+    with ackd.peer() as peer:
+        peer.send(b"hello\n")
+        peer.expect(ACK)
+    problem = ackd.journal.next(Kind.LOG)["MESSAGE"]
+    assert problem.endswith(b"its clients go: the descriptor of the state is not a file")
+    opened = {os.readlink(link) for link in Path(f"/proc/{ackd.process.pid}/fd").iterdir()}
+    assert not opened & {"/etc/passwd", "/dev/zero"}
 
 
 # The command line
