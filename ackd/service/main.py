@@ -20,7 +20,7 @@ from ackd.journal.recorder import Recorder
 from ackd.journal.syslog import SyslogFormat
 from ackd.journal.terminal import Stream, TerminalFormat
 from ackd.server.listener import ListenError
-from ackd.service import store, systemd
+from ackd.service import starting, store, systemd
 from ackd.service.control import ControlError, NotReloadedError, request_reload
 from ackd.service.service import CapacityError, RecordingError, Service
 
@@ -153,7 +153,10 @@ def _configuration(options: argparse.Namespace) -> Config:
 
 def _start(options: argparse.Namespace) -> int:
     try:
-        service = Service(partial(_configuration, options), _recorder(options), store.load())
+        stored = store.load()
+        recorder = _recorder(options)
+        configure = partial(_configuration, options)
+        service = starting.start(lambda: Service(configure, recorder, stored), stored.start_failed)
     except (CapacityError, ListenError) as error:
         raise StartError(str(error)) from error
     if options.detach:

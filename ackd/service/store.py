@@ -19,6 +19,8 @@ from ackd.service.handover import HandoverError, State
 # Names in the store; a descriptor with any other name belongs to a socket unit. These names stay,
 # because the next version must find descriptors that the previous version has stored.
 _LISTENER, _CLIENT, _STATE = "listener-", "client", "state"
+# A start has failed: see ackd/service/starting.py.
+START_FAILED = "start-failed"
 _TCP = socket.IPPROTO_TCP
 
 
@@ -28,7 +30,8 @@ class Stored:
 
     `unit_listeners` belong to a socket unit; the previous process has stored the rest. `problem`
     says why its state can't be used, and is empty otherwise. `has_connections` says whether
-    connections or a state are in the store.
+    connections or a state are in the store; `start_failed` whether the start before this one has
+    failed.
     """
 
     unit_listeners: Listeners = field(default_factory=dict)
@@ -37,6 +40,7 @@ class Stored:
     state: State = field(default_factory=State)
     problem: str = ""
     has_connections: bool = False
+    start_failed: bool = False
 
 
 def load() -> Stored:
@@ -49,7 +53,7 @@ def load() -> Stored:
     unit_listeners: Listeners = {}
     listeners: Listeners = {}
     clients, states = [], []
-    has_connections = False
+    has_connections = start_failed = False
     for name, descriptor in systemd.passed_descriptors():
         if name == _CLIENT:
             has_connections = True
@@ -60,6 +64,9 @@ def load() -> Stored:
         elif name == _STATE:
             has_connections = True
             states.append(descriptor)
+        elif name == START_FAILED:
+            start_failed = True
+            os.close(descriptor)
         elif name.startswith(_LISTENER):
             with suppress(ListenError):
                 listener = take_over_listener(descriptor)
@@ -68,7 +75,15 @@ def load() -> Stored:
             listener = take_over_listener(descriptor)
             unit_listeners[_bound_to(listener)] = listener
     state, problem = _read_state(states)
-    return Stored(unit_listeners, listeners, tuple(clients), state, problem, has_connections)
+    return Stored(
+        unit_listeners,
+        listeners,
+        tuple(clients),
+        state,
+        problem,
+        has_connections,
+        start_failed,
+    )
 
 
 def save_connections(clients: Iterable[tuple[int, Snapshot]], notes: tuple[bytes, ...]) -> None:

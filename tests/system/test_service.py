@@ -404,6 +404,34 @@ def test_a_restart_with_an_invalid_configuration_loses_no_client(server: Machine
         peer.expect(ACK)
 
 
+def test_a_wrong_configuration_is_tried_rarely_until_it_is_right(server: Machine) -> None:
+    with greeted(server) as peer:
+        peer.send(b"one\nhalf")
+        peer.expect(ACK)
+        server.put("/etc/ackd.yaml", "prot: 1\nallow: x\n")
+        assert server.run("systemctl", "restart", "ackd", check=False).returncode
+        wait_until("ackd waits", lambda: status_text(server).startswith("can't start, clients"))
+        logged = [e["MESSAGE"] for e in server.journal("-u", "ackd", "-n", "5")]
+        assert sum(b"still can't start" in message for message in logged) == 1
+        assert b"still can't start" in logged[-1]
+        # A restart by hand reports at once.
+        assert server.run("systemctl", "restart", "ackd", check=False).returncode
+        wait_until("ackd waits", lambda: status_text(server).startswith("can't start, clients"))
+        waiting = server.pid_of("ackd")
+        server.put("/etc/ackd.yaml", BIND)
+        peer.send(b" and half\n")
+        peer.expect(ACK)
+        assert server.pid_of("ackd") == waiting
+        wait_until("ackd runs", lambda: property_of(server, "ActiveState") == "active")
+        assert property_of(server, "NFileDescriptorStore") == "1"
+    server.put("/etc/ackd.yaml", "prot: 1\n")
+    assert server.run("systemctl", "restart", "ackd", check=False).returncode
+    server.run("systemctl", "stop", "ackd")
+    assert server.run("systemctl", "start", "ackd", check=False).returncode
+    server.put("/etc/ackd.yaml", BIND)
+    server.run("systemctl", "restart", "ackd")
+
+
 def test_a_restart_can_change_from_one_address_to_all(server: Machine) -> None:
     with greeted(server) as peer:
         server.put("/etc/ackd.yaml", "bind: 0.0.0.0\n")
@@ -591,3 +619,38 @@ def test_the_exposure_of_the_sealed_service_is_at_most_0_2_and_it_has_no_network
     server.run("/usr/share/ackd/seal", "--undo")
     assert exposure(server) > 0.2
     assert send(server, "open again") == 0
+
+
+def test_seal_listens_where_the_configuration_says_and_leaves_all_as_it_was_if_it_fails(
+    server: Machine,
+) -> None:
+    server.run("rm", "-rf", "/etc/systemd/system/ackd.socket.d")
+    server.put("/etc/ackd.yaml", f"bind: [{MACHINE_ADDRESS}, 127.0.0.1, '::1']\nport: 10012\n")
+    server.run("systemctl", "restart", "ackd")
+    for wrong in (("--undoo",), ("--undo", "x"), ("",)):
+        refused = server.run("/usr/share/ackd/seal", *wrong, check=False)
+        assert (refused.returncode, refused.stderr[:7]) == (2, "usage: ")
+    assert server.run("/usr/share/ackd/seal", "--help").stdout.startswith("usage: ")
+    server.put("/etc/ackd.yaml", "port: 0\n")
+    refused = server.run("/usr/share/ackd/seal", check=False)
+    assert refused.returncode == 1
+    assert "can't have port: 0" in refused.stderr
+    with server.popen("nc", "-l", "127.0.0.1", "10013"):
+        wait_until("nc listens", lambda: "10013" in server.run("ss", "-tlnH").stdout)
+        server.put("/etc/ackd.yaml", f"bind: [{MACHINE_ADDRESS}, 127.0.0.1]\nport: 10013\n")
+        assert server.run("/usr/share/ackd/seal", check=False).returncode == 1
+    server.put("/etc/ackd.yaml", f"bind: [{MACHINE_ADDRESS}, 127.0.0.1, '::1']\nport: 10012\n")
+    server.run("systemctl", "restart", "ackd")
+    assert exposure(server) > 0.2
+    assert server.run("ls", "/etc/systemd/system/ackd.socket.d", check=False).returncode
+    server.run("/usr/share/ackd/seal")
+    assert exposure(server) <= 0.2
+    with connect(server, port=10012) as peer:
+        peer.expect(GREETING)
+    assert listening_on(server).startswith(
+        f"listening on {MACHINE_ADDRESS}:10012 and 127.0.0.1:10012 and [::1]:10012, ".encode()
+    )
+    server.run("/usr/share/ackd/seal", "--undo")
+    assert server.run("ls", "/etc/systemd/system/ackd.socket.d", check=False).returncode
+    server.put("/etc/ackd.yaml", BIND)
+    server.run("systemctl", "restart", "ackd")
