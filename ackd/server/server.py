@@ -80,6 +80,11 @@ class Server:
         return self._admission.connected
 
     @property
+    def remaining(self) -> int:
+        """How many connections are open, admitted or not."""
+        return len(self._connections)
+
+    @property
     def trouble(self) -> str:
         """What keeps clients or payloads waiting, as text; empty if nothing does."""
         return self._availability.trouble or self._acceptor.trouble

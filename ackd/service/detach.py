@@ -133,7 +133,7 @@ def _has_written(pid: int, written: float) -> bool:
         text = Path(f"/proc/{pid}/stat").read_text()
     except OSError:
         return False
-    # Fields 3 and 22, the latter in ticks since the boot: proc(5). Field 2, a name, may have spaces.
+    # Fields 3 and 22, in ticks since the boot: proc(5). Field 2, a name, may have spaces.
     state, *fields = text.rpartition(")")[2].split()
     started = int(fields[18]) / os.sysconf("SC_CLK_TCK")
     age = time.clock_gettime(time.CLOCK_BOOTTIME) - started

@@ -233,6 +233,7 @@ class Service:
 
     def _take_over(self) -> None:
         """Go on with the connections that the process before has left."""
+        count = len(self._stored.clients)
         connections = take_connections(self._stored)
         if self._stored.problem:
             text = "the state of the process before is of no use, its clients go: %s"
@@ -241,18 +242,18 @@ class Service:
         for client, snapshot in connections:
             client.setblocking(False)
             self._server.take_over(client, snapshot)
-        if connections:
-            log.info("took over clients: %d", len(connections), extra={"kind": Kind.TAKEN_OVER})
+        if count:
+            log.info("took over clients: %d", count, extra={"kind": Kind.TAKEN_OVER})
 
     def _end(self) -> None:
         """Log the end, and leave connections and notes to the next process."""
         self._server.report_left_out()
-        clients = list(self._server.snapshots())
-        text = f"stopped, clients handed over: {len(clients)}" if clients else "stopped"
+        clients = self._server.remaining
+        text = f"stopped, clients handed over: {clients}" if clients else "stopped"
         log.info(text, extra={"kind": Kind.STOPPED})
         self._recorder.resume()
         if systemd.listens(os.environ):
-            save_connections(clients, self._recorder.take_backlog())
+            save_connections(self._server.snapshots(), self._recorder.take_backlog())
         self._recorder.close()
         if self._control:
             self._control.close()

@@ -6,9 +6,9 @@ sd_notify(3) describes it, at FDSTORE=1.
 import os
 import socket
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ackd.server.connection import cookie
 from ackd.server.listener import ListenError, Listeners, take_over_listener
@@ -24,7 +24,7 @@ START_FAILED = "start-failed"
 _TCP = socket.IPPROTO_TCP
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Stored:
     """The descriptors that the service manager has passed to this process at its start.
 
@@ -91,32 +91,36 @@ def save_connections(clients: Iterable[tuple[int, Snapshot]], notes: tuple[bytes
 
     This process must not use the connections again. `clients` has each connection's descriptor.
     """
-    descriptors, snapshots = [], []
-    for descriptor, snapshot in clients:
-        descriptors.append(descriptor)
-        snapshots.append(snapshot)
-    if not (descriptors or notes):
-        return
+    descriptors: list[int] = []
+
+    def snapshots() -> Iterator[Snapshot]:
+        for descriptor, snapshot in clients:
+            descriptors.append(descriptor)
+            yield snapshot
+
     memory = os.memfd_create("ackd-state")
     with open(memory, "wb", closefd=False) as file:
-        file.write(handover.dump(State(tuple(snapshots), notes)))
+        handover.write(file, snapshots(), notes)
+    if not (descriptors or notes):
+        return
     systemd.store_descriptors(_STATE, [memory])
     systemd.store_descriptors(_CLIENT, descriptors)
     systemd.barrier()
 
 
-def take_connections(stored: Stored) -> list[tuple[socket.socket, Snapshot | None]]:
+def take_connections(stored: Stored) -> Iterator[tuple[socket.socket, Snapshot | None]]:
     """Remove the connections from the store; return each with its state, if it has one.
 
-    If this process crashes from here on, the connections are closed. So no process continues from a
-    state that is out of date.
+    `stored` keeps neither: the states can be large. If this process crashes from here on, the
+    connections are closed. So no process continues from a state that is out of date.
     """
     if stored.has_connections:
         systemd.remove_descriptors(_CLIENT)
         systemd.remove_descriptors(_STATE)
         systemd.barrier()
-    snapshots = by_cookie(stored.state)
-    return [(client, snapshots.get(cookie(client))) for client in stored.clients]
+    snapshots, clients = by_cookie(stored.state), stored.clients
+    stored.state, stored.clients = replace(stored.state, connections=()), ()
+    return ((client, snapshots.pop(cookie(client), None)) for client in clients)
 
 
 def save_listeners(listeners: Listeners) -> None:
@@ -178,7 +182,7 @@ def _read_state(descriptors: Iterable[int]) -> tuple[State, str]:
         with open(descriptor, "rb") as file:
             try:
                 file.seek(0)
-                state = handover.load(file.read())
+                state = handover.read(file)
             except HandoverError as error:
                 problem = str(error)
             except OSError as error:
