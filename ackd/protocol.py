@@ -156,6 +156,11 @@ class ServerProtocol:
         return self.acknowledged + 1
 
     @property
+    def unfinished(self) -> int:
+        """How many bytes are kept of a line whose end has not arrived."""
+        return len(self._partial)
+
+    @property
     def waiting(self) -> bool:
         """Whether payloads must be recorded before more data is received."""
         return bool(self.payloads or self._unsplit)

@@ -54,6 +54,10 @@ class Timeouts:
         return self.linger if wait is Wait.LINGER else inf
 
 
+def _ignore(_connection: "Connection", _received: int) -> None:
+    return
+
+
 @dataclass(slots=True)
 class Shared:
     """What all connections of one server share.
@@ -61,7 +65,7 @@ class Shared:
     `first_turns` are the connections that wait for their first turn at the journal: while there are
     any, no other connection is read. The quotas bound what is recorded about clients beside their
     payloads. `changed` is called with each connection whose `wait` has changed, and the `wait` of
-    before.
+    before. `received` is called with each connection that has received bytes, and their number.
     """
 
     recorder: Recorder
@@ -74,6 +78,7 @@ class Shared:
     changed: Callable[["Connection", Wait], None]
     debug: bool = False
     draining: bool = False
+    received: Callable[["Connection", int], None] = _ignore
 
 
 _P = ParamSpec("_P")
@@ -253,6 +258,7 @@ class Connection:
         self.protocol.receive_data(data, budget.payloads)
         self._shared.counters.received += len(data)
         self._shared.counters.refused += self.protocol.refused - refused
+        self._shared.received(self, len(data))
 
     def _record(self) -> int:
         """Record payloads that wait; return how many were taken."""

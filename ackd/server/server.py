@@ -31,6 +31,7 @@ from ackd.server.quota import (
     Quota,
 )
 from ackd.server.snapshot import Snapshot
+from ackd.server.unfinished import UnfinishedLines
 
 # Rejected clients that may take their time to close; beyond, they are closed at once.
 _MAX_REJECTED = 256
@@ -51,6 +52,7 @@ class Server:
         self._queue = JournalQueue(recorder, self._budget)
         self._availability = Availability(loop, recorder, self._on_journal_change)
         self._connections = Connections(loop, self._queue, recorder, self._on_closed)
+        self._unfinished = UnfinishedLines()
         self._shared = Shared(
             recorder,
             self._budget,
@@ -60,6 +62,7 @@ class Server:
             Quota("connections", CONNECTS, CONNECT_CLIENTS, recorder.note, loop.timers),
             Quota("turned away", REJECTS, REJECT_CLIENTS, recorder.note, loop.timers),
             self._connections.changed,
+            received=self._unfinished.note,
         )
         self._acceptor = Acceptor(loop, self._welcome)
         self._admission = Admission(config)
@@ -137,6 +140,7 @@ class Server:
     def before_sleep(self) -> None:
         """End a round: record and acknowledge what waits, then see how the journal has taken it."""
         self._queue.give_turns()
+        self._unfinished.enforce()
         self._recorder.sink.look()
         self._availability.check()
 
@@ -173,6 +177,7 @@ class Server:
         return connection
 
     def _on_closed(self, connection: Connection) -> None:
+        self._unfinished.forget(connection)
         if connection.admitted:
             self._admission.leave(connection.peer)
         self._acceptor.resume()
@@ -202,6 +207,7 @@ class Server:
             connection = self._add(client, origin)
             self._admission.enter(origin.peer)
             connection.restore(snapshot)
+            self._unfinished.note(connection, 0)
         else:
             self._add(client, Origin("", 0, "", "")).finish(Reason.NOT_TAKEN_OVER)
 

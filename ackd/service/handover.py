@@ -28,6 +28,7 @@ _REASONS = {
     Reason.CLIENT: "CLIENT",
     Reason.LOST: "LOST",
     Reason.IDLE: "IDLE",
+    Reason.UNFINISHED: "UNFINISHED",
     Reason.STOP: "STOP",
     Reason.NOT_TAKEN_OVER: "NOT_TAKEN_OVER",
     Reason.REJECTED: "TURNED_AWAY",

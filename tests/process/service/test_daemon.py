@@ -15,6 +15,7 @@ import pytest
 
 from ackd.journal.entry import payloads_of
 from ackd.records import Kind
+from ackd.server.unfinished import BOUND
 from ackd.service.control import ControlError, request_reload
 from tests.conftest import StartDaemon
 from tests.support.daemon_process import COMMAND, Daemon
@@ -575,6 +576,28 @@ def test_left_out_records_are_counted_at_the_end_of_the_minute(start: StartDaemo
         with Peer(ackd.port) as rejected:
             rejected.expect(b"not connect: 127.0.0.1 is not allowed here\n")
     assert ackd.journal.next(Kind.LIMITED)  # although no client has connected since
+
+
+def test_unfinished_lines_of_all_clients_have_a_common_bound(start: StartDaemon) -> None:
+    ackd = start()
+    with ExitStack() as stack:
+        busy = stack.enter_context(ackd.peer())
+        busy.send(b"half a payload, ")
+        half_lines = []
+        for _ in range(BOUND // 65536 + 10):
+            half_lines.append(stack.enter_context(ackd.peer()))
+            half_lines[-1].send(b"\xff" * 65536)
+            busy.send(b"of many\nhalf a payload, ")
+            busy.expect(ACK)
+        for oldest in half_lines[:5]:
+            oldest.expect_end()
+            oldest.socket.close()
+        closed = ackd.journal.next(Kind.CLOSED)
+        assert closed["ACKD_REASON"] == b"its line was unfinished for too long"
+        half_lines[-1].send(b"\n")
+        half_lines[-1].expect(ACK)
+        busy.send(b"and whole\n")
+        busy.expect(ACK)
 
 
 def test_five_thousand_clients_are_served(start: StartDaemon) -> None:
