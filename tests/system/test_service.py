@@ -378,6 +378,41 @@ def test_a_restart_hands_over_4000_clients_and_closes_the_others_without_a_reset
     assert_promise_kept(audit(server, "many", report))
 
 
+# Sends half a line of 64 KiB on each of many connections, and holds them.
+HALF_LINES = """
+import socket, sys
+clients = [socket.create_connection((sys.argv[1], 10008), 20) for _ in range(1000)]
+try:
+    for client in clients:
+        client.sendall(b"\\xff" * 65536)
+except ConnectionError:
+    pass
+print("sent", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_restart_with_a_thousand_half_lines_needs_little_memory(server: Machine) -> None:
+    limit = "/run/systemd/system/ackd.service.d/limit.conf"
+    server.put(limit, "[Service]\nLimitAS=300M\n")
+    server.run("systemctl", "daemon-reload")
+    server.run("systemctl", "restart", "ackd")
+    attack = (sys.executable, "-c", HALF_LINES, MACHINE_ADDRESS)
+    with greeted(server) as peer, server.client.popen(*attack, stdin=subprocess.PIPE) as attacker:
+        assert attacker.stdout
+        assert attacker.stdout.readline() == b"sent\n"
+        peer.send(b"one\nhalf")
+        peer.expect(ACK)
+        server.run("systemctl", "restart", "ackd")
+        peer.send(b" and half\n")
+        peer.expect(ACK)
+    logged = server.journal("-u", "ackd", f"MESSAGE_ID={Kind.TAKEN_OVER.value}")[-1]["MESSAGE"]
+    assert int(logged.rpartition(b" ")[2]) > 400
+    server.run("rm", limit)
+    server.run("systemctl", "daemon-reload")
+    server.run("systemctl", "restart", "ackd")
+
+
 def test_clients_with_a_state_of_another_version_are_closed_without_a_reset(
     server: Machine,
 ) -> None:
@@ -574,6 +609,56 @@ def test_a_host_without_ipv6_rejects_a_configured_ipv6_address(without_ipv6: Mac
     assert without_ipv6.run("systemctl", "reload", "ackd", check=False).returncode == 1
     logged = without_ipv6.journal(f"MESSAGE_ID={Kind.NOT_RELOADED.value}")[-1]["MESSAGE"]
     assert b"this host has no IPv6" in logged
+
+
+# Holds as many of journald's streams as it gets, as any local user can.
+HOLD_STREAMS = """
+import resource, select, socket, sys
+hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+events, held = select.epoll(), {}
+def hold():
+    stream = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    try:
+        stream.connect("/run/systemd/journal/stdout")
+    except OSError:
+        return
+    held[stream.fileno()] = stream
+    events.register(stream, 0)
+reported = False
+while not select.select([sys.stdin], [], [], 0)[0]:
+    for descriptor, _ in events.poll(0.02):  # journald has refused it
+        events.unregister(descriptor)
+        held.pop(descriptor).close()
+        if not reported:
+            reported = True
+            print("all are held", flush=True)
+    for _ in range(1 if reported else 256):
+        hold()
+"""
+
+
+def test_a_local_user_that_holds_journalds_streams_causes_no_repeated_records(
+    server: Machine,
+) -> None:
+    user = ("setpriv", "--reuid=4321", "--regid=4321", "--clear-groups")
+    hold = (*user, "python3", "-c", HOLD_STREAMS)
+    repeated = len(server.journal("ACKD_REPEATED=1"))
+    with server.popen(*hold, stdin=subprocess.PIPE) as holder:
+        assert holder.stdout
+        assert holder.stdout.readline() == b"all are held\n"
+        server.run("systemctl", "restart", "ackd")
+        refused = "journalctl -q -o cat -u systemd-journald | grep -c 'Too many stdout streams'"
+        with greeted(server) as peer:
+            for _ in range(20):
+                peer.send(b"held up?\n")
+                peer.expect(ACK)
+            before = int(server.run("sh", "-c", refused, check=False).stdout)
+            wait_until(
+                "journald refuses more streams",
+                lambda: int(server.run("sh", "-c", refused).stdout) > before + 3,
+            )
+        assert len(server.journal("ACKD_REPEATED=1")) == repeated
 
 
 # Exposure, and the sealed variant
