@@ -1,24 +1,24 @@
-# `make run` and `make deb` need Debian's packages only, `make test` needs PyPI too. Each installs what
-# is missing first, as root or with sudo, and is quick when it is run again.
+# `make run` and `make deb` need only Debian's packages; `make test` needs PyPI too. Each of them first
+# installs missing packages, as root or with sudo.
 VENV   := .venv
 PYTHON := /usr/bin/python3
 
-# What the programs run on.
+# Packages that ackd and ackctl need.
 RUN_PACKAGES  := python3 python3-systemd python3-yaml python3-rich
-# The venv, which sees Debian's modules; booted Debian systems, two hosts in network namespaces, the
-# foreign clients of the tests, and what the man pages and completions are for; gcc and what follows
-# compile what ackd is measured with.
+# Packages of the tests: for the venv, which sees Debian's modules; for booted Debian systems and
+# network namespaces; other clients; readers of the man pages and completions. gcc and the libraries
+# compile the programs of the benchmark.
 TEST_PACKAGES := $(RUN_PACKAGES) python3-venv python3-daemon \
 	mmdebstrap systemd-container iproute2 netbase netcat-openbsd php-cli scdoc man-db zsh \
 	gcc libc6-dev libsystemd-dev
 
-# How many tests run at a time: more than there are processors, since they wait, for deadlines,
-# restarts and boots, as long as they work.
+# How many tests run at a time. Half of the time a test waits for deadlines, restarts and boots, so
+# this is more than the number of processors.
 WORKERS := 3
 
 .PHONY: run test obstacle style unit bases system campaign bench bench-quick picture deb man completions clean
 
-# ackd itself reports that it listens, once it does.
+# ackd itself logs when it listens.
 run:
 	@packaging/install-missing $(RUN_PACKAGES)
 	@echo 'Once ackd listens, send a line from another terminal:  python3 -m ackd.ctl send "hello"'
@@ -28,7 +28,7 @@ test: obstacle style
 	$(MAKE) --no-print-directory --jobs=2 unit bases
 	$(MAKE) --no-print-directory system
 
-# Said at once: which tests can't run here, and why.
+# Report first which tests can't run on this host, and why.
 obstacle:
 	@reason=$$(tests/support/obstacle) || { \
 	echo "Here no test can make a network or boot a Debian system: $$reason."; \
@@ -45,21 +45,21 @@ unit: $(VENV)/.test
 	$(VENV)/bin/python -m coverage report --fail-under=100 --show-missing
 	$(VENV)/bin/python -m pytest --verbose -n $(WORKERS) --ignore=tests/system
 
-# The Debian systems that are booted; they are kept in the user's cache.
+# Build the Debian systems that the tests boot; the user's cache keeps them.
 bases: $(VENV)/.test
 	$(VENV)/bin/python -m tests.system.support.build_bases
 
-# In the order that they are in: the modules with the most tests are not those that take longest.
+# Keep the order of the modules: those with the most tests do not take longest.
 system: $(VENV)/.test
 	$(VENV)/bin/python -m pytest --verbose -n $(WORKERS) --no-loadscope-reorder tests/system
 
-# Long campaigns, simulations and fuzzing, about an hour; writes tests/system/RESULTS.md.
+# Run long campaigns, simulations and fuzzing, about an hour, and write tests/system/RESULTS.md.
 campaign: $(VENV)/.test
 	ACKD_CAMPAIGN=1 $(VENV)/bin/python -m pytest -rP \
 		tests/system/test_campaigns.py tests/simulation tests/fuzz
 
-# Measures ackd beside the same exchange in C and in other Python: about ten minutes, as root.
-# Writes tests/bench/RESULTS.md and its chart. `bench-quick` takes a minute, and only prints. With
+# Compare ackd with servers in C and other Python servers: about ten minutes, as root. Write
+# tests/bench/RESULTS.md and its chart. `bench-quick` takes a minute, and only prints. With
 # ACKD_BEFORE=DIR both also measure the ackd of another checkout, and print the ratios to it.
 bench: $(VENV)/.test
 	$(VENV)/bin/python -m tests.bench
@@ -67,14 +67,14 @@ bench: $(VENV)/.test
 bench-quick: $(VENV)/.test
 	$(VENV)/bin/python -m tests.bench --quick
 
-# The picture in README: a real `ackctl probe` on a broken path, in network namespaces. Needs root.
+# Make the picture of README: a real `ackctl probe` on a broken path in network namespaces, as root.
 picture: $(VENV)/.test
 	$(VENV)/bin/python -m tests.picture
 
 deb:
 	@packaging/make-deb
 
-# Read one with `man -l build/man/ackd.8`.
+# Show a page with `man -l build/man/ackd.8`.
 man:
 	@packaging/install-missing scdoc man-db
 	mkdir -p build/man

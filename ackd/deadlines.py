@@ -12,7 +12,7 @@ class Timed(Protocol):
 
     @property
     def deadline(self) -> float:
-        """When something must be done about it."""
+        """When the object must act."""
 
 
 TimedT = TypeVar("TimedT", bound=Timed)
@@ -21,9 +21,9 @@ TimedT = TypeVar("TimedT", bound=Timed)
 class Deadlines(Generic[TimedT]):
     """A lazily updated heap of deadlines.
 
-    Traffic only moves an object's own `deadline` to a later time, which costs no heap operation:
-    an entry of the heap that comes up too early is then pushed again. `scheduled` is the time of
-    the one valid entry of an object, inf without one; other entries are dropped as they come up.
+    Traffic only moves an object's own `deadline` to a later time. This needs no heap operation: an
+    entry that expires too early is pushed again. `scheduled` is the time of the only valid entry of
+    an object, inf if it has no entry; other entries are dropped when they expire.
     """
 
     def __init__(self) -> None:
@@ -31,7 +31,7 @@ class Deadlines(Generic[TimedT]):
         self._live = 0
 
     def watch(self, timed: TimedT) -> None:
-        """Report `timed` at its deadline; must be called whenever that has become earlier."""
+        """Report `timed` at its deadline; call this whenever the deadline has become earlier."""
         if timed.deadline >= timed.scheduled:
             return
         self._live += timed.scheduled == inf
@@ -49,7 +49,7 @@ class Deadlines(Generic[TimedT]):
         return self._heap[0][0] if self._heap else inf
 
     def expired(self, now: float) -> list[TimedT]:
-        """Return all whose deadline has passed; those that live on must be watched again."""
+        """Return the objects whose deadline has passed; the caller watches them again if needed."""
         expired = []
         while self._heap and self._heap[0][0] <= now:
             when, _, timed = heapq.heappop(self._heap)
@@ -62,7 +62,7 @@ class Deadlines(Generic[TimedT]):
         return expired
 
     def _drop_stale(self) -> None:
-        """Bound the heap: each client that comes and goes leaves an entry behind."""
+        """Bound the heap: each closed connection leaves an entry behind."""
         if len(self._heap) > 64 + 2 * self._live:
             self._heap = [entry for entry in self._heap if entry[2].scheduled == entry[0]]
             heapq.heapify(self._heap)

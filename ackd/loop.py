@@ -10,7 +10,7 @@ from typing import Protocol, TypeAlias
 from ackd.deadlines import Deadlines, Timed
 
 READABLE, WRITABLE = selectors.EVENT_READ, selectors.EVENT_WRITE
-# A descriptor that is ready, and with what: BaseSelector.select().
+# A ready descriptor and its events, as BaseSelector.select() returns them.
 Event: TypeAlias = tuple[selectors.SelectorKey, int]
 
 
@@ -25,7 +25,7 @@ class Timer(Timed, Protocol):
     """Anything that must act at its `deadline`, in seconds of time.monotonic(); inf is never."""
 
     def on_deadline(self) -> None:
-        """Act; a timer that goes on has set a later deadline by the end."""
+        """Act; a timer that must act again sets a later deadline before it returns."""
 
 
 class Loop:
@@ -40,7 +40,7 @@ class Loop:
         self._changed: set[int] = set()  # descriptors whose events of this round are out of date
 
     def watch(self, source: HasDescriptor, events: int, handler: Callable[[], object]) -> None:
-        """Call `handler` whenever `source` has `events`, READABLE or WRITABLE; only this one."""
+        """Call only this `handler` when `source` has one of `events`: READABLE, WRITABLE."""
         descriptor = source.fileno()
         self._changed.add(descriptor)
         watched = descriptor in self._selector.get_map()
@@ -48,19 +48,19 @@ class Loop:
         change(descriptor, events, handler)
 
     def unwatch(self, source: HasDescriptor) -> None:
-        """Stop watching `source`, if it is watched; to be called before it is closed."""
+        """Stop watching `source`, if it is watched; call this before `source` is closed."""
         descriptor = source.fileno()
         self._changed.add(descriptor)
         with suppress(KeyError):  # not watched
             self._selector.unregister(descriptor)
 
     def timeout(self) -> float | None:
-        """Return the seconds until a timer is due; None if none will be."""
+        """Return the seconds until the next timer is due; None if there is no timer."""
         due = self.timers.next()
         return None if due == inf else max(0.0, due - monotonic())
 
     def wait(self, timeout: float | None) -> list[Event]:
-        """Wait for events, `timeout` seconds at most, None for ever; return all that there are."""
+        """Wait at most `timeout` seconds for events, None for ever, and return them."""
         return self._selector.select(timeout)
 
     def handle(self, events: list[Event]) -> None:
@@ -77,7 +77,7 @@ class Loop:
     def meet_deadlines(self, now: float) -> None:
         """Call the timers that are due at `now`."""
         for timer in self.timers.expired(now):
-            if timer.deadline <= now:  # otherwise a timer before it has moved its deadline
+            if timer.deadline <= now:  # otherwise an earlier timer has postponed this timer
                 timer.on_deadline()
             self.timers.watch(timer)
 

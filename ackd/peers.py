@@ -6,15 +6,15 @@ from typing import TypeAlias
 
 Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 
-# The first bits of an IPv6 address, which a host can't choose itself: RFC 4291, 2.5.1.
+# Bits of the prefix of an IPv6 address, which a host can't choose: RFC 4291, 2.5.1.
 _NETWORK_BITS = 64
 
 
 def address_of(peer: str) -> Address:
     """Return the address in `peer`, as socket.accept() returns it. Raises ValueError.
 
-    An IPv4 address is returned as such, also in the form ::ffff:192.0.2.7, in which a socket for
-    both families has it.
+    An IPv4-mapped address, such as ::ffff:192.0.2.7 on a socket for both families, is returned as
+    the IPv4 address.
     """
     address = ipaddress.ip_address(peer)
     mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
@@ -26,8 +26,8 @@ def address_of(peer: str) -> Address:
 def client_of(peer: str) -> str:
     """Return the client that `peer` belongs to, for limits that count by client.
 
-    That is an IPv4 address, or an IPv6 network of 64 bits, since one host can have all addresses of
-    such a network. A text that is not an address is returned as it is.
+    A client is an IPv4 address, or an IPv6 network of 64 bits, because one host can use all
+    addresses of such a network. A text that is not an address is returned unchanged.
     """
     try:
         address = address_of(peer)

@@ -4,8 +4,8 @@
 def printable(data: bytes) -> str:
     r"""Return `data` as text; everything that is not printable is escaped.
 
-    Control characters, bidirectional marks, unusual spaces, bytes that aren't UTF-8 and the
-    backslash itself become `\x1b`, `\u202e`, `\\` and the like, as in a Python string.
+    Control characters, bidirectional marks, unusual spaces, bytes that are not UTF-8, and the
+    backslash itself are escaped as in a Python string: `\x1b`, `\u202e`, `\\`.
     """
     text = data.decode(errors="surrogateescape")
     if text.isprintable() and "\\" not in text:

@@ -19,14 +19,16 @@ TOO_MANY_CONNECTIONS = "too many connections"
 STOPPING = "ackd is stopping"
 UNREACHABLE = " can't be reached"  # behind where ackd records
 JOURNAL_UNREACHABLE = f"the journal{UNREACHABLE}"
-LONGER_THAN = "longer than "  # a number of bytes follows
 OUTPUT_UNREACHABLE = f"the standard output{UNREACHABLE}"
+NOT_STORED = "the journal does not store "  # what it does not store follows, and why
+LONGER_THAN = "longer than "  # a number of bytes follows
 REASONS = (
     NOT_ALLOWED,
     TOO_MANY_CONNECTIONS,
     STOPPING,
     JOURNAL_UNREACHABLE,
     OUTPUT_UNREACHABLE,
+    NOT_STORED,
     LONGER_THAN,
 )
 
@@ -198,6 +200,10 @@ class ServerProtocol:
     def refuse(self, reason: str) -> bytes:
         """Return the replies to all waiting payloads if none of them can be recorded."""
         self._split_all()
+        return self.refuse_payloads(reason)
+
+    def refuse_payloads(self, reason: str) -> bytes:
+        """Return the replies to `payloads`, which leave out those that are not split off yet."""
         count = len(self.payloads)
         self.refused += count
         return self._answer(count, _refusal_line(reason))

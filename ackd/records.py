@@ -1,4 +1,4 @@
-"""What is recorded: the kinds of record, each with its fixed MESSAGE_ID, and their fields."""
+"""Records: their kinds, each with its fixed MESSAGE_ID, and their fields."""
 
 from dataclasses import dataclass
 from enum import Enum, IntEnum
@@ -19,6 +19,8 @@ class Kind(Enum):
     NOT_RELOADED = "b650df9703714be6b64d4825c3e65ca5"
     JOURNAL_LOST = "304d3cea66544d16a6e9420abd6b360a"
     JOURNAL_BACK = "da1b444399cc47b6ae50239cf62f17a7"
+    NOT_STORED = "bef7a440eebd429181f896e7fd44dfc5"
+    STORED_AGAIN = "93957c0665744830b6e10156b7eaa6d3"
     LIMIT_REACHED = "4990e867c5e142eeacc798cb5cf0dc3a"
     REJECTED = "a36288fa10d0f9532070d13220dfffc0"
     NO_DESCRIPTORS = "2f1abb73696741dabd46f4d621040a17"
@@ -40,7 +42,7 @@ class Priority(IntEnum):
 
 
 class Reason(Enum):
-    """Why a connection ended, as its record has it."""
+    """Why a connection ended; the value is the text in the record."""
 
     CLIENT = "the client closed it"
     LOST = "lost"
@@ -53,10 +55,10 @@ class Reason(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where payloads come from: the same for all payloads of one connection.
+    """The origin of payloads: the same for all payloads of one connection.
 
-    `peer` is the client's address, `listener` is `ADDRESS:PORT`; `connection` is unique over
-    restarts.
+    `peer` is the client's address, `listener` is `ADDRESS:PORT`. `connection` is a name that stays
+    unique over restarts.
     """
 
     peer: str
@@ -67,7 +69,7 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """Anything recorded but payloads. `fields` are journal fields: (NAME, value)."""
+    """A record of anything but a payload. `fields` are journal fields: (NAME, value)."""
 
     kind: Kind
     priority: Priority
@@ -77,5 +79,5 @@ class Record:
 
     @property
     def text(self) -> bytes:
-        """The message as bytes; what is not UTF-8, as in the name of a file, is escaped."""
+        """The message as bytes. Bytes that are not UTF-8, as in a file name, are escaped."""
         return self.message.encode(errors="backslashreplace")

@@ -8,19 +8,20 @@ from functools import lru_cache
 
 from ackd.journal.recorder import Sink
 
-# Bytes that may be unread; the kernel doubles them, and gives at most net.core.wmem_max. It calls
-# the socket writable again when a quarter is unread (unix_writable, net/unix/af_unix.c), so a full
-# queue wakes us once for hundreds of records. With libsystemd's 8 MiB the queue's length is the
-# limit, a quarter of the buffer is never reached, and each record wakes us.
+# Bytes that may be unread; the kernel doubles them, and allows at most net.core.wmem_max. The
+# socket becomes writable again when at most a quarter of the buffer is unread (unix_writable,
+# net/unix/af_unix.c). So ackd wakes up once for hundreds of records of a full queue. With
+# libsystemd's 8 MiB a full queue would use less than a quarter of the buffer, and each record would
+# wake ackd up.
 _SEND_BUFFER = 512 * 1024
-# The kernel keeps this much of the buffer from a single datagram, sock_alloc_send_pskb.
+# Bytes of the buffer that a single datagram can't use, sock_alloc_send_pskb.
 _KERNEL_RESERVE = 32
 
 
 class DatagramSocket(Sink):
-    """Puts whole datagrams into the queue of the socket at `path`, or reports that it could not.
+    """Puts whole datagrams into the queue of the socket at `path`.
 
-    `reachable` is False while no process has the socket at the other end open; `why` says why.
+    `reachable` is False while no process has the socket at the other end open; `why` is the reason.
     """
 
     def __init__(self, path: str) -> None:
@@ -32,10 +33,10 @@ class DatagramSocket(Sink):
         self.connect()
 
     def connect(self) -> bool:
-        """Connect anew, and return whether a process has the other end open.
+        """Connect again, and return whether a process has the other end open.
 
-        A datagram socket can be connected again, connect(2). A new socket would need a descriptor,
-        and there may be none at that moment.
+        A datagram socket can be connected again, connect(2). A new socket would need a free
+        descriptor.
         """
         try:
             self._socket.connect(self.path)
@@ -55,7 +56,7 @@ class DatagramSocket(Sink):
         return True
 
     def unread(self) -> int:
-        """Return the bytes that the other end has not read yet, as the kernel charges for them."""
+        """Return the kernel's charge for the datagrams that are not read yet, in bytes."""
         return unread(self._socket)
 
     def fileno(self) -> int:
@@ -78,14 +79,14 @@ class DatagramSocket(Sink):
         return False
 
 
-# An int of C's that ioctl(2) writes in place: cheaper than a bytes object in each round.
+# A C int that ioctl(2) writes in place: cheaper than a bytes object in each round.
 _unread = array("i", [0])
 
 
 def unread(sock: socket.socket) -> int:
-    """Return the bytes that the other end has not read yet, as the kernel charges for them.
+    """Return the kernel's charge for the datagrams that are not read yet, in bytes.
 
-    SIOCOUTQ in linux/sockios.h, which has the number of TIOCOUTQ.
+    This is SIOCOUTQ of linux/sockios.h, which has the same number as TIOCOUTQ.
     """
     fcntl.ioctl(sock, termios.TIOCOUTQ, _unread)
     return _unread[0]
@@ -93,9 +94,9 @@ def unread(sock: socket.socket) -> int:
 
 @lru_cache(maxsize=4096)
 def charge(size: int) -> int:
-    """Return what the kernel charges for an unread datagram of `size` bytes: far more than `size`.
+    """Return the kernel's charge for an unread datagram of `size` bytes: far more than `size`.
 
-    It is measured, because it differs between kernels.
+    The charge is measured, because it differs between kernels.
     """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
     with ours, theirs:

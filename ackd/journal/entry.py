@@ -10,18 +10,18 @@ from itertools import groupby
 
 from ackd.records import Kind, Origin, Priority, Record
 
-# Before each payload in a message.
+# The label before each payload in a message.
 _LABEL = b"Buffer: "
-# Bytes of a shared message for each payload beside the payload itself: the label and a newline.
+# Additional bytes for each payload in a shared message: the label and a newline.
 _LINE = len(_LABEL) + 1
 # Bytes of all other fields of a payload's entry: under 400 with the longest IPv6 addresses.
 _FIELDS = 1024
 
 
 def field(name: str, value: bytes) -> bytes:
-    """Return one field as it stands in a datagram.
+    """Return one field in the form of journald's datagrams.
 
-    A value that has a newline is sent with its length; otherwise it could forge fields.
+    A value with a newline is sent with its length. Otherwise the value could forge fields.
     """
     if b"\n" in value:
         return b"%b\n%b%b\n" % (name.encode(), len(value).to_bytes(8, "little"), value)
@@ -63,7 +63,7 @@ class JournalFormat:
     def batches(
         self, prefix: bytes, sequence: int, payloads: list[bytes], room: int
     ) -> Iterator[tuple[int, bytes]]:
-        """Yield entries of as many payloads as can share one, each with their number."""
+        """Yield entries with as many payloads as possible, each with the number of its payloads."""
         for batch in _batches(payloads, room - _FIELDS):
             if len(batch) == 1:
                 yield 1, self.payload(prefix, sequence, batch[0])
@@ -96,12 +96,12 @@ class JournalFormat:
 def payloads_of(entry: Mapping[str, bytes]) -> list[tuple[int, bytes]]:
     """Return the payloads of an entry as (number in the connection, payload).
 
-    Raises ValueError or KeyError if ackd has not made the entry.
+    Raises ValueError or KeyError if the entry is not of ackd.
     """
     message, sequence = entry["MESSAGE"], int(entry["ACKD_SEQUENCE"])
     lines = message.split(b"\n") if "ACKD_COUNT" in entry else [message]
     if len(lines) != int(entry.get("ACKD_COUNT", 1)):
-        raise ValueError("ACKD_COUNT is not how many lines the message has")
+        raise ValueError("ACKD_COUNT is not the number of lines of the message")
     if not all(line.startswith(_LABEL) for line in lines):
         raise ValueError(f"a line does not begin with {_LABEL.decode()!r}")
     return [(number, line[len(_LABEL) :]) for number, line in enumerate(lines, sequence)]
@@ -109,7 +109,7 @@ def payloads_of(entry: Mapping[str, bytes]) -> list[tuple[int, bytes]]:
 
 def _batches(payloads: list[bytes], room: int) -> Iterator[list[bytes]]:
     """Yield the payloads in groups that can share a message of up to `room` bytes."""
-    # As a rule all are plain, and one check of all is faster than one for each.
+    # Usually all payloads are plain, and one check of all is faster than a check of each.
     if _is_plain(b" ".join(payloads)):
         yield from _portions(payloads, room)
         return
@@ -118,10 +118,10 @@ def _batches(payloads: list[bytes], room: int) -> Iterator[list[bytes]]:
 
 
 def _is_plain(text: bytes) -> bool:
-    """Return whether a payload can be a line among others.
+    """Return whether a payload can share a message with others.
 
-    A reader could take a line with control characters, or one that is not UTF-8, for several lines;
-    and journalctl would show "[13B blob data]" in the place of the whole message.
+    Readers could take a line with control characters, or a line that is not UTF-8, for several
+    lines. journalctl would show "[13B blob data]" instead of the whole message.
     """
     try:
         return text.replace(b"\t", b" ").decode().isprintable()
@@ -130,7 +130,7 @@ def _is_plain(text: bytes) -> bool:
 
 
 def _portions(payloads: list[bytes], room: int) -> Iterator[list[bytes]]:
-    """Yield the payloads in groups whose lines have up to `room` bytes; a longer line is alone."""
+    """Yield the payloads in groups of at most `room` bytes; a longer payload is alone."""
     portion: list[bytes] = []
     size = 0
     for payload in payloads:

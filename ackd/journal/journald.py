@@ -2,6 +2,7 @@
 
 from ackd.journal.datagram import DatagramSocket
 from ackd.journal.recorder import Recorder
+from ackd.journal.storing import Storing
 from ackd.journal.unconfirmed import Unconfirmed
 from ackd.journal.watch import JournaldWatch
 from ackd.loop import Loop
@@ -12,7 +13,8 @@ SOCKET = "/run/systemd/journal/socket"
 class JournaldSocket(DatagramSocket):
     """Keeps what journald may not have stored; the watch has it recorded again if need be."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, storing: Storing) -> None:
+        self._storing = storing
         self._unconfirmed = Unconfirmed()
         self._watch: JournaldWatch | None = None
         super().__init__(path)
@@ -33,9 +35,18 @@ class JournaldSocket(DatagramSocket):
             self._unconfirmed.append(datagram)
         return taken
 
+    @property
+    def obstacle(self) -> str:
+        """Why journald would take payloads and not store them, as text."""
+        return self._storing.obstacle
+
+    def inspect(self) -> None:
+        """Find out whether journald stores payloads."""
+        self._storing.look()
+
     def watch(self, loop: Loop, recorder: Recorder) -> None:
         """Watch in the loop whether journald ends; have it record again what it may have lost."""
-        self._watch = JournaldWatch(loop, recorder, self, self._unconfirmed)
+        self._watch = JournaldWatch(loop, recorder, self, self._unconfirmed, self._storing)
 
     def look(self) -> None:
         """Note what journald has read; to be called at the end of each round."""

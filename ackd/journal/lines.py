@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 
 class LineFormat(ABC):
-    """A format in which each payload has a line of its own, with all that isn't text escaped."""
+    """A format in which each payload has its own line; bytes that are not text are escaped."""
 
     @abstractmethod
     def payload(self, prefix: bytes, sequence: int, payload: bytes) -> bytes:
@@ -20,4 +20,4 @@ class LineFormat(ABC):
 
     def longest(self, payload: int) -> int:
         """Return the most bytes that the line of a payload of `payload` bytes can have."""
-        return 4 * payload + 1024  # a byte that isn't text becomes four: \x00
+        return 4 * payload + 1024  # a byte that is not text becomes four bytes: \x00

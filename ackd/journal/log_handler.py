@@ -1,11 +1,11 @@
-"""The program's own log lines, as records."""
+"""Records the log lines of ackd itself."""
 
 import logging
 
 from ackd.journal.recorder import Recorder
 from ackd.records import Kind, Priority, Record
 
-# Characters of a log line. A line that no datagram can hold would block the backlog for ever.
+# Characters of a log line. A line that is too long for a datagram would block the backlog for ever.
 _MAX_CHARACTERS = 8192
 _PRIORITIES = (
     (logging.CRITICAL, Priority.CRITICAL),
@@ -16,7 +16,7 @@ _PRIORITIES = (
 
 
 class RecordHandler(logging.Handler):
-    """Records the program's log lines, in one order with all other records.
+    """Records the program's log lines, in order with all other records.
 
     `extra={"kind": Kind.X}` in a logging call gives the line its MESSAGE_ID.
     """

@@ -1,4 +1,4 @@
-"""The recorder: payloads and notes go to a sink in one order, and only what it took is counted."""
+"""The recorder: it writes payloads and notes to a sink in order, and counts the taken payloads."""
 
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -11,19 +11,19 @@ from ackd.records import Kind, Origin, Priority, Record
 
 # Records that one connection may have written in its turn: one read can hold 65,536 empty payloads.
 TURN_RECORDS = 256
-# Payloads that may be acknowledged in one turn if that takes fewer records than payloads: the acks
-# are held as long as the client does not read them.
+# Payloads that may be acknowledged in one turn, if several share a record or need none. This bounds
+# the memory for acks that the client does not read.
 TURN_PAYLOADS = 1024
 # Bytes of a record that several payloads share, at most.
 _SHARED_BYTES = 128 * 1024
-# Notes that may wait while the sink takes none; each has about 300 bytes.
+# Notes that may wait while the sink takes no records; each has about 300 bytes.
 MAX_NOTES = 4096
 
 
 class Sink(Protocol):
-    """Takes whole records, or reports that it can't. Never blocks.
+    """Takes whole records, or refuses them. Never blocks.
 
-    By default a sink is not watched: only of journald it is known what it has stored. `name` says
+    By default a sink is not watched: only journald shows which records it has stored. `name` says
     in messages what the sink is. A sink that is `gone` can never be reached again.
     """
 
@@ -48,12 +48,21 @@ class Sink(Protocol):
     def close(self) -> None:
         """Close the descriptor."""
 
+    @property
+    def obstacle(self) -> str:
+        """Why payloads would be taken and not stored, as text; empty if unknown, or if they are."""
+        return ""
+
+    def inspect(self) -> None:
+        """Find out whether the other end stores payloads."""
+        return
+
     def watch(self, loop: Loop, recorder: "Recorder", /) -> None:
         """Watch in the loop whether the other end loses records; have it record them again."""
         return
 
     def look(self) -> None:
-        """Note what the other end has stored by now; to be called at the end of each round."""
+        """Note which records the other end has stored; called at the end of each round."""
         return
 
 
@@ -61,7 +70,7 @@ class Format(Protocol):
     """Turns records into bytes for a sink."""
 
     def prefix(self, origin: Origin, /) -> bytes:
-        """Return what the records of all payloads of one connection share."""
+        """Return the bytes that the records of all payloads of one connection share."""
 
     def payload(self, prefix: bytes, sequence: int, payload: bytes, /) -> bytes:
         """Return the record of one payload."""
@@ -69,9 +78,9 @@ class Format(Protocol):
     def batches(
         self, prefix: bytes, sequence: int, payloads: list[bytes], room: int, /
     ) -> Iterator[tuple[int, bytes]]:
-        """Yield records that share the payloads out, each with the number of its payloads.
+        """Yield records of one or more payloads, each with the number of its payloads.
 
-        A record that has more than one payload has no more than `room` bytes.
+        A record of more than one payload has at most `room` bytes.
         """
 
     def record(self, record: Record, /) -> bytes:
@@ -84,9 +93,9 @@ class Format(Protocol):
 class Recorder:
     """Writes records to a sink, in order.
 
-    `blocked` is True from the first record that the sink did not take until `resume` succeeds.
-    Notes, which are all records but payloads, then wait in a bounded backlog; later payloads come
-    behind them. Payloads never wait here: those that were not taken stay with their connection.
+    `blocked` is True from the first record that the sink refuses until `resume` succeeds. Notes,
+    which are all records but payloads, then wait in a bounded backlog. Later payloads are recorded
+    after the backlog. Payloads never wait here: a refused payload stays with its connection.
     """
 
     def __init__(self, sink: Sink, form: Format) -> None:
@@ -103,12 +112,17 @@ class Recorder:
         """Whether payloads must wait."""
         return self.blocked and self.recording is not Recording.NONE
 
+    @property
+    def obstacle(self) -> str:
+        """Why payloads must be refused, as text; empty if they need not be."""
+        return "" if self.recording is Recording.NONE else self.sink.obstacle
+
     def watch(self, loop: Loop) -> None:
-        """From now on record again whatever the sink has taken and may have lost."""
+        """From now on record again all records that the sink has taken and may have lost."""
         self.sink.watch(loop, self)
 
     def prefix(self, origin: Origin) -> bytes:
-        """Return what a connection's payload records share, to be passed to `write`."""
+        """Return the bytes that a connection's payload records share, for `write`."""
         return self._format.prefix(origin)
 
     def longest(self, payload: int) -> int:
@@ -132,19 +146,19 @@ class Recorder:
         return len(turn)
 
     def note(self, record: Record) -> None:
-        """Record anything else, now or when the sink takes records again."""
+        """Record anything but a payload, now or when the sink takes records again."""
         data = self._format.record(record)
         if self.blocked or not self.sink.put(data):
             self.blocked = True
             self._keep(data)
 
     def put_first(self, records: Iterable[bytes]) -> None:
-        """Have records in the sink's own form written with the next `resume`, before all others."""
+        """Let the next `resume` write these records first; they are in the sink's own form."""
         self.blocked = True
         self._backlog.extendleft(reversed(list(records)))
 
     def resume(self) -> bool:
-        """Try again what was not taken; return whether payloads may follow."""
+        """Write the backlog; return whether payloads may be written now."""
         if not self.sink.reachable and not self.sink.connect():
             return False
         while self._backlog:
@@ -156,7 +170,7 @@ class Recorder:
         return not self.blocked
 
     def take_backlog(self) -> tuple[bytes, ...]:
-        """Return the notes that were not taken, for a successor, and forget them."""
+        """Return the backlog for the next process, and empty it."""
         notes = tuple(self._backlog)
         if self._left_out:
             notes += (self._format.record(self._left_out_record()),)
@@ -164,19 +178,19 @@ class Recorder:
         return notes
 
     def restore_backlog(self, notes: Iterable[bytes]) -> None:
-        """Record the notes that a predecessor has left."""
+        """Record the backlog of the previous process."""
         self._backlog.extend(notes)
         if self._backlog:
             self.blocked = True
             self.resume()
 
     def close(self) -> None:
-        """Try the backlog one last time and close the sink."""
+        """Try to write the backlog a last time, and close the sink."""
         self.resume()
         self.sink.close()
 
     def _write_batches(self, prefix: bytes, sequence: int, payloads: list[bytes]) -> int:
-        """Record payloads that came together in as few records as possible."""
+        """Record payloads in as few records as possible."""
         batches = self._format.batches(prefix, sequence, payloads, self._room)
         taken = 0
         for count, record in islice(batches, TURN_RECORDS):

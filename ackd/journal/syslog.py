@@ -1,4 +1,4 @@
-"""Records for a syslog daemon on a host without systemd, in the form that syslog(3) sends."""
+"""Records for a syslog daemon on a host without systemd, in the form of syslog(3)."""
 
 import os
 import time
@@ -15,7 +15,7 @@ class SyslogFormat(LineFormat):
     """Writes records as lines of RFC 3164."""
 
     def prefix(self, origin: Origin) -> bytes:
-        """Return the words before each payload of one connection."""
+        """Return the text before each payload of one connection."""
         return f"{origin.peer} port {origin.peer_port} {origin.connection}".encode()
 
     def payload(self, prefix: bytes, sequence: int, payload: bytes) -> bytes:

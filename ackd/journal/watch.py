@@ -8,6 +8,7 @@ from time import monotonic
 
 from ackd.journal.datagram import DatagramSocket
 from ackd.journal.recorder import Recorder
+from ackd.journal.storing import Storing
 from ackd.journal.unconfirmed import Unconfirmed
 from ackd.loop import READABLE, Loop
 from ackd.records import Kind, Priority, Record
@@ -44,13 +45,19 @@ class JournaldWatch:
     """
 
     def __init__(
-        self, loop: Loop, recorder: Recorder, sock: DatagramSocket, unconfirmed: Unconfirmed
+        self,
+        loop: Loop,
+        recorder: Recorder,
+        sock: DatagramSocket,
+        unconfirmed: Unconfirmed,
+        storing: Storing,
     ) -> None:
         self.deadline = self.scheduled = inf
         self._loop = loop
         self._recorder = recorder
         self._socket = sock
         self._unconfirmed = unconfirmed
+        self._storing = storing
         self._path = os.path.join(os.path.dirname(sock.path), "stdout")
         self._stream: socket.socket | None = None
         # Of its own, since a selector can't watch for EPOLLHUP alone: epoll_ctl(2).
@@ -118,6 +125,7 @@ class JournaldWatch:
         self._next_awaited = True
         self.deadline = inf  # the end of this round sets it
         if accepted:
+            self._storing.look_at_new()
             self.repeat()
             self._recorder.resume()
             self._pause = _RECONNECT
@@ -132,6 +140,7 @@ class JournaldWatch:
             self._stream_events.modify(self._stream, 0)  # EPOLLHUP is reported in any case
         if self._next_awaited:
             self._next_awaited = False
+            self._storing.look()
             self.repeat()
             self._recorder.resume()
 

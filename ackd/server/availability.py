@@ -1,4 +1,4 @@
-"""Whether the journal takes records: it can be full, or away."""
+"""Whether the journal takes records, and stores them: it can be full, or away, or set not to."""
 
 import logging
 from collections.abc import Callable
@@ -29,6 +29,7 @@ class Availability:
         self._recorder = recorder
         self._on_change = on_change
         self.lost = False  # whether the journal can't be reached
+        self._obstacle = ""
         self._watched = False
 
     @property
@@ -36,10 +37,13 @@ class Availability:
         """What is wrong with the journal, as text; empty if nothing is."""
         sink = self._recorder.sink
         what = "payloads" if self._recorder.must_wait else "records"
-        return f"{unreachable(sink.name)}, {what} wait: {sink.why}" if self.lost else ""
+        lost = f"{unreachable(sink.name)}, {what} wait: {sink.why}" if self.lost else ""
+        return lost or self._recorder.obstacle
 
     def check(self) -> None:
         """Look how a round has left the journal; to be called before the loop waits."""
+        if self._recorder.obstacle != self._obstacle:
+            self._report_obstacle()
         if not (self._recorder.blocked or self._watched or self.lost):
             return
         if self._unreachable and not self.lost:
@@ -68,6 +72,13 @@ class Availability:
             self.deadline = inf
             text = "%s takes records again"
             log.warning(text, self._recorder.sink.name, extra={"kind": Kind.JOURNAL_BACK})
+
+    def _report_obstacle(self) -> None:
+        self._obstacle = self._recorder.obstacle
+        if self._obstacle:
+            log.error(self._obstacle, extra={"kind": Kind.NOT_STORED})
+        else:
+            log.warning("the journal stores payloads again", extra={"kind": Kind.STORED_AGAIN})
 
     def _watch_for_room(self, wanted: bool) -> None:
         if wanted and not self._watched:

@@ -261,10 +261,17 @@ class Connection:
         self._shared.received(self, len(data))
 
     def _record(self) -> int:
-        """Record payloads that wait; return how many were taken."""
-        protocol = self.protocol
+        """Record payloads that wait; return how many were taken.
+
+        If the journal would not store them, refuse them instead.
+        """
+        protocol, recorder = self.protocol, self._shared.recorder
         payloads = protocol.payloads or self._split()
-        return self._shared.recorder.write(self._prefix, protocol.sequence, payloads)
+        if recorder.obstacle:
+            self._shared.counters.refused += len(payloads)
+            self._send(protocol.refuse_payloads(recorder.obstacle))
+            return 0
+        return recorder.write(self._prefix, protocol.sequence, payloads)
 
     def _acknowledge(self, recorded: int) -> None:
         """Send the replies that are due now that so many more payloads are recorded."""

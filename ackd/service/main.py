@@ -17,6 +17,7 @@ from ackd.journal.datagram import DatagramSocket
 from ackd.journal.entry import JournalFormat
 from ackd.journal.journald import JournaldSocket
 from ackd.journal.recorder import Recorder
+from ackd.journal.storing import Storing
 from ackd.journal.syslog import SyslogFormat
 from ackd.journal.terminal import Stream, TerminalFormat
 from ackd.server.listener import ListenError
@@ -172,9 +173,11 @@ def _recorder(options: argparse.Namespace) -> Recorder:
     """
     if options.terminal:
         return _terminal_recorder()
-    expected = options.journal or systemd.has_started(os.environ, os.getpid())
-    if expected or os.path.exists(journald.SOCKET):
-        return Recorder(JournaldSocket(options.journal or journald.SOCKET), JournalFormat())
+    is_service = systemd.has_started(os.environ, os.getpid())
+    if options.journal or is_service or os.path.exists(journald.SOCKET):
+        path = options.journal or journald.SOCKET
+        storing = Storing(path, os.environ, is_service=is_service)
+        return Recorder(JournaldSocket(path, storing), JournalFormat())
     if not options.detach:
         return _terminal_recorder()
     if os.path.exists(syslog.SOCKET):

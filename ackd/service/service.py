@@ -116,6 +116,7 @@ class Service:
         if not self._stored.unit_listeners:
             save_listeners({key: listeners[key] for key in listeners if key not in before})
         remove_listeners(key for key in before if key not in listeners)
+        self._recorder.sink.inspect()
         self._server.configure(config, listeners)
         self._log_listening()
         if config.record is Recording.NONE:

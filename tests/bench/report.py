@@ -160,7 +160,7 @@ def _load_table(results: Results, workloads: list[Workload]) -> str:
 
 
 def _full_name(workload: Workload) -> str:
-    """Return the name; that of a growth workload also says whether it records."""
+    """Return the name; for a growth workload, with the way of recording."""
     growing = workload.part in (Part.CLIENTS, Part.SIZES)
     return f"{workload.name}{', recorded' if workload.recording and growing else ''}"
 

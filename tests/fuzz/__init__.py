@@ -1,6 +1,6 @@
-"""Coverage-guided fuzzing of what reads bytes from clients, servers and the previous process.
+"""Coverage-guided fuzzing of the code that reads bytes of clients, servers and an earlier ackd.
 
-`targets` says what must hold for any bytes, and needs only ackd. With atheris,
+`targets` has the conditions that must hold for any bytes; it needs only ackd. With atheris,
 
     python -m tests.fuzz TARGET [DIRECTORY] [LIBFUZZER OPTIONS]
 

@@ -1,4 +1,4 @@
-"""What must hold for any bytes: a target raises an error for bytes for which it does not hold."""
+"""Conditions that must hold for any bytes: a target raises an error if they do not hold."""
 
 from collections.abc import Callable, Iterator
 from itertools import cycle
@@ -141,7 +141,7 @@ def client_protocol(data: bytes) -> None:
 def received(
     stream: bytes, size: int, payloads: int, greets: bool
 ) -> tuple[list[Reply], Violation | None]:
-    """Return all replies, and what there was that no ackd would send."""
+    """Return all replies, and a violation: something that no ackd would send."""
     protocol: ClientProtocol[int] = ClientProtocol(greets)
     for number in range(payloads):
         protocol.send_payload(b"%d" % number, number)
@@ -170,7 +170,7 @@ _VALUES = (
 
 
 def handover(data: bytes) -> None:
-    """A state is refused, or connections can continue from it and answer what is in it."""
+    """A state is refused, or connections can continue from it and answer its payloads."""
     try:
         state = load(with_wrong_values(data))
     except HandoverError:

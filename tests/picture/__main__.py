@@ -19,6 +19,7 @@ from tests.support.ackctl_terminal import Terminal
 from tests.support.daemon_process import Daemon
 from tests.support.obstacle import obstacle
 from tests.support.probed_network import SERVER, probed_network, with_etc
+from tests.support.screen import CLEAR
 
 PICTURE = Path(__file__).with_name("probe.svg")
 HOST = "ackd.example.org"
@@ -26,7 +27,7 @@ COMMAND = ("probe", "--host", HOST, "--sweep", "--timeout", "3")
 MTU = "1420"  # WireGuard's default on a link of 1500 bytes
 COLUMNS = 100
 PROMPT = "$ "
-# The words to put before a command, to give its terminal this width.
+# The words to put before a command, so that its terminal has this width.
 WIDE = ("sh", "-ec", f'stty columns {COLUMNS}; exec "$@"', "sh")
 
 # rich names a font of the web. A picture in README must fetch nothing.
@@ -61,8 +62,8 @@ def shown_by_probe() -> str:
 
 def drawn(written: str) -> str:
     """Return as SVG what a terminal shows: the prompt with the command, and the output."""
-    # A terminal erases the progress, which CR and "erase to the end of the line" follow.
-    output = re.sub(r"[^\n]*\r\x1b\[K", "", written.replace("\r\n", "\n"))
+    # A terminal erases each text of the status line: CLEAR follows it.
+    output = re.sub(f"[^\n]*{re.escape(CLEAR)}", "", written.replace("\r\n", "\n"))
     console = Console(record=True, width=COLUMNS, file=io.StringIO())
     console.print(Text(f"{PROMPT}{shlex.join(('ackctl', *COMMAND))}", style="bold"))
     for line in Text.from_ansi(output.rstrip()).split("\n", allow_blank=True):

@@ -1,7 +1,7 @@
-"""The world of a server that is driven step by step: its clients, its journal, and the time.
+"""A simulation of a server, its clients, its journal and the time, driven step by step.
 
-Everything is real but the time and the journal: the server, its sockets, and what it leaves to the
-next one. What was promised is checked with each record that is stored and each reply that is read.
+The server, its sockets and the hand-over to the next server are real. The time and the journal are
+simulated. The simulation checks the promise at each stored record and at each reply.
 """
 
 import logging
@@ -58,7 +58,7 @@ CLOCKS = (
 
 
 class Clock:
-    """The time, which passes only when the test says so."""
+    """The time, which passes only when the test changes it."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -68,9 +68,9 @@ class Clock:
 
 
 class Journal:
-    """Stores whole records as long as it has room for them; it can also be away.
+    """Stores whole records as long as there is room for them; it can also be away.
 
-    `on_record` is told of each one before it is stored.
+    It calls `on_record` with each record before it stores the record.
     """
 
     def __init__(self, clock: Clock, on_record: Callable[[Entry], None]) -> None:
@@ -171,7 +171,7 @@ class JournalSink(Sink):
 
 @dataclass
 class Expectations:
-    """What the servers of this run may send; settings change meanwhile."""
+    """All greetings, acks and limits that servers of this run may send; settings change."""
 
     greetings: set[bytes] = field(default_factory=set)
     acks: set[bytes] = field(default_factory=set)
@@ -186,7 +186,7 @@ class Expectations:
 
 
 class Client:
-    """One client: what it has sent and read, and what of that is stored."""
+    """One client: its sent lines, its replies, and its payloads that are stored."""
 
     def __init__(self, address: str, port: int, world: "World") -> None:
         self.address = address
@@ -210,16 +210,16 @@ class Client:
         self._longest_silence = 0.0
         self._socket = socket.socket()
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
-        # Otherwise the kernel delays what follows an unanswered line, RFC 896: here, for ever.
+        # Otherwise the kernel delays data after an unanswered line, RFC 896: here for ever.
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._socket.bind((address, 0))
         self._socket.connect(("127.0.0.1", port))
         self._socket.setblocking(False)
 
-    # What the client does
+    # Actions of the client
 
     def send(self, data: bytes) -> None:
-        """Send as much as the kernel takes; only that counts as sent."""
+        """Send as much as the kernel takes; only these bytes count as sent."""
         if self.shut:
             return
         try:
@@ -277,7 +277,7 @@ class Client:
             self.lines += [self._rest] if self._rest else []
             self._rest = b""
 
-    # What the client was promised
+    # The promise to the client
 
     @property
     def waits(self) -> bool:
@@ -367,7 +367,7 @@ class Client:
         return [reason for reason, happened in causes.items() if happened]
 
     def _note_silence(self) -> None:
-        # What the client did last may not have arrived at the server yet.
+        # The last action of the client may not have arrived at the server yet.
         silence = self._world.clock.now - self._active_before
         # 1e-6 is more than the rounding of a float.
         self._longest_silence = max(self._longest_silence, silence + 1e-6)
@@ -405,7 +405,7 @@ class World:
         self._listeners = self._open()
         self._start(config)
 
-    # What clients do
+    # Actions of clients
 
     def connect(self) -> None:
         number = next(self._numbers)
@@ -424,7 +424,7 @@ class World:
         """The clients that can still do something."""
         return [client for client in self.clients if not client.gone]
 
-    # What the server does
+    # Actions of the server
 
     def go_round(self, wait: float = 0) -> bool:
         """Do one round, unless the server has ended; return whether a client has read anything."""
@@ -480,7 +480,7 @@ class World:
         self._server.configure(config, self._listeners)
 
     def hand_over(self, lose_state: bool) -> None:
-        """Start the next server with what this server leaves, as Service and its store do."""
+        """Hand over to the next server, like Service and its store."""
         self._server.ending.hand_over()
         left = list(self._server.snapshots())
         self._recorder.resume()
@@ -521,7 +521,7 @@ class World:
     # The end
 
     def finish(self) -> None:
-        """Let all clients end, and check that each got what it was promised."""
+        """Let all clients end, and check the promise to each client."""
         self.heal()
         for client in self.active:
             client.half_close()

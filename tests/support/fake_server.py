@@ -1,4 +1,4 @@
-"""A fake server for tests: the test decides what it sends, right or wrong."""
+"""A fake server: the test decides what the server sends, right or wrong."""
 
 import socket
 from collections.abc import Callable, Iterator

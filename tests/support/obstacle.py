@@ -10,9 +10,9 @@ from tests.support.project import PROJECT
 
 @cache
 def obstacle() -> str:
-    """Return what keeps tests from making networks and booting systems here; "" if nothing."""
-    asked = subprocess.run([PROJECT / "tests/support/obstacle"], stdout=subprocess.PIPE, text=True)
-    return asked.stdout.strip()
+    """Return why tests can't make networks and boot systems on this host; "" if they can."""
+    done = subprocess.run([PROJECT / "tests/support/obstacle"], stdout=subprocess.PIPE, text=True)
+    return done.stdout.strip()
 
 
 needs_namespaces = pytest.mark.skipif(bool(obstacle()), reason=f"no namespaces: {obstacle()}")

@@ -9,11 +9,11 @@ README = (PROJECT / "README.md").read_text()
 
 
 def shows(command: str) -> bool:
-    """Say whether the README shows a command, on a line of its own."""
+    """Return whether README shows this command as a line."""
     return bool(re.search(rf"^    (\$ )?{re.escape(command)}( +#.*)?$", README, re.MULTILINE))
 
 
 def python_lines() -> str:
-    """Return the lines that use the library."""
+    """Return the example that uses the library."""
     (lines,) = re.findall(r"^    from ackd.*\n(?:    .*\n|\n(?=    ))+", README, re.MULTILINE)
     return dedent(lines)

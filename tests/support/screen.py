@@ -1,4 +1,4 @@
-"""What a terminal is told to show."""
+"""A terminal for tests of output."""
 
 import contextlib
 import fcntl
@@ -13,7 +13,7 @@ CLEAR = "\r\x1b[2K"
 
 
 class Screen:
-    """A terminal that a test prints to in its own process, by way of `stream`."""
+    """A terminal to which a test prints in its own process, through `stream`."""
 
     def __init__(self, columns: int) -> None:
         self._end, line = pty.openpty()

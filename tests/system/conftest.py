@@ -17,7 +17,7 @@ from .support.install import BIND, install
 from .support.machine import DeadlineError, Machine, boot
 from .support.workshop import Versions, versions_in
 
-LONGEST_TEST = long_or_short(3000, 600)  # seconds
+LONGEST_TEST = long_or_short(3000, 1200)  # seconds
 
 
 class ByMachine(LoadScopeScheduling):  # type: ignore[misc] # xdist has no types

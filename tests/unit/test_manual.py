@@ -1,4 +1,4 @@
-"""The man pages leave nothing out, and tell nothing that is not there."""
+"""The man pages explain everything, and nothing that does not exist."""
 
 import argparse
 import ast
@@ -108,8 +108,8 @@ def verbs() -> Iterator[tuple[str, argparse.ArgumentParser]]:
 @pytest.mark.parametrize(("verb", "option"), [(v, o) for v, p in verbs() for o in options(p)])
 def test_each_option_of_a_command_is_explained_with_it(verb: str, option: str) -> None:
     parts = re.split(r"^## Of (?:ackctl )?", section(CLIENT, "# OPTIONS"), flags=re.MULTILINE)
-    told = [part for part in parts if part.startswith((f"{verb}\n", "each command"))]
-    assert option in entries("".join(told))
+    explained = [part for part in parts if part.startswith((f"{verb}\n", "each command"))]
+    assert option in entries("".join(explained))
 
 
 @pytest.mark.parametrize("verb", ctl.VERBS)
@@ -157,8 +157,8 @@ def test_each_option_of_ackd_is_in_its_synopsis() -> None:
 @pytest.mark.parametrize("option", ["--host", "--port", "--timeout"])
 def test_the_defaults_of_ackctl_are_explained(option: str) -> None:
     default = dict(verbs())["send"].get_default(option.removeprefix("--"))
-    told = entries(section(CLIENT, "# OPTIONS"))[option]
-    assert re.search(rf"\b[Dd]efault(:|,) {str(default).removesuffix('.0')}[.,]", told)
+    explained = entries(section(CLIENT, "# OPTIONS"))[option]
+    assert re.search(rf"\b[Dd]efault(:|,) {str(default).removesuffix('.0')}[.,]", explained)
 
 
 def commands() -> Iterator[str]:
@@ -194,8 +194,8 @@ def test_each_kind_of_record_is_explained(kind: Kind) -> None:
 
 
 def test_no_message_id_is_mentioned_that_does_not_exist() -> None:
-    told = set(re.findall(r"\b[0-9a-f]{32}\b", "\n".join(PAGES.values())))
-    assert told == {kind.value for kind in Kind}
+    explained = set(re.findall(r"\b[0-9a-f]{32}\b", "\n".join(PAGES.values())))
+    assert explained == {kind.value for kind in Kind}
 
 
 @pytest.mark.parametrize("field", sorted(FIELDS))
@@ -262,8 +262,8 @@ def test_each_signal_of_ackctl_is_explained(signal: str) -> None:
 
 @pytest.mark.parametrize("variable", sorted(VARIABLES))
 def test_each_variable_of_the_environment_is_explained(variable: str) -> None:
-    told = [entries(section(page, "# ENVIRONMENT")) for page in (SERVER, CLIENT)]
-    assert any(variable in page for page in told)
+    explained = [entries(section(page, "# ENVIRONMENT")) for page in (SERVER, CLIENT)]
+    assert any(variable in page for page in explained)
 
 
 def refusals() -> list[str]:
@@ -311,9 +311,9 @@ MEMBERS = {
 @pytest.mark.parametrize(("verb", "member"), [(v, m) for v in MEMBERS for m in sorted(MEMBERS[v])])
 def test_each_member_of_the_json_of_a_command_is_explained_with_it(verb: str, member: str) -> None:
     send, *others = re.split(r"^## Of ackctl ", section(CLIENT, "# OUTPUT"), flags=re.MULTILINE)
-    told = {"send": send, **{text.partition("\n")[0]: text for text in others}}
-    told["bench"] += told["ping"]  # "the rest as in the last object of ackctl ping"
-    assert re.search(rf'[*"]{member}[*"]', told[verb])
+    explained = {"send": send, **{text.partition("\n")[0]: text for text in others}}
+    explained["bench"] += explained["ping"]  # "the rest as in the last object of ackctl ping"
+    assert re.search(rf'[*"]{member}[*"]', explained[verb])
 
 
 # The file
@@ -321,10 +321,10 @@ def test_each_member_of_the_json_of_a_command_is_explained_with_it(verb: str, me
 
 @pytest.mark.parametrize("key", KEYS)
 def test_each_key_is_explained_with_its_default(key: str) -> None:
-    told = entries(section(FILE, "# KEYS"))[key]
-    (default,) = re.findall(r"^\tDefault: \*(.+)\*$", told, re.MULTILINE)
+    explained = entries(section(FILE, "# KEYS"))[key]
+    (default,) = re.findall(r"^\tDefault: \*(.+)\*$", explained, re.MULTILINE)
     assert config.parse(f"{key}: {default}".encode(), "") == Config()
-    assert len(re.findall(r"^\tReload: ", told, re.MULTILINE)) == 1
+    assert len(re.findall(r"^\tReload: ", explained, re.MULTILINE)) == 1
 
 
 def test_no_key_is_explained_that_does_not_exist() -> None:
@@ -332,12 +332,12 @@ def test_no_key_is_explained_that_does_not_exist() -> None:
 
 
 def ranges() -> Iterator[tuple[str, int, int]]:
-    for key, told in entries(section(FILE, "# KEYS")).items():
-        for low, high in re.findall(r"between\s+(\d+)\s+and\s+(\d+)", told):
+    for key, explained in entries(section(FILE, "# KEYS")).items():
+        for low, high in re.findall(r"between\s+(\d+)\s+and\s+(\d+)", explained):
             yield key, int(low), int(high)
 
 
-def test_each_range_is_told() -> None:
+def test_each_range_is_explained() -> None:
     assert {key for key, *_ in ranges()} == {
         field.name for field in dataclasses.fields(Config) if field.type in (int, float, int | None)
     }
@@ -361,11 +361,11 @@ def test_each_example_of_a_file_is_good(example: str) -> None:
 
 
 def test_the_errors_are_those_that_come() -> None:
-    told = section(FILE, "# ERRORS")
-    (example,) = re.findall(r"```\n(.*?)```", told, re.DOTALL)
+    explained = section(FILE, "# ERRORS")
+    (example,) = re.findall(r"```\n(.*?)```", explained, re.DOTALL)
     with pytest.raises(ConfigError) as caught:
         config.parse(example.encode(), config.DEFAULT_PATH)
-    lines = re.findall(r"^\t?(ackd: .*?)(?:\+\+)?$", told, re.MULTILINE)
+    lines = re.findall(r"^\t?(ackd: .*?)(?:\+\+)?$", explained, re.MULTILINE)
     assert lines == [f"ackd: {problem}" for problem in caught.value.problems]
 
 
@@ -375,7 +375,9 @@ def test_the_errors_are_those_that_come() -> None:
 @pytest.mark.skipif(shutil.which("scdoc") is None, reason="needs scdoc: apt-get install scdoc")
 @pytest.mark.skipif(shutil.which("man") is None, reason="needs man: apt-get install man-db")
 @pytest.mark.parametrize("page", PAGES)
-def test_it_is_rendered_without_a_warning_and_fits_80_columns(page: str, tmp_path: Path) -> None:
+def test_each_page_is_rendered_without_a_warning_and_fits_80_columns(
+    page: str, tmp_path: Path
+) -> None:
     roff = tmp_path / page
     roff.write_bytes(subprocess.check_output(["scdoc"], input=PAGES[page].encode()))
     environment = {"MANWIDTH": "80", "LC_ALL": "C.UTF-8", "PATH": "/usr/bin:/bin", "HOME": "/"}

@@ -39,3 +39,7 @@ def test_debians_changelog_names_this_version() -> None:
     newest = re.match(r"ackd \(([0-9.]+)[^)]*\) ", CHANGELOG.read_text())
     assert newest
     assert newest[1] == ackd.__version__
+
+
+def test_no_tag_of_lintian_is_overridden() -> None:
+    assert list((PROJECT / "debian").rglob("*lintian-overrides")) == []

@@ -17,7 +17,7 @@ LINKS = [link for link in re.findall(r"\]\((.+?)\)", README) if not link.startsw
 SVG = "{http://www.w3.org/2000/svg}"
 
 
-def test_it_is_short() -> None:
+def test_readme_is_short() -> None:
     assert len(README.splitlines()) <= 120
 
 
@@ -32,7 +32,7 @@ def test_each_link_to_a_section_leads_there() -> None:
     assert set(re.findall(r"\]\(#(.+?)\)", README)) <= anchors
 
 
-def test_its_configuration_is_valid() -> None:
+def test_the_configuration_in_readme_is_valid() -> None:
     (example,) = re.findall(r"^    bind: .*\n(?:    .*\n)*", README, re.MULTILINE)
     assert config.parse(dedent(example).encode(), "") != config.Config()
 
@@ -40,20 +40,27 @@ def test_its_configuration_is_valid() -> None:
 # The picture
 
 
-def test_it_shows_the_picture() -> None:
+def test_readme_shows_the_picture() -> None:
     assert f"]({PICTURE.relative_to(PROJECT)})" in README
 
 
-def test_the_command_in_the_picture_can_be_typed() -> None:
+def texts_in_the_picture() -> list[str]:
     texts = [text.text or "" for text in ElementTree.parse(PICTURE).iter(f"{SVG}text")]
-    lines = [text.replace("\N{NO-BREAK SPACE}", " ") for text in texts]
-    (prompt,) = [line for line in lines if line.startswith(PROMPT)]
+    return [text.replace("\N{NO-BREAK SPACE}", " ") for text in texts]
+
+
+def test_the_command_in_the_picture_can_be_typed() -> None:
+    (prompt,) = [text for text in texts_in_the_picture() if text.startswith(PROMPT)]
     program, *arguments = shlex.split(prompt.removeprefix(PROMPT))
     assert program == "ackctl"
     ctl.parser().parse_args(arguments)
 
 
+def test_the_picture_has_no_status_line() -> None:
+    assert not any("at most" in text for text in texts_in_the_picture())
+
+
 def test_the_picture_fetches_nothing() -> None:
-    # What else has a host in it: the namespace of SVG, and rich's note that it has made the file.
+    # These hosts are in the namespace of SVG, and in a comment of rich.
     hosts = set(re.findall(r"//([\w.-]+)", PICTURE.read_text()))
     assert hosts == {"www.w3.org", "www.textualize.io"}

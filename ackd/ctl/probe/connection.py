@@ -1,4 +1,4 @@
-"""One connection to what may be an ackd, and what is known when something is wrong with it."""
+"""One connection of a probe to a server that may be an ackd, with a diagnosis of each failure."""
 
 import select
 import socket
@@ -14,14 +14,14 @@ from ackd.ctl.probe.finding import BrokenError, Stage, Traffic
 from ackd.ctl.probe.tcp_info import TcpInfo, read_tcp_info
 from ackd.protocol import Reply
 
-_TICK = 1.0  # seconds of a silence after which a user sees how long it still is
-# Bytes of a packet before its data: RFC 791, 8200, 9293, and 7323 for TCP's timestamps.
+_TICK = 1.0  # seconds between two updates of the time that is left of a silence
+# Bytes of the headers of a packet: RFC 791, 8200, 9293, and 7323 for TCP's timestamps.
 _IPV4, _IPV6, _TCP, _TIMESTAMPS = 20, 40, 20, 12
 
 
 @dataclass(frozen=True, slots=True)
 class Packets:
-    """Bytes: the path's MTU as this host knows it, the data in a full packet, and the headers."""
+    """In bytes: the path's MTU that this host assumes, the data of a full packet, the headers."""
 
     mtu: int
     segment: int
@@ -30,7 +30,7 @@ class Packets:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """How many bytes a payload has, and in how many seconds the kernel has taken them."""
+    """The bytes of a payload, and the seconds until the kernel had taken them."""
 
     size: int
     seconds: float
@@ -46,13 +46,13 @@ class Exchanged:
 
 
 class ProbeConnection:
-    """A connection that is greeted and used step by step; `timeout` bounds each, in seconds."""
+    """A connection that is used step by step; `timeout` bounds each step, in seconds."""
 
     def __init__(
         self, sock: socket.socket, timeout: float, greeted: bool, traffic: Traffic
     ) -> None:
         """Use a connected socket, and count what it sends in `traffic`."""
-        self.pieces = 0  # in which the answer came, in this step
+        self.pieces = 0  # in which the answer arrived, in this step
         self.sent: Written | None = None  # in this step
         self._transport: Transport[None] = Transport(sock, timeout, greeted)
         self._traffic = traffic
@@ -81,7 +81,7 @@ class ProbeConnection:
 
     @property
     def packets(self) -> Packets:
-        """What its packets are like."""
+        """The sizes of this connection's packets."""
         info = self._info
         ip = _IPV4 if self._transport.socket.family == socket.AF_INET else _IPV6
         overhead = ip + _TCP + (_TIMESTAMPS if info.timestamps else 0)
@@ -92,7 +92,7 @@ class ProbeConnection:
         return read_tcp_info(self._transport.socket)
 
     def greet(self) -> bytes:
-        """Wait for the greeting, if one is expected, and return it; raises BrokenError."""
+        """Wait for the greeting, if a greeting is expected, and return it; raises BrokenError."""
         transport = self._transport
         if transport.greeting is not None:
             return transport.greeting
@@ -108,9 +108,9 @@ class ProbeConnection:
         return greeting
 
     def exchange(self, payload: bytes) -> Exchanged:
-        """Send a payload and return the reply, if it may be an ackd's; raises BrokenError.
+        """Send a payload and return the reply. Raises BrokenError if the reply is not an ackd's.
 
-        The wait goes on as long as any of the payload arrives.
+        The timeout begins again whenever bytes of the payload arrive.
         """
         self._begin()
         transport, began = self._transport, monotonic()
@@ -127,7 +127,7 @@ class ProbeConnection:
         return Exchanged(answers[0][1], len(payload), monotonic() - began)
 
     def _check(self, payload: bytes) -> None:
-        """Raise BrokenError if what came for a payload is not one reply of an ackd's."""
+        """Raise BrokenError if the answer to a payload is not one reply of an ackd."""
         end = self._transport.ended
         if end and end.how is Ending.REJECTED:
             raise diagnosis.rejected(end.line)
@@ -142,17 +142,17 @@ class ProbeConnection:
             raise diagnosis.no_reply(self._received)
 
     def _silent(self) -> BrokenError:
-        """Return what it means that nothing more comes for a payload."""
+        """Return what it means that there is no answer to a payload."""
         info = self._info
-        # What waits and is not on its way is kept by the other side, whose window is closed.
+        # Bytes that wait and are not in flight wait for the other side, whose window is closed.
         if info.unconfirmed and info.packets_unconfirmed:
             return diagnosis.not_arrived(self.timeout, info.unconfirmed)
         return diagnosis.no_ack(self.timeout, self._received, info.unconfirmed)
 
     def finish(self) -> None:
-        """End the sending without a payload, to see that the server does not greet.
+        """End the sending without a payload, to check that the server does not greet.
 
-        Raises BrokenError if the connection is not closed in silence.
+        Raises BrokenError unless the server closes the connection without sending anything.
         """
         self._begin()
         self._transport.finish()
@@ -168,9 +168,9 @@ class ProbeConnection:
             raise diagnosis.not_greeted(end, b"")
 
     def hold(self, seconds: float) -> Iterator[float]:
-        """Be silent for so long, and yield now and then how long still.
+        """Be silent for `seconds`; from time to time yield the seconds that are left.
 
-        Raises BrokenError if the other side is not silent.
+        Raises BrokenError if the other side sends something or ends the connection.
         """
         self._begin()
         began = monotonic()
@@ -197,7 +197,7 @@ class ProbeConnection:
         return self._transport.written - info.unconfirmed
 
     def _advance(self) -> list[tuple[None, Reply]]:
-        """Send and receive what can be at once, or wait until something can be."""
+        """Send and receive; if nothing has arrived, wait until the socket is ready."""
         answers = self._receive()
         transport = self._transport
         if not (transport.chunk or transport.ended or self._ready(transport.deadline)):
@@ -205,7 +205,7 @@ class ProbeConnection:
         return answers
 
     def _receive(self) -> list[tuple[None, Reply]]:
-        """Send and receive what can be at once."""
+        """Send and receive without waiting."""
         self._transport.flush()
         answers = self._transport.receive()
         if chunk := self._transport.chunk:
@@ -214,7 +214,7 @@ class ProbeConnection:
         return answers
 
     def _ready(self, deadline: float) -> bool:
-        """Wait until `_advance` has something to do; return False if it has not in time."""
+        """Wait until the socket is ready; return False if it is not ready at the deadline."""
         poll = select.poll()
         poll.register(self._transport, select.POLLIN | select.POLLOUT * self._transport.writing)
         return bool(poll.poll(milliseconds(deadline - monotonic())))
@@ -228,10 +228,10 @@ class ProbeConnection:
         self._transport.expire()
 
     def _count(self, info: TcpInfo) -> None:
-        """Count packets, if all that was sent has arrived: others may be lost for their size.
+        """Count packets, if all of them have arrived: others may be lost because of their size.
 
-        Packets are not lost that were sent again because a router has reported them as too large,
-        or that were only late.
+        Packets that a router has reported as too large, and packets that were only late, are not
+        counted as lost.
         """
         if info.unconfirmed:
             return

@@ -1,4 +1,4 @@
-"""What a failure means, and whom to ask. All sentences about failures are in this module."""
+"""The meaning of each failure, and which person to ask. All sentences about failures are here."""
 
 import errno
 import os
@@ -13,6 +13,7 @@ from ackd.protocol import (
     JOURNAL_UNREACHABLE,
     LONGER_THAN,
     NOT_ALLOWED,
+    NOT_STORED,
     STOPPING,
     TOO_MANY_CONNECTIONS,
     Reply,
@@ -22,79 +23,81 @@ from ackd.protocol import (
 _SHOWN = 80
 
 _ASK_OWNER = (
-    "ask the administrator of the host what listens on that port, and on which port its ackd"
-    " listens"
+    "Ask the administrator of the host which program listens on that port, and on which port ackd"
+    " listens."
 )
 # ackd records no connection on which nothing arrives, so its journal can't show this one.
 _OR_LOST = (
-    "Or a firewall accepts in its place, or packets are lost on the way, there or back. Ask the"
-    " administrator of the server for `systemctl status ackd`, and whether `ss -tn` there shows"
-    " this connection; then the administrators of the network."
+    "Or a firewall accepts connections in its place, or packets are lost on the way there or back."
+    " Ask the administrator of the server for the output of `systemctl status ackd`, and whether"
+    " `ss -tn` on it shows this connection. Then ask the administrators of the network."
 )
 _UNRESOLVED = {
-    socket.EAI_NONAME: ("there is no such name", "typo"),
+    socket.EAI_NONAME: ("the name does not exist", "typo"),
     socket.EAI_NODATA: ("the name has no address", "typo"),
     socket.EAI_ADDRFAMILY: ("the name has no address", "typo"),
-    # Also if they answer SERVFAIL or REFUSED, or if nothing listens there, getaddrinfo(3).
-    socket.EAI_AGAIN: ("the name servers do not answer, or with an error", "dns"),
+    # Also if the name servers answer SERVFAIL or REFUSED, or if no server listens, getaddrinfo(3).
+    socket.EAI_AGAIN: ("the name servers do not answer, or answer with an error", "dns"),
     socket.EAI_FAIL: ("the name servers answer with an error", "dns"),
 }
-_WHOM_ABOUT_NAMES = {
-    "typo": "The name is wrong, or is not in the DNS: look for a typo, then ask the person who"
-    " gave it to you.",
-    "dns": "The DNS does not work from here, or not for this name: ask the administrators of this"
-    " network (/etc/resolv.conf names the servers that are asked), then the administrator of the"
-    " name's zone. An address needs no DNS.",
+_ADVICE_ABOUT_NAMES = {
+    "typo": "The name is wrong, or the DNS does not have it. Look for a typo. Then ask the person"
+    " who gave you the name.",
+    "dns": "The DNS does not work from this host, or does not work for this name. Ask the"
+    " administrators of this network; /etc/resolv.conf lists the name servers. Then ask the"
+    " administrator of the name's zone. An address needs no DNS.",
 }
-_LOCAL = "`ip route get ADDRESS` shows what this host does with it"
+_LOCAL = "`ip route get ADDRESS` shows the route that this host uses"
 _UNCONNECTED = {
     errno.ECONNREFUSED: (
         "refused",
-        "The host is there, and nothing listens on that port, unless a firewall refuses in its"
-        " place: ask its administrator whether its ackd runs, and for `bind` and `port` in its"
-        " configuration.",
+        "The host is there, but no program listens on that port, or a firewall refuses connections"
+        " in its place. Ask the administrator of the host whether ackd runs, and for `bind` and"
+        " `port` in its configuration.",
     ),
     errno.ECONNRESET: (
         "reset",
-        "Something that accepts for the host, a firewall or a balancer, has reset the connection:"
-        " ask the administrators of the network.",
+        "A firewall or load balancer that accepts connections for the host has reset this"
+        " connection. Ask the administrators of the network.",
     ),
     errno.EHOSTUNREACH: (
         "no route to host",
-        "A router or a firewall turns packets back, or no host on this host's own network has that"
-        " address: ask the administrators of the network, and whether the host is up.",
+        "A router or firewall rejects the packets, or no host on this host's own network has that"
+        " address. Ask the administrators of the network, and whether the host is up.",
     ),
     errno.ENETUNREACH: (
         "network is unreachable",
-        "This host, or a router, has no route there: ask the administrator of this host's"
+        "This host or a router has no route to that address. Ask the administrator of this host's"
         f" network; {_LOCAL}.",
     ),
     errno.EACCES: (
         "prohibited",
-        "A firewall or a route, of this host or of a host in between, prohibits the connection:"
-        f" ask their administrators; {_LOCAL}.",
+        "A firewall or a route prohibits the connection, on this host or on a router. Ask the"
+        f" administrators of both; {_LOCAL}.",
     ),
     errno.EPERM: (
         "prohibited",
-        "This host's own firewall prohibits the connection: ask the administrator of this host;"
-        " `nft list ruleset` shows its rules.",
+        "This host's own firewall prohibits the connection. Ask the administrator of this host;"
+        " `nft list ruleset` shows the rules.",
     ),
     errno.EINVAL: (
         "discarded here",
-        "This host's own routes do not let packets go there, or not from that source: ask the"
-        f" administrator of this host; {_LOCAL}.",
+        "This host's own routes discard packets to that address, or packets from that source. Ask"
+        f" the administrator of this host; {_LOCAL}.",
     ),
     errno.EADDRNOTAVAIL: (
-        "the source address is not one of this host",
-        "Give an address of this host with --source, or none; `ip address` shows all.",
+        "this host does not have the source address",
+        "Give an address of this host with --source, or leave out --source. `ip address` shows all"
+        " addresses.",
     ),
 }
 _NO_SOURCE = (
     "no address to connect from",
-    "This host has no address that can reach that one, perhaps none of its kind, or all ports of"
-    " this host are in use: ask its administrator; `ip address` and `ss -s` show both.",
+    "This host has no address that can reach that address, or all ports of this host are in use."
+    " Perhaps this host has no IPv6 address, or no IPv4 address. Ask the administrator of this"
+    " host; `ip address` shows the addresses, `ss -s` the number of connections.",
 )
-# How other servers answer or greet. An ackd does so only if it is configured to.
+# The beginnings of lines of other servers. An ackd sends them only if it is configured to.
 _FOREIGN = (
     (b"SSH-", "an SSH server"),
     (b"HTTP/", "a web server"),
@@ -120,36 +123,36 @@ def shown(data: bytes) -> str:
 
 
 def foreign(data: bytes) -> str:
-    """Return which well-known server other than an ackd sends such data, "" for none."""
-    return next((what for start, what in _FOREIGN if data.startswith(start)), "")
+    """Return which well-known server sends such data, "" if it may be an ackd."""
+    return next((server for start, server in _FOREIGN if data.startswith(start)), "")
 
 
 def not_resolved(error: NotReachedError) -> BrokenError:
     """Return what it means that a name has no addresses."""
     if error.cause is None:
         text = f"no answer within {error.timeout:g} s"
-        return _not_reached(Stage.RESOLVED, text, _WHOM_ABOUT_NAMES["dns"])
+        return _not_reached(Stage.RESOLVED, text, _ADVICE_ABOUT_NAMES["dns"])
     cause = error.cause
     number = cause.errno if isinstance(cause, socket.gaierror) else socket.EAI_NONAME
-    text, whom = _UNRESOLVED.get(number or 0, (f"{cause}", "dns"))
-    return _not_reached(Stage.RESOLVED, text, _WHOM_ABOUT_NAMES[whom])
+    text, advice = _UNRESOLVED.get(number or 0, (f"{cause}", "dns"))
+    return _not_reached(Stage.RESOLVED, text, _ADVICE_ABOUT_NAMES[advice])
 
 
 def not_connected(
     error: OSError, timeout: float, address: tuple[object, ...], source: str
 ) -> BrokenError:
-    """Return what it means that connect() from `source`, if it is given, raised this."""
+    """Return the meaning of an error of connect() from `source`; "" is any address of this host."""
     text, advice = _UNCONNECTED.get(
         error.errno or 0,
-        (error.strerror or f"{error}", "The network fails: ask its administrators."),
+        (error.strerror or f"{error}", "The network fails. Ask its administrators."),
     )
     if isinstance(error, TimeoutError):
         text = f"no answer within {timeout:g} s"
         advice = (
-            "Packets get no answer: a firewall, perhaps this host's own, drops them, many are lost"
-            " on the way, the address is wrong, or the host is down or overloaded: ask the"
-            " administrators of the network, then of the host. A longer --timeout shows whether"
-            " the answer is only late."
+            "Packets get no answer. A firewall, perhaps this host's own, drops them, many packets"
+            " are lost, the address is wrong, or the host is down or overloaded. Ask the"
+            " administrators of the network, then the administrator of the host. A longer --timeout"
+            " shows whether the answer is only late."
         )
     if error.errno == errno.EADDRNOTAVAIL and not source:
         text, advice = _NO_SOURCE
@@ -161,13 +164,16 @@ def _misused(error: OSError, address: tuple[object, ...], source: str) -> str:
     """Return why addresses can't be used together, "" if that is not the cause."""
     to = str(address[0])
     if error.errno == errno.EINVAL and to.startswith("fe80:") and not address[3]:
-        return f"An address like {to} is valid on one link only: name the link, {to}%INTERFACE."
+        return f"An address like {to} is valid on one link only. Add the interface: {to}%INTERFACE."
     if error.errno == errno.EINVAL and source.lower().startswith("fe80:") and "%" not in source:
         return (
-            f"A source like {source} is valid on one link only: name the link, {source}%INTERFACE."
+            f"A source like {source} is valid on one link only. Add the interface:"
+            f" {source}%INTERFACE."
         )
     if _is_loopback(source) and not isinstance(error, ConnectionRefusedError):
-        return f"From {source} this host reaches only itself: give another --source, or none."
+        return (
+            f"From {source} this host reaches only itself. Give another --source, or leave it out."
+        )
     return ""
 
 
@@ -176,18 +182,18 @@ def _is_loopback(address: str) -> bool:
 
 
 def unreached(address: str, broken: BrokenError, reached: str) -> str:
-    """Return what it means that one address of a name was not reached, while another was."""
+    """Return what it means that `address` of a name was not reached, but `reached` was."""
     families = ["IPv6" if ":" in each else "IPv4" for each in (address, reached)]
     if isinstance(broken.__cause__, ConnectionRefusedError) and families[0] != families[1]:
         return (
-            f"{address} refuses, and {reached} does not: nothing listens there by {families[0]},"
-            " unless a firewall refuses in its place: ask the administrator of the server for"
-            " `bind`. Programs that try only one address may fail."
+            f"{address} refuses connections, {reached} accepts them. No program listens there on"
+            f" {families[0]}, or a firewall refuses connections in its place. Ask the administrator"
+            " of the server for `bind`. Programs that try only one address may fail."
         )
-    ways = f"By {families[0]} it does not work, and by {families[1]} it does: "
+    ways = f"{families[0]} does not work, {families[1]} works. "
     return (
-        f"{ways if families[0] != families[1] else ''}{address} was not reached ({broken.text}),"
-        f" and programs that try it first wait for it, or fail. {broken.advice}"
+        f"{ways if families[0] != families[1] else ''}{address} was not reached ({broken.text})."
+        f" Programs that try this address first wait for it, or fail. {broken.advice}"
     )
 
 
@@ -196,7 +202,7 @@ def _not_reached(stage: Stage, text: str, advice: str) -> BrokenError:
 
 
 def not_greeted(end: End, received: bytes) -> BrokenError:
-    """Return what it means that the connection ended so, or the wait, without a greeting."""
+    """Return what it means that the connection, or the wait, ended without a greeting."""
     if end.how is Ending.REJECTED:
         return rejected(end.line)
     if end.how is Ending.UNEXPECTED:
@@ -206,10 +212,10 @@ def not_greeted(end: End, received: bytes) -> BrokenError:
     if received:
         return no_greeting(received, f", then {_how(end)}")
     return _not_greeted(
-        f"{_how(end)} without a word",
-        "The program that accepts there does not serve this host: a balancer without a server"
-        " behind it, or a filter that does not know this address: ask its administrator, and the"
-        " administrators of the network.",
+        f"{_how(end)} without a greeting",
+        "The program that accepts connections there does not serve this host. It may be a load"
+        " balancer without a server behind it, or a filter that does not allow this address. Ask"
+        " its administrator, and the administrators of the network.",
     )
 
 
@@ -223,22 +229,22 @@ def _how(end: End) -> str:
 def _mute(timeout: float, received: bytes) -> BrokenError:
     """Return what it means that no greeting, or not all of one, came in time."""
     if received:
-        return no_greeting(received, f" and no end of the line within {timeout:g} s")
+        return no_greeting(received, f", and the line did not end within {timeout:g} s")
     return _not_greeted(
-        f"connected, but mute for {timeout:g} s",
-        "The program that listens there hangs, is overloaded, or waits for its client to send"
-        f" first, as web servers do. {_OR_LOST} A longer --timeout shows whether the greeting is"
-        " only late, --no-greeting whether it is an ackd whose greeting is empty.",
+        f"no greeting within {timeout:g} s",
+        "The program that listens there hangs, is overloaded, or waits until the client sends"
+        f" something, as web servers do. {_OR_LOST} A longer --timeout shows whether the greeting"
+        " is only late. --no-greeting shows whether the program is an ackd with an empty greeting.",
     )
 
 
 def no_end(timeout: float) -> BrokenError:
-    """Return what it means that the connection did not end when we ended the sending."""
+    """Return what it means that the server did not close after the client had ended its sending."""
     return _not_greeted(
-        f"silent, but not closed within {timeout:g} s",
-        "An ackd closes a connection that its client has ended. The program that listens there"
-        f" hangs, is overloaded, or is no ackd. {_OR_LOST} A longer --timeout shows whether it is"
-        " only late.",
+        f"no greeting, but not closed within {timeout:g} s",
+        "An ackd closes a connection when the client has ended its sending. The program that"
+        f" listens there hangs, is overloaded, or is no ackd. {_OR_LOST} A longer --timeout shows"
+        " whether the end is only late.",
     )
 
 
@@ -246,21 +252,28 @@ def greeted(received: bytes) -> BrokenError:
     """Return what it means that the server greeted although no greeting was expected."""
     if foreign(received):
         return no_greeting(received)
-    said = shown(received.removesuffix(b"\n"))
+    line = shown(received.removesuffix(b"\n"))
     return _not_greeted(
-        f"it says {said} where no greeting was expected",
-        "If that is the greeting of an ackd, leave out --no-greeting. Otherwise it is no ackd:"
-        f" {_ASK_OWNER}.",
+        f"the server sent {line}, although no greeting was expected",
+        "If this is the greeting of an ackd, leave out --no-greeting. Otherwise another program"
+        f" listens on that port. {_ASK_OWNER}",
     )
 
 
 def no_greeting(received: bytes, more: str = "") -> BrokenError:
-    """Return what it means that the first line is not an ackd's; `more` was seen as well."""
-    what = foreign(received)
+    """Return what it means that the first line is not an ackd's; `more` follows the line."""
     return _not_greeted(
-        f"it is {what}: {shown(received)}" if what else f"it says {shown(received)}{more}",
-        f"Another program listens on that port: check whether the port is right, or {_ASK_OWNER}.",
+        _sent(received, more),
+        f"Another program listens on that port. Check whether the port is right. {_ASK_OWNER}",
     )
+
+
+def _sent(received: bytes, more: str = "") -> str:
+    """Return what the server sent, and which server other than an ackd sends such lines."""
+    server = foreign(received)
+    if server:
+        return f"{server} answers: {shown(received)}"
+    return f"the server sent {shown(received)}{more}"
 
 
 def _not_greeted(text: str, advice: str) -> BrokenError:
@@ -269,28 +282,29 @@ def _not_greeted(text: str, advice: str) -> BrokenError:
 
 def rejected(greeting: bytes) -> BrokenError:
     """Return what it means that the server said `not connect`."""
-    advice = "The ackd there rejects this host: ask its administrator."
+    advice = "The ackd there rejects this host. Ask its administrator."
     if NOT_ALLOWED.encode() in greeting:
-        advice = "The ackd there does not allow this address: ask its administrator for `allow`."
+        advice = "The ackd there does not allow this address. Ask its administrator for `allow`."
     elif TOO_MANY_CONNECTIONS.encode() in greeting:
         advice = (
-            "The ackd there has as many connections as it may have: ask its administrator for"
+            "The ackd there has as many connections as it may have. Ask its administrator for"
             " `max_connections` and `max_connections_per_client`."
         )
     elif STOPPING.encode() in greeting:
-        advice = "The ackd there is being stopped: try again, or ask its administrator."
+        advice = "The ackd there is stopping. Try again, or ask its administrator."
     return BrokenError(Stage.GREETED, Status.REFUSED, shown(greeting), advice)
 
 
 def not_arrived(timeout: float, waiting: int) -> BrokenError:
-    """Return what it means that `waiting` bytes were sent and no packet says that they arrived."""
+    """Return what it means that no packet confirmed the arrival of `waiting` bytes."""
     return SilentError(
         Stage.SENT,
         Status.UNKNOWN,
-        f"no packet says within {timeout:g} s that it arrived: {waiting} bytes wait",
-        "The connection was there, and now packets get no answer: a firewall drops them, a tunnel"
-        " or the host has failed, or many packets are lost: ask the administrators of the network,"
-        " then of the host. A longer --timeout shows whether they are only late.",
+        f"no packet confirmed the arrival of {waiting} bytes within {timeout:g} s",
+        "The connection was established, but now packets get no answer. A firewall drops them, a"
+        " tunnel or the host has failed, or many packets are lost. Ask the administrators of the"
+        " network, then the administrator of the host. A longer --timeout shows whether the packets"
+        " are only late.",
     )
 
 
@@ -301,32 +315,33 @@ def no_ack(timeout: float, received: bytes, waiting: int = 0) -> BrokenError:
     """
     text = f"no ack within {timeout:g} s"
     if waiting:
-        text = f"{text}, and {waiting} bytes wait for it to read"
+        text = f"{text}, and the server has not read {waiting} bytes"
     if received:
-        text = f"no end of the reply within {timeout:g} s: {shown(received)}"
-    what = "The beginning of the payload" if waiting else "The payload"
+        text = f"the reply did not end within {timeout:g} s: {shown(received)}"
+    part = "The beginning of the payload" if waiting else "The payload"
     return SilentError(
         Stage.ACKNOWLEDGED,
         Status.UNKNOWN,
         text,
-        f"{what} has arrived at the host, or at a proxy or balancer before it, and no reply comes"
-        " back: `ackctl verify RUN` on the server says whether it is recorded. If it is, replies"
-        " are lost on the way back: ask the administrators of the network. If not, ask the"
-        " administrator of the server for `systemctl status ackd systemd-journald`. A longer"
-        " --timeout shows whether the ack is only late.",
+        f"{part} has arrived at the host, or at a proxy or load balancer before the host, but no"
+        " reply comes back. `ackctl verify RUN` on the server shows whether the payload is"
+        " recorded. If the payload is recorded, replies are lost on the way back: ask the"
+        " administrators of the network. Otherwise ask the administrator of the server for the"
+        " output of `systemctl status ackd systemd-journald`. A longer --timeout shows whether the"
+        " ack is only late.",
     )
 
 
 def cut_off(stage: Stage, end: End, received: bytes) -> BrokenError:
     """Return what it means that the connection ended in this stage."""
-    said = f" after {shown(received)}" if received else ""
+    after = f" after {shown(received)}" if received else ""
     return EndedError(
         stage,
         Status.UNKNOWN,
-        f"{_how(end)}{said}",
-        "It is unknown whether the payload is recorded. The server, or a firewall or balancer"
-        " before it, ended the connection: ask the administrator of the server what its journal"
-        " says at this time.",
+        f"{_how(end)}{after}",
+        "It is unknown whether the payload is recorded. The server, or a firewall or load balancer"
+        " before the server, ended the connection. Ask the administrator of the server what the"
+        " journal says at this time.",
     )
 
 
@@ -334,18 +349,17 @@ def echoed() -> BrokenError:
     """Return what it means that the reply is the payload."""
     return _unknown(
         Stage.ACKNOWLEDGED,
-        "it sends back what it was sent",
-        f"An echo server listens there, which records nothing: {_ASK_OWNER}.",
+        "the server sent the payload back",
+        f"An echo server listens there. It records nothing. {_ASK_OWNER}",
     )
 
 
 def no_reply(received: bytes) -> BrokenError:
     """Return what it means that a reply is not an ackd's."""
-    what = foreign(received)
     return _unknown(
         Stage.ACKNOWLEDGED,
-        f"it is {what}: {shown(received)}" if what else f"it says {shown(received)}",
-        f"Another program than an ackd answers there: {_ASK_OWNER}.",
+        _sent(received),
+        f"A program that is no ackd answers there. {_ASK_OWNER}",
     )
 
 
@@ -355,63 +369,69 @@ def _unknown(stage: Stage, text: str, advice: str) -> BrokenError:
 
 def refused(reply: Reply) -> BrokenError:
     """Return what it means that the server said `not received`."""
-    advice = "The path is good, but the ackd there refuses the payload: ask its administrator."
+    advice = "The path works, but the ackd there refuses the payload. Ask its administrator."
     if reply.gives_reason(JOURNAL_UNREACHABLE):
         advice = (
-            "The path is good, but the ackd there can't reach its journal: ask its administrator"
-            " for `systemctl status systemd-journald`."
+            "The path works, but the ackd there can't reach its journal. Ask its administrator for"
+            " the output of `systemctl status systemd-journald`."
+        )
+    elif reply.gives_reason(NOT_STORED):
+        advice = (
+            "The path works, but the settings of the journal there drop payloads. Ask its"
+            " administrator for the setting that the reply names."
         )
     elif reply.gives_reason(LONGER_THAN):
         advice = (
-            "The path is good, but the ackd there takes only shorter payloads: ask its"
-            " administrator for `max_payload`."
+            "The path works, but the ackd there takes only shorter payloads. Ask its administrator"
+            " for `max_payload`."
         )
     return BrokenError(Stage.ACKNOWLEDGED, Status.REFUSED, shown(reply.text), advice)
 
 
 def ended_in_silence(end: End, seconds: float) -> BrokenError:
-    """Return what it means that the connection ended after so long a silence."""
+    """Return what it means that the connection ended in a silence, after this time."""
     return BrokenError(
         Stage.HOLD,
         Status.NOT_REACHED,
         f"{_how(end)} by the other side after {seconds:.1f} s",
-        "The other side ended the connection, perhaps because of the silence: an ackd does so"
-        " after its `idle_timeout`, and balancers and proxies have such a time as well. Or the"
-        " server was stopped just then: ask its administrator.",
+        "The other side ended the connection, perhaps because of the silence. An ackd ends a silent"
+        " connection after its `idle_timeout`; load balancers and proxies have such a limit too. Or"
+        " the server was stopped at that moment. Ask the administrator of the server.",
     )
 
 
 def spoke_in_silence(received: bytes) -> BrokenError:
-    """Return what it means that the server sent something although no reply was due."""
+    """Return what it means that the server sent something, although no reply was due."""
     return BrokenError(
         Stage.HOLD,
         Status.NO_GREETING,
-        f"it says {shown(received)}",
-        f"An ackd sends nothing unless a reply is due: {_ASK_OWNER}.",
+        _sent(received),
+        f"An ackd sends nothing unless a reply is due. {_ASK_OWNER}",
     )
 
 
 def after_silence(broken: BrokenError) -> BrokenError:
-    """Return what it means that a payload after a silence was `broken`."""
+    """Return what it means that a payload after a silence failed."""
     advice = broken.advice
     if isinstance(broken, EndedError):
         advice = (
-            "The server, or a firewall, NAT or balancer before it, has probably forgotten the"
-            " silent connection, and says so only when something is sent: ask its administrator"
-            " for a longer time, or send more often."
+            "The server, or a firewall, NAT or load balancer before the server, has probably"
+            " forgotten the silent connection, and resets or closes it only when something is sent."
+            " Ask its administrator for a longer limit, or send more often."
         )
     elif broken.stage is Stage.SENT:
         advice = (
-            "A firewall, NAT or balancer on the way has probably forgotten the silent connection,"
-            " and drops its packets: ask its administrator for a longer time, or send more often."
+            "A firewall, NAT or load balancer on the way has probably forgotten the silent"
+            " connection, and drops its packets. Ask its administrator for a longer limit, or send"
+            " more often."
         )
     return BrokenError(Stage.HOLD, broken.status, broken.text, advice)
 
 
 def lost(traffic: Traffic) -> str:
-    """Return what it means that packets were sent again, and arrived then."""
+    """Return what it means that packets arrived only after they were sent again."""
     return (
-        f"{traffic.retransmitted} of {traffic.packets} packets had to be sent again: packets are"
-        " lost on the way, there or back, or arrive very late: ask the administrators of the"
-        " network, then of the server's host, which may be overloaded."
+        f"{traffic.retransmitted} of {traffic.packets} packets had to be sent again. Packets are"
+        " lost on the way there or back, or arrive very late. Ask the administrators of the"
+        " network, then the administrator of the server's host, which may be overloaded."
     )

@@ -7,7 +7,7 @@ from ackd.ctl.status import Status
 
 
 class Stage(Enum):
-    """What must work, in this order. With --sweep and --hold each try is a stage."""
+    """The steps of a probe, in this order. With --sweep and --hold each try is a stage."""
 
     RESOLVED = "resolved"
     CONNECTED = "connected"
@@ -29,7 +29,7 @@ class Outcome(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """The outcome of one stage: `text` is what was seen, `seconds` how long the stage took.
+    """The outcome of one stage: `text` is what ackctl observed, `seconds` how long the stage took.
 
     `address` was tried, `size` (bytes) belongs to the payload, `silence` is in seconds.
     """
@@ -44,7 +44,7 @@ class Finding:
 
     @property
     def label(self) -> str:
-        """The stage, as a column of numbers where it has one."""
+        """The stage's name, or its number with the unit, aligned in a column."""
         if self.stage is Stage.SWEEP:
             return f"{self.size:>6} bytes"
         if self.stage is Stage.HOLD:
@@ -53,7 +53,7 @@ class Finding:
 
 
 class BrokenError(Exception):
-    """A stage failed: `text` is what was seen, `advice` what it means and whom to ask."""
+    """A stage failed: `text` is what ackctl observed, `advice` the meaning and whom to ask."""
 
     def __init__(self, stage: Stage, status: Status, text: str, advice: str) -> None:
         super().__init__(text)
@@ -68,12 +68,12 @@ class EndedError(BrokenError):
 
 
 class SilentError(BrokenError):
-    """A stage failed because nothing came for too long."""
+    """A stage failed because nothing arrived for too long."""
 
 
 @dataclass(slots=True)
 class Traffic:
-    """How many packets were sent that arrived in the end, and how many of these again."""
+    """How many packets were sent and have arrived, and how many of them were sent again."""
 
     packets: int = 0
     retransmitted: int = 0
@@ -81,7 +81,7 @@ class Traffic:
 
 @dataclass(slots=True)
 class Summary:
-    """What is known in the end. Sizes are those of payloads in bytes, silences in seconds."""
+    """The results of a probe. Sizes are those of payloads in bytes, silences in seconds."""
 
     run: str
     acknowledged: int = 0

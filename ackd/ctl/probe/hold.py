@@ -1,4 +1,4 @@
-"""`ackctl probe --hold`: a silence, then a payload, to find what forgets silent connections."""
+"""`ackctl probe --hold`: silences, each with a payload after it, to find the longest possible."""
 
 from collections.abc import Sequence
 from time import monotonic
@@ -29,7 +29,7 @@ class Hold:
     def run(self, silences: Sequence[float]) -> None:
         """Try all silences, in seconds, until one is too long, and report.
 
-        Raises BrokenError when a new connection is needed and can't be had.
+        Raises BrokenError if a new connection is needed and can't be opened.
         """
         self.connection = self.connection or self._prober.open()
         for number, silence in enumerate(silences):
@@ -40,7 +40,7 @@ class Hold:
                 for later in silences[number + 1 :]:
                     self._found(later, Outcome.NOT_TRIED)
                 self._summary.fail(Stage.HOLD, broken.status, broken.advice)
-                self._try_anew(self.connection)
+                self._try_new(self.connection)
                 return
             self._summary.held = silence
         self._summary.add(f"A connection outlasts a silence of {silences[-1]:g} s.")
@@ -59,8 +59,8 @@ class Hold:
             raise diagnosis.after_silence(broken) from None
         self._found(silence, Outcome.PASSED, seconds=exchanged.seconds)
 
-    def _try_anew(self, silent: ProbeConnection) -> None:
-        """Find out whether the silence was the cause: whether a new connection works."""
+    def _try_new(self, silent: ProbeConnection) -> None:
+        """Find out whether the silence was the cause, with a new connection."""
         silent.close()
         self.connection = None
         try:
@@ -68,13 +68,13 @@ class Hold:
             self._prober.send(self.connection)
         except BrokenError as broken:
             self._summary.add(
-                f"But a new connection is no better ({broken.stage.value}: {broken.text}), so the"
-                " silence need not be the cause."
+                f"A new connection fails too ({broken.stage.value}: {broken.text}), so the silence"
+                " may not be the cause."
             )
             return
         self._summary.add(
-            "A new connection is good, so the silence is the likely cause. It is certainly the"
-            " cause if another run fails after the same time."
+            "A new connection works, so the silence is the likely cause. The silence is certainly"
+            " the cause if another run fails after the same time."
         )
 
     def _found(

@@ -36,7 +36,7 @@ class Prober:
     def send(self, connection: ProbeConnection, size: int = 0) -> Exchanged:
         """Send a payload of `size` bytes, or more if a payload needs more; raises BrokenError."""
         self._count += 1
-        self._summary.unknown += 1  # until more is known
+        self._summary.unknown += 1  # until there is a reply
         exchanged = connection.exchange(self._run.payload(self._count, size))
         self._summary.unknown -= 1
         if exchanged.reply.verdict is Verdict.ACKNOWLEDGED:
@@ -47,7 +47,7 @@ class Prober:
         return exchanged
 
     def end(self, connection: ProbeConnection) -> None:
-        """Send the last payload, which states their number, and note a missing ack."""
+        """Send the last payload, which has the number of payloads, and note a missing ack."""
         try:
             reply = connection.exchange(self._run.end(self._count)).reply
             if reply.verdict is Verdict.REFUSED:
@@ -56,8 +56,8 @@ class Prober:
             self._summary.fail(
                 broken.stage,
                 broken.status,
-                "But the last payload, which states their number for `ackctl verify`, has no ack"
-                f" ({broken.text}). {broken.advice}",
+                "The last payload, which has the number of payloads for `ackctl verify`, was not"
+                f" acknowledged ({broken.text}). {broken.advice}",
             )
         else:
             self._summary.end_acknowledged = True

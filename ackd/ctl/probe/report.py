@@ -25,7 +25,7 @@ class ProbeReport:
         self._print(f"run {run}: {where}")
 
     def trying(self, what: str) -> None:
-        """Show what is under way, in the status line, until there is an outcome to print."""
+        """Show the current try in the status line, until there is an outcome to print."""
         self._status_line.show(what)
 
     def found(self, finding: Finding) -> None:

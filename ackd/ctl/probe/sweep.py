@@ -1,4 +1,4 @@
-"""`ackctl probe --sweep`: growing payloads, to find the largest that comes through."""
+"""`ackctl probe --sweep`: growing payloads, to find the largest that gets through."""
 
 from collections.abc import Iterator
 
@@ -21,8 +21,8 @@ from ackd.protocol import Verdict
 _FIRST = 64
 # No ackd takes more, see `max_payload` in ackd.yaml(5).
 _LAST = 131072
-# After one size has failed, each further size has so many seconds, or so many times the time of the
-# slowest ack. TCP sends lost packets again after 0.2, 0.6 and 1.4 s.
+# After a size has failed, each further size has this number of seconds, or this multiple of the
+# slowest ack's time. TCP sends lost packets again after 0.2, 0.6 and 1.4 s.
 _PATIENCE, _SLOWER = 2.0, 20
 
 
@@ -78,22 +78,22 @@ class Sweep:
             limit = "the server's limit" if search.limit < _LAST else "the most that any ackd takes"
             self._summary.add(
                 f"Payloads of all sizes get through, up to {search.passed} bytes, {limit}. Large"
-                " packets on the way back are not tested: replies are short."
+                " packets on the way back are not tested, because replies are short."
             )
-        for meaning in for_no_size(self._cuts):
+        for meaning in failures_of_no_size(self._cuts):
             self._summary.fail(Stage.SWEEP, Status.UNKNOWN, meaning)
 
     def _too_large(self, lost: int) -> str:
-        """Return what it means that this size failed, after a smaller one has passed once more.
+        """Send the largest size that passed once more; return what it means that `lost` failed.
 
-        Raises BrokenError if the smaller one fails as well.
+        Raises BrokenError if the smaller size fails as well.
         """
         assert self._broken
         meaning = too_large(self._broken, self._search.passed, lost, self._packets)
         if self._search.passed:
-            self._exchange_anew(self._search.passed)
+            self._exchange_over_new(self._search.passed)
         if self._summary.traffic.retransmitted > 0:
-            return f"Packets of other sizes are lost as well, so this may be chance. {meaning}"
+            return f"Packets of other sizes are lost too, so this may be chance. {meaning}"
         return meaning
 
     def _try(self, size: int) -> None:
@@ -115,19 +115,19 @@ class Sweep:
             raise diagnosis.refused(reply)
 
     def _exchange(self, size: int) -> Exchanged:
-        """Send over the present connection; if that breaks, once more over a new one."""
+        """Send over the current connection; if it breaks, once more over a new connection."""
         if self.connection and self._search.lost is None:
             try:
                 return self._prober.send(self.connection, size)
             except (EndedError, SilentError) as broken:
-                self._found(size, Outcome.FAILED, f"{broken.text}; now by a new connection")
+                self._found(size, Outcome.FAILED, f"{broken.text}; trying a new connection")
                 cut = broken
-            exchanged = self._exchange_anew(size)
+            exchanged = self._exchange_over_new(size)
             self._cuts.append(cut)
             return exchanged
-        return self._exchange_anew(size)
+        return self._exchange_over_new(size)
 
-    def _exchange_anew(self, size: int) -> Exchanged:
+    def _exchange_over_new(self, size: int) -> Exchanged:
         if self.connection:
             self.connection.close()
         self.connection = None
@@ -147,7 +147,7 @@ class Sweep:
         self._report.found(Finding(Stage.SWEEP, outcome, text, seconds, size=size))
 
     def _pace(self, exchanged: Exchanged) -> str:
-        """Return the speed if the exchange took longer than a wait may, because bytes arrived."""
+        """Return the speed if the exchange took longer than the timeout, because bytes arrived."""
         if exchanged.seconds <= self._timeout:
             return ""
         return f"slow: {exchanged.size * 8 / exchanged.seconds / 1000:,.0f} kbit/s"
@@ -161,41 +161,43 @@ class Sweep:
 
 def too_large(broken: BrokenError, passed: int, lost: int, packets: Packets) -> str:
     """Return what it means that payloads of `lost` bytes do not get through."""
-    sizes = f"Payloads of up to {passed} bytes get through, payloads of {lost} bytes or more do not"
+    sizes = (
+        f"Payloads of up to {passed} bytes get through, payloads of {lost} bytes or more do not."
+    )
     if broken.stage is not Stage.SENT or isinstance(broken, EndedError):
         return (
-            f"{sizes}, although they arrive somewhere: a proxy or balancer before the server, or"
-            " the program that listens there, does not take long lines: ask its administrator."
+            f"{sizes} The long payloads arrive, but a proxy or load balancer before the server, or"
+            " the program that listens there, does not take long lines. Ask its administrator."
         )
     # 1: the end of the line. A longer line fills more than one packet.
     if lost + 1 > packets.segment:
         return (
-            f"{sizes}, although full packets get through: a firewall or a proxy on the way does"
-            " not let long lines pass: ask the administrators of the network."
+            f"{sizes} Full packets get through, but a firewall or proxy on the way does not let"
+            " long lines pass. Ask the administrators of the network."
         )
     return (
-        f"{sizes}: packets of over {passed + 1 + packets.overhead} bytes vanish, and this host"
+        f"{sizes} Packets of over {passed + 1 + packets.overhead} bytes are lost, but this host"
         f" assumes an MTU of {packets.mtu}. A tunnel or link on the way has a smaller MTU, and the"
-        " ICMP messages that would say so are dropped: ask the administrators of the tunnel, VPN"
-        " or firewall to let them pass, or to clamp the MSS. Until then a smaller `mtu` on this"
-        " host's route helps, ip-route(8)."
+        " ICMP messages that report this are dropped. Ask the administrators of the tunnel, VPN or"
+        " firewall to let these messages pass, or to clamp the MSS. Until then a smaller `mtu` on"
+        " this host's route helps, ip-route(8)."
     )
 
 
-def for_no_size(cuts: list[BrokenError]) -> Iterator[str]:
-    """Yield what it means that payloads failed whose size a new connection took."""
-    same = "with a payload whose size a new connection took:"
+def failures_of_no_size(cuts: list[BrokenError]) -> Iterator[str]:
+    """Yield what it means that payloads failed, but a new connection took the same size."""
+    same = "with a payload whose size a new connection took."
     if ended := sum(isinstance(cut, EndedError) for cut in cuts):
         yield (
-            f"The connection broke {_times(ended)} {same} a balancer, a firewall or the server"
-            " ends connections that are in use: ask their administrators."
+            f"The connection broke {_times(ended)} {same} A load balancer, a firewall or the server"
+            " ends connections that are in use. Ask their administrators."
         )
     if silent := len(cuts) - ended:
         yield (
-            f"The connection fell silent {_times(silent)} {same} packets are lost or delayed on"
-            " the way, there or back, something on the way has forgotten the connection, or the"
-            " server hangs now and then: ask the administrators of the network, then of the"
-            " server."
+            f"The connection fell silent {_times(silent)} {same} Packets are lost or delayed on the"
+            " way there or back, a firewall or NAT on the way has forgotten the connection, or the"
+            " server hangs from time to time. Ask the administrators of the network, then the"
+            " administrator of the server."
         )
 
 

@@ -17,9 +17,9 @@ class TcpInfo:
     """The state of a connection at one moment.
 
     `unconfirmed` is how many bytes the peer's kernel has not confirmed (SIOCOUTQ, tcp(7)).
-    `packets_unconfirmed` counts those of them that are on their way; `unconfirmed` bytes without
-    such packets wait for a peer that does not read. `confirmed_ago` is in seconds, `mtu` and
-    `segment` (the data of a full packet) in bytes. `sent_again` includes the `received_twice`.
+    `packets_unconfirmed` counts the packets in flight. `unconfirmed` bytes without such packets
+    wait for a peer that does not read. `confirmed_ago` is in seconds; `mtu` and `segment` (the data
+    of a full packet) are in bytes. `sent_again` includes `received_twice`.
     """
 
     unconfirmed: int
@@ -34,7 +34,7 @@ class TcpInfo:
 
 
 def read_tcp_info(sock: socket.socket) -> TcpInfo:
-    """Read it from the kernel."""
+    """Return the state of a connected TCP socket."""
     info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _DSACK_DUPS + 4)
 
     def number(offset: int) -> int:

@@ -1,4 +1,4 @@
-"""`ackctl probe`: tries a path stage by stage, to find where it is broken and whom to ask."""
+"""`ackctl probe`: tries a path stage by stage, to find the stage that fails and whom to ask."""
 
 import argparse
 from time import monotonic
@@ -23,9 +23,9 @@ from ackd.protocol import Verdict
 
 HELP = "find out where a path is broken, and whom to ask"
 DESCRIPTION = """\
-Try stage by stage whether data gets through: the name resolved, connected,
-greeted, a payload sent, and acknowledged. It stops where the path is broken,
-and says what that means and whom to ask.
+Test the path to a server stage by stage: resolve the name, connect, receive
+the greeting, send a payload, receive the ack. Stop at the first stage that
+fails, explain the failure, and say whom to ask.
 """
 EPILOG = """\
 examples:
@@ -34,19 +34,19 @@ examples:
   ackctl probe --host ackd.example.org --hold 30,60,300
 
 exit status:
-    0  every stage passed: what was sent is acknowledged
+    0  every stage passed: all payloads are acknowledged
     1  the server rejected the connection, or refused a payload
     2  usage
     3  the server was not reached, or ended the connection during a silence
-    4  connected, but not greeted by an ackd
-    5  sent, but the ack did not come: whether it is recorded is unknown
+    4  connected, but there was no greeting of an ackd
+    5  sent, but not acknowledged: it is unknown whether a payload is recorded
   130  interrupted
 """
 _STAGES = (Stage.RESOLVED, Stage.CONNECTED, Stage.GREETED, Stage.SENT, Stage.ACKNOWLEDGED)
-_OTHER_FAMILY = "None of its addresses is of the same kind, IPv4 or IPv6, as that of --source."
+_OTHER_FAMILY = "No address of the name is of the same family, IPv4 or IPv6, as --source."
 _GOOD = (
-    "Data gets through and is acknowledged. `ackctl verify` on the server shows whether it is in"
-    " the journal of an ackd."
+    "Data gets through and is acknowledged. `ackctl verify` on the server shows whether the data is"
+    " in the journal of an ackd."
 )
 
 
@@ -54,13 +54,15 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of the verb."""
     add_server_options(parser)
     option = parser.add_argument
-    option("--sweep", action="store_true", help="then growing payloads, up to the server's limit")
+    option(
+        "--sweep", action="store_true", help="then send growing payloads, up to the server's limit"
+    )
     option(
         "--hold",
         metavar="S,...",
         type=_silences,
         default=[],
-        help="then be silent for so many seconds, and send a payload",
+        help="then be silent for S seconds, and send a payload",
     )
     option("--name", metavar="RUN", type=run_named, help="what to call the run (8 random digits)")
     option("--json", action="store_true", help="one JSON object a stage, then one for all")
@@ -89,8 +91,8 @@ class _Probe:
         self._options = options
         self._report = report
         self._prober = Prober(run, self.summary, self._reconnected)
-        self._address: SocketAddress | None = None  # that was reached
-        self._unreached: dict[str, BrokenError] = {}  # addresses, and why they were not reached
+        self._address: SocketAddress | None = None  # the address that was reached
+        self._unreached: dict[str, BrokenError] = {}  # by address
         self._began = monotonic()
 
     def run(self) -> None:
@@ -109,7 +111,9 @@ class _Probe:
             self._end(self._held(self._swept(connection)))
         except BrokenError as broken:
             self.summary.fail(
-                broken.stage, broken.status, f"Later it failed ({broken.text}). {broken.advice}"
+                broken.stage,
+                broken.status,
+                f"A later payload failed ({broken.text}). {broken.advice}",
             )
 
     def _resolved(self) -> list[SocketAddress]:
@@ -126,7 +130,7 @@ class _Probe:
     def _connected(self, addresses: list[SocketAddress]) -> ProbeConnection:
         for address in addresses:
             if not same_family(address, self._options.source):
-                self._report.found(_other_kind(address))
+                self._report.found(_other_family(address))
                 continue
             self._begin(f"connecting to {_shown(address)}")
             try:
@@ -155,7 +159,7 @@ class _Probe:
         try:
             if self._options.no_greeting:
                 connection = self._silent(connection)
-                text = "silent, as --no-greeting says"
+                text = "no greeting, as expected with --no-greeting"
             else:
                 text = f"{diagnosis.shown(connection.greet())}{_pieces(connection.pieces)}"
         except BrokenError as broken:
@@ -165,7 +169,7 @@ class _Probe:
         return connection
 
     def _silent(self, connection: ProbeConnection) -> ProbeConnection:
-        """See by this connection that the server does not greet; return another connection."""
+        """Check with this connection that the server does not greet; return another connection."""
         connection.finish()
         connection.close()
         return self._reconnected()
@@ -191,7 +195,7 @@ class _Probe:
         return connection
 
     def _sent(self, connection: ProbeConnection, broken: BrokenError | None = None) -> None:
-        """Report that a payload was sent, unless that or an earlier stage has failed."""
+        """Report that a payload was sent, unless this stage or an earlier stage has failed."""
         if connection.sent and (broken is None or broken.stage is Stage.ACKNOWLEDGED):
             text, took = f"{connection.sent.size} bytes", connection.sent.seconds
             self._report.found(Finding(Stage.SENT, Outcome.PASSED, text, took))
@@ -222,12 +226,12 @@ class _Probe:
         self.summary.status = Status.INTERRUPTED
 
     def report_lost(self) -> None:
-        """Report packets that had to be sent again, if there were any."""
+        """Report packets that had to be sent again."""
         if self.summary.traffic.retransmitted > 0:
             self.summary.add(diagnosis.lost(self.summary.traffic))
 
     def _report_unreached(self) -> None:
-        """Report addresses that were not reached: other programs may try them first as well."""
+        """Report addresses that were not reached: other programs may try them first too."""
         assert self._address
         for address, broken in self._unreached.items():
             self.summary.add(diagnosis.unreached(address, broken, _shown(self._address)))
@@ -246,8 +250,8 @@ class _Probe:
         greeted = not self._options.no_greeting
         return ProbeConnection(sock, timeout, greeted, self.summary.traffic)
 
-    def _begin(self, what: str) -> None:
-        self._report.trying(f"{what}, for {self._options.timeout:g} s at most")
+    def _begin(self, step: str) -> None:
+        self._report.trying(f"{step}, for {self._options.timeout:g} s at most")
         self._began = monotonic()
 
     def _passed(self, stage: Stage, text: str, address: str = "") -> None:
@@ -263,8 +267,8 @@ def _shown(address: SocketAddress) -> str:
     return str(address.address[0])
 
 
-def _other_kind(address: SocketAddress) -> Finding:
-    text = "not of the same kind as --source"
+def _other_family(address: SocketAddress) -> Finding:
+    text = "not of the same family as --source"
     return Finding(Stage.CONNECTED, Outcome.NOT_TRIED, text, address=_shown(address))
 
 

@@ -31,7 +31,7 @@ class Lines:
 def listener() -> socket.socket:
     """Return a listener on the port that the command line names."""
     opened = socket.create_server(("127.0.0.1", int(sys.argv[1])), backlog=BACKLOG)
-    # Accepted sockets inherit the option. asyncio sets it by itself.
+    # Accepted sockets inherit the option. asyncio sets it too.
     opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return opened
 

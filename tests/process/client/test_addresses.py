@@ -129,12 +129,14 @@ def test_each_address_is_tried_in_a_short_time_too(addresses: Addresses) -> None
     assert connected(race([*silent, good], timeout=0.2)) == good
 
 
-def test_the_first_that_answers_wins_although_it_was_tried_first(addresses: Addresses) -> None:
+def test_an_address_that_answers_late_is_used_if_it_is_the_first_to_answer(
+    addresses: Addresses,
+) -> None:
     late = addresses.listener(socket.AF_INET6, backlog=0)
     with socket.create_connection(late.getsockname()[:2]):
         steps = race([address_of(late), addresses.silent(socket.AF_INET)], FOREVER)
         assert not wait_for(next(steps))
-        late.accept()[0].close()  # which makes room in the queue
+        late.accept()[0].close()  # makes room in the queue
         assert connected(steps) == address_of(late)
 
 

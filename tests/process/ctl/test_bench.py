@@ -44,14 +44,14 @@ def test_all_counted_payloads_are_in_the_journal(start: StartDaemon) -> None:
     ackd = start()
     arguments = (*SHORT, "--clients", "3", "--depth", "4", "--json")
     status, out, complaint = bench(ackd.port, *arguments)
-    told = json.loads(out)
-    latency = told.pop("latency")
+    printed = json.loads(out)
+    latency = printed.pop("latency")
     assert list(latency) == ["min", "mean", "p50", "p95", "p99", "p99.9", "max"]
     assert 0 < latency["min"] <= latency["p50"] <= latency["max"]
-    assert told.pop("acks_per_second") > 0
-    assert told.pop("seconds") > 0
-    count = told["sent"]
-    assert told == {
+    assert printed.pop("acks_per_second") > 0
+    assert printed.pop("seconds") > 0
+    count = printed["sent"]
+    assert printed == {
         "run": "load-7",
         "host": "127.0.0.1",
         "port": ackd.port,
@@ -94,23 +94,23 @@ def test_a_pipe_gets_aligned_text(start: StartDaemon) -> None:
     assert (status, complaint) == (0, "")
 
 
-def test_rejected_clients_are_reported_and_the_others_go_on(start: StartDaemon) -> None:
+def test_rejected_clients_are_reported_and_the_others_continue(start: StartDaemon) -> None:
     ackd = start("max_connections: 2")
     status, out, complaint = bench(ackd.port, *SHORT, "--clients", "5", "--json")
-    told = json.loads(out)
-    assert told["acknowledged"] == told["sent"] > 0
+    printed = json.loads(out)
+    assert printed["acknowledged"] == printed["sent"] > 0
     assert complaint == (
         "ackctl: 3 of 5 clients: turned away: not connect: too many connections, the limit is 2\n"
     )
-    assert (told["status"], status) == (1, 1)
+    assert (printed["status"], status) == (1, 1)
 
 
 def test_refusals_are_counted(start: StartDaemon) -> None:
     ackd = start("max_payload: 50")
     status, out, complaint = bench(ackd.port, *SHORT, "--size", "51", "--json")
-    told = json.loads(out)
-    assert told["refused"] == told["sent"] > 0
-    assert (told["acknowledged"], told["latency"], told["status"], status) == (0, {}, 1, 1)
+    printed = json.loads(out)
+    assert printed["refused"] == printed["sent"] > 0
+    assert (printed["acknowledged"], printed["latency"], printed["status"], status) == (0, {}, 1, 1)
     assert complaint == ""
 
 
@@ -169,8 +169,8 @@ def test_the_load_keeps_its_depth() -> None:
             caller.send(ACK * 3)
             count = acknowledge_run(caller)
         status, out, complaint = ackctl.ended()
-    told = json.loads(out)
-    assert (told["sent"], told["acknowledged"]) == (count, count)
+    printed = json.loads(out)
+    assert (printed["sent"], printed["acknowledged"]) == (count, count)
     assert (status, complaint) == (0, "")
 
 
@@ -186,12 +186,12 @@ def test_one_client_that_is_reset_does_not_stop_the_others() -> None:
         with other:
             count = acknowledge_run(other)
             status, out, complaint = ackctl.ended()
-    told = json.loads(out)
-    assert (told["sent"], told["acknowledged"], told["unknown"]) == (count, count - 1, 1)
+    printed = json.loads(out)
+    assert (printed["sent"], printed["acknowledged"], printed["unknown"]) == (count, count - 1, 1)
     assert complaint == (
         "ackctl: 1 of 2 clients: connection lost: the other side reset the connection\n"
     )
-    assert (told["status"], status) == (5, 5)
+    assert (printed["status"], status) == (5, 5)
 
 
 def test_a_rejection_instead_of_the_first_ack_refuses_all_payloads() -> None:
@@ -204,8 +204,8 @@ def test_a_rejection_instead_of_the_first_ack_refuses_all_payloads() -> None:
             caller.send(b"not connect: go away\n")
             caller.expect_end()
         status, out, complaint = ackctl.ended()
-    told = json.loads(out)
-    assert (told["sent"], told["refused"], told["unknown"]) == (2, 2, 0)
+    printed = json.loads(out)
+    assert (printed["sent"], printed["refused"], printed["unknown"]) == (2, 2, 0)
     assert (status, complaint) == (1, "ackctl: turned away: not connect: go away\n")
 
 
@@ -218,9 +218,9 @@ def test_ctrl_c_ends_the_load_early_and_is_no_failure(start: StartDaemon) -> Non
         ackd.journal.payloads(1)
         ackctl.signal(signal.SIGINT)
         status, out, complaint = ackctl.ended()
-    told = json.loads(out)
-    assert told["acknowledged"] == told["sent"] > 0
-    assert told["end_acknowledged"]
+    printed = json.loads(out)
+    assert printed["acknowledged"] == printed["sent"] > 0
+    assert printed["end_acknowledged"]
     assert (status, complaint) == (0, "")
 
 

@@ -26,9 +26,9 @@ from tests.support.probed_network import (
 
 pytestmark = needs_namespaces
 
-BOTH_KINDS = f"{SERVER} server\n2001:db8::2 server\n"  # of addresses, as in /etc/hosts
-SOON = ("--timeout", "0.2")  # for a wait that is meant to be in vain
-LATER = ("--timeout", "0.5")  # for one after an answer, which must come in time
+BOTH_FAMILIES = f"{SERVER} server\n2001:db8::2 server\n"  # of addresses, for /etc/hosts
+SOON = ("--timeout", "0.2")  # for a wait that must time out
+LATER = ("--timeout", "0.5")  # for a wait that must time out after an answer that must not
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def test_packets_that_are_dropped_get_no_answer(network: Network, start: StartDa
     network.drop()
     status, stages, summary = network.probe(*SOON)
     assert (status, stages[1:]) == (3, [f"connected failed {SERVER} no answer within 0.2 s"])
-    assert summary["meaning"].startswith("Packets get no answer: a firewall, perhaps this host's")
+    assert summary["meaning"].startswith("Packets get no answer. A firewall, perhaps this host's")
 
 
 @pytest.mark.parametrize("how", ["unreachable", "prohibit"])
@@ -59,20 +59,20 @@ def test_packets_are_turned_back_by_a_router(network: Network, how: str) -> None
     network.router.ip("route", "add", how, SERVER)
     status, stages, summary = network.probe()
     assert (status, stages[1:]) == (3, [f"connected failed {SERVER} no route to host"])
-    assert summary["meaning"].startswith("A router or a firewall turns packets back")
+    assert summary["meaning"].startswith("A router or firewall rejects the packets")
 
 
 @pytest.mark.parametrize(
     ("how", "seen", "meaning"),
     [
-        ("unreachable", "no route to host", "A router or a firewall turns packets back"),
+        ("unreachable", "no route to host", "A router or firewall rejects the packets"),
         (
             "prohibit",
             "prohibited",
-            "A firewall or a route, of this host or of a host in between, prohibits",
+            "A firewall or a route prohibits the connection, on this host or on a router",
         ),
-        ("blackhole", "discarded here", "This host's own routes do not let packets"),
-        ("throw", "network is unreachable", "This host, or a router, has no route there"),
+        ("blackhole", "discarded here", "This host's own routes discard packets to that address"),
+        ("throw", "network is unreachable", "This host or a router has no route to that address"),
     ],
 )
 def test_packets_do_not_leave_the_host(network: Network, how: str, seen: str, meaning: str) -> None:
@@ -113,12 +113,12 @@ def test_addresses_that_can_not_be_used_together(
 def test_an_unknown_name(network: Network, tmp_path: Path) -> None:
     before = with_etc(tmp_path, nsswitch_conf="hosts: files\n")
     status, stages, summary = network.probe("--host", "no-such-host.example", before=before)
-    assert (status, stages) == (3, ["resolved failed there is no such name"])
-    assert "look for a typo" in summary["meaning"]
+    assert (status, stages) == (3, ["resolved failed the name does not exist"])
+    assert "Look for a typo" in summary["meaning"]
 
 
-def with_deaf_name_servers(network: Network, directory: Path) -> tuple[str, ...]:
-    """Return what to put before a command whose questions about names get no answer."""
+def with_silent_name_servers(network: Network, directory: Path) -> tuple[str, ...]:
+    """Return the words to put before a command, so that no name server answers it."""
     network.drop()
     resolv_conf = f"nameserver {SERVER}\noptions timeout:1 attempts:1\n"
     return with_etc(directory, nsswitch_conf="hosts: dns\n", resolv_conf=resolv_conf)
@@ -126,31 +126,34 @@ def with_deaf_name_servers(network: Network, directory: Path) -> tuple[str, ...]
 
 @pytest.mark.parametrize(
     ("patience", "seen"),
-    [("0.2", "no answer within 0.2 s"), ("20", "the name servers do not answer, or with an error")],
+    [
+        ("0.2", "no answer within 0.2 s"),
+        ("20", "the name servers do not answer, or answer with an error"),
+    ],
 )
 def test_name_servers_that_do_not_answer(
     network: Network, tmp_path: Path, patience: str, seen: str
 ) -> None:
-    before = with_deaf_name_servers(network, tmp_path)
+    before = with_silent_name_servers(network, tmp_path)
     arguments = ("--host", "server.example", "--timeout", patience)
     status, stages, summary = network.probe(*arguments, before=before)
     assert (status, stages) == (3, [f"resolved failed {seen}"])
-    assert "ask the administrators of this network" in summary["meaning"]
+    assert "Ask the administrators of this network" in summary["meaning"]
 
 
 def test_name_servers_that_refuse_the_question(network: Network, tmp_path: Path) -> None:
-    resolv_conf = f"nameserver {SERVER}\n"  # where nobody listens
+    resolv_conf = f"nameserver {SERVER}\n"  # no name server listens there
     before = with_etc(tmp_path, nsswitch_conf="hosts: dns\n", resolv_conf=resolv_conf)
     status, stages, summary = network.probe("--host", "server.example", before=before)
     assert (status, stages) == (
         3,
-        ["resolved failed the name servers do not answer, or with an error"],
+        ["resolved failed the name servers do not answer, or answer with an error"],
     )
-    assert "then the administrator of the name's zone" in summary["meaning"]
+    assert "Then ask the administrator of the name's zone" in summary["meaning"]
 
 
 def test_send_waits_for_name_servers_up_to_its_timeout(network: Network, tmp_path: Path) -> None:
-    before = (*network.client.shell, *with_deaf_name_servers(network, tmp_path))
+    before = (*network.client.shell, *with_silent_name_servers(network, tmp_path))
     send = ("send", "--host", "server.example", "--timeout", "0.2", "hello")
     assert ackctl(*send, before=before) == (
         3,
@@ -161,7 +164,7 @@ def test_send_waits_for_name_servers_up_to_its_timeout(network: Network, tmp_pat
 
 
 def test_ctrl_c_ends_the_wait_for_name_servers(network: Network, tmp_path: Path) -> None:
-    before = (*network.client.shell, *with_deaf_name_servers(network, tmp_path))
+    before = (*network.client.shell, *with_silent_name_servers(network, tmp_path))
     with Ackctl("send", "--host", "server.example", "-v", "hello", before=before) as sending:
         assert "connecting to server.example port 10008" in sending.read_line()
         sending.signal(signal.SIGINT)
@@ -170,7 +173,7 @@ def test_ctrl_c_ends_the_wait_for_name_servers(network: Network, tmp_path: Path)
 
 
 def with_ipv6(network: Network, directory: Path) -> tuple[str, ...]:
-    """Return what to put before a command for which `server` has addresses of both kinds."""
+    """Return the words to put before a command, so that `server` has IPv4 and IPv6 addresses."""
     for host, own, gateway in (
         (network.client, "2001:db8:1::2/64", "2001:db8:1::1"),
         (network.server, "2001:db8::2/64", "2001:db8::1"),
@@ -180,7 +183,7 @@ def with_ipv6(network: Network, directory: Path) -> tuple[str, ...]:
         network.router.ip("address", "add", f"{gateway}/64", "dev", link, "nodad")
         host.ip("route", "add", "default", "via", gateway)
     run(*network.router.shell, "sh", "-c", "echo 1 >/proc/sys/net/ipv6/conf/all/forwarding")
-    return with_etc(directory, nsswitch_conf="hosts: files\n", hosts=BOTH_KINDS)
+    return with_etc(directory, nsswitch_conf="hosts: files\n", hosts=BOTH_FAMILIES)
 
 
 def test_an_ackd_that_listens_on_ipv4_only(
@@ -198,9 +201,9 @@ def test_an_ackd_that_listens_on_ipv4_only(
         ],
     )
     assert summary["meaning"].endswith(
-        f"2001:db8::2 refuses, and {SERVER} does not: nothing listens there by IPv6, unless a"
-        " firewall refuses in its place: ask the administrator of the server for `bind`. Programs"
-        " that try only one address may fail."
+        f"2001:db8::2 refuses connections, {SERVER} accepts them. No program listens there on IPv6,"
+        " or a firewall refuses connections in its place. Ask the administrator of the server for"
+        " `bind`. Programs that try only one address may fail."
     )
 
 
@@ -213,13 +216,13 @@ def test_ipv6_is_broken_and_ipv4_is_not(
     status, _, summary = network.probe("--host", "server", *LATER, before=before)
     assert status == 0
     assert (
-        "By IPv6 it does not work, and by IPv4 it does: 2001:db8::2 was not reached (no answer"
-        " within 0.5 s), and programs that try it first wait for it, or fail" in summary["meaning"]
+        "IPv6 does not work, IPv4 works. 2001:db8::2 was not reached (no answer within 0.5 s)."
+        " Programs that try this address first wait for it, or fail." in summary["meaning"]
     )
 
 
 def test_each_address_fails_in_another_way(network: Network, tmp_path: Path) -> None:
-    before = with_etc(tmp_path, nsswitch_conf="hosts: files\n", hosts=BOTH_KINDS)
+    before = with_etc(tmp_path, nsswitch_conf="hosts: files\n", hosts=BOTH_FAMILIES)
     network.drop()
     status, _, summary = network.probe("--host", "server", *SOON, before=before)
     assert status == 3
@@ -242,7 +245,7 @@ def test_a_server_whose_ipv6_is_a_black_hole_is_reached_by_ipv4(
     before = (*network.client.shell, *with_ipv6(network, tmp_path))
     drop_ipv6(network)
     what = {"send": ("hello",), "ping": ("--count", "1"), "bench": ("--seconds", "0.1")}[verb]
-    # With a share of such a timeout for each address, it would take half a day.
+    # If each address had a share of this timeout, the command would take half a day.
     command = (verb, "--host", "server", "--timeout", "86400", *what)
     status, _, complaint = ackctl(*command, before=before)
     assert (status, complaint) == (0, "")
@@ -253,7 +256,7 @@ def test_a_server_whose_ipv6_is_a_black_hole_is_reached_by_ipv4(
 
 
 class MovingServer:
-    """A server whose name stands for one of two addresses; `before` makes it known to ackctl."""
+    """A server whose name has one of two addresses; `before` lets ackctl resolve the name."""
 
     def __init__(self, network: Network, directory: Path, services: str = "files") -> None:
         """`services` resolve names, nsswitch.conf(5). Name servers never answer."""
@@ -272,7 +275,7 @@ class MovingServer:
         self.before = (*network.client.shell, "sh", "-c", script, "sh")
 
     def move_to(self, address: str) -> None:
-        """Have the name stand for this address, or for none if it is empty."""
+        """Give the name this address, or no address if it is empty."""
         self._hosts.write_text(f"{address} server\n" if address else "")
 
 
@@ -332,7 +335,7 @@ def test_a_ping_connects_again_while_the_name_servers_do_not_answer(
         first.signal(signal.SIGKILL)
         first.wait()
         while ping.threads == 1:
-            pass  # until it asks the name servers, which it does in a thread
+            pass  # until ping asks the name servers, in a thread
         serve_at(network, start, SERVER).journal.next(Kind.PAYLOAD)
         assert ping.threads == 2
         ping.signal(signal.SIGINT)
@@ -342,11 +345,11 @@ def test_a_ping_connects_again_while_the_name_servers_do_not_answer(
 # Sent
 
 
-def test_packets_that_are_dropped_once_it_is_connected(
+def test_packets_that_are_dropped_after_the_connection_is_established(
     network: Network, start: StartDaemon
 ) -> None:
     ackd = network.serve(start)
-    ackd.signal(signal.SIGSTOP)  # its kernel connects, and it does not greet
+    ackd.signal(signal.SIGSTOP)  # the kernel connects, ackd does not greet
     with network.probing("--json", "--timeout", "2") as probe:
         connected = [probe.read_line(), probe.read_line()]
         network.drop()
@@ -357,17 +360,19 @@ def test_packets_that_are_dropped_once_it_is_connected(
         5,
         [
             "greeted passed Connect",
-            "sent failed no packet says within 2 s that it arrived: 44 bytes wait",
+            "sent failed no packet confirmed the arrival of 44 bytes within 2 s",
         ],
     )
-    assert summary["meaning"].startswith("The connection was there, and now packets get no answer")
+    assert summary["meaning"].startswith(
+        "The connection was established, but now packets get no answer"
+    )
     assert summary["unknown"] == 1
 
 
 def probed_while_packets_are_lost(
     network: Network, ackd: Daemon, *arguments: str
 ) -> tuple[int, dict[str, Any]]:
-    """Have the first payload lost, and sent again; return the exit status and the summary."""
+    """Lose the first packet of a payload; return the exit status and the summary."""
     ackd.signal(signal.SIGSTOP)
     with network.probing("--json", *arguments) as probe:
         connected = [probe.read_line(), probe.read_line()]
@@ -385,15 +390,13 @@ def test_packets_that_are_lost_are_counted(network: Network, start: StartDaemon)
     assert status == 0
     assert summary["retransmitted"] >= 1
     lost = f"{summary['retransmitted']} of {summary['packets']} packets had to be sent again"
-    assert f"{lost}: packets are lost on the way, there or back" in summary["meaning"]
+    assert f"{lost}. Packets are lost on the way there or back" in summary["meaning"]
 
 
 # Sizes
 
 
-def test_a_tunnel_that_drops_large_packets_without_a_word(
-    network: Network, start: StartDaemon
-) -> None:
+def test_a_tunnel_that_drops_large_packets_silently(network: Network, start: StartDaemon) -> None:
     ackd = network.serve(start)
     network.router.ip("link", "set", "server", "mtu", "1000")
     network.drop_icmp()
@@ -404,14 +407,14 @@ def test_a_tunnel_that_drops_large_packets_without_a_word(
         "sweep 128 passed",
         "sweep 256 passed",
         "sweep 512 passed",
-        "sweep 1024 failed no packet says within 0.5 s that it arrived: 1025 bytes wait;"
-        " now by a new connection",
-        "sweep 1024 failed no packet says within 0.5 s that it arrived: 1025 bytes wait",
+        "sweep 1024 failed no packet confirmed the arrival of 1025 bytes within 0.5 s;"
+        " trying a new connection",
+        "sweep 1024 failed no packet confirmed the arrival of 1025 bytes within 0.5 s",
     ]
     # 1000 without 20 bytes of IPv4, 20 of TCP, 12 of its timestamps and the end of the line.
     assert (summary["largest"], summary["too_large"], summary["limit"]) == (947, 948, None)
     assert (
-        "packets of over 1000 bytes vanish, and this host assumes an MTU of 1500"
+        "Packets of over 1000 bytes are lost, but this host assumes an MTU of 1500."
         in (summary["meaning"])
     )
     assert summary["end_acknowledged"]
@@ -428,7 +431,7 @@ def test_a_lost_size_may_be_chance_if_other_packets_are_lost_too(
     status, summary = probed_while_packets_are_lost(network, ackd, "--sweep", "--timeout", "2")
     assert (status, summary["too_large"]) == (5, 948)
     assert (
-        "Packets of other sizes are lost as well, so this may be chance. Payloads of up to 947"
+        "Packets of other sizes are lost too, so this may be chance. Payloads of up to 947"
         in summary["meaning"]
     )
 
@@ -463,9 +466,9 @@ def test_a_firewall_that_forgets_a_silent_connection(network: Network, start: St
         port = ackd.journal.next(Kind.PAYLOAD)["ACKD_PEER_PORT"].decode()
         network.drop("ipproto", "tcp", "sport", port)
         probe.signal(signal.SIGCONT)
-        status, told, complaint = probe.ended()
+        status, out, complaint = probe.ended()
     assert (status, complaint) == (5, "")
-    assert "     2 s silent failed" in told
-    assert "no packet says within 0.5 s that it arrived: 44 bytes wait" in told
-    assert "A firewall, NAT or balancer on the way has probably forgotten the silent" in told
-    assert f"{LIKELY}\n" in told
+    assert "     2 s silent failed" in out
+    assert "no packet confirmed the arrival of 44 bytes within 0.5 s" in out
+    assert "A firewall, NAT or load balancer on the way has probably forgotten the silent" in out
+    assert f"{LIKELY}\n" in out

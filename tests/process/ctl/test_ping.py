@@ -113,10 +113,10 @@ def test_json_is_an_object_a_payload_then_one_for_all(start: StartDaemon) -> Non
         assert payload.pop("seconds") > 0
         assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}[+-]\d\d:\d\d", payload["time"])
         del payload["time"]
-    told = {"verdict": "acknowledged", "reply": ACK.decode().strip()}
+    answer = {"verdict": "acknowledged", "reply": ACK.decode().strip()}
     assert payloads == [
-        {"number": 1, "connection": 1, **told, "bytes": len(RUN.payload(1))},
-        {"number": 2, "connection": 1, **told, "bytes": len(RUN.payload(2))},
+        {"number": 1, "connection": 1, **answer, "bytes": len(RUN.payload(1))},
+        {"number": 2, "connection": 1, **answer, "bytes": len(RUN.payload(2))},
     ]
     latency = summary.pop("latency")
     assert list(latency) == ["min", "mean", "p50", "p95", "p99", "p99.9", "max"]
@@ -293,7 +293,7 @@ def next_number(caller: Peer) -> int:
 
 
 def acknowledge(caller: Peer, ackctl: Ackctl, number: int) -> None:
-    """Acknowledge a payload, and see that it is told."""
+    """Acknowledge a payload, and check that ping prints it."""
     caller.expect(line(number))
     caller.send(ACK)
     assert verdicts([json.loads(ackctl.read_line())]) == [(number, "acknowledged")]

@@ -1,4 +1,4 @@
-"""`ackctl probe` as its users see it, against a real ackd and against what is none."""
+"""`ackctl probe` as its users see it, against a real ackd and against other servers."""
 
 import json
 import re
@@ -28,15 +28,15 @@ from tests.support.peer import ACK, GREETING
 
 THANKS = ACK.decode().strip()
 GOOD = (
-    "Data gets through and is acknowledged. `ackctl verify` on the server shows whether it is in"
-    " the journal of an ackd."
+    "Data gets through and is acknowledged. `ackctl verify` on the server shows whether the data is"
+    " in the journal of an ackd."
 )
-SOON = ("--timeout", "0.2")  # for a wait that is meant to be in vain
-LATER = ("--timeout", "0.5")  # for one after an answer, which must come in time
+SOON = ("--timeout", "0.2")  # for a wait that must time out
+LATER = ("--timeout", "0.5")  # for a wait that must time out after an answer that must not
 
 LIKELY = (
-    "A new connection is good, so the silence is the likely cause. It is certainly the cause if"
-    " another run fails after the same time."
+    "A new connection works, so the silence is the likely cause. The silence is certainly the cause"
+    " if another run fails after the same time."
 )
 
 Script = Callable[[Caller], None]
@@ -47,8 +47,8 @@ def probe(port: int, *arguments: str) -> Ended:
     return ackctl("probe", "--port", str(port), *arguments)
 
 
-def told(text: str) -> str:
-    """Replace what differs from run to run: its name, and how long things took."""
+def with_placeholders(text: str) -> str:
+    """Replace the name of the run and the times, which differ from run to run."""
     run = re.search(r"^run (\w+)", text)
     assert run
     return re.sub(
@@ -72,7 +72,7 @@ def _line(stage: dict[str, Any]) -> str:
 
 
 def failed(port: int, *arguments: str) -> tuple[int, str, str]:
-    """Return the exit status, the stage that failed and what was seen, and what it means."""
+    """Return the exit status, the stage that failed with its text, and the meaning."""
     status, stages, summary = found(port, *arguments)
     (line,) = (stage for stage in stages if " failed" in stage)
     assert line.startswith(f"{summary['failed']} ")
@@ -86,7 +86,7 @@ def read_until(process: Ackctl, beginning: str) -> None:
 
 @contextmanager
 def playing_in_turn(*scripts: Script) -> Iterator[int]:
-    """Serve one client after the other, each by its script; yield the port."""
+    """Serve one client after another, each by its script; yield the port."""
     with FakeServer() as fake, ThreadPoolExecutor(1) as pool:
 
         def play() -> None:
@@ -126,7 +126,7 @@ def test_each_stage_is_printed_and_what_the_outcome_means(start: StartDaemon) ->
     ackd = start()
     status, out, complaint = probe(ackd.port)
     assert (status, complaint) == (0, "")
-    assert told(out) == (
+    assert with_placeholders(out) == (
         f"run RUN: 127.0.0.1 port {ackd.port}\n"
         "resolved        passed TIME 127.0.0.1\n"
         "connected       passed TIME 127.0.0.1 from 127.0.0.1\n"
@@ -188,7 +188,7 @@ def test_an_ackd_with_an_empty_greeting_is_probed_with_no_greeting(start: StartD
     ackd = start('greeting: ""')
     status, stages, _ = found(ackd.port, "--no-greeting")
     assert status == 0
-    assert stages[2] == "greeted passed: silent, as --no-greeting says"
+    assert stages[2] == "greeted passed: no greeting, as expected with --no-greeting"
 
 
 def test_a_greeting_is_not_taken_for_an_ack(start: StartDaemon) -> None:
@@ -196,7 +196,7 @@ def test_a_greeting_is_not_taken_for_an_ack(start: StartDaemon) -> None:
     status, line, meaning = failed(ackd.port, "--no-greeting")
     assert (status, line) == (
         4,
-        "greeted failed: it says Connect where no greeting was expected",
+        "greeted failed: the server sent Connect, although no greeting was expected",
     )
     assert "leave out --no-greeting" in meaning
 
@@ -211,7 +211,7 @@ def test_a_greeting_is_not_taken_for_an_ack_where_no_ack_ever_comes() -> None:
     assert (status, stages[2:]) == (
         4,
         [
-            "greeted failed: it says Connect where no greeting was expected",
+            "greeted failed: the server sent Connect, although no greeting was expected",
             "sent not tried",
             "acknowledged not tried",
         ],
@@ -237,7 +237,7 @@ def test_an_address_that_is_not_allowed_learns_whom_to_ask(start: StartDaemon) -
     assert failed(ackd.port) == (
         1,
         "greeted failed: not connect: 127.0.0.1 is not allowed here",
-        "The ackd there does not allow this address: ask its administrator for `allow`.",
+        "The ackd there does not allow this address. Ask its administrator for `allow`.",
     )
 
 
@@ -258,7 +258,25 @@ def test_a_journal_that_can_not_be_reached_is_a_problem_of_the_server(start: Sta
     status, line, meaning = failed(ackd.port)
     assert status == 1
     assert line == "acknowledged failed: not received: the journal can't be reached"
-    assert meaning.startswith("The path is good, but the ackd there can't reach its journal: ask")
+    assert meaning.startswith("The path works, but the ackd there can't reach its journal. Ask")
+
+
+def test_a_journal_that_does_not_store_is_a_problem_of_the_server() -> None:
+    refusal = b"not received: the journal does not store payloads: Storage=none in /etc/x\n"
+
+    def refuse(caller: Caller) -> None:
+        caller.send(GREETING)
+        with caller.socket.makefile("rb") as lines:
+            for _ in lines:
+                caller.send(refusal)
+
+    with scripted_server(refuse) as port:
+        status, line, meaning = failed(port)
+    assert (status, line) == (1, f"acknowledged failed: {refusal.decode().strip()}")
+    assert meaning == (
+        "The path works, but the settings of the journal there drop payloads. Ask its administrator"
+        " for the setting that the reply names."
+    )
 
 
 def test_a_limit_of_the_server_is_reported(start: StartDaemon) -> None:
@@ -268,7 +286,7 @@ def test_a_limit_of_the_server_is_reported(start: StartDaemon) -> None:
     assert "`max_payload`" in meaning
 
 
-# What is no ackd
+# Other servers
 
 
 def test_a_port_on_which_nothing_listens() -> None:
@@ -285,17 +303,17 @@ def test_a_port_on_which_nothing_listens() -> None:
             "acknowledged not tried",
         ],
     )
-    assert summary["meaning"].startswith("The host is there, and nothing listens on that port")
+    assert summary["meaning"].startswith("The host is there, but no program listens on that port")
     assert summary["unknown"] == 0
 
 
 def test_a_server_that_sends_nothing() -> None:
     with scripted_server(Caller.expect_end) as port:
         status, line, meaning = failed(port, *SOON)
-    assert (status, line) == (4, "greeted failed: connected, but mute for 0.2 s")
+    assert (status, line) == (4, "greeted failed: no greeting within 0.2 s")
     assert "--no-greeting" in meaning
     # ackd records no connection on which nothing arrives.
-    assert "whether `ss -tn` there shows this connection" in meaning
+    assert "whether `ss -tn` on it shows this connection" in meaning
     assert "journalctl" not in meaning
 
 
@@ -305,27 +323,27 @@ def test_a_server_that_sends_nothing() -> None:
 def test_a_server_that_ends_the_connection_at_once(how: str, arguments: tuple[str, ...]) -> None:
     where = ("probe", "--port")
     with FakeServer() as fake, Ackctl(*where, str(fake.port), *arguments) as probe:
-        read_until(probe, "connected")  # by the kernel, while nobody has accepted it
+        read_until(probe, "connected")  # by the kernel, before the server accepts the connection
         caller = fake.accept()
         if how == "reset":
             caller.reset()
         caller.socket.close()
-        status, told, complaint = probe.ended()
+        status, out, complaint = probe.ended()
     assert (status, complaint) == (4, "")
-    assert f"  {how} without a word\n" in told
-    assert "a balancer without a server behind it" in told
+    assert f"  {how} without a greeting\n" in out
+    assert "a load balancer without a server behind it" in out
 
 
 @pytest.mark.parametrize(
     ("banner", "seen"),
     [
-        (b"SSH-2.0-OpenSSH_9.2\r\n", r"it is an SSH server: SSH-2.0-OpenSSH_9.2\r\n"),
-        (b"220 mail.example.org ESMTP\r\n", r"it is a mail or FTP server: 220 mail.exa"),
-        (b"\x15\x03\x01\x00\x02\x02\x0a", r"it is a server that wants TLS: \x15\x03\x01\x00"),
-        (b"a\x1b[2J\nb\nc\n", r"it says a\x1b[2J\nb\nc\n"),
-        (b"J\x00\x00\x00\x0a8.0.36\x00", r"it says J\x00\x00\x00\n8.0.36\x00"),
-        (b"login: ", "it says login:  and no end of the line within 0.2 s"),
-        (b"x" * 70000, f"it says {'x' * 80}..."),
+        (b"SSH-2.0-OpenSSH_9.2\r\n", r"an SSH server answers: SSH-2.0-OpenSSH_9.2\r\n"),
+        (b"220 mail.example.org ESMTP\r\n", r"a mail or FTP server answers: 220 mail.exa"),
+        (b"\x15\x03\x01\x00\x02\x02\x0a", r"a server that wants TLS answers: \x15\x03\x01\x00"),
+        (b"a\x1b[2J\nb\nc\n", r"the server sent a\x1b[2J\nb\nc\n"),
+        (b"J\x00\x00\x00\x0a8.0.36\x00", r"the server sent J\x00\x00\x00\n8.0.36\x00"),
+        (b"login: ", "the server sent login: , and the line did not end within 0.2 s"),
+        (b"x" * 70000, f"the server sent {'x' * 80}..."),
     ],
 )
 def test_a_greeting_of_another_server_is_shown_escaped(banner: bytes, seen: str) -> None:
@@ -338,13 +356,13 @@ def test_a_greeting_of_another_server_is_shown_escaped(banner: bytes, seen: str)
     assert status == 4
     assert line.startswith(f"greeted failed: {seen}")
     assert meaning.startswith(
-        "Another program listens on that port: check whether the port is right"
+        "Another program listens on that port. Check whether the port is right."
     )
 
 
 def test_a_server_that_closes_within_its_greeting() -> None:
     with scripted_server(lambda caller: caller.send(b"Conn")) as port:
-        assert failed(port)[:2] == (4, "greeted failed: it says Conn, then closed")
+        assert failed(port)[:2] == (4, "greeted failed: the server sent Conn, then closed")
 
 
 def test_a_server_that_greets_and_never_acknowledges() -> None:
@@ -360,11 +378,12 @@ def test_a_server_that_greets_and_never_acknowledges() -> None:
     )
     assert summary["unknown"] == 1
     assert summary["meaning"] == (
-        "The payload has arrived at the host, or at a proxy or balancer before it, and no reply"
-        " comes back: `ackctl verify RUN` on the server says whether it is recorded. If it is,"
-        " replies are lost on the way back: ask the administrators of the network. If not, ask the"
-        " administrator of the server for `systemctl status ackd systemd-journald`. A longer"
-        " --timeout shows whether the ack is only late."
+        "The payload has arrived at the host, or at a proxy or load balancer before the host, but"
+        " no reply comes back. `ackctl verify RUN` on the server shows whether the payload is"
+        " recorded. If the payload is recorded, replies are lost on the way back: ask the"
+        " administrators of the network. Otherwise ask the administrator of the server for the"
+        " output of `systemctl status ackd systemd-journald`. A longer --timeout shows whether the"
+        " ack is only late."
     )
 
 
@@ -383,9 +402,9 @@ def test_a_connection_that_was_reset_before_anything_could_be_sent() -> None:
 
 
 def test_a_server_that_neither_greets_nor_closes() -> None:
-    with FakeServer() as fake:  # its kernel connects, and nobody accepts
+    with FakeServer() as fake:  # the kernel connects, and the server does not accept
         status, line, meaning = failed(fake.port, "--no-greeting", *SOON)
-    assert (status, line) == (4, "greeted failed: silent, but not closed within 0.2 s")
+    assert (status, line) == (4, "greeted failed: no greeting, but not closed within 0.2 s")
     assert "The program that listens there hangs, is overloaded, or is no ackd" in meaning
 
 
@@ -399,7 +418,7 @@ def test_a_server_that_stops_reading_is_not_taken_for_a_path_on_which_nothing_ar
         connection.close()
     assert failure.value.stage is Stage.ACKNOWLEDGED
     assert re.fullmatch(
-        r"no ack within 0\.2 s, and \d+ bytes wait for it to read", failure.value.text
+        r"no ack within 0\.2 s, and the server has not read \d+ bytes", failure.value.text
     )
     assert failure.value.advice.startswith("The beginning of the payload has arrived")
 
@@ -414,7 +433,7 @@ def test_an_ack_without_an_end() -> None:
     with scripted_server(acknowledge_by_half) as port:
         assert failed(port, *LATER)[:2] == (
             5,
-            "acknowledged failed: no end of the reply within 0.5 s: thank you",
+            "acknowledged failed: the reply did not end within 0.5 s: thank you",
         )
 
 
@@ -442,9 +461,9 @@ def test_an_echo_server(greeting: bytes) -> None:
     with playing_in_turn(*([] if greeting else [Caller.expect_end]), echo) as port:
         assert failed(port, *(() if greeting else ["--no-greeting"])) == (
             5,
-            "acknowledged failed: it sends back what it was sent",
-            "An echo server listens there, which records nothing: ask the administrator of the host"
-            " what listens on that port, and on which port its ackd listens.",
+            "acknowledged failed: the server sent the payload back",
+            "An echo server listens there. It records nothing. Ask the administrator of the host"
+            " which program listens on that port, and on which port ackd listens.",
         )
 
 
@@ -456,8 +475,10 @@ def test_a_web_server_is_known_by_its_answer() -> None:
     with playing_in_turn(Caller.expect_end, serve) as port:
         status, line, meaning = failed(port, "--no-greeting")
     assert status == 5
-    assert line.startswith(r"acknowledged failed: it is a web server: HTTP/1.1 400 Bad Request\r\n")
-    assert meaning.startswith("Another program than an ackd answers there: ask the administrator")
+    assert line.startswith(
+        r"acknowledged failed: a web server answers: HTTP/1.1 400 Bad Request\r\n"
+    )
+    assert meaning.startswith("A program that is no ackd answers there. Ask the administrator")
 
 
 def test_an_answer_in_pieces_is_one_answer_and_its_pieces_are_counted() -> None:
@@ -491,8 +512,8 @@ def test_a_server_that_acknowledges_once_and_ends_the_connection() -> None:
     assert (status, stages[4]) == (5, f"acknowledged passed: {THANKS}")
     assert not summary["end_acknowledged"]
     assert (
-        "But the last payload, which states their number for `ackctl verify`, has no ack"
-        in (summary["meaning"])
+        "The last payload, which has the number of payloads for `ackctl verify`, was not"
+        " acknowledged" in (summary["meaning"])
     )
 
 
@@ -536,7 +557,7 @@ def test_the_largest_payload_that_any_ackd_takes_is_the_last(start: StartDaemon)
 def test_sizes_are_a_column_of_numbers(start: StartDaemon) -> None:
     ackd = start("max_payload: 200")
     _, out, _ = probe(ackd.port, "--sweep")
-    assert told(out).splitlines()[6:10] == [
+    assert with_placeholders(out).splitlines()[6:10] == [
         "    64 bytes    passed TIME",
         "   128 bytes    passed TIME",
         "   256 bytes    refused TIME not received: longer than 200 bytes",
@@ -545,7 +566,7 @@ def test_sizes_are_a_column_of_numbers(start: StartDaemon) -> None:
 
 
 def test_long_lines_that_arrive_without_an_ack_are_not_taken_for_lost_packets() -> None:
-    # The first that fails does so by the connection that there is, and by a new one.
+    # The first size that fails is tried over the first connection and over a new connection.
     clients = [acknowledge_short_ones] * 20
     with FakeServer() as fake, ThreadPoolExecutor(len(clients)) as pool:
         served = [pool.submit(serve_one, fake, script) for script in clients]
@@ -554,11 +575,11 @@ def test_long_lines_that_arrive_without_an_ack_are_not_taken_for_lost_packets() 
             socket.create_connection(("127.0.0.1", fake.port)).close()
         assert served
     assert status == 5
-    assert stages[9] == "sweep 1024 failed: no ack within 0.5 s; now by a new connection"
+    assert stages[9] == "sweep 1024 failed: no ack within 0.5 s; trying a new connection"
     assert (summary["largest"], summary["too_large"]) == (999, 1000)
     assert (
-        "Payloads of up to 999 bytes get through, payloads of 1000 bytes or more do not, although"
-        " they arrive somewhere" in summary["meaning"]
+        "Payloads of up to 999 bytes get through, payloads of 1000 bytes or more do not. The long"
+        " payloads arrive, but" in summary["meaning"]
     )
 
 
@@ -573,12 +594,12 @@ def test_a_reset_after_three_acks_is_not_taken_for_a_limit_of_size() -> None:
     assert stages[5:9] == [
         "sweep 64 passed",
         "sweep 128 passed",
-        "sweep 256 failed: reset; now by a new connection",
+        "sweep 256 failed: reset; trying a new connection",
         "sweep 256 passed",
     ]
     assert (summary["largest"], summary["too_large"], summary["unknown"]) == (131072, None, 1)
     assert (
-        "The connection broke once with a payload whose size a new connection took"
+        "The connection broke once with a payload whose size a new connection took."
         in (summary["meaning"])
     )
 
@@ -591,10 +612,10 @@ def test_a_connection_that_falls_silent_is_not_reported_as_ended() -> None:
     with playing_in_turn(acknowledge_three_and_fall_silent, acknowledge) as port:
         status, stages, summary = found(port, "--sweep", *LATER)
     assert status == 5
-    assert stages[7] == "sweep 256 failed: no ack within 0.5 s; now by a new connection"
+    assert stages[7] == "sweep 256 failed: no ack within 0.5 s; trying a new connection"
     assert (summary["largest"], summary["too_large"], summary["unknown"]) == (131072, None, 1)
     assert (
-        "The connection fell silent once with a payload whose size a new connection took"
+        "The connection fell silent once with a payload whose size a new connection took."
         in (summary["meaning"])
     )
     assert "ends connections" not in summary["meaning"]
@@ -605,13 +626,16 @@ def test_a_server_that_stops_acknowledging_is_not_taken_for_a_limit_of_size() ->
         caller.send(GREETING)
         caller.read_to_loss()
 
-    # By each one size: 256, then those down to 129, and at last 128 again.
+    # Each of them gets one size: 256, then the sizes down to 129, and at last 128 again.
     servers = [lambda caller: acknowledge(caller, most=3), *[greet_only] * 9]
     with playing_in_turn(*servers) as port:
         status, stages, summary = found(port, "--sweep", *LATER)
     assert (status, stages[-1]) == (5, "sweep 129 failed: no ack within 0.5 s")
-    assert "Later it failed (no ack within 0.5 s). The payload has arrived" in summary["meaning"]
-    assert "come through" not in summary["meaning"]
+    assert (
+        "A later payload failed (no ack within 0.5 s). The payload has arrived"
+        in summary["meaning"]
+    )
+    assert "Payloads of up to" not in summary["meaning"]
 
 
 @given(edge=st.integers(64, 131072), limit=st.integers(64, 131072))
@@ -660,7 +684,7 @@ def test_a_server_that_ends_a_silent_connection_is_distinguished_from_one_that_f
     assert re.fullmatch(r"hold 20.0 failed: closed by the other side after 0\.\d s", stages[6])
     assert stages[7] == "hold 30.0 not tried"
     assert (summary["held"], summary["not_held"], summary["unknown"]) == (0.1, 20, 0)
-    assert "an ackd does so after its `idle_timeout`" in summary["meaning"]
+    assert "An ackd ends a silent connection after its `idle_timeout`" in summary["meaning"]
     assert summary["meaning"].endswith(LIKELY)
 
 
@@ -674,8 +698,8 @@ def test_a_connection_that_is_reset_by_the_first_payload_after_a_silence() -> No
         status, stages, summary = found(port, "--hold", "0.1")
     assert (status, stages[5:]) == (5, ["hold 0.1 failed: reset"])
     assert (
-        "has probably forgotten the silent connection, and says so only when something is sent"
-        in (summary["meaning"])
+        "has probably forgotten the silent connection, and resets or closes it only when something"
+        " is sent" in (summary["meaning"])
     )
 
 
@@ -684,7 +708,7 @@ def test_the_silence_is_not_blamed_for_a_server_that_is_gone() -> None:
         status, stages, summary = found(port, "--hold", "20", *SOON)
     assert status == 3
     assert re.fullmatch(r"hold 20.0 failed: closed by the other side after \d\.\d s", stages[5])
-    assert "But a new connection is no better" in summary["meaning"]
+    assert "A new connection fails too" in summary["meaning"]
 
 
 # The command line, the terminal
@@ -703,9 +727,9 @@ def test_the_silence_is_not_blamed_for_a_server_that_is_gone() -> None:
     ],
 )
 def test_a_wrong_command_line_is_one_sentence(arguments: tuple[str, ...], complaint: str) -> None:
-    status, out, told = ackctl("probe", *arguments)
+    status, out, usage = ackctl("probe", *arguments)
     assert (status, out) == (2, "")
-    assert told.splitlines()[-1] == f"ackctl probe: error: {complaint}"
+    assert usage.splitlines()[-1] == f"ackctl probe: error: {complaint}"
 
 
 def test_help_fits_a_terminal_and_has_examples() -> None:
@@ -765,6 +789,6 @@ def test_a_source_of_the_other_family_reaches_no_address() -> None:
     status, out, _ = probe(1, "--source", "::1")
     assert status == 3
     assert (
-        "connected       not tried                 127.0.0.1: not of the same kind as --source"
+        "connected       not tried                 127.0.0.1: not of the same family as --source"
         in (out)
     )

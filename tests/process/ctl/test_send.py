@@ -611,9 +611,9 @@ def test_there_is_no_progress_line_where_it_could_not_be_seen(tmp_path: Path, wh
                 caller.send(GREETING)
                 caller.expect(b"one\n")
                 caller.expect_end()
-            status, *_, said = ackctl.ended()
+            status, *_, error = ackctl.ended()
     assert status == 5
-    assert said.replace("\r", "") == (
+    assert error.replace("\r", "") == (
         "ackctl: unknown: no answer within 1.5 s (1 unknown: sent, and perhaps recorded)\n"
     )
 
@@ -622,7 +622,7 @@ def sent_from(server: FakeServer, lines: Path) -> tuple[str, ...]:
     return ("send", "--port", str(server.port), "--file", str(lines))
 
 
-def test_an_interrupt_counts_what_is_unknown() -> None:
+def test_an_interrupt_counts_payloads_of_unknown_outcome() -> None:
     with FakeServer() as server, sending(server.port, "one", "two", "three") as ackctl:
         with server.accept() as caller:
             caller.send(GREETING)
@@ -638,7 +638,7 @@ def test_an_interrupt_counts_what_is_unknown() -> None:
         )
 
 
-def test_an_interrupt_while_it_waits_for_the_connection() -> None:
+def test_an_interrupt_while_ackctl_waits_for_the_connection() -> None:
     with (
         FakeServer(backlog=0) as server,
         Peer(server.port),
@@ -812,6 +812,6 @@ def test_a_line_is_sent_without_modules_that_are_slow_to_import() -> None:
         "import sys; from ackd.ctl.main import main; main(['send', '--port', '1', 'hello']);"
         "print(*sys.modules)"
     )
-    said = subprocess.check_output([sys.executable, "-c", program], stderr=subprocess.DEVNULL)
+    modules = subprocess.check_output([sys.executable, "-c", program], stderr=subprocess.DEVNULL)
     slow = {"dataclasses", "json", "datetime", "rich", "shutil", "yaml", "systemd", "statistics"}
-    assert slow.isdisjoint(said.decode().split())
+    assert slow.isdisjoint(modules.decode().split())

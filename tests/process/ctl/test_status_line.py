@@ -1,4 +1,4 @@
-"""The status line of an `ackctl` whose output nobody reads any more."""
+"""The status line of an `ackctl` whose output has lost its reader."""
 
 from pathlib import Path
 

@@ -976,7 +976,7 @@ def test_an_address_in_use_is_an_error_with_advice(start: StartDaemon) -> None:
     )
 
 
-def test_all_addresses_in_use_are_told_at_once(start: StartDaemon) -> None:
+def test_all_addresses_in_use_are_reported_at_once(start: StartDaemon) -> None:
     taken = start()
     with socket.create_server(("127.0.0.2", taken.port)):
         addresses = ("--bind", "127.0.0.1", "--bind", "127.0.0.2")

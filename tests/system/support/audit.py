@@ -1,4 +1,4 @@
-"""Puts load on a machine, and compares what its clients saw with the journal."""
+"""Puts load on a machine, and compares the replies to its clients with the journal."""
 
 import json
 import sys

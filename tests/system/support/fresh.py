@@ -1,4 +1,4 @@
-"""A fresh machine: a minimal Debian, nothing booted, and the checkout as git has it."""
+"""A fresh machine: a minimal Debian in a chroot, not booted, with the files of this checkout."""
 
 import contextlib
 import subprocess
@@ -29,7 +29,7 @@ def fresh_machine(release: Release) -> Iterator[Host]:
                 prefix=("nsenter", f"--target={init}", "--all", "--root", "--wd", "--"),
                 environment=ENVIRONMENT,
             )
-            # Nobody answers apt's questions.
+            # The tests do not answer questions of apt.
             host.run("sh", "-c", f"echo '{_YES}' >/etc/apt/apt.conf.d/yes")
             host.run("mkdir", "-p", CHECKOUT)
             host.run("tar", "-xC", CHECKOUT, "--no-same-owner", input=source_archive())

@@ -1,6 +1,6 @@
-# Runs a fresh machine: fresh.sh BASE, as root in namespaces of its own. It is a plain chroot, with
-# no network but its own loopback, and nothing that is written in it stays. It ends with its standard
-# input.
+# Runs a fresh machine: fresh.sh BASE, as root in new namespaces. The machine is a plain chroot whose
+# only network is its loopback. All written files vanish at its end. It ends when its standard input
+# closes.
 set -eu
 mount -t tmpfs -o mode=755 tmpfs /run
 mkdir /run/upper /run/work /run/root

@@ -26,7 +26,7 @@ from tests.support.peer import ACK, GREETING
 PROGRESS = 100
 # Seconds without any reply to any client after which the program gives up.
 _PATIENCE = 60.0
-# Seconds until a client connects again when nobody listens.
+# Seconds until a client connects again if the connection was refused.
 _RECONNECT_DELAY = 0.05
 _REFUSAL = b"not received: "
 _REJECTION = b"not connect: "
@@ -69,7 +69,7 @@ class LoadClient:
         self.connect()
 
     def connect(self) -> None:
-        """Open a connection, or let `LoadClients` try again later if nobody listens."""
+        """Open a connection; if it is refused, `LoadClients` tries again later."""
         self._input = b""
         self._greeted = self._shut = False
         try:
@@ -203,7 +203,7 @@ class LoadClients:
         self.report = ClientReport()
         self.selector = selectors.DefaultSelector()
         self.active: set[LoadClient] = set()
-        self.unconnected: list[LoadClient] = []  # nobody listened when these clients connected
+        self.unconnected: list[LoadClient] = []  # clients whose last connection was refused
         for number in range(clients):
             self.active.add(LoadClient(self, number))
         self.selector.register(sys.stdin, selectors.EVENT_READ, self._stop)

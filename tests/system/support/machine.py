@@ -49,7 +49,7 @@ T = TypeVar("T")
 
 
 class MachineError(Exception):
-    """The machine could not do what a test asked; the text has the reason."""
+    """An operation of the machine failed; the text has the reason."""
 
 
 class BootError(MachineError):

@@ -1,4 +1,4 @@
-"""Makes the packages by `make deb`, in a clean Debian system without a network, and not as root."""
+"""Builds the packages with `make deb`, in a clean Debian without a network, and not as root."""
 
 import fcntl
 import pickle
@@ -14,10 +14,10 @@ from .base_root import Release, build_packages, locked
 from .machine import Machine, boot
 
 TOOLS = ("git", "make", "lintian", "locales", *build_packages())
-# The last commit that made one package, of version 0.1.0, with private modules in /usr/share/ackd.
+# The last commit with a single package: version 0.1.0, with its modules in /usr/share/ackd.
 SINGLE_PACKAGE = "875dc98ca7c476c9f6db8794c715af37eb3c229c"
 _UNTESTED = {"DEB_BUILD_OPTIONS": "nocheck"}
-_BY_NOBODY = """
+_AS_NOBODY = """
 cd "$1" && umask "$2" && shift 2
 HOME=/tmp exec setpriv --reuid=nobody --regid=nogroup --clear-groups -- "$@"
 """
@@ -32,9 +32,9 @@ class Packages:
 
 @dataclass(frozen=True)
 class Versions:
-    """What is installed, and what an upgrade brings: the same under a higher version.
+    """The packages to install, and those of an upgrade, which differ only in a higher version.
 
-    `single` is the one package of before, None where this checkout has no history.
+    `single` is the single package of version 0.1.0, None if this checkout has no history.
     """
 
     first: Packages
@@ -44,7 +44,7 @@ class Versions:
 
 @dataclass(frozen=True)
 class Workshop:
-    """A booted system with the tools; `source` is this checkout's, as it was when it booted."""
+    """A booted system with the tools; `source` is an archive of this checkout at the boot."""
 
     machine: Machine
     source: bytes
@@ -58,44 +58,44 @@ class Workshop:
         umask: str = "022",
         env: Mapping[str, str] | None = None,
     ) -> tuple[str, Packages]:
-        """Make the packages in a directory of that name; return their directory too.
+        """Build the packages in a directory of this name; return their directory and the packages.
 
-        `suffix` is added to their version; `source` replaces this checkout's.
+        `suffix` is added to their version; `source` is another archive than that of this checkout.
         """
         tree = f"/srv/{name}/checkout"
         self.machine.run("mkdir", "-p", tree)
         self.machine.run("tar", "-xC", tree, "--no-same-owner", input=source or self.source)
         self.machine.run("sed", "-i", rf"1s/)/{suffix})/", f"{tree}/debian/changelog")
         self.machine.run("chown", "-R", "nobody:nogroup", tree)
-        self.by_nobody(tree, "git", "init", "--quiet")
-        said = self.by_nobody(tree, "make", "deb", umask=umask, env=env)
-        print(said[-6000:])
+        self.run_as_nobody(tree, "git", "init", "--quiet")
+        output = self.run_as_nobody(tree, "make", "deb", umask=umask, env=env)
+        print(output[-6000:])
         return f"{tree}/dist", packages_in(self.machine, f"{tree}/dist")
 
-    def by_nobody(
+    def run_as_nobody(
         self,
         directory: str,
         *command: str,
         umask: str = "022",
         env: Mapping[str, str] | None = None,
     ) -> str:
-        """Run a command without any rights; return what it says, both ways."""
-        run = ("sh", "-c", _BY_NOBODY, "sh", directory, umask, *command)
+        """Run a command as the user nobody; return its output and its errors."""
+        run = ("sh", "-c", _AS_NOBODY, "sh", directory, umask, *command)
         done = self.machine.run(*run, timeout=600, env=env)
         return done.stdout + done.stderr
 
 
 @contextmanager
 def open_workshop() -> Iterator[Workshop]:
-    """Boot the workshop, with the newest release's tools."""
+    """Boot the newest release with the tools."""
     with boot(Release.TRIXIE, tools=TOOLS) as machine:
         yield Workshop(machine, source_archive())
 
 
 def versions_in(directory: Path) -> Versions:
-    """Return the packages from a directory, in which the first process to come makes them.
+    """Return the packages from a directory; the first process builds them there.
 
-    The tests of their build are not run: nobody waits for those.
+    This build skips the tests, to save time.
     """
     kept = directory / "versions.pickle"
     with locked(directory / ".versions.lock", fcntl.LOCK_EX):
@@ -132,7 +132,7 @@ def _single_package_source() -> bytes | None:
 
 
 def source_archive() -> bytes:
-    """Return this checkout's files, committed or not, and nothing else of it."""
+    """Return an archive of this checkout's files, committed or not, without ignored files."""
     files = ("git", "ls-files", "-z", "--cached", "--others", "--exclude-standard")
     listed = subprocess.run(files, cwd=PROJECT, stdout=subprocess.PIPE, check=True).stdout
     pack = ("tar", "-c", "--null", "--verbatim-files-from", "--files-from=-")

@@ -36,7 +36,7 @@ def test_other_exceptions_leave_the_block_as_usual() -> None:
     assert not block.interrupted
 
 
-def test_ctrl_c_is_counted_where_the_work_goes_on() -> None:
+def test_ctrl_c_is_counted_while_the_work_continues() -> None:
     with Interrupt() as interrupt:
         assert select.select([interrupt], [], [], 0)[0] == []
         signal.raise_signal(signal.SIGINT)

@@ -12,6 +12,7 @@ from ackd.config import Recording
 from ackd.journal.entry import JournalFormat, payloads_of
 from ackd.journal.journald import JournaldSocket
 from ackd.journal.recorder import Recorder
+from ackd.journal.storing import Storing
 from ackd.journal.watch import LONGEST_PAUSE, QUIET
 from ackd.loop import Loop
 from ackd.records import Origin
@@ -28,7 +29,9 @@ class Desk:
         self.path = path
         self.journald = Journald(path)
         self.loop = Loop()
-        self.recorder = Recorder(JournaldSocket(str(path)), JournalFormat())
+        self.recorder = Recorder(
+            JournaldSocket(str(path), Storing(str(path), {}, is_service=False)), JournalFormat()
+        )
         self.recorder.watch(self.loop)
         self._written = 0
         if begun:

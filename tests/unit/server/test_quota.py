@@ -67,7 +67,7 @@ def test_an_ipv6_host_can_not_evade_its_limit_with_other_addresses() -> None:
     assert desk.reported() == ["left out about 2001:db8::/64: connections: 2, beyond 3 a minute"]
 
 
-def test_left_out_records_are_reported_once_and_then_counted_anew() -> None:
+def test_left_out_records_are_reported_once_and_then_counted_from_0() -> None:
     desk = Desk()
     desk.admitted("192.0.2.1", 4)
     assert len(desk.reported()) == 1
