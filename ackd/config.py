@@ -21,6 +21,7 @@ _LONGEST_TIME = 1_000_000  # seconds; epoll_wait(2) can't wait longer than 2,147
 
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 T = TypeVar("T")
+EnumT = TypeVar("EnumT", bound=Enum)
 
 
 class Recording(Enum):
@@ -29,6 +30,13 @@ class Recording(Enum):
     EACH = "each"
     BATCH = "batch"
     NONE = "none"
+
+
+class EmptyLines(Enum):
+    """Whether a line without bytes is a payload."""
+
+    RECORD = "record"
+    IGNORE = "ignore"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +49,7 @@ class Config:
     greeting: str = "Connect"
     ack: str = "thank you client, you data is Received success"
     record: Recording = Recording.EACH
+    empty_lines: EmptyLines = EmptyLines.RECORD
     max_payload: int = 65536
     max_connections: int = 4096
     max_connections_per_client: int | None = 1024
@@ -271,12 +280,15 @@ def _ack(value: object) -> str:
     return text
 
 
-def _recording(value: object) -> Recording:
-    try:
-        return Recording(value)
-    except ValueError:
-        known = ", ".join(recording.value for recording in Recording)
-        raise BadValueError(f"{_shortened(value)} is none of these: {known}") from None
+def _one_of(enum: type[EnumT]) -> Callable[[object], EnumT]:
+    def check_value(value: object) -> EnumT:
+        try:
+            return enum(value)
+        except ValueError:
+            known = ", ".join(member.value for member in enum)
+            raise BadValueError(f"{_shortened(value)} is none of these: {known}") from None
+
+    return check_value
 
 
 def _one_or_list(check_item: Callable[[object], T]) -> Callable[[object], tuple[T, ...]]:
@@ -351,7 +363,8 @@ _CHECKS: dict[str, Callable[[object], Any]] = {
     "allow": _one_or_list(_network),
     "greeting": _one_line,
     "ack": _ack,
-    "record": _recording,
+    "record": _one_of(Recording),
+    "empty_lines": _one_of(EmptyLines),
     "max_payload": _whole_number(1, 131072),
     "max_connections": _whole_number(1, 1_000_000),
     "max_connections_per_client": _or_none(_whole_number(1, 1_000_000)),

@@ -43,9 +43,10 @@ class Loop:
         """Call only this `handler` when `source` has one of `events`: READABLE, WRITABLE."""
         descriptor = source.fileno()
         self._changed.add(descriptor)
-        watched = descriptor in self._selector.get_map()
-        change = self._selector.modify if watched else self._selector.register
-        change(descriptor, events, handler)
+        try:
+            self._selector.register(descriptor, events, handler)
+        except KeyError:  # it is watched already
+            self._selector.modify(descriptor, events, handler)
 
     def unwatch(self, source: HasDescriptor) -> None:
         """Stop watching `source`, if it is watched; call this before `source` is closed."""
@@ -69,9 +70,10 @@ class Loop:
         Such an event may belong to a descriptor that is closed. If it is still ready, and still
         watched, the next round reports it again.
         """
-        self._changed.clear()
+        changed = self._changed
+        changed.clear()
         for key, _ in events:
-            if key.fd not in self._changed:
+            if not (changed and key.fd in changed):
                 key.data()
 
     def meet_deadlines(self, now: float) -> None:

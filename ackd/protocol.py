@@ -8,7 +8,7 @@ client that it rejects with one line instead of the greeting, `not connect: REAS
 from collections import deque
 from enum import Enum
 from functools import lru_cache
-from typing import Generic, NamedTuple, TypeVar
+from typing import Generic, NamedTuple, TypeAlias, TypeVar
 
 NOT_CONNECT = b"not connect"
 NOT_RECEIVED = b"not received"
@@ -47,8 +47,8 @@ def greeting_line(greeting: bytes) -> bytes:
 
 
 def ack_line(ack: bytes) -> bytes:
-    """Return the line that acknowledges one payload."""
-    return ack + b"\n"
+    """Return the line that acknowledges one payload, or nothing if the ack is empty."""
+    return ack + b"\n" if ack else b""
 
 
 def rejection_line(reason: str) -> bytes:
@@ -60,6 +60,26 @@ def _refusal_line(reason: str) -> bytes:
     return NOT_RECEIVED + b": " + reason.encode() + b"\n"
 
 
+@lru_cache(maxsize=8)  # a client that sends only such lines costs one line, not one for each
+def _longer_than(limit: int) -> bytes:
+    return _refusal_line(f"{LONGER_THAN}{limit} bytes")
+
+
+# Equal replies in a row: a line, and how many of it. A client that sends and never reads can be
+# owed millions of acks.
+Run: TypeAlias = tuple[bytes, int]
+
+
+def add_run(runs: list[Run], line: bytes, count: int) -> None:
+    """Add `count` equal lines to the end of `runs`; an empty line adds nothing."""
+    if not line or not count:
+        return
+    if runs and runs[-1][0] == line:
+        runs[-1] = (line, runs[-1][1] + count)
+    else:
+        runs.append((line, count))
+
+
 # Data of so many bytes or more is searched for one or two line ends before it is split.
 _LONG = 2048
 
@@ -68,7 +88,9 @@ _LONG = 2048
 class ProtocolState(NamedTuple):
     """The state of a ServerProtocol, from which another ServerProtocol can continue.
 
-    Each refusal is (how many of `payloads` come before it, reply).
+    Each refusal is (how many of `payloads` come before it, reply). `skipped` are the bytes of a
+    refused line whose end has not arrived, and `skipped_ends` those of CR and NUL that it holds.
+    After EOF, `partial` is a last line that waits for its record.
     """
 
     partial: bytes
@@ -78,6 +100,18 @@ class ProtocolState(NamedTuple):
     received: int
     acknowledged: int
     refused: int
+    skipped: int = 0
+    skipped_ends: bytes = b""
+
+
+class Unended(NamedTuple):
+    """Bytes after the last LF that were not recorded; `ends` are those of CR and NUL in them.
+
+    Some devices end their lines in CR or NUL only.
+    """
+
+    size: int
+    ends: bytes
 
 
 # All clients without payloads or refusals share these lists, which saves memory. They stay empty.
@@ -92,6 +126,9 @@ class ServerProtocol:
     refusal is kept, and comes out in its place between the acks. Only acknowledged payloads are
     numbered, so the records of a connection count 1, 2, 3 without a gap.
 
+    A last line that EOF has ended instead of LF comes after all others, alone: it may be only the
+    beginning of what the client wanted to send.
+
     Received data is split only as far as the caller asks for: 64 KiB can hold 65,536 payloads, and
     as objects they need far more memory than as bytes.
     """
@@ -99,10 +136,15 @@ class ServerProtocol:
     __slots__ = (
         "_ack",
         "_answered",
+        "_last",
         "_partial",
+        "_record_empty",
         "_refusals",
+        "_skipped",
+        "_skipped_ends",
         "_skipping",
         "_unsplit",
+        "_unterminated",
         "acknowledged",
         "max_payload",
         "payloads",
@@ -118,31 +160,44 @@ class ServerProtocol:
         self._answered = 0  # payloads that have left the list, acknowledged or refused
         self._unsplit = b""
         self._partial: bytes | bytearray = b""
+        self._last = b""  # the line that EOF has ended, until it is among the payloads
+        self._unterminated = False
         self._skipping = False
+        self._skipped = 0
+        self._skipped_ends = b""
         # (payloads that come before it, reply)
         self._refusals: list[tuple[int, bytes]] = _NO_REFUSALS
         self.configure(max_payload, ack)
 
-    def configure(self, max_payload: int, ack: bytes) -> None:
-        """Change the longest payload, in bytes, and the ack line, which ends in LF."""
+    def configure(self, max_payload: int, ack: bytes, record_empty: bool = True) -> None:
+        """Change the longest payload, in bytes, and the ack line, which ends in LF or is empty.
+
+        Without `record_empty`, lines that have no bytes but CR and NUL are no payloads.
+        """
         self.max_payload = max_payload
         self._ack = ack
+        self._record_empty = record_empty
 
     def state(self) -> ProtocolState:
         """Return the state from which another ServerProtocol can continue."""
         self._split_all()
+        payloads, partial = tuple(self.payloads), self._last or bytes(self._partial)
+        if self.unterminated:
+            (partial,), payloads = payloads, ()
         return ProtocolState(
-            bytes(self._partial),
+            partial,
             self._skipping,
-            tuple(self.payloads),
+            payloads,
             tuple((position - self._answered, reply) for position, reply in self._refusals),
             self.received,
             self.acknowledged,
             self.refused,
+            self._skipped,
+            self._skipped_ends,
         )
 
     def restore(self, state: ProtocolState) -> None:
-        """Continue from the state of another ServerProtocol."""
+        """Continue from the state of another ServerProtocol; EOF must be taken again."""
         self._partial = bytearray(state.partial)
         self._skipping = state.skipping
         self.payloads = list(state.payloads)
@@ -151,6 +206,8 @@ class ServerProtocol:
         self.received = state.received
         self.acknowledged = state.acknowledged
         self.refused = state.refused
+        self._skipped = state.skipped
+        self._skipped_ends = state.skipped_ends
 
     @property
     def sequence(self) -> int:
@@ -165,7 +222,22 @@ class ServerProtocol:
     @property
     def waiting(self) -> bool:
         """Whether payloads must be recorded before more data is received."""
-        return bool(self.payloads or self._unsplit)
+        return bool(self.payloads or self._unsplit or self._last)
+
+    @property
+    def unterminated(self) -> bool:
+        """Whether `payloads` is the one line that EOF has ended instead of LF."""
+        return self._unterminated and bool(self.payloads)
+
+    @property
+    def unended(self) -> Unended:
+        """The bytes that wait for the end of their line, or for their record."""
+        if self._skipping:
+            return Unended(self._skipped, self._skipped_ends)
+        rest = self._last or bytes(self._partial)
+        if self.unterminated:
+            (rest,) = self.payloads
+        return Unended(len(rest), _ends_in(rest))
 
     def receive_data(self, data: bytes, most: int = -1) -> list[bytes]:
         """Take data from the client; return the payloads that wait for their record.
@@ -182,27 +254,30 @@ class ServerProtocol:
         """Return the waiting payloads; if there are none, split off at most `most` more lines."""
         if self._unsplit and not self.payloads:
             self._split(self._unsplit, most)
+        if self._last and not self.payloads:
+            self._unterminated = True
+            self._take_last()
         return self.payloads
 
     def receive_eof(self) -> list[bytes]:
-        """Take the client's EOF; a last line without LF is a payload too."""
+        """Take the client's EOF; a last line without LF is a payload too, after all others."""
         self._split_all()
         if self._partial:
-            self._append(bytes(self._partial))
-            self._partial = b""
-        return self.payloads
+            self._last, self._partial = bytes(self._partial), b""
+        return self.split(-1)
 
-    def acknowledge(self, count: int) -> bytes:
+    def acknowledge(self, count: int) -> list[Run]:
         """Return the replies that are due after the first `count` payloads have been recorded."""
         self.acknowledged += count
         return self._answer(count, self._ack)
 
-    def refuse(self, reason: str) -> bytes:
+    def refuse(self, reason: str) -> list[Run]:
         """Return the replies to all waiting payloads if none of them can be recorded."""
         self._split_all()
+        self._take_last()
         return self.refuse_payloads(reason)
 
-    def refuse_payloads(self, reason: str) -> bytes:
+    def refuse_payloads(self, reason: str) -> list[Run]:
         """Return the replies to `payloads`, which leave out those that are not split off yet."""
         count = len(self.payloads)
         self.refused += count
@@ -225,7 +300,7 @@ class ServerProtocol:
         """Take lines; `plain` means that no line is too long and none ends in CR."""
         if self._partial or self._skipping:
             self._end_partial(lines)
-        if plain:
+        if plain and self._record_empty:
             # The usual case: adding all lines at once is far faster than one by one.
             self.payloads = [*self.payloads, *lines] if self.payloads else lines
         else:
@@ -235,7 +310,7 @@ class ServerProtocol:
     def _end_partial(self, lines: list[bytes]) -> None:
         """Complete the unfinished line with the first of `lines`, or end a refused line with it."""
         if self._skipping:
-            self._skipping = False
+            self._skipping, self._skipped, self._skipped_ends = False, 0, b""
             del lines[0]
         else:
             first = b"".join((self._partial, lines.pop(0)))
@@ -245,9 +320,16 @@ class ServerProtocol:
     def _take(self, line: bytes) -> None:
         self._append(line[:-1] if line.endswith(b"\r") else line)
 
+    def _take_last(self) -> None:
+        if self._last:
+            self._append(self._last)
+            self._last = b""
+
     def _append(self, payload: bytes) -> None:
         if len(payload) > self.max_payload:
             self._refuse_long()
+        elif not (self._record_empty or payload.strip(_ENDS)):
+            return
         elif self.payloads:
             self.payloads.append(payload)
         else:
@@ -256,6 +338,7 @@ class ServerProtocol:
     def _hold(self, rest: bytes) -> None:
         """Keep an unfinished line until its end arrives or it is certainly too long."""
         if self._skipping:
+            self._skip(rest)
             return
         if not self._partial:
             self._partial = rest
@@ -265,37 +348,52 @@ class ServerProtocol:
             self._partial += rest
         if len(self._partial) > self.max_payload + 1:  # 1: a CR before the LF
             self._skipping = True
+            self._skip(bytes(self._partial))
             self._partial = b""
             self._refuse_long()
 
+    def _skip(self, rest: bytes) -> None:
+        self._skipped += len(rest)
+        self._skipped_ends = _ends_in(self._skipped_ends + rest)
+
     def _refuse_long(self) -> None:
         self.refused += 1
-        reply = _refusal_line(f"{LONGER_THAN}{self.max_payload} bytes")
-        refusal = (self._answered + len(self.payloads), reply)
+        refusal = (self._answered + len(self.payloads), _longer_than(self.max_payload))
         if self._refusals:
             self._refusals.append(refusal)
         else:
             self._refusals = [refusal]
 
-    def _answer(self, count: int, reply: bytes) -> bytes:
+    def _answer(self, count: int, reply: bytes) -> list[Run]:
         """Remove `count` payloads; return their replies, with refusals in their places."""
         if count < len(self.payloads):
             del self.payloads[:count]
         else:
             self.payloads = _NO_PAYLOADS
         self._answered += count
-        if not self._refusals:
-            return reply * count
-        return self._answer_among_refusals(self._answered - count, reply)
+        if self._refusals:
+            return self._answer_among_refusals(self._answered - count, reply)
+        return [(reply, count)] if reply and count else []
 
-    def _answer_among_refusals(self, start: int, reply: bytes) -> bytes:
-        replies = []
+    def _answer_among_refusals(self, start: int, reply: bytes) -> list[Run]:
+        replies: list[Run] = []
         due = [refusal for refusal in self._refusals if refusal[0] <= self._answered]
         for position, refusal in due:
-            replies += [reply * (position - start), refusal]
+            add_run(replies, reply, position - start)
+            add_run(replies, refusal, 1)
             start = position
         self._refusals = self._refusals[len(due) :] or _NO_REFUSALS
-        return b"".join([*replies, reply * (self._answered - start)])
+        add_run(replies, reply, self._answered - start)
+        return replies
+
+
+# What some devices end a line with in the place of LF.
+_ENDS = b"\r\0"
+
+
+def _ends_in(data: bytes) -> bytes:
+    """Return those of CR and NUL that the data holds."""
+    return bytes(end for end in _ENDS if end in data)
 
 
 def _split_long(data: bytes, most: int) -> list[bytes]:

@@ -69,15 +69,36 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A record of anything but a payload. `fields` are journal fields: (NAME, value)."""
+    """A record of anything but a payload. `fields` are journal fields: (NAME, value).
+
+    `detail` follows the message in the text; in an entry of the journal, the client's address comes
+    between the two.
+    """
 
     kind: Kind
     priority: Priority
     message: str
     origin: Origin | None = None
     fields: tuple[tuple[str, str | int | float], ...] = ()
+    detail: str = ""
 
     @property
     def text(self) -> bytes:
-        """The message as bytes. Bytes that are not UTF-8, as in a file name, are escaped."""
-        return self.message.encode(errors="backslashreplace")
+        """The text as bytes. Bytes that are not UTF-8, as in a file name, are escaped."""
+        return _text(self.message, self.detail)
+
+    @property
+    def text_with_client(self) -> bytes:
+        """The text with the client's address, if the record is about a client's connection."""
+        if not self.origin or self.kind not in _NAMES_CLIENT:
+            return self.text
+        client = f"{self.origin.peer} port {self.origin.peer_port}"
+        return _text(self.message, client, self.detail)
+
+
+# Where each line of `journalctl -u ackd` shows the client; the steps of `debug` lie between these.
+_NAMES_CLIENT = (Kind.CONNECTED, Kind.CLOSED, Kind.REJECTED)
+
+
+def _text(*parts: str) -> bytes:
+    return ": ".join(filter(None, parts)).encode(errors="backslashreplace")

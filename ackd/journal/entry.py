@@ -55,6 +55,10 @@ class JournalFormat:
             )
         )
 
+    def unterminated(self, prefix: bytes) -> bytes:
+        """Return the prefix for a last line that the client's close has ended, not LF."""
+        return prefix + b"ACKD_UNTERMINATED=1\n"
+
     def payload(self, prefix: bytes, sequence: int, payload: bytes) -> bytes:
         """Return the entry of one payload."""
         size = len(payload)
@@ -88,7 +92,7 @@ class JournalFormat:
                 _common_fields(record.kind, record.priority),
                 self.prefix(record.origin) if record.origin else b"",
                 *(field(name, str(value).encode()) for name, value in record.fields),
-                field("MESSAGE", record.text),
+                field("MESSAGE", record.text_with_client),
             )
         )
 

@@ -7,6 +7,10 @@ from collections.abc import Iterator
 class LineFormat(ABC):
     """A format in which each payload has its own line; bytes that are not text are escaped."""
 
+    def unterminated(self, prefix: bytes) -> bytes:
+        """Return the words before a last line that the client's close has ended, not LF."""
+        return prefix + b" unterminated"
+
     @abstractmethod
     def payload(self, prefix: bytes, sequence: int, payload: bytes) -> bytes:
         """Return the line of one payload."""

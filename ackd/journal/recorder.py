@@ -72,6 +72,9 @@ class Format(Protocol):
     def prefix(self, origin: Origin, /) -> bytes:
         """Return the bytes that the records of all payloads of one connection share."""
 
+    def unterminated(self, prefix: bytes, /) -> bytes:
+        """Return the prefix for a last line that the client's close has ended, not LF."""
+
     def payload(self, prefix: bytes, sequence: int, payload: bytes, /) -> bytes:
         """Return the record of one payload."""
 
@@ -124,6 +127,10 @@ class Recorder:
     def prefix(self, origin: Origin) -> bytes:
         """Return the bytes that a connection's payload records share, for `write`."""
         return self._format.prefix(origin)
+
+    def unterminated(self, prefix: bytes) -> bytes:
+        """Return the prefix for a last line that the client's close has ended, not LF."""
+        return self._format.unterminated(prefix)
 
     def longest(self, payload: int) -> int:
         """Return the most bytes that the record of a payload of `payload` bytes can have."""

@@ -1,5 +1,7 @@
 """One client's connection: what it reads is recorded, and what is recorded is acknowledged."""
 
+import errno
+import os
 import socket
 import sys
 from collections.abc import Callable, Sized
@@ -9,22 +11,33 @@ from enum import Enum
 from functools import wraps
 from math import inf
 from time import monotonic
-from typing import Concatenate, ParamSpec, TypeAlias
+from typing import TypeAlias, TypeVarTuple
 
 from ackd.journal.recorder import Recorder
-from ackd.protocol import ServerProtocol, rejection_line, unreachable
+from ackd.protocol import Run, ServerProtocol, rejection_line, unreachable
 from ackd.records import Kind, Origin, Priority, Reason, Record
 from ackd.server.budget import CHUNK, Budget
 from ackd.server.counters import Counters
 from ackd.server.quota import Quota
+from ackd.server.replies import first_bytes, owe, remove_sent
 from ackd.server.snapshot import Snapshot
 
 # linux/socket.h; the socket module does not name it.
 _SO_COOKIE = 57
+# What some devices end a line with, in the place of LF.
+_ENDS = ((b"\r", "CR"), (b"\0", "NUL"))
+# Runs of equal replies that a client can be owed and still be read. An honest client's replies are
+# a few runs; a client that makes each reply differ from the one before must read them.
+_MOST_RUNS = 1024
+
+_Fields: TypeAlias = tuple[tuple[str, str | int | float], ...]
 
 
 class Wait(Enum):
-    """The one thing that a connection waits for."""
+    """The one thing that a connection waits for.
+
+    In READ and JOURNAL a connection can owe replies as well, and sends them when there is room.
+    """
 
     GREETING = "its greeting"
     READ = "the client's next bytes"
@@ -43,10 +56,10 @@ class Timeouts:
     journal: float = inf
     linger: float = 2.0
 
-    def of(self, wait: Wait) -> float:
-        """Return how long a connection may wait so."""
+    def of(self, wait: Wait, owes: bool) -> float:
+        """Return how long a connection may wait so; `owes` is whether it owes replies."""
         if wait is Wait.READ:
-            return self.idle
+            return self.unread if owes else self.idle
         if wait is Wait.WRITE:
             return self.unread
         if wait is Wait.JOURNAL:
@@ -64,8 +77,9 @@ class Shared:
 
     `first_turns` are the connections that wait for their first turn at the journal: while there are
     any, no other connection is read. The quotas bound what is recorded about clients beside their
-    payloads. `changed` is called with each connection whose `wait` has changed, and the `wait` of
-    before. `received` is called with each connection that has received bytes, and their number.
+    payloads. `changed` is called with each connection whose `wait` or `owes` has changed, and the
+    `wait` of before. `received` is called with each connection that has received bytes, and their
+    number.
     """
 
     recorder: Recorder
@@ -81,20 +95,25 @@ class Shared:
     received: Callable[["Connection", int], None] = _ignore
 
 
-_P = ParamSpec("_P")
-_Method: TypeAlias = Callable[Concatenate["Connection", _P], None]
+_Ts = TypeVarTuple("_Ts")
 
 
-def _close_on_error(method: _Method[_P]) -> _Method[_P]:
+def _lost(why: str | None) -> str:
+    return f"{Reason.LOST.value}: {why}"
+
+
+def _close_on_error(
+    method: Callable[["Connection", *_Ts], None],
+) -> Callable[["Connection", *_Ts], None]:
     """Let an error of the connection's socket, or MemoryError, close this connection only.
 
     Whatever the connection was about to record then has no ack yet.
     """
 
     @wraps(method)
-    def guarded(connection: "Connection", /, *args: _P.args, **kwargs: _P.kwargs) -> None:
+    def guarded(connection: "Connection", /, *args: *_Ts) -> None:
         try:
-            method(connection, *args, **kwargs)
+            method(connection, *args)
             return
         except BlockingIOError:
             return  # the socket was not ready after all, select(2)
@@ -103,26 +122,31 @@ def _close_on_error(method: _Method[_P]) -> _Method[_P]:
         except MemoryError:
             why = "ackd is out of memory"
         # Outside the `except`, where the memory that a MemoryError refers to is free again.
-        connection.close(Reason.LOST, f"{Reason.LOST.value}: {why}")
+        connection.close(Reason.LOST, _lost(why))
 
     return guarded
 
 
 class Connection:
-    """A client's connection. The loop calls the handler of what `wait` names."""
+    """A client's connection. The loop calls the handler of what `wait` and `owes` name.
+
+    After a send has failed, nothing more is sent, and whatever has arrived is read and recorded.
+    """
 
     __slots__ = (
         "_chunk_was_full",
         "_connect_recorded",
         "_eof",
         "_origin",
-        "_output",
+        "_owed",
         "_prefix",
+        "_send_error",
         "_shared",
         "_socket",
         "_started",
         "admitted",
         "deadline",
+        "owes",
         "protocol",
         "reason",
         "scheduled",
@@ -134,6 +158,7 @@ class Connection:
     ) -> None:
         self.protocol = protocol
         self.wait = Wait.GREETING
+        self.owes = False
         self.reason = Reason.CLIENT
         self.deadline = self.scheduled = inf
         self.admitted = False
@@ -144,7 +169,8 @@ class Connection:
         self._prefix = b""  # made with the first payload: most idle clients need none
         self._connect_recorded = False
         self._chunk_was_full = False  # so there may be more to read
-        self._output = b""
+        self._owed: list[Run] = []
+        self._send_error = 0  # errno; 0 while replies can be sent
         self._eof = False
 
     @property
@@ -164,15 +190,17 @@ class Connection:
         self.admitted = True
         if self._shared.debug:
             self._record_connect()
-        self._send(greeting)
+        self._send([(greeting, 1)] if greeting else [])
         self._settle()
+        if self._send_error:  # the client has left: its place is free once its lines are read
+            self.on_readable()
 
     @_close_on_error
     def reject(self, reason: str) -> None:
         """Send the reason in the place of the greeting, then close."""
         if self._shared.reject_quota.admits(self.peer):
-            self._note(Kind.REJECTED, Priority.WARNING, f"turned away: {reason}")
-        self._send(rejection_line(reason))
+            self._note(Kind.REJECTED, Priority.WARNING, "turned away", detail=reason)
+        self._send([(rejection_line(reason), 1)])
         self.finish(Reason.REJECTED)
 
     @_close_on_error
@@ -181,8 +209,10 @@ class Connection:
         self.admitted = True
         self.protocol.restore(snapshot.protocol)
         self._started = snapshot.started
-        self._output = snapshot.output
-        self._eof = snapshot.eof
+        self._owed = list(snapshot.owed)
+        self._send_error = snapshot.send_error
+        if snapshot.eof:
+            self._receive_eof()
         self._connect_recorded = snapshot.connect_recorded
         if snapshot.has_sent:
             self._prefix = self._shared.recorder.prefix(self._origin)
@@ -204,7 +234,8 @@ class Connection:
             bool(self._prefix),
             self._connect_recorded,
             self._eof,
-            self._output,
+            tuple(self._owed),
+            self._send_error,
             self.reason if self.wait is Wait.LINGER else None,
             self.protocol.state(),
         )
@@ -225,6 +256,14 @@ class Connection:
         self._settle()
 
     @_close_on_error
+    def on_readable_or_writable(self) -> None:
+        """Send more of what is owed, and read once: either may be impossible now."""
+        self._send_owed()
+        self._settle()
+        if self.wait is Wait.READ:
+            self.on_readable()
+
+    @_close_on_error
     def on_turn(self) -> None:
         """Take the turn that the queue before the journal gives.
 
@@ -233,7 +272,7 @@ class Connection:
         if not self.protocol.waiting:
             self._receive()
         self._acknowledge(self._record())
-        if self._chunk_was_full and not (self.protocol.waiting or self._output):
+        if self._chunk_was_full and not (self.protocol.waiting or self._owed):
             with suppress(BlockingIOError):
                 self._receive()
         self._settle()
@@ -241,16 +280,20 @@ class Connection:
     @_close_on_error
     def on_writable(self) -> None:
         """Send more of the replies that the client had no room for."""
-        self._output = self._output[self._socket.send(self._output) :]
-        self._settle()
+        self._send_owed()
+        if self.wait is Wait.JOURNAL:
+            deadline = self.deadline
+            self._await(Wait.JOURNAL)
+            self.deadline = deadline  # of payloads that still wait
+        else:
+            self._settle()
 
     def _receive(self) -> None:
         budget = self._shared.budget
         data = self._socket.recv(budget.chunk)
         self._chunk_was_full = len(data) == budget.chunk
         if not data:
-            self.protocol.receive_eof()
-            self._eof = True
+            self._receive_eof()
             return
         if not self._prefix:
             self._record_connect()
@@ -259,6 +302,16 @@ class Connection:
         self._shared.counters.received += len(data)
         self._shared.counters.refused += self.protocol.refused - refused
         self._shared.received(self, len(data))
+
+    def _receive_eof(self) -> None:
+        """Take the end of the client's bytes; a last line without LF is a payload, if it is whole.
+
+        After a reset nobody knows whether more bytes were on their way. A reset that follows the
+        client's FIN is EPIPE, any other is ECONNRESET: tcp_reset() in net/ipv4/tcp_input.c.
+        """
+        self._eof = True
+        if self._send_error in (0, errno.EPIPE):
+            self.protocol.receive_eof()
 
     def _record(self) -> int:
         """Record payloads that wait; return how many were taken.
@@ -271,7 +324,8 @@ class Connection:
             self._shared.counters.refused += len(payloads)
             self._send(protocol.refuse_payloads(recorder.obstacle))
             return 0
-        return recorder.write(self._prefix, protocol.sequence, payloads)
+        prefix = recorder.unterminated(self._prefix) if protocol.unterminated else self._prefix
+        return recorder.write(prefix, protocol.sequence, payloads)
 
     def _acknowledge(self, recorded: int) -> None:
         """Send the replies that are due now that so many more payloads are recorded."""
@@ -284,19 +338,32 @@ class Connection:
         self._shared.counters.refused += self.protocol.refused - refused
         return payloads
 
-    def _send(self, replies: bytes) -> None:
-        """Send now; keep what the client has no room for until `on_writable`."""
-        if not replies:
+    def _send(self, replies: list[Run]) -> None:
+        """Send now; owe what the client has no room for."""
+        if not replies or self._send_error:
+            return
+        if self._owed:
+            owe(self._owed, replies)
             return
         if self._shared.debug:
             self._note(Kind.ANSWERED, Priority.DEBUG, "send data to client")
-        try:
-            sent = self._socket.send(replies)
-        except BlockingIOError:
-            sent = 0
-        self._output = replies[sent:]
+        self._owed = replies
+        sent = self._send_owed()
         if self._shared.debug:
             self._note(Kind.WROTE, Priority.DEBUG, f"wrote to socket: {sent} bytes")
+
+    def _send_owed(self) -> int:
+        """Send what there is room for; return the bytes. After an error nothing is owed."""
+        try:
+            sent = self._socket.send(first_bytes(self._owed))
+        except BlockingIOError:
+            return 0
+        except OSError as error:
+            self._send_error = error.errno or errno.EPIPE
+            self._owed = []
+            return 0
+        remove_sent(self._owed, sent)
+        return sent
 
     # Waiting
 
@@ -316,24 +383,29 @@ class Connection:
 
     def restart_deadline(self) -> None:
         """Count the deadline from now, as after a change of the timeouts."""
-        self.deadline = monotonic() + self._shared.timeouts.of(self.wait)
+        self.deadline = monotonic() + self._shared.timeouts.of(self.wait, self.owes)
 
     def _settle(self) -> None:
         """Wait for the one thing that must come next."""
-        if self._output:
+        if len(self._owed) > _MOST_RUNS:
             self._await(Wait.WRITE)
         elif self.protocol.waiting:
             self._await(Wait.JOURNAL)
-        elif self._eof:
-            self.close(Reason.CLIENT)
-        else:
+        elif not self._eof:
             self._await(Wait.READ)
+        elif self._owed:
+            self._await(Wait.WRITE)
+        elif self._send_error:
+            self.close(Reason.LOST, _lost(os.strerror(self._send_error)))
+        else:
+            self.close(Reason.CLIENT)
 
     def _await(self, wait: Wait) -> None:
-        self.deadline = monotonic() + self._shared.timeouts.of(wait)
+        owes = bool(self._owed)
+        self.deadline = monotonic() + self._shared.timeouts.of(wait, owes)
         before = self.wait
-        if wait is not before:
-            self.wait = wait
+        if wait is not before or owes is not self.owes:
+            self.wait, self.owes = wait, owes
             self._shared.changed(self, before)
 
     def _refuse(self, reason: str) -> None:
@@ -352,6 +424,7 @@ class Connection:
     def finish(self, reason: Reason) -> None:
         """End the sending, and close when the client has closed, so that it gets all replies."""
         self.reason = reason
+        self._owed = []
         self._socket.shutdown(socket.SHUT_WR)
         self._await(Wait.LINGER)
 
@@ -367,6 +440,7 @@ class Connection:
 
     def close(self, reason: Reason, why: str = "") -> None:
         """Close at once; `why`, if given, is recorded as the reason."""
+        self._owed = []
         self._await(Wait.NOTHING)
         self._socket.close()
         if self._connect_recorded:
@@ -389,27 +463,35 @@ class Connection:
     def _record_close(self, why: str) -> None:
         protocol = self.protocol
         seconds = round(monotonic() - self._started, 3)
-        message = (
-            f"closed the socket: payloads: {protocol.acknowledged} acknowledged,"
+        unended = protocol.unended
+        ends = " and ".join(name for end, name in _ENDS if end in unended.ends)
+        detail = (
+            f"payloads: {protocol.acknowledged} acknowledged,"
             f" {protocol.refused} refused; {protocol.received} bytes, {seconds} s, {why}"
         )
-        fields = (
+        fields: _Fields = (
             ("ACKD_PAYLOADS", protocol.acknowledged),
             ("ACKD_REFUSED", protocol.refused),
             ("ACKD_BYTES", protocol.received),
             ("ACKD_SECONDS", seconds),
             ("ACKD_REASON", why),
         )
-        self._note(Kind.CLOSED, Priority.INFO, message, fields)
+        if unended.size:
+            holding = f", which hold {ends}" if ends else ""
+            detail += f"; not recorded: {unended.size} bytes without an end of line{holding}"
+            fields += (("ACKD_UNENDED", unended.size),)
+            fields += (("ACKD_UNENDED_HOLDS", ends),) if ends else ()
+        self._note(Kind.CLOSED, Priority.INFO, "closed the socket", fields, detail)
 
     def _note(
         self,
         kind: Kind,
         priority: Priority,
         message: str,
-        fields: tuple[tuple[str, str | int | float], ...] = (),
+        fields: _Fields = (),
+        detail: str = "",
     ) -> None:
-        self._shared.recorder.note(Record(kind, priority, message, self._origin, fields))
+        self._shared.recorder.note(Record(kind, priority, message, self._origin, fields, detail))
 
 
 def cookie(sock: socket.socket) -> int:

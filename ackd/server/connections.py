@@ -9,10 +9,13 @@ from ackd.records import Reason
 from ackd.server.connection import Connection, Wait
 from ackd.server.journal_queue import JournalQueue
 
+# By what a connection waits for, and whether it owes replies.
 _HANDLERS = {
-    Wait.READ: (READABLE, Connection.on_readable),
-    Wait.WRITE: (WRITABLE, Connection.on_writable),
-    Wait.LINGER: (READABLE, Connection.on_linger),
+    (Wait.READ, False): (READABLE, Connection.on_readable),
+    (Wait.READ, True): (READABLE | WRITABLE, Connection.on_readable_or_writable),
+    (Wait.JOURNAL, True): (WRITABLE, Connection.on_writable),
+    (Wait.WRITE, True): (WRITABLE, Connection.on_writable),
+    (Wait.LINGER, False): (READABLE, Connection.on_linger),
 }
 
 
@@ -60,21 +63,25 @@ class Connections:
 
     def changed(self, connection: Connection, before: Wait) -> None:
         """Watch for what the connection waits for now."""
-        if before is Wait.JOURNAL:
-            self._queue.leave(connection)
-        if connection.wait in _HANDLERS:
-            events, handler = _HANDLERS[connection.wait]
+        if (connection.wait, connection.owes) in _HANDLERS:
+            events, handler = _HANDLERS[connection.wait, connection.owes]
             self._loop.watch(connection, events, MethodType(handler, connection))
-        elif before in _HANDLERS:
+        else:
             self._loop.unwatch(connection)
-        if connection.wait is Wait.JOURNAL:
-            # A connection with payloads left although the journal takes more has had a turn.
-            had_turn = connection.protocol.waiting and not self._recorder.must_wait
-            self._queue.join(connection, first=before is Wait.READ and not had_turn)
+        if connection.wait is not before:
+            self._queue_or_leave(connection, before)
         if connection.wait is Wait.NOTHING:
             self._remove(connection)
         else:
             self._loop.timers.watch(connection)
+
+    def _queue_or_leave(self, connection: Connection, before: Wait) -> None:
+        if before is Wait.JOURNAL:
+            self._queue.leave(connection)
+        elif connection.wait is Wait.JOURNAL:
+            # A connection with payloads left although the journal takes more has had a turn.
+            had_turn = connection.protocol.waiting and not self._recorder.must_wait
+            self._queue.join(connection, first=before is Wait.READ and not had_turn)
 
     def _remove(self, connection: Connection) -> None:
         del self._by_descriptor[connection.fileno()]

@@ -12,6 +12,8 @@ BACKLOG = 4096
 _IP_FREEBIND, _IPV6_FREEBIND = 15, 78
 # Seconds: a connection whose client's host has vanished is closed after 60 + 4 * 15.
 _KEEPALIVE = ((socket.TCP_KEEPIDLE, 60), (socket.TCP_KEEPINTVL, 15), (socket.TCP_KEEPCNT, 4))
+# Bytes of replies that the kernel keeps for a client before it has sent them.
+_MOST_UNSENT = 65536
 
 # By the address and port of the configuration; for port 0 the listener itself has another port.
 Listeners: TypeAlias = dict[tuple[str, int], socket.socket]
@@ -165,6 +167,9 @@ def _set_client_options(listener: socket.socket) -> None:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for option, value in _KEEPALIVE:
         listener.setsockopt(socket.IPPROTO_TCP, option, value)
+    # What a client does not read stays with ackd as a number. The kernel would keep it as bytes, up
+    # to net.ipv4.tcp_wmem, which is 4 MiB for each client: tcp(7).
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _MOST_UNSENT)
     # Replies are written whole; Nagle's algorithm would only delay the second.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 

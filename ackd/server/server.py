@@ -8,7 +8,7 @@ from math import inf
 from time import monotonic
 from typing import Any
 
-from ackd.config import Config
+from ackd.config import Config, EmptyLines
 from ackd.journal.recorder import Recorder
 from ackd.loop import Loop
 from ackd.protocol import STOPPING, ServerProtocol, ack_line, greeting_line
@@ -119,7 +119,7 @@ class Server:
         self._shared.timeouts.idle = self._shared.timeouts.unread = config.idle_timeout or inf
         self._set_journal_wait()
         for connection in self._connections:
-            connection.protocol.configure(config.max_payload, self._ack)
+            self._configure_protocol(connection.protocol)
         self._connections.restart_deadlines(self._connections)
         self._acceptor.change(listeners)
 
@@ -172,9 +172,14 @@ class Server:
 
     def _add(self, client: socket.socket, origin: Origin) -> Connection:
         protocol = ServerProtocol(self._config.max_payload, self._ack)
+        self._configure_protocol(protocol)
         connection = Connection(client, origin, protocol, self._shared)
         self._connections.add(connection)
         return connection
+
+    def _configure_protocol(self, protocol: ServerProtocol) -> None:
+        record_empty = self._config.empty_lines is EmptyLines.RECORD
+        protocol.configure(self._config.max_payload, self._ack, record_empty)
 
     def _on_closed(self, connection: Connection) -> None:
         self._unfinished.forget(connection)

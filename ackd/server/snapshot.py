@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from ackd.protocol import ProtocolState
+from ackd.protocol import ProtocolState, Run
 from ackd.records import Reason
 
 
@@ -13,8 +13,9 @@ class Snapshot:
     `cookie` is the kernel's number for the socket, SO_COOKIE in socket(7): it tells which
     descriptor the snapshot belongs to. `started` is a time of time.monotonic(), which goes on over
     a restart of the process. `has_sent` is whether the client has sent anything, `connect_recorded`
-    whether its coming was recorded, so that its end will be. `leaving` is why the connection has
-    ended, if it only waits for its client to close.
+    whether its coming was recorded, so that its end will be. `send_error` is the errno of a
+    send that has failed, or 0. `leaving` is why the connection has ended, if it only waits for its
+    client to close.
     """
 
     cookie: int
@@ -26,6 +27,7 @@ class Snapshot:
     has_sent: bool
     connect_recorded: bool
     eof: bool
-    output: bytes
+    owed: tuple[Run, ...]
+    send_error: int
     leaving: Reason | None
     protocol: ProtocolState

@@ -8,7 +8,8 @@ time as text: half lines of thousands of clients, as JSON, are far larger than a
 together are one JSON text, which is how earlier versions have read and written it.
 
 The names of the members belong to the format: they stay when an attribute gets another name,
-because the next version must read a state that the previous version has written.
+because the next version must read a state that the previous version has written. Members that came
+later are optional.
 """
 
 import json
@@ -18,7 +19,7 @@ from io import BytesIO
 from math import isfinite
 from typing import BinaryIO
 
-from ackd.protocol import ProtocolState
+from ackd.protocol import ProtocolState, Run
 from ackd.records import Reason
 from ackd.server.snapshot import Snapshot
 
@@ -138,7 +139,8 @@ def _dump_snapshot(snapshot: Snapshot) -> dict[str, object]:
         "heard": snapshot.has_sent,
         "introduced": snapshot.connect_recorded,
         "eof": snapshot.eof,
-        "output": _text(snapshot.output),
+        "output": _dump_owed(snapshot.owed),
+        "send_error": snapshot.send_error,
         "leaving": _REASONS[snapshot.leaving] if snapshot.leaving else None,
         "protocol": _dump_protocol(snapshot.protocol),
     }
@@ -155,7 +157,8 @@ def _load_snapshot(value: "_Value") -> Snapshot:
         has_sent=value["heard"].flag(),
         connect_recorded=value["introduced"].flag(),
         eof=value["eof"].flag(),
-        output=value["output"].data(),
+        owed=_load_owed(value["output"]),
+        send_error=value.get("send_error", 0).count(),
         leaving=_load_reason(value["leaving"]),
         protocol=_load_protocol(value["protocol"]),
     )
@@ -177,6 +180,8 @@ def _dump_protocol(state: ProtocolState) -> dict[str, object]:
         "received": state.received,
         "acknowledged": state.acknowledged,
         "refused": state.refused,
+        "skipped": state.skipped,
+        "skipped_ends": _text(state.skipped_ends),
     }
 
 
@@ -190,6 +195,8 @@ def _load_protocol(value: "_Value") -> ProtocolState:
         received=value["received"].count(),
         acknowledged=value["acknowledged"].count(),
         refused=value["refused"].count(),
+        skipped=value.get("skipped", 0).count(),
+        skipped_ends=value.get("skipped_ends", "").data(),
     )
     positions = [position for position, _ in state.refusals]
     if positions != sorted(positions) or max(positions, default=0) > len(state.payloads):
@@ -197,6 +204,28 @@ def _load_protocol(value: "_Value") -> ProtocolState:
     if state.skipping and state.partial:
         raise HandoverError("partial", "must be empty while the rest of a line is skipped")
     return state
+
+
+def _dump_owed(owed: tuple[Run, ...]) -> object:
+    """Return runs as a list; "" for none, as versions that know no runs have written it.
+
+    Such a version can't read the list, and closes the connection. It must not leave out replies:
+    the client would take a later one for an earlier one.
+    """
+    return [[_text(line), count] for line, count in owed] or ""
+
+
+def _load_owed(value: "_Value") -> tuple[Run, ...]:
+    if isinstance(value.json, str):
+        return ((value.data(), 1),) if value.json else ()
+    return tuple(map(_load_run, value.items()))
+
+
+def _load_run(value: "_Value") -> Run:
+    pair = value.items()
+    if len(pair) != 2 or not pair[0].data() or not pair[1].count():
+        raise HandoverError(value.name, "has an item that is not a line and a number")
+    return pair[0].data(), pair[1].count()
 
 
 def _load_refusal(value: "_Value") -> tuple[int, bytes]:
@@ -236,6 +265,12 @@ class _Value:
         if member not in self.json:
             raise HandoverError(self.name, f"has no member {member}")
         return _Value(member, self.json[member])
+
+    def get(self, member: str, default: object) -> "_Value":
+        """Return a member that may be missing."""
+        if isinstance(self.json, dict) and member not in self.json:
+            return _Value(member, default)
+        return self[member]
 
     def items(self) -> list["_Value"]:
         """Return the items of a list; they have the list's name."""

@@ -16,6 +16,7 @@ from ackd.protocol import (
 from ackd.records import Kind, Origin, Priority, Record
 from ackd.server.snapshot import Snapshot
 from ackd.service.handover import HandoverError, State, dump, load
+from tests.support.runs import in_bytes
 
 OK, REFUSED = b"ok", b"not received: no"
 
@@ -49,10 +50,10 @@ class Exchange:
         taken = self._protocol.payloads[:count]
         assert self._protocol.sequence == len(self.recorded) + 1
         self.recorded += taken
-        self.replies += self._protocol.acknowledge(len(taken))
+        self.replies += in_bytes(self._protocol.acknowledge(len(taken)))
 
     def refuse(self) -> None:
-        self.replies += self._protocol.refuse("no")
+        self.replies += in_bytes(self._protocol.refuse("no"))
 
     def hand_over(self) -> None:
         """Continue with another ServerProtocol, which has only the state of this one."""
@@ -61,8 +62,9 @@ class Exchange:
         self._protocol = successor
 
     def end(self) -> None:
-        self._protocol.receive_eof()
-        self.record(len(self._protocol.payloads))
+        self.record(len(self._protocol.receive_eof()))
+        while self._protocol.waiting:
+            self.record(len(self._protocol.split(-1)))
         assert self.replies.count(b"\n") == self._protocol.acknowledged + self._protocol.refused
 
 
@@ -161,10 +163,21 @@ def received(
 
 _PROTOCOL = ProtocolState(b"half", False, (b"one", b"two"), ((1, b"no\n"),), 9, 3, 1)
 _FLAGS = (True, True, False)  # has_sent, connect_recorded, eof
-_SNAPSHOT = Snapshot(1, "::1", 9, "[::1]:8", "x-1", 0.5, *_FLAGS, b"ok\n", None, _PROTOCOL)
+_OWED = ((b"ok\n", 2),)
+_SNAPSHOT = Snapshot(1, "::1", 9, "[::1]:8", "x-1", 0.5, *_FLAGS, _OWED, 0, None, _PROTOCOL)
 _TEXT = dump(State((_SNAPSHOT,), (b"note",)))
 _VALUES = (
-    *(b"1, ", b'"::1"', b'"[::1]:8"', b'"x-1"', b"0.5", b"true", b"false", b'"ok\\n"', b"null"),
+    *(
+        b"1, ",
+        b'"::1"',
+        b'"[::1]:8"',
+        b'"x-1"',
+        b"0.5",
+        b"true",
+        b"false",
+        b'[["ok\\n", 2]]',
+        b"null",
+    ),
     *(b'"half"', b'["one", "two"]', b'"two"', b'[[1, "no\\n"]]', b"9, ", b"3, ", b'["note"]'),
 )
 
@@ -203,9 +216,9 @@ def continue_from(snapshot: Snapshot) -> None:
         replies += b"".join(reply for before, reply in state.refusals if before == position)
         replies += OK + b"\n" if position < len(state.payloads) else b""
     turns = cycle((1, 0, 2))
-    given = protocol.acknowledge(0)
+    given = in_bytes(protocol.acknowledge(0))
     while protocol.payloads:
-        given += protocol.acknowledge(min(next(turns), len(protocol.payloads)))
+        given += in_bytes(protocol.acknowledge(min(next(turns), len(protocol.payloads))))
     assert given == replies
     lines = [b"y"] if state.skipping else [state.partial + b"x", b"y"]
     assert protocol.receive_data(b"x\ny\n") == [line for line in lines if len(line) <= 10]

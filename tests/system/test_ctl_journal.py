@@ -438,6 +438,7 @@ def test_log_prints_each_payload_as_json(server: Machine) -> None:
         "bytes": 1,
         "payload": "\\xff",
         "repeated": False,
+        "unterminated": False,
     }
 
 

@@ -11,7 +11,16 @@ import yaml
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from ackd.config import BadValueError, Config, ConfigError, Recording, check, load, parse
+from ackd.config import (
+    BadValueError,
+    Config,
+    ConfigError,
+    EmptyLines,
+    Recording,
+    check,
+    load,
+    parse,
+)
 from tests.support.project import PROJECT
 
 SHIPPED = PROJECT / "etc" / "ackd.yaml"
@@ -61,6 +70,8 @@ GOOD = {
     "record: each": ("record", Recording.EACH),
     "record: batch": ("record", Recording.BATCH),
     "record: none": ("record", Recording.NONE),
+    "empty_lines: record": ("empty_lines", EmptyLines.RECORD),
+    "empty_lines: ignore": ("empty_lines", EmptyLines.IGNORE),
     "max_payload: 1": ("max_payload", 1),
     "max_payload: 131072": ("max_payload", 131072),
     "max_payload: 1_000": ("max_payload", 1000),
@@ -228,6 +239,7 @@ BAD = {
     "record: true": "1:9: record: True is none of these: each, batch, none",
     "record: [each]": "1:9: record: ['each'] is none of these: each, batch, none",
     "record:": "1:8: record: None is none of these: each, batch, none",
+    "empty_lines: no": "1:14: empty_lines: False is none of these: record, ignore",
     "debug: 1": "1:8: debug: 1 is neither true nor false",
     "debug: 'yes'": "1:8: debug: 'yes' is neither true nor false",
     "debug:": "1:7: debug: None is neither true nor false",
@@ -470,7 +482,8 @@ def test_any_bytes_give_a_configuration_or_an_error_with_problems(text: bytes) -
     outcome = read(text)
     if isinstance(outcome, Config):
         lists = {"bind": list(outcome.bind), "allow": list(map(str, outcome.allow))}
-        settings = dataclasses.asdict(outcome) | lists | {"record": outcome.record.value}
+        choices = {"record": outcome.record.value, "empty_lines": outcome.empty_lines.value}
+        settings = dataclasses.asdict(outcome) | lists | choices
         assert read(yaml.safe_dump(settings).encode()) == outcome
     else:
         assert outcome.problems

@@ -12,12 +12,14 @@ from ackd.protocol import (
     ClientProtocol,
     Reply,
     ServerProtocol,
+    Unended,
     Verdict,
     Violation,
     ack_line,
     greeting_line,
     rejection_line,
 )
+from tests.support.runs import in_bytes
 
 OK = ack_line(b"ok")
 LONG = b"not received: longer than 10 bytes\n"
@@ -58,12 +60,13 @@ class Server(ServerProtocol):
             self.record(len(self.payloads))
 
     def end(self) -> None:
-        self.receive_eof()
-        self.record(len(self.payloads))
+        self.record(len(self.receive_eof()))
+        while self.waiting:
+            self.record(len(self.split(-1)))
 
     def record(self, count: int) -> None:
         self.recorded += self.payloads[:count]
-        self.replies += self.acknowledge(count)
+        self.replies += in_bytes(self.acknowledge(count))
 
     def successor(self) -> "Server":
         """Return another server that continues from the state of this one."""
@@ -212,28 +215,28 @@ def test_long_lines_are_split_correctly_whatever_the_chunks(chunk: int, most: in
 def test_payloads_wait_until_they_are_acknowledged() -> None:
     server = ServerProtocol(10, b"ok\n")
     assert server.receive_data(b"a\nb\nc\nd") == [b"a", b"b", b"c"]
-    assert server.acknowledge(0) == b""
-    assert server.acknowledge(2) == OK * 2
+    assert in_bytes(server.acknowledge(0)) == b""
+    assert in_bytes(server.acknowledge(2)) == OK * 2
     assert server.payloads == [b"c"]
     assert server.receive_data(b"\n") == [b"c", b"d"]
-    assert server.acknowledge(2) == OK * 2
+    assert in_bytes(server.acknowledge(2)) == OK * 2
     assert server.receive_eof() == []
 
 
 def test_a_refusal_waits_for_the_payloads_before_it() -> None:
     server = ServerProtocol(10, b"ok\n")
     server.receive_data(b"a\nb\n" + ELEVEN + b"\nc\n")
-    assert server.acknowledge(0) == b""
-    assert server.acknowledge(1) == OK
-    assert server.acknowledge(1) == OK + LONG
-    assert server.acknowledge(1) == OK
+    assert in_bytes(server.acknowledge(0)) == b""
+    assert in_bytes(server.acknowledge(1)) == OK
+    assert in_bytes(server.acknowledge(1)) == OK + LONG
+    assert in_bytes(server.acknowledge(1)) == OK
 
 
 def test_a_refusal_without_payloads_before_it_is_due_at_once() -> None:
     server = ServerProtocol(10, b"ok\n")
     server.receive_data(ELEVEN + b"\na\n")
-    assert server.acknowledge(0) == LONG
-    assert server.acknowledge(1) == OK
+    assert in_bytes(server.acknowledge(0)) == LONG
+    assert in_bytes(server.acknowledge(1)) == OK
 
 
 def test_a_line_refused_while_payloads_wait_keeps_its_place() -> None:
@@ -241,7 +244,7 @@ def test_a_line_refused_while_payloads_wait_keeps_its_place() -> None:
     server.receive_data(b"a\nb\n")
     server.receive_data(ELEVEN + b"\n")
     server.receive_data(b"c\n" + ELEVEN + b"\n")
-    assert server.acknowledge(3) == OK * 2 + LONG + OK + LONG
+    assert in_bytes(server.acknowledge(3)) == OK * 2 + LONG + OK + LONG
 
 
 def test_sequence_numbers_have_no_gap() -> None:
@@ -262,35 +265,35 @@ def test_all_waiting_payloads_can_be_refused_and_the_connection_continues() -> N
     server = ServerProtocol(10, b"ok\n")
     server.receive_data(b"a\n" + ELEVEN + b"\nb\nc")
     refused = b"not received: no journal\n"
-    assert server.refuse("no journal") == refused + LONG + refused
+    assert in_bytes(server.refuse("no journal")) == refused + LONG + refused
     assert (server.acknowledged, server.refused) == (0, 3)
     assert server.receive_data(b"!\n") == [b"c!"]
-    assert server.acknowledge(1) == OK
+    assert in_bytes(server.acknowledge(1)) == OK
 
 
 def test_payloads_can_be_refused_a_few_at_a_time() -> None:
     server = ServerProtocol(10, b"ok\n")
     refused = b"not received: no journal\n"
     assert server.receive_data(b"a\nb\n" + ELEVEN + b"\nc\nd", 2) == [b"a", b"b"]
-    assert server.refuse_payloads("no journal") == refused * 2
+    assert in_bytes(server.refuse_payloads("no journal")) == refused * 2
     assert server.waiting
     assert server.split(2) == [b"c"]
-    assert server.refuse_payloads("no journal") == LONG + refused
+    assert in_bytes(server.refuse_payloads("no journal")) == LONG + refused
     assert (server.acknowledged, server.refused) == (0, 4)
     assert server.receive_data(b"!\n") == [b"d!"]
-    assert server.acknowledge(1) == OK
+    assert in_bytes(server.acknowledge(1)) == OK
 
 
 def test_refusing_without_waiting_payloads_gives_no_replies() -> None:
-    assert ServerProtocol(10, b"ok\n").refuse("no journal") == b""
+    assert in_bytes(ServerProtocol(10, b"ok\n").refuse("no journal")) == b""
 
 
 def test_a_changed_ack_is_used_for_later_acknowledgements() -> None:
     server = ServerProtocol(10, b"ok\n")
     server.receive_data(b"a\nb\n")
-    assert server.acknowledge(1) == OK
+    assert in_bytes(server.acknowledge(1)) == OK
     server.configure(10, b"thank you\n")
-    assert server.acknowledge(1) == b"thank you\n"
+    assert in_bytes(server.acknowledge(1)) == b"thank you\n"
 
 
 def test_a_lower_limit_applies_to_an_unfinished_line() -> None:
@@ -361,13 +364,103 @@ def test_a_successor_shares_no_state_with_its_predecessor() -> None:
     server.receive_data(b"a\n" + ELEVEN + b"\nhel")
     server.successor().refuse("no journal")
     assert server.payloads == [b"a"]
-    assert server.acknowledge(1) == OK + LONG
+    assert in_bytes(server.acknowledge(1)) == OK + LONG
 
 
-def test_the_ack_may_be_empty() -> None:
-    server = ServerProtocol(10, b"\n")
-    server.receive_data(b"a\nb\n")
-    assert server.acknowledge(2) == b"\n\n"
+def test_an_empty_ack_sends_nothing_and_refusals_are_still_sent() -> None:
+    assert ack_line(b"") == b""
+    server = ServerProtocol(10, ack_line(b""))
+    server.receive_data(b"a\nb\n" + ELEVEN + b"\nc\n")
+    assert server.acknowledge(2) == [(LONG, 1)]
+    assert server.acknowledge(1) == []
+    assert server.acknowledged == 3
+
+
+def test_replies_that_are_alike_are_a_number() -> None:
+    server = ServerProtocol(10, OK)
+    server.receive_data(b"a\n" * 20_000 + (ELEVEN + b"\n") * 10_000 + b"a\n" * 5)
+    assert server.acknowledge(20_005) == [(OK, 20_000), (LONG, 10_000), (OK, 5)]
+
+
+def test_a_last_line_without_its_end_comes_alone_after_all_others() -> None:
+    server = ServerProtocol(10, OK)
+    server.receive_data(b"a\nb\n21.5")
+    assert server.receive_eof() == [b"a", b"b"]
+    assert not server.unterminated
+    server.acknowledge(2)
+    assert server.waiting
+    assert server.split(-1) == [b"21.5"]
+    assert server.unterminated
+    assert server.acknowledge(1) == [(OK, 1)]
+    assert not server.unterminated
+    assert not server.waiting
+    assert server.unended.size == 0
+
+
+@pytest.mark.parametrize("split", [False, True], ids=["behind others", "alone"])
+def test_a_successor_knows_that_a_last_line_has_no_end(split: bool) -> None:
+    server = Server()
+    server.receive_data(b"a\n21.5")
+    server.receive_eof()
+    if split:
+        server.record(1)
+        server.split(-1)
+    server = server.successor()
+    server.receive_eof()
+    if not split:
+        server.record(1)
+    assert server.split(-1) == [b"21.5"]
+    assert server.unterminated
+
+
+def test_all_waiting_payloads_are_refused_and_a_last_line_without_its_end_too() -> None:
+    server = ServerProtocol(10, OK)
+    server.receive_data(b"a\n21.5")
+    server.receive_eof()
+    assert server.refuse("no journal") == [(b"not received: no journal\n", 2)]
+    assert not server.waiting
+
+
+UNENDED = {
+    "nothing": (b"a\n", Unended(0, b"")),
+    "half a line": (b"a\n21.5", Unended(4, b"")),
+    "lines that end in CR": (b"a\rb\r", Unended(4, b"\r")),
+    "lines that end in NUL": (b"a\0b\0", Unended(4, b"\0")),
+    "both": (b"a\0b\r", Unended(4, b"\r\0")),
+    "more than a payload may have": (b"a\0" * 6 + b"\r" * 20, Unended(32, b"\r\0")),
+    "as much, and its end": (b"a\0" * 16 + b"\nb", Unended(1, b"")),
+}
+
+
+@every_feeding_to_the_end
+@pytest.mark.parametrize(("sent", "unended"), UNENDED.values(), ids=UNENDED.keys())
+def test_bytes_without_an_end_of_line_are_counted(
+    feeding: Feeding, sent: bytes, unended: Unended
+) -> None:
+    server = Server()
+    server.feed(feeding(sent))
+    assert server.unended == unended
+    assert server.successor().unended == unended
+
+
+def test_bytes_that_wait_for_their_record_after_eof_are_counted() -> None:
+    server = Server()
+    server.receive_data(b"a\nb\0")
+    server.receive_eof()
+    assert server.unended == Unended(2, b"\0")
+    server.record(1)
+    server.split(-1)
+    assert server.unended == Unended(2, b"\0")
+
+
+@every_feeding_to_the_end
+def test_empty_lines_can_be_no_payloads(feeding: Feeding) -> None:
+    server = Server()
+    server.configure(10, OK, record_empty=False)
+    server.feed(feeding(b"\r\n\r\n\na\n\0\0\n\r\r\n \n\0b\n\0"))
+    server.end()
+    assert server.recorded == [b"a", b" ", b"\0b"]
+    assert server.replies == OK * 3
 
 
 def test_the_greeting_and_the_rejection_are_lines() -> None:
@@ -384,7 +477,7 @@ def test_an_endless_line_needs_bounded_memory() -> None:
         server.receive_data(chunk)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert server.acknowledge(0) == b"not received: longer than 65536 bytes\n"
+    assert in_bytes(server.acknowledge(0)) == b"not received: longer than 65536 bytes\n"
     assert peak < 1_000_000
 
 
@@ -657,9 +750,9 @@ def test_refusing_all_waiting_payloads_keeps_the_order_of_replies(
     for number, chunk in enumerate(cut(sent, sizes)):
         waiting = len(server.receive_data(chunk))
         count = min(counts[number % len(counts)], waiting)
-        replies += server.acknowledge(count) + server.refuse("no journal")
+        replies += in_bytes(server.acknowledge(count)) + in_bytes(server.refuse("no journal"))
     server.receive_eof()
-    replies += server.refuse("no journal")
+    replies += in_bytes(server.refuse("no journal"))
     assert [line.startswith(LONG[:-1]) for line in replies.splitlines()] == [
         line == LONG[:-1] for line in expected(sent)[1].splitlines()
     ]

@@ -25,7 +25,8 @@ _UNITS = ("ackd.service", "ackd@*.service")
 _DYNAMIC_USERS = range(61184, 65520)
 _FIELDS = (
     *("MESSAGE", "ACKD_PEER", "ACKD_PEER_PORT", "ACKD_LISTENER", "ACKD_CONNECTION"),
-    *("ACKD_SEQUENCE", "ACKD_COUNT", "ACKD_REPEATED", _UNIT, _NAMESPACE, _BOOT, _USER),
+    *("ACKD_SEQUENCE", "ACKD_COUNT", "ACKD_REPEATED", "ACKD_UNTERMINATED"),
+    *(_UNIT, _NAMESPACE, _BOOT, _USER),
 )
 _JOURNALS = (Path("/var/log/journal"), Path("/run/log/journal"))
 _MACHINE = Path("/etc/machine-id")
@@ -49,7 +50,9 @@ class RecordedPayload:
     """A payload in the journal of a namespace, or in the system's journal if `journal` is "".
 
     `time` is when journald got the record. `repeated` says that ackd has recorded the payload again
-    because journald may have lost the first record. `doubt` is None for a record that is believed.
+    because journald may have lost the first record, `unterminated` that the client's close has
+    ended the payload, not LF: it may be only the beginning of one. `doubt` is None for a record
+    that is believed.
     """
 
     time: datetime
@@ -60,6 +63,7 @@ class RecordedPayload:
     sequence: int
     payload: bytes
     repeated: bool
+    unterminated: bool
     journal: str
     doubt: Doubt | None
 
@@ -143,6 +147,7 @@ class Entries:
                     sequence,
                     payload,
                     "ACKD_REPEATED" in fields,
+                    "ACKD_UNTERMINATED" in fields,
                     printable(fields.get(_NAMESPACE, b"")),
                     doubt,
                 )

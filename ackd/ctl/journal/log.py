@@ -117,7 +117,8 @@ class LogReport:
         """Return the line for a payload."""
         local = recorded.time.astimezone()
         time = f"{local:%Y-%m-%d %H:%M:%S}.{local.microsecond // 1000:03}"
-        number = f"#{recorded.sequence}{' repeated' * recorded.repeated}"
+        marks = " repeated" * recorded.repeated + " unterminated" * recorded.unterminated
+        number = f"#{recorded.sequence}{marks}"
         sender = f"{recorded.peer} port {recorded.port}"
         return f"{time} {sender} {number}: {printable(recorded.payload)}"
 
@@ -140,6 +141,7 @@ class LogJson(LogReport):
             bytes=len(recorded.payload),
             payload=printable(recorded.payload),
             repeated=recorded.repeated,
+            unterminated=recorded.unterminated,
         )
 
     def end(self, status: Status) -> None:

@@ -186,17 +186,119 @@ def test_netcat_is_served(start: StartDaemon) -> None:
 def test_a_connection_is_recorded_from_its_first_bytes_to_its_end(start: StartDaemon) -> None:
     ackd = start("max_payload: 5\n")
     with ackd.peer() as peer:
+        client = b"127.0.0.1 port %d" % peer.socket.getsockname()[1]
         peer.send(b"hello\ntoo long\n")
         peer.expect(ACK)
     connected, closed = ackd.journal.next(Kind.CONNECTED), ackd.journal.next(Kind.CLOSED)
-    assert connected["MESSAGE"] == b"socket connected"
+    assert connected["MESSAGE"] == b"socket connected: " + client
     assert closed["MESSAGE"].startswith(
-        b"closed the socket: payloads: 1 acknowledged, 1 refused; 15 bytes, "
+        b"closed the socket: " + client + b": payloads: 1 acknowledged, 1 refused; 15 bytes, "
     )
+    assert b"without an end of line" not in closed["MESSAGE"]
+    assert "ACKD_UNENDED" not in closed
     assert closed["ACKD_PAYLOADS"] == b"1"
     assert closed["ACKD_BYTES"] == b"15"
     assert float(closed["ACKD_SECONDS"]) >= 0
     assert connected["ACKD_CONNECTION"] == closed["ACKD_CONNECTION"]
+
+
+UNENDED = {
+    "NUL, as Python's SysLogHandler": (b"<14>first\0<14>second\0", b"21", b"NUL"),
+    "CR, as a scanner": (b"4006381333931\r4006381333948\r", b"28", b"CR"),
+    "both": (b"whole\na\r\0", b"3", b"CR and NUL"),
+    "counted frames, RFC 6587": (b"9 <14>first10 <14>second", b"24", b""),
+    "longer than a payload may be": (b"a\r" * 100, b"200", b"CR"),
+}
+
+
+@pytest.mark.parametrize(("sent", "size", "holds"), UNENDED.values(), ids=UNENDED.keys())
+@pytest.mark.parametrize("end", ["reset", "silence"])
+def test_bytes_without_an_end_of_line_are_reported_at_the_end(
+    start: StartDaemon, sent: bytes, size: bytes, holds: bytes, end: str
+) -> None:
+    ackd = start(f"max_payload: 100\nidle_timeout: {60 if end == 'reset' else 0.3}\n")
+    with ackd.peer() as device:
+        device.send(sent)
+        connected = ackd.journal.next(Kind.CONNECTED)
+        if end == "reset":
+            device.reset()
+        else:
+            device.read_to_loss()
+    closed = ackd.journal.next(Kind.CLOSED)
+    assert connected["ACKD_CONNECTION"] == closed["ACKD_CONNECTION"]
+    assert (closed["ACKD_UNENDED"], closed.get("ACKD_UNENDED_HOLDS", b"")) == (size, holds)
+    message = b"; not recorded: " + size + b" bytes without an end of line"
+    message += b", which hold " + holds if holds else b""
+    assert closed["MESSAGE"].endswith(message)
+
+
+@pytest.mark.parametrize("record", ["each", "batch"])
+def test_a_last_line_without_its_end_is_marked_and_has_a_record_of_its_own(
+    start: StartDaemon, record: str
+) -> None:
+    ackd = start(f"record: {record}\n")
+    with ackd.peer() as peer:
+        peer.send(b"20.9\n21.0\n2")
+        peer.half_close()
+        peer.expect(ACK * 3)
+        peer.expect_end()
+    entries: list[Entry] = []
+    while sum(len(payloads_of(entry)) for entry in entries) < 3:
+        entries.append(ackd.journal.next(Kind.PAYLOAD))
+    assert payloads_of(entries[-1]) == [(3, b"2")]
+    assert entries[-1]["ACKD_UNTERMINATED"] == b"1"
+    assert not any("ACKD_UNTERMINATED" in entry for entry in entries[:-1])
+    assert "ACKD_UNENDED" not in ackd.journal.next(Kind.CLOSED)
+
+
+def test_a_last_line_without_its_end_is_marked_if_it_waits_for_the_journal(
+    start: StartDaemon,
+) -> None:
+    ackd = start()
+    with ackd.peer() as peer:
+        ackd.journal.hold()
+        payloads = fill(peer, 5_000)
+        peer.send(b"2")
+        peer.half_close()
+        ackd.journal.go_on()
+        peer.expect(ACK * 5_001)
+        peer.expect_end()
+    assert ackd.journal.payloads(5_000) == payloads
+    assert ackd.journal.next(Kind.PAYLOAD)["ACKD_UNTERMINATED"] == b"1"
+
+
+def test_a_line_that_a_reset_has_cut_is_not_recorded(start: StartDaemon) -> None:
+    ackd = start()
+    with ackd.peer() as peer:
+        peer.send(b"20.9\n2")
+        ackd.journal.next(Kind.PAYLOAD)
+        # Closing with the ack unread is a reset.
+    closed = ackd.journal.next(Kind.CLOSED)
+    assert (closed["ACKD_PAYLOADS"], closed["ACKD_UNENDED"]) == (b"1", b"1")
+
+
+def test_an_empty_ack_sends_nothing_but_refusals(start: StartDaemon) -> None:
+    ackd = start('ack: ""\nmax_payload: 5\n')
+    with ackd.peer() as peer:
+        peer.send(b"one\ntoo long\ntwo\n")
+        peer.half_close()
+        peer.expect(b"not received: longer than 5 bytes\n")
+        peer.expect_end()
+    assert ackd.journal.payloads(2) == [b"one", b"two"]
+    assert ackd.journal.next(Kind.CLOSED)["ACKD_PAYLOADS"] == b"2"
+
+
+def test_empty_lines_can_be_ignored_and_a_reload_changes_that(start: StartDaemon) -> None:
+    ackd = start("empty_lines: ignore\n")
+    with ackd.peer() as peer:
+        peer.send(b"\r\n\r\n\r\n\0\0\none\n")
+        peer.expect(ACK)
+        ackd.configure("")
+        ackd.signal(signal.SIGHUP)
+        ackd.journal.next(Kind.RELOADED)
+        peer.send(b"\r\n")
+        peer.expect(ACK)
+    assert ackd.journal.payloads(2) == [b"one", b""]
 
 
 def test_a_health_check_is_recorded_with_debug_only(start: StartDaemon) -> None:
@@ -361,13 +463,117 @@ def test_ackd_can_start_before_the_journal(start: StartDaemon, tmp_path: Path) -
 def test_a_client_that_does_not_read_harms_no_other(start: StartDaemon) -> None:
     ackd = start()
     with ackd.peer() as stuck, ackd.peer() as other:
-        line = b"hello, are you there?\n"
-        count = stuck.send_until_stuck(line * 1000)  # ackd has closed the window
+        stuck.send(b"hello, are you there?\n" * 100_000)
         other.send(b"hello\n")
         other.expect(ACK)
         stuck.half_close()
         received = b"".join(iter(lambda: stuck.socket.recv(65536), b""))
-    assert received == ACK * -(-count // len(b"hello, are you there?\n"))
+    assert received == ACK * 100_000
+
+
+def memory(ackd: Daemon) -> int:
+    """Return the bytes of memory that the process has in use."""
+    pages = int(Path(f"/proc/{ackd.process.pid}/statm").read_text().split()[1])
+    return pages * resource.getpagesize()
+
+
+def test_a_client_that_never_reads_is_read_on_and_costs_no_memory(start: StartDaemon) -> None:
+    ackd = start("record: batch\nidle_timeout: 3\n")
+    with ackd.peer() as deaf:
+        before = memory(ackd)
+        deaf.send(b"12345678\n" * 400_000)  # 18.8 MB of acks
+        deaf.half_close()
+        numbers = (
+            int(entry["ACKD_SEQUENCE"]) + int(entry["ACKD_COUNT"])
+            for entry in iter(lambda: ackd.journal.next(Kind.PAYLOAD), None)
+        )
+        assert 400_001 in numbers
+        assert memory(ackd) - before < 4 << 20
+        assert deaf.read_to_loss() == ACK * 400_000
+    closed = ackd.journal.next(Kind.CLOSED)
+    assert (closed["ACKD_PAYLOADS"], closed["ACKD_REASON"]) == (b"400000", b"the client closed it")
+
+
+def test_owed_refusals_keep_their_places_and_cost_no_memory(start: StartDaemon) -> None:
+    ackd = start("max_payload: 1\nrecord: none\n")
+    refusal = b"not received: longer than 1 bytes\n"
+    with ackd.peer() as deaf:
+        before = memory(ackd)
+        deaf.send(b"a\n" * 100_000 + b"123\n" * 100_000 + b"a\n" * 100_000)
+        with ackd.peer() as other:
+            other.send(b"a\n")
+            other.expect(ACK)
+        assert memory(ackd) - before < 4 << 20
+        deaf.half_close()
+        assert deaf.read_to_loss() == ACK * 100_000 + refusal * 100_000 + ACK * 100_000
+
+
+def test_a_client_whose_owed_replies_all_differ_is_not_read_on(start: StartDaemon) -> None:
+    ackd = start("max_payload: 1\nrecord: none\n")
+    refusal = b"not received: longer than 1 bytes\n"
+    with ackd.peer() as deaf:
+        before = memory(ackd)
+        deaf.send_until_stuck(b"a\n123\n" * 10_000)
+        assert memory(ackd) - before < 4 << 20
+        deaf.expect((ACK + refusal) * 5_000)
+
+
+def test_replies_that_are_owed_at_a_reload_stay_as_they_are(start: StartDaemon) -> None:
+    ackd = start("record: none\n")
+    with ackd.peer() as deaf:
+        deaf.send(b"one\n" * 300_000)
+        with ackd.peer() as other:
+            other.send(b"one\n")
+            other.expect(ACK)
+        ackd.configure("record: none\nack: OK\n")
+        ackd.signal(signal.SIGHUP)
+        ackd.journal.next(Kind.RELOADED)
+        deaf.send(b"two\n")
+        deaf.half_close()
+        replies = deaf.read_to_loss()
+    changed = replies.index(b"OK\n")
+    assert replies[:changed] == ACK * (changed // len(ACK))
+    assert replies[changed:] == b"OK\n" * (300_001 - changed // len(ACK))
+
+
+@pytest.mark.parametrize("record", ["each", "batch"])
+@pytest.mark.parametrize("greeted", [False, True])
+def test_all_lines_of_a_client_that_closes_without_reading_are_recorded(
+    start: StartDaemon, record: str, greeted: bool
+) -> None:
+    ackd = start(f"record: {record}\n")
+    if not greeted:  # the greeting is the first reply that can't be sent
+        ackd.signal(signal.SIGSTOP)
+    with Peer(ackd.port) as deaf:
+        for number in range(1000):
+            deaf.send(b"line %d\r\n" % number)
+    ackd.signal(signal.SIGCONT)
+    assert ackd.journal.payloads(1000) == [b"line %d" % number for number in range(1000)]
+    closed = ackd.journal.next(Kind.CLOSED)
+    assert closed["ACKD_PAYLOADS"] == b"1000"
+
+
+def test_lines_of_a_client_that_has_gone_wait_for_the_journal(start: StartDaemon) -> None:
+    ackd = start()
+    with ackd.peer() as deaf:
+        ackd.journal.hold()
+        fill(deaf, 5_000)
+    with ackd.peer():
+        ackd.journal.go_on()
+    assert ackd.journal.payloads(5_000) == [b"payload %d" % number for number in range(5_000)]
+
+
+def test_replies_are_sent_while_the_journal_takes_no_records(start: StartDaemon) -> None:
+    ackd = start(f"ack: {'ok' * 2000}\n")
+    ack = b"ok" * 2000 + b"\n"
+    with ackd.peer() as slow:
+        fill(slow, 3_000)  # 12 MB of acks
+        ackd.journal.payloads(3_000)
+        ackd.journal.hold()
+        slow.send(b"payload\n" * 1_000)
+        slow.expect(ack * 3_000)
+        ackd.journal.go_on()
+        slow.expect(ack * 1_000)
 
 
 def test_a_reset_ends_only_its_own_connection(start: StartDaemon) -> None:
@@ -453,8 +659,9 @@ def test_a_client_beyond_max_connections_per_client_is_rejected(start: StartDaem
             other.expect(GREETING)
     assert record["PRIORITY"] == b"4"
     assert record["ACKD_PEER"] == b"127.0.0.1"
+    client = b"127.0.0.1 port " + record["ACKD_PEER_PORT"]
     reason = b"too many connections from 127.0.0.1, the limit is 1"
-    assert record["MESSAGE"] == b"turned away: " + reason
+    assert record["MESSAGE"] == b"turned away: " + client + b": " + reason
 
 
 @contextmanager
@@ -485,7 +692,8 @@ def test_only_allowed_addresses_are_admitted(start: StartDaemon) -> None:
         rejected.expect(b"not connect: 127.0.0.1 is not allowed here\n")
         rejected.expect_end()
     record = ackd.journal.next(Kind.REJECTED)
-    assert record["MESSAGE"] == b"turned away: 127.0.0.1 is not allowed here"
+    client = b"127.0.0.1 port " + record["ACKD_PEER_PORT"]
+    assert record["MESSAGE"] == b"turned away: " + client + b": 127.0.0.1 is not allowed here"
     assert record["ACKD_PEER"] == b"127.0.0.1"
     with Peer(ackd.port, "127.0.0.2", "127.0.0.2") as peer:
         peer.expect(GREETING)
@@ -692,7 +900,10 @@ def test_a_stop_ends_with_a_stuck_client_and_a_stuck_journal(
     with ackd.peer() as stuck, ackd.peer():
         if hold:
             ackd.journal.hold()
-        stuck.send_until_stuck(b"hello\n" * 10_000)
+        if hold:
+            stuck.send_until_stuck(b"hello\n" * 10_000)
+        else:
+            stuck.send(b"hello\n" * 200_000)
         ackd.signal(signal.SIGTERM)
         assert ackd.wait() == 0
 
@@ -702,7 +913,7 @@ def test_a_stop_is_the_reason_of_the_end_for_a_client_that_does_not_read(
 ) -> None:
     ackd = start(f"ack: {'ok' * 2000}\n")
     with ackd.peer() as stuck:
-        stuck.send_until_stuck(b"hello\n" * 10_000)
+        stuck.send(b"hello\n" * 10_000)
         ackd.signal(signal.SIGTERM)
         assert ackd.wait() == 0
     assert ackd.journal.next(Kind.CLOSED)["ACKD_REASON"] == b"ackd stopped"

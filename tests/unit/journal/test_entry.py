@@ -75,9 +75,9 @@ def test_a_field_of_one_line_is_sent_as_text() -> None:
 
 def test_any_other_record_is_an_entry_with_its_own_fields() -> None:
     fields = (("ACKD_PAYLOADS", 3), ("ACKD_SECONDS", 0.25), ("ACKD_REASON", "lost"))
-    record = Record(Kind.CLOSED, Priority.INFO, "closed the socket", ORIGIN, fields)
+    record = Record(Kind.CLOSED, Priority.INFO, "closed the socket", ORIGIN, fields, "in peace")
     assert parse(JournalFormat().record(record)) == {
-        "MESSAGE": b"closed the socket",
+        "MESSAGE": b"closed the socket: 192.168.150.2 port 40321: in peace",
         "MESSAGE_ID": b"792776a8c2844f32bd9810424b58bb6f",
         "PRIORITY": b"6",
         "SYSLOG_IDENTIFIER": b"ackd",
@@ -89,6 +89,17 @@ def test_any_other_record_is_an_entry_with_its_own_fields() -> None:
         "ACKD_SECONDS": b"0.25",
         "ACKD_REASON": b"lost",
     }
+
+
+def test_a_last_line_without_its_end_is_marked() -> None:
+    form = JournalFormat()
+    datagram = form.payload(form.unterminated(form.prefix(ORIGIN)), 3, b"2")
+    assert parse(datagram)["ACKD_UNTERMINATED"] == b"1"
+
+
+def test_a_step_of_a_connection_does_not_name_the_client() -> None:
+    record = Record(Kind.WROTE, Priority.DEBUG, "wrote to socket: 8 bytes", ORIGIN)
+    assert parse(JournalFormat().record(record))["MESSAGE"] == b"wrote to socket: 8 bytes"
 
 
 def test_a_record_about_no_connection_has_no_fields_of_one() -> None:

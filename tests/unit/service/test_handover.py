@@ -14,6 +14,7 @@ from ackd.protocol import ProtocolState, ServerProtocol
 from ackd.records import Reason
 from ackd.server.snapshot import Snapshot
 from ackd.service.handover import HandoverError, State, dump, load, read, write
+from tests.support.runs import in_bytes
 
 counts = st.integers(0, 2**63)
 
@@ -30,6 +31,8 @@ def protocols_with(payloads: list[bytes]) -> st.SearchStrategy[ProtocolState]:
         received=counts,
         acknowledged=counts,
         refused=counts,
+        skipped=counts,
+        skipped_ends=st.sampled_from([b"", b"\r", b"\0", b"\r\0"]),
     )
 
 
@@ -45,7 +48,8 @@ snapshots = st.builds(
     has_sent=st.booleans(),
     connect_recorded=st.booleans(),
     eof=st.booleans(),
-    output=st.binary(),
+    owed=st.lists(st.tuples(st.binary(min_size=1), st.integers(1, 2**63))).map(tuple),
+    send_error=st.integers(0, 200),
     leaving=st.none() | st.sampled_from(Reason),
     protocol=protocols,
 )
@@ -83,7 +87,8 @@ SNAPSHOT = Snapshot(
     has_sent=True,
     connect_recorded=True,
     eof=False,
-    output=b"ack\n",
+    owed=((b"ck\n", 1), (b"ack\n", 70_000)),
+    send_error=0,
     leaving=None,
     protocol=PROTOCOL,
 )
@@ -132,7 +137,8 @@ def test_a_state_that_an_earlier_ackd_has_written_is_loaded() -> None:
         has_sent=True,
         connect_recorded=True,
         eof=False,
-        output=b"ok\n",
+        owed=((b"ok\n", 1),),
+        send_error=0,
         leaving=None,
         protocol=ProtocolState(
             partial=b"ha\xfflf",
@@ -154,7 +160,8 @@ def test_a_state_that_an_earlier_ackd_has_written_is_loaded() -> None:
         has_sent=True,
         connect_recorded=False,
         eof=True,
-        output=b"",
+        owed=(),
+        send_error=0,
         leaving=Reason.STOP,
         protocol=ProtocolState(b"", True, (), (), received=0, acknowledged=0, refused=1),
     )
@@ -234,6 +241,16 @@ def with_wrong_member(member: str, value: object) -> bytes:
         ("introduced", 1),
         ("eof", None),
         ("output", "\u20ac"),
+        ("output", 7),
+        ("output", [["ack"]]),
+        ("output", [["", 1]]),
+        ("output", [["ack", 0]]),
+        ("output", [["ack", -1]]),
+        ("output", [[1, "ack"]]),
+        ("send_error", -1),
+        ("send_error", "reset"),
+        ("skipped", None),
+        ("skipped_ends", "\u20ac"),
         ("leaving", "FOR GOOD"),
         ("protocol", []),
         ("partial", None),
@@ -311,13 +328,14 @@ def test_a_restored_protocol_answers_as_the_first_would_have(
     for protocol in (alone, first):
         protocol.receive_data(before)
         count = min(taken, len(protocol.payloads))
-        replies.append(protocol.acknowledge(count))
+        replies.append(in_bytes(protocol.acknowledge(count)))
     second.restore(first.state())
     for protocol in (alone, second):
         protocol.receive_data(after)
-        protocol.receive_eof()
-        count = len(protocol.payloads)
-        replies.append(protocol.acknowledge(count))
+        owed = protocol.acknowledge(len(protocol.receive_eof()))
+        while protocol.waiting:
+            owed += protocol.acknowledge(len(protocol.split(-1)))
+        replies.append(in_bytes(owed))
     assert replies[0] == replies[1]
     assert replies[2] == replies[3]
     assert alone.state() == second.state()

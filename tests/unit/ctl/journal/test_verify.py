@@ -11,7 +11,7 @@ from tests.support.screen import CLEAR, Screen
 
 TIME = datetime(2026, 11, 25, 15, 18).astimezone()
 RECORDED = RecordedPayload(
-    TIME, "192.0.2.1", 1, "192.0.2.2:10008", "a", 1, b"hello", False, "", None
+    TIME, "192.0.2.1", 1, "192.0.2.2:10008", "a", 1, b"hello", False, False, "", None
 )
 
 
