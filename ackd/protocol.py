@@ -18,7 +18,9 @@ NOT_RECEIVED = b"not received"
 NOT_ALLOWED = "is not allowed here"
 TOO_MANY_CONNECTIONS = "too many connections"
 STOPPING = "ackd is stopping"
-JOURNAL_UNREACHABLE = "the journal can't be reached"
+UNREACHABLE = " can't be reached"  # behind where ackd records
+JOURNAL_UNREACHABLE = f"the journal{UNREACHABLE}"
+OUTPUT_UNREACHABLE = f"the standard output{UNREACHABLE}"
 NOT_STORED = "the journal does not store "  # what it does not store follows, and why
 LONGER_THAN = "longer than "  # a number of bytes follows
 NO_PROXY_PROTOCOL = "this port takes no PROXY header, switch it off in the balancer"
@@ -30,6 +32,7 @@ REASONS = (
     TOO_MANY_CONNECTIONS,
     STOPPING,
     JOURNAL_UNREACHABLE,
+    OUTPUT_UNREACHABLE,
     NOT_STORED,
     LONGER_THAN,
     *FOREIGN_REASONS,
@@ -39,6 +42,11 @@ LASTING_REASONS = (NOT_ALLOWED, *FOREIGN_REASONS)
 
 # Bytes. ackd sends no longer line; without a limit, another server's line could fill the memory.
 MAX_REPLY = 65536
+
+
+def unreachable(name: str) -> str:
+    """Return the reason that payloads are refused when ackd can't record where it should."""
+    return name + UNREACHABLE
 
 
 def greeting_line(greeting: bytes) -> bytes:
@@ -213,6 +221,11 @@ class ServerProtocol:
     def sequence(self) -> int:
         """The number that the first of `payloads` will have, from 1."""
         return self.acknowledged + 1
+
+    @property
+    def unfinished(self) -> int:
+        """How many bytes are kept of a line whose end has not arrived."""
+        return len(self._partial)
 
     @property
     def waiting(self) -> bool:

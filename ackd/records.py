@@ -47,6 +47,7 @@ class Reason(Enum):
     CLIENT = "the client closed it"
     LOST = "lost"
     IDLE = "silent for too long"
+    UNFINISHED = "its line was unfinished for too long"
     STOP = "ackd stopped"
     NOT_TAKEN_OVER = "it could not be taken over"
     REJECTED = "turned away"

@@ -23,9 +23,12 @@ MAX_NOTES = 4096
 class Sink(Protocol):
     """Takes whole records, or refuses them. Never blocks.
 
-    By default a sink is not watched: only journald shows which records it has stored.
+    By default a sink is not watched: only journald shows which records it has stored. `name` says
+    in messages what the sink is. A sink that is `gone` can never be reached again.
     """
 
+    name: str = "the journal"
+    gone: bool = False
     reachable: bool
     why: str
 

@@ -15,8 +15,11 @@ from ackd.records import Kind, Priority, Record
 
 # Seconds without a new record after which a mark is sent, at least.
 QUIET = 0.25
-# Seconds between attempts to connect to the next journald: what it reads before is recorded again.
+# Seconds before the next attempt to connect: what journald reads before is recorded again.
 _RECONNECT = 0.01
+# Seconds before the next attempt, at most. journald refuses streams beyond 4,096, which any local
+# user can hold, and logs each refusal.
+LONGEST_PAUSE = 30.0
 # Bytes of unconfirmed records from which on the watch does not wait for the next journald's accept.
 _TOO_MUCH = 8 * 1024 * 1024
 # The last datagram when no record follows: journald ignores it, and has then read all before it.
@@ -35,6 +38,10 @@ class JournaldWatch:
     When journald has ended, another stream waits for the next journald, which shuts its own
     direction of the stream when it accepts. What is read before that may have been read by a
     journald that ended at once, so it is recorded again as well.
+
+    A stream that breaks before journald has accepted it does not show that journald has ended:
+    journald closes each stream beyond its limit. Then nothing is recorded again before journald
+    accepts a later stream, and the pauses between the attempts double.
     """
 
     def __init__(
@@ -56,6 +63,8 @@ class JournaldWatch:
         # Of its own, since a selector can't watch for EPOLLHUP alone: epoll_ctl(2).
         self._stream_events = select.epoll()
         self._next_awaited = False  # whether the next journald has not accepted yet
+        self._accepted = False  # whether journald has accepted the stream
+        self._pause = _RECONNECT
         self._sent = 0
         loop.watch(self._stream_events, READABLE, self._on_event)
         self._open_stream()
@@ -111,18 +120,22 @@ class JournaldWatch:
 
     def _on_end(self) -> None:
         """Have recorded again what was lost; wait for the next journald."""
+        accepted = self._accepted
         self._close_stream()
-        self.repeat()
-        self._recorder.resume()
-        # If even the first attempt fails, journald takes no streams, or has no sockets any more:
-        # the next attempt is made at the deadline that the end of this round sets.
-        if not self._next_awaited:
-            self._next_awaited = True
+        self._next_awaited = True
+        self.deadline = inf  # the end of this round sets it
+        if accepted:
             self._storing.look_at_new()
+            self.repeat()
+            self._recorder.resume()
+            self._pause = _RECONNECT
             self._open_stream()
-        self.deadline = inf
+        else:
+            self._pause = min(2 * self._pause, LONGEST_PAUSE)
 
     def _on_accepted(self) -> None:
+        self._accepted = True
+        self._pause = _RECONNECT
         if self._stream:
             self._stream_events.modify(self._stream, 0)  # EPOLLHUP is reported in any case
         if self._next_awaited:
@@ -133,7 +146,7 @@ class JournaldWatch:
 
     def _set_deadline(self) -> None:
         connecting = self._next_awaited and not self._stream
-        self.deadline = monotonic() + (_RECONNECT if connecting else QUIET)
+        self.deadline = monotonic() + (self._pause if connecting else QUIET)
         self._loop.timers.watch(self)
 
     def _open_stream(self) -> None:
@@ -150,6 +163,7 @@ class JournaldWatch:
         if self._stream:
             self._stream.close()
             self._stream = None
+        self._accepted = False
 
 
 def _as_repeated(record: bytes) -> bytes:

@@ -7,6 +7,7 @@ from time import monotonic
 
 from ackd.journal.recorder import Recorder
 from ackd.loop import WRITABLE, Loop
+from ackd.protocol import unreachable
 from ackd.records import Kind
 
 log = logging.getLogger("ackd")
@@ -22,34 +23,34 @@ class Availability:
     tries again and again. `on_change` is called when it is lost and when it is back.
     """
 
-    def __init__(self, loop: Loop, recorder: Recorder, on_change: Callable[[bool], None]) -> None:
+    def __init__(self, loop: Loop, recorder: Recorder, on_change: Callable[[], None]) -> None:
         self.deadline = self.scheduled = inf
         self._loop = loop
         self._recorder = recorder
         self._on_change = on_change
-        self._lost = False
+        self.lost = False  # whether the journal can't be reached
         self._obstacle = ""
         self._watched = False
 
     @property
     def trouble(self) -> str:
         """What is wrong with the journal, as text; empty if nothing is."""
-        why = self._recorder.sink.why
+        sink = self._recorder.sink
         what = "payloads" if self._recorder.must_wait else "records"
-        lost = f"the journal can't be reached, {what} wait: {why}" if self._lost else ""
+        lost = f"{unreachable(sink.name)}, {what} wait: {sink.why}" if self.lost else ""
         return lost or self._recorder.obstacle
 
     def check(self) -> None:
         """Look how a round has left the journal; to be called before the loop waits."""
         if self._recorder.obstacle != self._obstacle:
             self._report_obstacle()
-        if not (self._recorder.blocked or self._watched or self._lost):
+        if not (self._recorder.blocked or self._watched or self.lost):
             return
-        if self._unreachable and not self._lost:
+        if self._unreachable and not self.lost:
             self._recorder.resume()  # it may only have been restarted
-        if self._unreachable is not self._lost:
+        if self._unreachable is not self.lost:
             self._change()
-        self._watch_for_room(self._recorder.blocked and not self._lost)
+        self._watch_for_room(self._recorder.blocked and not self.lost)
 
     def on_deadline(self) -> None:
         """Try again to reach the journal."""
@@ -61,15 +62,16 @@ class Availability:
         return self._recorder.blocked and not self._recorder.sink.reachable
 
     def _change(self) -> None:
-        self._lost = self._unreachable
-        self._on_change(self._lost)
-        if self._lost:
+        self.lost = self._unreachable
+        self._on_change()
+        if self.lost:
             self.deadline = monotonic() + RETRY
             self._loop.timers.watch(self)
             log.error(self.trouble, extra={"kind": Kind.JOURNAL_LOST})
         else:
             self.deadline = inf
-            log.warning("the journal takes records again", extra={"kind": Kind.JOURNAL_BACK})
+            text = "%s takes records again"
+            log.warning(text, self._recorder.sink.name, extra={"kind": Kind.JOURNAL_BACK})
 
     def _report_obstacle(self) -> None:
         self._obstacle = self._recorder.obstacle

@@ -14,7 +14,7 @@ from time import monotonic
 from typing import TypeAlias, TypeVarTuple
 
 from ackd.journal.recorder import Recorder
-from ackd.protocol import JOURNAL_UNREACHABLE, Run, ServerProtocol, rejection_line
+from ackd.protocol import Run, ServerProtocol, rejection_line, unreachable
 from ackd.records import Kind, Origin, Priority, Reason, Record
 from ackd.server.budget import CHUNK, Budget
 from ackd.server.counters import Counters
@@ -68,6 +68,10 @@ class Timeouts:
         return self.linger if wait is Wait.LINGER else inf
 
 
+def _ignore(_connection: "Connection", _received: int) -> None:
+    return
+
+
 @dataclass(slots=True)
 class Shared:
     """What all connections of one server share.
@@ -75,7 +79,8 @@ class Shared:
     `first_turns` are the connections that wait for their first turn at the journal: while there are
     any, no other connection is read. The quotas bound what is recorded about clients beside their
     payloads. `changed` is called with each connection whose `wait` or `owes` has changed, and the
-    `wait` of before.
+    `wait` of before. `received` is called with each connection that has received bytes, and their
+    number.
     """
 
     recorder: Recorder
@@ -88,6 +93,7 @@ class Shared:
     changed: Callable[["Connection", Wait], None]
     debug: bool = False
     draining: bool = False
+    received: Callable[["Connection", int], None] = _ignore
 
 
 _Ts = TypeVarTuple("_Ts")
@@ -305,6 +311,7 @@ class Connection:
         self.protocol.receive_data(data, budget.payloads)
         self._shared.counters.received += len(data)
         self._shared.counters.refused += self.protocol.refused - refused
+        self._shared.received(self, len(data))
 
     def _receive_eof(self) -> None:
         """Take the end of the client's bytes; a last line without LF is a payload, if it is whole.
@@ -400,7 +407,7 @@ class Connection:
             case Wait.WRITE:
                 self.close(silence)
             case Wait.JOURNAL:
-                self._refuse(JOURNAL_UNREACHABLE)
+                self._refuse(unreachable(self._shared.recorder.sink.name))
             case _:
                 self.close(self.reason)
 

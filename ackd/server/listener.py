@@ -125,9 +125,13 @@ def _summary(failures: list[AddressError]) -> ListenError:
 
 def take_over_listener(descriptor: int) -> socket.socket:
     """Return a passed listener with the options that `listen` sets; raises ListenError."""
-    listener = socket.socket(fileno=descriptor)
-    tcp = listener.family in (socket.AF_INET, socket.AF_INET6)
-    if not tcp or not listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+    try:
+        listener = socket.socket(fileno=descriptor)
+        tcp = listener.family in (socket.AF_INET, socket.AF_INET6)
+        listens = tcp and listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+    except OSError:  # not a socket
+        listens = False
+    if not listens:
         raise ListenError(f"descriptor {descriptor}, passed by systemd, is no listening TCP socket")
     listener.setblocking(False)
     _set_client_options(listener)

@@ -32,6 +32,7 @@ from ackd.server.quota import (
     Quota,
 )
 from ackd.server.snapshot import Snapshot
+from ackd.server.unfinished import UnfinishedLines
 
 # Rejected clients that may take their time to close; beyond, they are closed at once.
 _MAX_REJECTED = 256
@@ -52,6 +53,7 @@ class Server:
         self._queue = JournalQueue(recorder, self._budget)
         self._availability = Availability(loop, recorder, self._on_journal_change)
         self._connections = Connections(loop, self._queue, recorder, self._on_closed)
+        self._unfinished = UnfinishedLines()
         self._shared = Shared(
             recorder,
             self._budget,
@@ -61,6 +63,7 @@ class Server:
             Quota("connections", CONNECTS, CONNECT_CLIENTS, recorder.note, loop.timers),
             Quota("turned away", REJECTS, REJECT_CLIENTS, recorder.note, loop.timers),
             self._connections.changed,
+            received=self._unfinished.note,
         )
         self._acceptor = Acceptor(loop, self._welcome)
         self._admission = Admission(config)
@@ -80,6 +83,11 @@ class Server:
     def connected(self) -> int:
         """How many admitted clients are connected."""
         return self._admission.connected
+
+    @property
+    def remaining(self) -> int:
+        """How many connections are open, admitted or not."""
+        return len(self._connections)
 
     @property
     def trouble(self) -> str:
@@ -116,6 +124,7 @@ class Server:
         self._budget.divide()
         self._admission.configure(config)
         self._shared.timeouts.idle = self._shared.timeouts.unread = config.idle_timeout or inf
+        self._set_journal_wait()
         for connection in self._connections:
             self._configure_protocol(connection.protocol)
         self._connections.restart_deadlines(self._connections)
@@ -139,6 +148,7 @@ class Server:
     def before_sleep(self) -> None:
         """End a round: record and acknowledge what waits, then see how the journal has taken it."""
         self._queue.give_turns()
+        self._unfinished.enforce()
         self._recorder.sink.look()
         self._availability.check()
 
@@ -179,14 +189,19 @@ class Server:
         protocol.configure(self._config.max_payload, self._ack, record_empty)
 
     def _on_closed(self, connection: Connection) -> None:
+        self._unfinished.forget(connection)
         if connection.admitted:
             self._admission.leave(connection.peer)
         self._acceptor.resume()
 
-    def _on_journal_change(self, lost: bool) -> None:
-        """Let payloads wait for ever for a journal that is slow, but not for one that is away."""
-        self._shared.timeouts.journal = self._config.journal_wait if lost else inf
+    def _on_journal_change(self) -> None:
+        self._set_journal_wait()
         self._connections.restart_deadlines(self._queue)
+
+    def _set_journal_wait(self) -> None:
+        """Let payloads wait for ever for a journal that is slow, but not for one that is away."""
+        lost = self._availability.lost
+        self._shared.timeouts.journal = self._config.journal_wait if lost else inf
 
     # From one process to the next
 
@@ -204,6 +219,7 @@ class Server:
             connection = self._add(client, origin)
             self._admission.enter(origin.peer)
             connection.restore(snapshot)
+            self._unfinished.note(connection, 0)
         else:
             self._add(client, Origin("", 0, "", "")).finish(Reason.NOT_TAKEN_OVER)
 

@@ -1,13 +1,19 @@
 """The control socket: `ackd --reload` asks for a reload and gets its outcome, unlike with a signal.
 
-An abstract socket, unix(7), needs no writable directory and vanishes with its process.
+As a service, ackd has the socket in its runtime directory (RuntimeDirectory= of the unit), where no
+other user can take its place or connect to it. Without such a directory ackd uses an abstract
+socket, unix(7), which needs no writable directory and vanishes with its process.
 """
 
 import contextlib
+import glob
 import os
 import socket
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+from ackd.printable import printable
 
 # Seconds to wait for the outcome; a reload reads one file and opens listeners.
 _DEADLINE = 60.0
@@ -15,10 +21,18 @@ _DEADLINE = 60.0
 _LONGEST = 65536
 # An outcome begins with this, so that it differs from a connection that closes without an outcome.
 _OUTCOME = b"="
+# The runtime directories of the units ackd.service and ackd@NAME.service.
+_DIRECTORIES = ("/run/ackd", "/run/ackd@*")
+# The user that stands for all users whom a user namespace does not have: user_namespaces(7).
+_OVERFLOW_USER = 65534
 
 
 class ControlError(Exception):
     """A reload that did not take place; the text says why."""
+
+
+class NotReloadedError(ControlError):
+    """ackd has answered that it did not reload, and has logged the same text."""
 
 
 class Control:
@@ -28,11 +42,17 @@ class Control:
     wrong with the configuration.
     """
 
-    def __init__(self, reload: Callable[[], str]) -> None:
+    def __init__(self, reload: Callable[[], str], environ: Mapping[str, str] = os.environ) -> None:
         """Open the socket; raises OSError if another process uses its name."""
         self._reload = reload
+        self._path = _own_path(environ)
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
-        self._socket.bind(_name(os.getpid()))
+        if self._path:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self._path)  # of an earlier process that had the same number
+            self._socket.bind(self._path)
+        else:
+            self._socket.bind(_abstract(os.getpid()))
         self._socket.listen()
 
     def fileno(self) -> int:
@@ -44,22 +64,37 @@ class Control:
         requester, _ = self._socket.accept()
         with requester:
             _, user = _credentials(requester)
-            if user in (0, os.geteuid()):
+            if self._may_ask(user):
                 outcome = _OUTCOME + self._reload().encode(errors="backslashreplace")
                 requester.setblocking(False)
                 with contextlib.suppress(OSError):  # the requester may have gone meanwhile
                     requester.send(outcome[:_LONGEST])
 
+    def close(self) -> None:
+        """Close the socket, and remove its path."""
+        self._socket.close()
+        if self._path:
+            with contextlib.suppress(OSError):
+                os.unlink(self._path)
 
-def request_reload(pid: int) -> None:
+    def _may_ask(self, user: int) -> bool:
+        """Return whether root or this process's own user has connected.
+
+        In a user namespace, as with PrivateUsers=yes, all other users have one and the same number.
+        If that is the number of this process too, only the mode of the socket's directory, which
+        systemd makes, can tell them apart.
+        """
+        if user == os.geteuid() == _OVERFLOW_USER and not _has_all_users():
+            return bool(self._path) and _is_private(os.path.dirname(self._path))
+        return user in (0, os.geteuid())
+
+
+def request_reload(pid: int, environ: Mapping[str, str] = os.environ) -> None:
     """Have the ackd with this process number reload, and wait for it; raises ControlError."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as control:
         control.settimeout(_DEADLINE)
         try:
-            control.connect(_name(pid))
-            listening, _ = _credentials(control)
-            if listening != pid:
-                raise ControlError(f"process {listening} listens in the place of process {pid}")
+            _connect(control, pid, environ)
             outcome = control.recv(_LONGEST)
         except OSError as error:
             problem = error.strerror or error
@@ -67,10 +102,56 @@ def request_reload(pid: int) -> None:
     if not outcome:
         raise ControlError(f"only root and the user of process {pid} may reload it")
     if outcome != _OUTCOME:
-        raise ControlError(outcome.removeprefix(_OUTCOME).decode(errors="replace"))
+        lines = outcome.removeprefix(_OUTCOME).split(b"\n")
+        raise NotReloadedError("\n".join(map(printable, lines)))
+
+
+def _connect(control: socket.socket, pid: int, environ: Mapping[str, str]) -> None:
+    """Connect to the socket of process `pid`; raises ControlError if it can't be trusted."""
+    for path in _paths(pid, environ):
+        with contextlib.suppress(FileNotFoundError, ConnectionRefusedError):
+            owner = os.stat(os.path.dirname(path)).st_uid
+            control.connect(path)
+            _check_answerer(control, pid, {0, os.geteuid(), owner})
+            return
+    control.connect(_abstract(pid))
+    _check_answerer(control, pid, {0, os.geteuid()})
+
+
+def _check_answerer(control: socket.socket, pid: int, trusted: set[int]) -> None:
+    """Raise ControlError unless process `pid`, of one of the `trusted` users, has the socket."""
+    answerer, user = _credentials(control)
+    if answerer != pid:
+        raise ControlError(f"process {answerer} listens in the place of process {pid}")
+    if user not in trusted:
+        raise ControlError(
+            f"process {pid} belongs to user {user}, who may pretend that it is ackd:"
+            f" as that user, use --reload; or use kill -HUP {pid}"
+        )
+
+
+def _own_path(environ: Mapping[str, str]) -> str:
+    """Return this process's path in its runtime directory; empty without such a directory."""
+    directory = environ.get("RUNTIME_DIRECTORY", "").partition(":")[0]
+    return os.path.join(directory, _name(os.getpid())) if directory else ""
+
+
+def _paths(pid: int, environ: Mapping[str, str]) -> Iterator[str]:
+    """Yield the paths at which the socket of process `pid` may be.
+
+    /run belongs to root, so nobody else can make a directory there.
+    """
+    if directory := environ.get("RUNTIME_DIRECTORY", "").partition(":")[0]:
+        yield os.path.join(directory, _name(pid))
+    for pattern in _DIRECTORIES:
+        yield from glob.glob(os.path.join(pattern, _name(pid)))
 
 
 def _name(pid: int) -> str:
+    return f"control-{pid}"
+
+
+def _abstract(pid: int) -> str:
     return f"\0ackd/{pid}"
 
 
@@ -79,3 +160,13 @@ def _credentials(sock: socket.socket) -> tuple[int, int]:
     credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
     pid, user, _ = struct.unpack("3i", credentials)
     return pid, user
+
+
+def _has_all_users() -> bool:
+    """Return whether this process's user namespace has every user: user_namespaces(7)."""
+    return Path("/proc/self/uid_map").read_text().split() == ["0", "0", "4294967295"]
+
+
+def _is_private(directory: str) -> bool:
+    """Return whether only the owner of the directory, and root, can reach what is in it."""
+    return not os.stat(directory).st_mode & 0o077

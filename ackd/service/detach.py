@@ -1,18 +1,25 @@
 """Going into the background, for hosts without systemd: daemon(7), SysV daemons."""
 
 import contextlib
+import errno
 import fcntl
 import logging
 import os
+import re
 import resource
 import stat
 import sys
+import time
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
+from pathlib import Path
 
 log = logging.getLogger("ackd")
 
 _SERVES = b"serves"
+# What a pidfile has: nothing, or a process number. More bytes than that are not read.
+_PID = re.compile(rb"(\d{1,10}\n?)?")
+_LONGEST_CONTENT = 64
 # python-daemon closes all numbers up to the hard limit, which is 1,073,741,816 in some containers.
 _MOST_DESCRIPTORS = 65536
 
@@ -61,7 +68,7 @@ class Pidfile:
 def _locked(path: str) -> int:
     """Open and lock the file; repeat that if its owner has removed it in between."""
     while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        descriptor = _open(path)
         try:
             _lock(descriptor, path)
         except BaseException:
@@ -72,20 +79,70 @@ def _locked(path: str) -> int:
         os.close(descriptor)
 
 
+def _open(path: str) -> int:
+    try:
+        # Non-blocking, because a FIFO waits for its other end: open(2).
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
+        return os.open(path, flags, 0o644)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise PidfileError(f"{path}: is a symbolic link; name another") from error
+        raise
+
+
 def _lock(descriptor: int, path: str) -> None:
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):  # `release` removes the file
+    """Lock the file if it is a pidfile that no living process owns: `release` removes it."""
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
         raise PidfileError(f"{path}: is not a regular file; name another")
+    content = os.pread(descriptor, _LONGEST_CONTENT, 0)
+    if not _PID.fullmatch(content) or status.st_nlink > 1:
+        raise PidfileError(f"{path}: is a file with other content; name another")
+    pid = content.decode().strip()
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        pid = os.read(descriptor, 20).decode(errors="replace").strip()
-        text = f"{path}: ackd runs already as process {pid}; stop it first, or name another file"
-        raise PidfileError(text) from None
+        raise PidfileError(f"{path}: {_locked_by(pid)}") from None
+    if pid and _has_written(int(pid), status.st_mtime):
+        text = f"{path}: belongs to process {pid}, which is not ackd; name another"
+        raise PidfileError(text)
+
+
+def _locked_by(pid: str) -> str:
+    """Return whether the ackd that the file names has locked it, or another program."""
+    if pid and b"ackd" in _command(int(pid)):
+        return f"ackd runs already as process {pid}; stop it first, or name another file"
+    return "another program has locked the file; name another"
+
+
+def _command(pid: int) -> bytes:
+    """Return the command line of a process; empty if there is none."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
+def _has_written(pid: int, written: float) -> bool:
+    """Return whether a process is older than a file that was written at this time.
+
+    Then it has probably written the file. A younger process only has the number of the process that
+    has written it. An ackd that is alive holds the lock.
+    """
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
+    # Fields 3 and 22, in ticks since the boot: proc(5). Field 2, a name, may have spaces.
+    state, *fields = text.rpartition(")")[2].split()
+    started = int(fields[18]) / os.sysconf("SC_CLK_TCK")
+    age = time.clock_gettime(time.CLOCK_BOOTTIME) - started
+    return state != "Z" and time.time() - age < written  # Z: it has ended
 
 
 def _is_at(descriptor: int, path: str) -> bool:
     try:
-        return os.path.samestat(os.fstat(descriptor), os.stat(path))
+        return os.path.samestat(os.fstat(descriptor), os.lstat(path))
     except FileNotFoundError:
         return False
 

@@ -3,14 +3,21 @@
 JSON, because the reader can be of another version than the writer. Bytes are written as ISO 8859-1
 text, in which each byte is one character.
 
+Each connection and each note has a line of its own, so that both processes hold one of them at a
+time as text: half lines of thousands of clients, as JSON, are far larger than as bytes. All lines
+together are one JSON text, which is how earlier versions have read and written it.
+
 The names of the members belong to the format: they stay when an attribute gets another name,
 because the next version must read a state that the previous version has written. Members that came
 later are optional.
 """
 
 import json
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from io import BytesIO
 from math import isfinite
+from typing import BinaryIO
 
 from ackd.protocol import ProtocolState, Run
 from ackd.records import Reason
@@ -22,6 +29,7 @@ _REASONS = {
     Reason.CLIENT: "CLIENT",
     Reason.LOST: "LOST",
     Reason.IDLE: "IDLE",
+    Reason.UNFINISHED: "UNFINISHED",
     Reason.STOP: "STOP",
     Reason.NOT_TAKEN_OVER: "NOT_TAKEN_OVER",
     Reason.REJECTED: "TURNED_AWAY",
@@ -46,26 +54,73 @@ class State:
     notes: tuple[bytes, ...] = ()
 
 
-def dump(state: State) -> bytes:
-    """Return the state as JSON."""
-    members = {
-        "version": VERSION,
-        "connections": list(map(_dump_snapshot, state.connections)),
-        "notes": list(map(_text, state.notes)),
-    }
-    return json.dumps(members).encode()
+# The lines before, between and behind those of connections and notes.
+_BEGIN = b'{"version": %d, "connections": [\n' % VERSION
+_NOTES = b'], "notes": [\n'
+_END = b"]}\n"
 
 
-def load(text: bytes) -> State:
-    """Return the state that another process has dumped.
+def write(file: BinaryIO, connections: Iterable[Snapshot], notes: Iterable[bytes]) -> None:
+    """Write a state into a file, one connection after the other."""
+    file.write(_BEGIN)
+    _write_lines(file, map(_dump_snapshot, connections))
+    file.write(_NOTES)
+    _write_lines(file, map(_text, notes))
+    file.write(_END)
+
+
+def read(file: BinaryIO) -> State:
+    """Return the state in a file, which another process has written.
 
     A connection that can't be read is left out, and must then be closed: no ack is better than a
     wrong ack. Raises HandoverError if the state as a whole can't be read.
     """
+    first = file.readline()
+    if first != _BEGIN:
+        return _load_whole(first + file.read())
+    snapshots = map(_load_snapshot_if_possible, _read_lines(file, "connections", _NOTES))
+    connections = tuple(filter(None, snapshots))
+    return State(connections, tuple(note.data() for note in _read_lines(file, "notes", _END)))
+
+
+def dump(state: State) -> bytes:
+    """Return a state as JSON."""
+    file = BytesIO()
+    write(file, state.connections, state.notes)
+    return file.getvalue()
+
+
+def load(text: bytes) -> State:
+    """Return the state in a text, as `read` does."""
+    return read(BytesIO(memoryview(text)))
+
+
+def _write_lines(file: BinaryIO, values: Iterable[object]) -> None:
+    between = b""
+    for value in values:
+        # Not escaped, a byte beyond ASCII has two bytes and not six.
+        file.write(between + json.dumps(value, ensure_ascii=False).encode())
+        between = b",\n"
+    file.write(b"\n" if between else b"")
+
+
+def _read_lines(file: BinaryIO, name: str, end: bytes) -> Iterator["_Value"]:
+    while (line := file.readline()) != end:
+        if not line:
+            raise HandoverError("the state", "is not JSON: it is cut off")
+        yield _Value(name, _json(line.removesuffix(b"\n").removesuffix(b",")))
+
+
+def _json(text: bytes) -> object:
     try:
-        state = _Value("the state", json.loads(text))
+        return json.loads(text)
     except (ValueError, RecursionError) as error:
         raise HandoverError("the state", f"is not JSON: {error}") from error
+
+
+def _load_whole(text: bytes) -> State:
+    """Return a state whose lines are not those that this version writes."""
+    state = _Value("the state", _json(text))
     version = state["version"].count()
     if version != VERSION:
         raise HandoverError("the version", f"is {version}, not {VERSION}")

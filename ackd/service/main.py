@@ -1,6 +1,7 @@
 """ackd's command line: parses it, chooses where records go, and starts the service."""
 
 import argparse
+import contextlib
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -30,9 +31,9 @@ from ackd.journal.syslog import SyslogFormat
 from ackd.journal.terminal import Stream, TerminalFormat
 from ackd.server.listener import ListenError
 from ackd.server.presence import NOT_THERE, has_address
-from ackd.service import store, systemd
-from ackd.service.control import ControlError, request_reload
-from ackd.service.service import CapacityError, Service
+from ackd.service import starting, store, systemd
+from ackd.service.control import ControlError, NotReloadedError, request_reload
+from ackd.service.service import CapacityError, RecordingError, Service
 
 
 class StartError(Exception):
@@ -50,16 +51,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.check_config:
             return _check_config(options)
         if options.reload is not None:
-            request_reload(options.reload)
-            return 0
+            return _reload(options.reload)
         return _start(options)
     except ConfigError as error:
         for problem in error.problems:
             print(f"ackd: {problem}", file=sys.stderr)
         return 2
-    except (StartError, ControlError) as error:
-        print(f"ackd: {error}", file=sys.stderr)
+    except (StartError, ControlError, RecordingError) as error:
+        with contextlib.suppress(OSError):  # the terminal may be closed
+            print(f"ackd: {error}", file=sys.stderr)
         return 1
+
+
+def _reload(pid: int) -> int:
+    try:
+        request_reload(pid, os.environ)
+    except NotReloadedError:
+        # Under systemd the standard error is the journal, in which the daemon has logged the text.
+        if not systemd.has_started(os.environ, os.getpid()):
+            raise
+        return 1
+    return 0
 
 
 def _open_standard_streams() -> None:
@@ -169,8 +181,10 @@ def _configuration(options: argparse.Namespace, file: ConfigFile) -> Config:
 
 def _start(options: argparse.Namespace) -> int:
     try:
+        stored = store.load()
+        recorder = _recorder(options)
         configure = partial(_configuration, options, _config_file(options))
-        service = Service(configure, _recorder(options), store.load())
+        service = starting.start(lambda: Service(configure, recorder, stored), stored.start_failed)
     except (CapacityError, ListenError) as error:
         raise StartError(str(error)) from error
     if options.detach:

@@ -36,6 +36,10 @@ class CapacityError(Exception):
     """The longest payloads could never be recorded; the text says what to do."""
 
 
+class RecordingError(Exception):
+    """What ackd records to is gone for good; the text says what."""
+
+
 class Service:
     """One run of the daemon, from its listeners to its end."""
 
@@ -55,7 +59,10 @@ class Service:
         return [self._recorder.sink.fileno(), *(s.fileno() for s in self._listeners.values())]
 
     def run(self, ready: Callable[[], None] = lambda: None) -> None:
-        """Serve until a signal ends it; `ready` is called when clients can connect."""
+        """Serve until a signal ends it; `ready` is called when clients can connect.
+
+        Raises RecordingError at the end if nothing could be recorded any more.
+        """
         log.addHandler(RecordHandler(self._recorder))
         log.propagate = False
         self._loop = Loop()
@@ -74,7 +81,12 @@ class Service:
         while not self._server.ended:
             self._server.round(self._server.timeout())
             status.report()
+            if self._recorder.sink.gone:
+                self._stop()
         self._end()
+        sink = self._recorder.sink
+        if sink.gone:
+            raise RecordingError(f"{sink.name} can't be written any more: {sink.why}")
 
     def _check_capacity(self, config: Config) -> None:
         """Refuse to take payloads that could never be recorded."""
@@ -162,12 +174,13 @@ class Service:
             signal.signal(number, lambda *_: None)
 
     def _open_control(self) -> None:
+        self._control: Control | None = None
         try:
-            control = Control(self._reload)
+            self._control = Control(self._reload, os.environ)
         except OSError as error:
             log.warning("--reload is not possible: %s", error.strerror)
         else:
-            self._loop.watch(control, READABLE, control.on_readable)
+            self._loop.watch(self._control, READABLE, self._control.on_readable)
 
     def _stop(self) -> None:
         if not self._ending:
@@ -221,6 +234,7 @@ class Service:
 
     def _take_over(self) -> None:
         """Go on with the connections that the process before has left."""
+        count = len(self._stored.clients)
         connections = take_connections(self._stored)
         if self._stored.problem:
             text = "the state of the process before is of no use, its clients go: %s"
@@ -229,19 +243,21 @@ class Service:
         for client, snapshot in connections:
             client.setblocking(False)
             self._server.take_over(client, snapshot)
-        if connections:
-            log.info("took over clients: %d", len(connections), extra={"kind": Kind.TAKEN_OVER})
+        if count:
+            log.info("took over clients: %d", count, extra={"kind": Kind.TAKEN_OVER})
 
     def _end(self) -> None:
         """Log the end, and leave connections and notes to the next process."""
         self._server.report_left_out()
-        clients = list(self._server.snapshots())
-        text = f"stopped, clients handed over: {len(clients)}" if clients else "stopped"
+        clients = self._server.remaining
+        text = f"stopped, clients handed over: {clients}" if clients else "stopped"
         log.info(text, extra={"kind": Kind.STOPPED})
         self._recorder.resume()
         if systemd.listens(os.environ):
-            save_connections(clients, self._recorder.take_backlog())
+            save_connections(self._server.snapshots(), self._recorder.take_backlog())
         self._recorder.close()
+        if self._control:
+            self._control.close()
         self._loop.close()
 
 

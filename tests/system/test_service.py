@@ -2,6 +2,7 @@
 
 import json
 import re
+import subprocess
 import sys
 from collections.abc import Iterator
 
@@ -81,17 +82,45 @@ def test_ackd_runs_as_a_dynamic_user_without_capabilities(server: Machine) -> No
     assert re.search(r"^NoNewPrivs:\s+1$", status, re.M)
 
 
-def test_ackd_can_write_no_path(server: Machine) -> None:
+# Prints the files and directories that a user can write. Nothing but Python can run in the unit.
+FIND_WRITABLE = """
+import os, sys
+os.setgroups([])
+os.setresgid(*[int(sys.argv[1])] * 3)
+os.setresuid(*[int(sys.argv[1])] * 3)
+for directory, directories, files in os.walk("/"):
+    directories[:] = [name for name in directories if os.path.join(directory, name) != "/proc"]
+    for path in [directory, *(os.path.join(directory, name) for name in files)]:
+        kind = os.stat(path, follow_symlinks=False).st_mode >> 12
+        if kind in (0o4, 0o10) and os.access(path, os.W_OK):
+            print(path)
+"""
+
+
+def test_ackd_can_write_only_its_runtime_directory(server: Machine) -> None:
     pid = str(server.pid_of("ackd"))
     user = server.run("stat", "--format=%u", f"/proc/{pid}").stdout.strip()
-    as_ackd = ("setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups")
-    writable = "find / -path /proc -prune -o '(' -type d -o -type f ')' -writable -print"
-    found = server.run(
-        *("nsenter", f"--target={pid}", "--mount", "--", *as_ackd, "sh", "-c", writable),
-        check=False,
-    ).stdout.splitlines()
+    find = ("python3", "-c", FIND_WRITABLE, user)
+    found = server.run("nsenter", f"--target={pid}", "--mount", "--", *find).stdout.splitlines()
     # From systemd 254 on, a service writes to this file to subscribe to events of memory pressure.
-    assert [path for path in found if not path.endswith("/ackd.service/memory.pressure")] == []
+    writable = [path for path in found if not path.endswith("/ackd.service/memory.pressure")]
+    assert writable == ["/run/ackd"]
+
+
+# Runs a shell, as a program could that has taken over ackd; prints what prevents it.
+RUN_A_SHELL = """
+import os, sys
+try:
+    os.execv("/bin/sh", ["sh", "-c", "echo a shell"])
+except OSError as error:
+    print(error.strerror)
+"""
+
+
+def test_the_service_can_run_no_shell(server: Machine) -> None:
+    pid = str(server.pid_of("ackd"))
+    ran = server.run("nsenter", f"--target={pid}", "--mount", "python3", "-c", RUN_A_SHELL)
+    assert ran.stdout == "Permission denied\n"
 
 
 def test_the_journal_explains_each_record(server: Machine) -> None:
@@ -144,9 +173,59 @@ def test_a_failed_reload_logs_its_reason_and_changes_nothing(
         assert server.run("systemctl", "reload", "ackd", check=False).returncode == 1
     logged = server.journal(f"MESSAGE_ID={Kind.NOT_RELOADED.value}")[-1]["MESSAGE"].decode()
     assert reason in logged
+    messages = [entry["MESSAGE"] for entry in server.journal("-u", "ackd", "-n", "8")]
+    assert sum(reason.encode() in message for message in messages) == 1
     with greeted(server):
         pass
     assert property_of(server, "ActiveState") == "active"
+
+
+# Takes abstract names as any local user can: all that the next processes could have used before.
+TAKE_NAMES = """
+import resource, socket, sys
+hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+taken = []
+for pid in range(1, 3000):
+    taken.append(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET))
+    try:
+        taken[-1].bind(f"\\0ackd/{pid}")
+        taken[-1].listen()
+    except OSError:
+        pass
+print(len(taken), flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_local_user_can_not_prevent_a_reload(server: Machine) -> None:
+    nobody = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
+    with server.popen(*nobody, "python3", "-c", TAKE_NAMES, stdin=subprocess.PIPE) as squatter:
+        assert squatter.stdout
+        assert squatter.stdout.readline() == b"2999\n"
+        server.run("systemctl", "restart", "ackd")
+        server.run("systemctl", "reload", "ackd")
+        pid = str(server.pid_of("ackd"))
+        server.run("ackd", "--reload", pid)
+        refused = server.run(*nobody, "/usr/sbin/ackd", "--reload", pid, check=False)
+        assert refused.returncode == 1
+
+
+def test_a_user_that_stands_for_all_others_does_not_open_the_reload_to_them(
+    server: Machine,
+) -> None:
+    override = "/run/systemd/system/ackd.service.d/nobody.conf"
+    server.put(override, "[Service]\nDynamicUser=no\nUser=nobody\n")
+    server.run("systemctl", "daemon-reload")
+    server.run("systemctl", "restart", "ackd")
+    pid = str(server.pid_of("ackd"))
+    other = ("setpriv", "--reuid=4321", "--regid=4321", "--clear-groups")
+    assert server.run(*other, "/usr/sbin/ackd", "--reload", pid, check=False).returncode == 1
+    server.run("ackd", "--reload", pid)
+    server.run("systemctl", "reload", "ackd")
+    server.run("rm", override)
+    server.run("systemctl", "daemon-reload")
+    server.run("systemctl", "restart", "ackd")
 
 
 # Restart
@@ -300,6 +379,41 @@ def test_a_restart_hands_over_4000_clients_and_closes_the_others_without_a_reset
     assert_promise_kept(audit(server, "many", report))
 
 
+# Sends half a line of 64 KiB on each of many connections, and holds them.
+HALF_LINES = """
+import socket, sys
+clients = [socket.create_connection((sys.argv[1], 10008), 20) for _ in range(1000)]
+try:
+    for client in clients:
+        client.sendall(b"\\xff" * 65536)
+except ConnectionError:
+    pass
+print("sent", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_restart_with_a_thousand_half_lines_needs_little_memory(server: Machine) -> None:
+    limit = "/run/systemd/system/ackd.service.d/limit.conf"
+    server.put(limit, "[Service]\nLimitAS=300M\n")
+    server.run("systemctl", "daemon-reload")
+    server.run("systemctl", "restart", "ackd")
+    attack = (sys.executable, "-c", HALF_LINES, MACHINE_ADDRESS)
+    with greeted(server) as peer, server.client.popen(*attack, stdin=subprocess.PIPE) as attacker:
+        assert attacker.stdout
+        assert attacker.stdout.readline() == b"sent\n"
+        peer.send(b"one\nhalf")
+        peer.expect(ACK)
+        server.run("systemctl", "restart", "ackd")
+        peer.send(b" and half\n")
+        peer.expect(ACK)
+    logged = server.journal("-u", "ackd", f"MESSAGE_ID={Kind.TAKEN_OVER.value}")[-1]["MESSAGE"]
+    assert int(logged.rpartition(b" ")[2]) > 400
+    server.run("rm", limit)
+    server.run("systemctl", "daemon-reload")
+    server.run("systemctl", "restart", "ackd")
+
+
 def test_clients_with_a_state_of_another_version_are_closed_without_a_reset(
     server: Machine,
 ) -> None:
@@ -324,6 +438,34 @@ def test_a_restart_with_an_invalid_configuration_loses_no_client(server: Machine
         server.put("/etc/ackd.yaml", BIND)
         peer.send(b" and half\n")
         peer.expect(ACK)
+
+
+def test_a_wrong_configuration_is_tried_rarely_until_it_is_right(server: Machine) -> None:
+    with greeted(server) as peer:
+        peer.send(b"one\nhalf")
+        peer.expect(ACK)
+        server.put("/etc/ackd.yaml", "prot: 1\nallow: x\n")
+        assert server.run("systemctl", "restart", "ackd", check=False).returncode
+        wait_until("ackd waits", lambda: status_text(server).startswith("can't start, clients"))
+        logged = [e["MESSAGE"] for e in server.journal("-u", "ackd", "-n", "5")]
+        assert sum(b"still can't start" in message for message in logged) == 1
+        assert b"still can't start" in logged[-1]
+        # A restart by hand reports at once.
+        assert server.run("systemctl", "restart", "ackd", check=False).returncode
+        wait_until("ackd waits", lambda: status_text(server).startswith("can't start, clients"))
+        waiting = server.pid_of("ackd")
+        server.put("/etc/ackd.yaml", BIND)
+        peer.send(b" and half\n")
+        peer.expect(ACK)
+        assert server.pid_of("ackd") == waiting
+        wait_until("ackd runs", lambda: property_of(server, "ActiveState") == "active")
+        assert property_of(server, "NFileDescriptorStore") == "1"
+    server.put("/etc/ackd.yaml", "prot: 1\n")
+    assert server.run("systemctl", "restart", "ackd", check=False).returncode
+    server.run("systemctl", "stop", "ackd")
+    assert server.run("systemctl", "start", "ackd", check=False).returncode
+    server.put("/etc/ackd.yaml", BIND)
+    server.run("systemctl", "restart", "ackd")
 
 
 def test_a_restart_can_change_from_one_address_to_all(server: Machine) -> None:
@@ -470,6 +612,56 @@ def test_a_host_without_ipv6_rejects_a_configured_ipv6_address(without_ipv6: Mac
     assert b"this host has no IPv6" in logged
 
 
+# Holds as many of journald's streams as it gets, as any local user can.
+HOLD_STREAMS = """
+import resource, select, socket, sys
+hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+events, held = select.epoll(), {}
+def hold():
+    stream = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    try:
+        stream.connect("/run/systemd/journal/stdout")
+    except OSError:
+        return
+    held[stream.fileno()] = stream
+    events.register(stream, 0)
+reported = False
+while not select.select([sys.stdin], [], [], 0)[0]:
+    for descriptor, _ in events.poll(0.02):  # journald has refused it
+        events.unregister(descriptor)
+        held.pop(descriptor).close()
+        if not reported:
+            reported = True
+            print("all are held", flush=True)
+    for _ in range(1 if reported else 256):
+        hold()
+"""
+
+
+def test_a_local_user_that_holds_journalds_streams_causes_no_repeated_records(
+    server: Machine,
+) -> None:
+    user = ("setpriv", "--reuid=4321", "--regid=4321", "--clear-groups")
+    hold = (*user, "python3", "-c", HOLD_STREAMS)
+    repeated = len(server.journal("ACKD_REPEATED=1"))
+    with server.popen(*hold, stdin=subprocess.PIPE) as holder:
+        assert holder.stdout
+        assert holder.stdout.readline() == b"all are held\n"
+        server.run("systemctl", "restart", "ackd")
+        refused = "journalctl -q -o cat -u systemd-journald | grep -c 'Too many stdout streams'"
+        with greeted(server) as peer:
+            for _ in range(20):
+                peer.send(b"held up?\n")
+                peer.expect(ACK)
+            before = int(server.run("sh", "-c", refused, check=False).stdout)
+            wait_until(
+                "journald refuses more streams",
+                lambda: int(server.run("sh", "-c", refused).stdout) > before + 3,
+            )
+        assert len(server.journal("ACKD_REPEATED=1")) == repeated
+
+
 # Exposure, and the sealed variant
 
 
@@ -494,6 +686,7 @@ def test_the_exposure_of_the_sealed_service_is_at_most_0_2_and_it_has_no_network
     server.run("/usr/share/ackd/seal")
     assert exposure(server) <= 0.2
     assert send(server, "sealed") == 0
+    server.run("ackd", "--reload", str(server.pid_of("ackd")))
     pid = server.pid_of("ackd")
     assert "lan0" not in server.run("nsenter", f"--target={pid}", "--net", "ip", "link").stdout
     logged = server.journal("-u", "ackd", f"MESSAGE_ID={Kind.LISTENING.value}")[-1]["MESSAGE"]
@@ -512,3 +705,38 @@ def test_the_exposure_of_the_sealed_service_is_at_most_0_2_and_it_has_no_network
     server.run("/usr/share/ackd/seal", "--undo")
     assert exposure(server) > 0.2
     assert send(server, "open again") == 0
+
+
+def test_seal_listens_where_the_configuration_says_and_leaves_all_as_it_was_if_it_fails(
+    server: Machine,
+) -> None:
+    server.run("rm", "-rf", "/etc/systemd/system/ackd.socket.d")
+    server.put("/etc/ackd.yaml", f"bind: [{MACHINE_ADDRESS}, 127.0.0.1, '::1']\nport: 10012\n")
+    server.run("systemctl", "restart", "ackd")
+    for wrong in (("--undoo",), ("--undo", "x"), ("",)):
+        refused = server.run("/usr/share/ackd/seal", *wrong, check=False)
+        assert (refused.returncode, refused.stderr[:7]) == (2, "usage: ")
+    assert server.run("/usr/share/ackd/seal", "--help").stdout.startswith("usage: ")
+    server.put("/etc/ackd.yaml", "port: 0\n")
+    refused = server.run("/usr/share/ackd/seal", check=False)
+    assert refused.returncode == 1
+    assert "can't have port: 0" in refused.stderr
+    with server.popen("nc", "-l", "127.0.0.1", "10013"):
+        wait_until("nc listens", lambda: "10013" in server.run("ss", "-tlnH").stdout)
+        server.put("/etc/ackd.yaml", f"bind: [{MACHINE_ADDRESS}, 127.0.0.1]\nport: 10013\n")
+        assert server.run("/usr/share/ackd/seal", check=False).returncode == 1
+    server.put("/etc/ackd.yaml", f"bind: [{MACHINE_ADDRESS}, 127.0.0.1, '::1']\nport: 10012\n")
+    server.run("systemctl", "restart", "ackd")
+    assert exposure(server) > 0.2
+    assert server.run("ls", "/etc/systemd/system/ackd.socket.d", check=False).returncode
+    server.run("/usr/share/ackd/seal")
+    assert exposure(server) <= 0.2
+    with connect(server, port=10012) as peer:
+        peer.expect(GREETING)
+    assert listening_on(server).startswith(
+        f"listening on {MACHINE_ADDRESS}:10012 and 127.0.0.1:10012 and [::1]:10012, ".encode()
+    )
+    server.run("/usr/share/ackd/seal", "--undo")
+    assert server.run("ls", "/etc/systemd/system/ackd.socket.d", check=False).returncode
+    server.put("/etc/ackd.yaml", BIND)
+    server.run("systemctl", "restart", "ackd")

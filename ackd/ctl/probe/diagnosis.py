@@ -27,10 +27,11 @@ _ASK_OWNER = (
     "Ask the administrator of the host which program listens on that port, and on which port ackd"
     " listens."
 )
+# ackd records no connection on which nothing arrives, so its journal can't show this one.
 _OR_LOST = (
     "Or a firewall accepts connections in its place, or packets are lost on the way there or back."
     " Ask the administrator of the server for the output of `systemctl status ackd`, and whether"
-    " `journalctl -u ackd` shows this connection. Then ask the administrators of the network."
+    " `ss -tn` on it shows this connection. Then ask the administrators of the network."
 )
 _UNRESOLVED = {
     socket.EAI_NONAME: ("the name does not exist", "typo"),

@@ -313,6 +313,9 @@ def test_a_server_that_sends_nothing() -> None:
         status, line, meaning = failed(port, *SOON)
     assert (status, line) == (4, "greeted failed: no greeting within 0.2 s")
     assert "--no-greeting" in meaning
+    # ackd records no connection on which nothing arrives.
+    assert "whether `ss -tn` on it shows this connection" in meaning
+    assert "journalctl" not in meaning
 
 
 @pytest.mark.parametrize(

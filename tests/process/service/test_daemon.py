@@ -15,6 +15,7 @@ import pytest
 
 from ackd.journal.entry import payloads_of
 from ackd.records import Kind
+from ackd.server.unfinished import BOUND
 from ackd.service.control import ControlError, request_reload
 from tests.conftest import StartDaemon
 from tests.support.daemon_process import COMMAND, Daemon
@@ -430,6 +431,19 @@ def test_payloads_are_refused_when_the_journal_stays_away(start: StartDaemon) ->
     assert ackd.journal.payloads(1) == [b"four"]
 
 
+def test_a_reload_changes_how_long_payloads_wait_while_the_journal_is_away(
+    start: StartDaemon,
+) -> None:
+    ackd = start("journal_wait: 600\n", managed=True)
+    with ackd.peer() as peer:
+        ackd.journal.close()
+        peer.send(b"one\n")
+        ackd.manager.wait_for("STATUS=the journal can't be reached, payloads wait")
+        ackd.configure("journal_wait: 0.2\n")
+        ackd.signal(signal.SIGHUP)
+        peer.expect(b"not received: the journal can't be reached\n")
+
+
 def test_ackd_can_start_before_the_journal(start: StartDaemon, tmp_path: Path) -> None:
     ackd = start("journal_wait: 60\n")
     ackd.journal.hold()
@@ -772,6 +786,28 @@ def test_left_out_records_are_counted_at_the_end_of_the_minute(start: StartDaemo
     assert ackd.journal.next(Kind.LIMITED)  # although no client has connected since
 
 
+def test_unfinished_lines_of_all_clients_have_a_common_bound(start: StartDaemon) -> None:
+    ackd = start()
+    with ExitStack() as stack:
+        busy = stack.enter_context(ackd.peer())
+        busy.send(b"half a payload, ")
+        half_lines = []
+        for _ in range(BOUND // 65536 + 10):
+            half_lines.append(stack.enter_context(ackd.peer()))
+            half_lines[-1].send(b"\xff" * 65536)
+            busy.send(b"of many\nhalf a payload, ")
+            busy.expect(ACK)
+        for oldest in half_lines[:5]:
+            oldest.expect_end()
+            oldest.socket.close()
+        closed = ackd.journal.next(Kind.CLOSED)
+        assert closed["ACKD_REASON"] == b"its line was unfinished for too long"
+        half_lines[-1].send(b"\n")
+        half_lines[-1].expect(ACK)
+        busy.send(b"and whole\n")
+        busy.expect(ACK)
+
+
 def test_five_thousand_clients_are_served(start: StartDaemon) -> None:
     ackd = start("max_connections: 5000\nmax_connections_per_client: null\n")
     with many_descriptors(), ExitStack() as stay:
@@ -1068,6 +1104,29 @@ def test_another_process_can_not_answer_a_reload_request_for_ackd() -> None:
     assert error == f"ackd: process {os.getpid()} listens in the place of process {asked}\n"
 
 
+# Descriptors that the service manager passes
+
+
+# Passes descriptors as a service manager does: a file as a client, and so on.
+PASS = """
+exec 3</etc/passwd 4</dev/null 5</dev/zero 6</dev/null
+LISTEN_PID=$$ LISTEN_FDS=4 LISTEN_FDNAMES=client:client:state:listener-00 exec "$@"
+"""
+
+
+def test_stored_descriptors_that_are_not_what_their_names_say_are_dropped(
+    start: StartDaemon,
+) -> None:
+    ackd = start(command=("sh", "-c", PASS, "sh", *COMMAND))
+    with ackd.peer() as peer:
+        peer.send(b"hello\n")
+        peer.expect(ACK)
+    problem = ackd.journal.next(Kind.LOG)["MESSAGE"]
+    assert problem.endswith(b"its clients go: the descriptor of the state is not a file")
+    opened = {os.readlink(link) for link in Path(f"/proc/{ackd.process.pid}/fd").iterdir()}
+    assert not opened & {"/etc/passwd", "/dev/zero"}
+
+
 # The command line
 
 
@@ -1182,3 +1241,73 @@ def test_records_on_the_terminal_are_readable(tmp_path: Path) -> None:
         f"{here} #1: Buffer: hello \\x1b[31m\\u202e\n",
     ]
     assert lines[2].startswith(f"{here}: closed the socket: payloads: 1 acknowledged, 0 refused")
+
+
+@contextmanager
+def on_terminal(config: Path, stdout: int) -> Iterator["subprocess.Popen[str]"]:
+    """Run an ackd that records on a standard output."""
+    config.write_text("bind: 127.0.0.1\nport: 0\njournal_wait: 0\n")
+    command = [*COMMAND, "--terminal", "--config", str(config)]
+    with subprocess.Popen(command, stdout=stdout, stderr=subprocess.PIPE, text=True) as ackd:
+        try:
+            yield ackd
+        finally:
+            ackd.kill()
+
+
+def test_ackd_ends_when_the_reader_of_its_records_has_ended(tmp_path: Path) -> None:
+    with on_terminal(tmp_path / "ackd.yaml", subprocess.PIPE) as ackd:
+        assert ackd.stdout
+        assert ackd.stderr
+        port = int(ackd.stdout.readline().rpartition(":")[2])
+        with Peer(port) as peer:
+            peer.expect(GREETING)
+            ackd.stdout.close()  # as `head` does after its last line
+            assert ackd.wait(DEADLINE) == 1
+        assert ackd.stderr.read() == (
+            "ackd: the standard output can't be written any more: it is closed\n"
+        )
+
+
+def test_ackd_ends_when_its_terminal_is_closed(tmp_path: Path) -> None:
+    master, slave = os.openpty()
+    with on_terminal(tmp_path / "ackd.yaml", slave) as ackd:
+        os.close(slave)
+        assert os.read(master, 1000)  # ackd listens
+        os.close(master)
+        assert ackd.wait(DEADLINE) == 1
+
+
+def test_payloads_that_a_full_disk_does_not_take_are_refused_until_there_is_room(
+    tmp_path: Path,
+) -> None:
+    records = tmp_path / "records"
+    with records.open("wb") as file, on_terminal(tmp_path / "ackd.yaml", file.fileno()) as ackd:
+        while b"\n" not in records.read_bytes():
+            assert ackd.poll() is None
+        refusal = b"not received: the standard output can't be reached\n"
+        with Peer(int(records.read_text().rpartition(":")[2])) as peer:
+            peer.expect(GREETING)
+            peer.send(b"one\n")
+            peer.expect(ACK)
+            before = records.read_bytes()
+            limit_files(ackd, len(before) + 60)
+            peer.send(b"x" * 8000 + b"\n")
+            peer.expect(refusal)
+            assert records.read_bytes() == before
+            limit_files(ackd, resource.RLIM_INFINITY)
+            reply = b""
+            while reply != ACK:
+                peer.send(b"two\n")
+                reply = peer.socket.recv(1000)
+                assert reply in (refusal, ACK)
+    lines = records.read_text().removeprefix(before.decode()).splitlines()
+    assert "the standard output can't be reached" in lines[0]
+    assert lines[0].endswith("payloads wait: File too large")
+    assert any(line.endswith("#2: Buffer: two") for line in lines)
+
+
+def limit_files(process: "subprocess.Popen[str]", size: int) -> None:
+    """Let no file of the process become larger, as if the disk were full: prlimit(2)."""
+    _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (size, hard))

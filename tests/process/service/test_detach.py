@@ -1,6 +1,7 @@
 """`ackd --detach`: a daemon on a host without systemd."""
 
 import contextlib
+import fcntl
 import os
 import re
 import select
@@ -171,10 +172,71 @@ def test_the_pidfile_of_a_killed_daemon_is_used_again(host: Host) -> None:
     assert host.process.pid != killed.pid
 
 
-def test_a_pidfile_with_the_number_of_another_program_is_used_again(host: Host) -> None:
-    host.pidfile.write_text(f"{os.getpid()}\nand more, from another program\n")
+def test_a_pidfile_whose_number_another_process_has_got_since_is_used_again(host: Host) -> None:
+    host.pidfile.write_text(f"{os.getpid()}\n")
+    os.utime(host.pidfile, (0, 0))  # written before that process started
     assert host.detach("--pidfile", "ackd.pid") == (0, "", "")
-    assert host.pidfile.read_text() == f"{host.process.pid}\n"
+
+
+def test_an_empty_pidfile_is_used(host: Host) -> None:
+    host.pidfile.touch()
+    assert host.detach("--pidfile", "ackd.pid") == (0, "", "")
+
+
+@pytest.mark.parametrize(
+    "content", ["1\nand more, from another program\n", "precious", "\n", "-1\n"]
+)
+def test_a_file_with_other_content_is_refused_and_kept(host: Host, content: str) -> None:
+    host.pidfile.write_text(content)
+    assert host.detach("--pidfile", "ackd.pid") == (
+        1,
+        "",
+        f"ackd: --pidfile: {host.pidfile}: is a file with other content; name another\n",
+    )
+    assert host.pidfile.read_text() == content
+
+
+def test_the_pidfile_of_another_program_that_runs_is_refused_and_kept(host: Host) -> None:
+    host.pidfile.write_text(f"{os.getpid()}\n")
+    status, _, error = host.detach("--pidfile", "ackd.pid")
+    assert (status, error) == (
+        1,
+        f"ackd: --pidfile: {host.pidfile}: belongs to process {os.getpid()}, which is not ackd;"
+        " name another\n",
+    )
+    assert host.pidfile.read_text() == f"{os.getpid()}\n"
+
+
+def test_a_symbolic_link_is_refused_and_kept(host: Host) -> None:
+    target = host.directory / "target"
+    target.write_text("1\n")
+    host.pidfile.symlink_to(target)
+    assert host.detach("--pidfile", "ackd.pid") == (
+        1,
+        "",
+        f"ackd: --pidfile: {host.pidfile}: is a symbolic link; name another\n",
+    )
+    assert host.pidfile.is_symlink()
+    assert target.read_text() == "1\n"
+
+
+def test_a_file_with_two_names_is_refused_and_kept(host: Host) -> None:
+    other = host.directory / "other"
+    other.touch()
+    host.pidfile.hardlink_to(other)
+    assert host.detach("--pidfile", "ackd.pid")[0] == 1
+    assert host.pidfile.samefile(other)
+
+
+def test_a_lock_of_another_program_is_told_apart_from_that_of_ackd(host: Host) -> None:
+    with host.pidfile.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert host.detach("--pidfile", "ackd.pid") == (
+            1,
+            "",
+            f"ackd: --pidfile: {host.pidfile}: another program has locked the file; name another\n",
+        )
+    assert host.pidfile.exists()
 
 
 def test_a_daemon_does_not_remove_the_pidfile_of_a_later_one(host: Host) -> None:

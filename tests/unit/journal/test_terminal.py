@@ -3,14 +3,18 @@
 import fcntl
 import os
 import re
+import resource
 import select
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from time import monotonic
 
 import pytest
 
+from ackd.journal.recorder import Recorder
 from ackd.journal.terminal import Stream, TerminalFormat
+from ackd.loop import Loop
 from ackd.records import Kind, Origin, Priority, Record
 
 ORIGIN = Origin("192.168.150.2", 40321, "192.168.150.1:10008", "00c0ffee-1")
@@ -177,7 +181,8 @@ def test_a_pipe_whose_reader_has_gone_is_lost_for_ever(pipe: tuple[int, int], op
     os.close(nobody)
     assert not stream.put(b"one\n")
     assert not stream.reachable
-    assert stream.why == "standard output: Broken pipe"
+    assert stream.why == "Broken pipe"
+    assert stream.gone
     assert not stream.connect()
 
 
@@ -190,7 +195,8 @@ def test_a_pipe_without_a_reader_is_lost_with_the_first_line(
     os.close(writing)
     assert stream.connect()
     assert not stream.put(b"one\n")
-    assert stream.why == "standard output: Broken pipe"
+    assert stream.why == "Broken pipe"
+    assert stream.gone
 
 
 def test_a_full_disk_is_reported(opened: Open) -> None:
@@ -198,7 +204,60 @@ def test_a_full_disk_is_reported(opened: Open) -> None:
     stream = opened(full)
     os.close(full)
     assert not stream.put(b"one\n")
-    assert stream.why == "standard output: No space left on device"
+    assert stream.why == "No space left on device"
+    assert not stream.gone
+    try_again(stream)
+
+
+def try_again(stream: Stream) -> None:
+    """Wait until the stream may be tried again."""
+    end = monotonic() + 20
+    while not stream.connect():
+        assert monotonic() < end
+
+
+@pytest.fixture
+def small_files() -> Iterator[None]:
+    """No file can have more than 10 bytes, as if the disk were full: setrlimit(2)."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("mode", ["wb", "ab"])
+@pytest.mark.usefixtures("small_files")
+def test_a_line_that_does_not_fit_on_the_disk_is_not_taken_and_leaves_no_part(
+    tmp_path: Path, opened: Open, mode: str
+) -> None:
+    path = tmp_path / "records"
+    with path.open(mode) as file:
+        stream = opened(file.fileno())
+        assert stream.put(b"one two\n")
+        assert not stream.put(b"three\n")
+        assert path.read_bytes() == b"one two\n"
+        assert not stream.reachable
+        hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+        try_again(stream)
+        assert stream.put(b"three\n")
+    assert path.read_bytes() == b"one two\nthree\n"
+
+
+def test_a_part_that_can_not_be_removed_is_not_continued(tmp_path: Path, opened: Open) -> None:
+    path = tmp_path / "records"
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with path.open("wb") as file:
+        stream = opened(file.fileno())
+        path.write_bytes(b"of another process\n")  # beyond where this process writes
+        resource.setrlimit(resource.RLIMIT_FSIZE, (3, limit[1]))
+        try:
+            assert not stream.put(b"three\n")
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+        try_again(stream)
+        assert stream.put(b"four\n")
+    assert path.read_bytes() == b"thr\nfour\nr process\n"
 
 
 def test_lines_are_appended_to_a_file(tmp_path: Path, opened: Open) -> None:
@@ -212,6 +271,39 @@ def test_lines_are_appended_to_a_file(tmp_path: Path, opened: Open) -> None:
         assert stream.put(b"x" * 1_000_000 + b"\n")
     expected = b"before\none\nof another process\n" + b"x" * 1_000_000 + b"\n"
     assert path.read_bytes() == expected
+
+
+def gone_in_the_loop(stream: Stream) -> bool:
+    """Let a loop go round once; return whether it has found the stream gone."""
+    loop = Loop()
+    stream.watch(loop, Recorder(stream, TerminalFormat(False)))
+    loop.handle(loop.wait(0))
+    loop.close()
+    return stream.gone
+
+
+def test_the_end_of_a_pipes_reader_is_noticed_without_a_line(opened: Open) -> None:
+    reading, writing = os.pipe()
+    stream = opened(writing)
+    assert not gone_in_the_loop(stream)
+    os.close(reading)
+    os.close(writing)
+    assert gone_in_the_loop(stream)
+    assert not stream.connect()
+
+
+def test_a_closed_terminal_is_noticed_without_a_line(opened: Open) -> None:
+    master, slave = os.openpty()
+    stream = opened(slave)
+    assert not gone_in_the_loop(stream)
+    os.close(slave)
+    os.close(master)
+    assert gone_in_the_loop(stream)
+
+
+def test_a_file_is_never_gone(tmp_path: Path, opened: Open) -> None:
+    with (tmp_path / "records").open("wb") as file:
+        assert not gone_in_the_loop(opened(file.fileno()))
 
 
 def test_a_terminal_shows_lines(opened: Open) -> None:

@@ -13,7 +13,7 @@ from ackd.journal.entry import JournalFormat, payloads_of
 from ackd.journal.journald import JournaldSocket
 from ackd.journal.recorder import Recorder
 from ackd.journal.storing import Storing
-from ackd.journal.watch import QUIET
+from ackd.journal.watch import LONGEST_PAUSE, QUIET
 from ackd.loop import Loop
 from ackd.records import Origin
 from tests.support.journal_socket import Entry, parse
@@ -198,6 +198,74 @@ def test_a_journald_that_refuses_the_stream_is_tried_again_only_later(desk: Desk
     assert asked == 1
     desk.be_quiet()
     assert desk.journald.refuse() == 1
+
+
+def refuse_streams(desk: Desk, count: int) -> list[float]:
+    """Have journald refuse so many streams; return the pause before each of them, in seconds."""
+    pauses = []
+    for _ in range(count):
+        began = now = monotonic()
+        while not desk.journald.refuse():
+            now = desk.loop.timers.next()
+            desk.go_round(now)
+        desk.go_round()
+        pauses.append(now - began)
+    return pauses
+
+
+def test_refused_streams_have_nothing_recorded_again_and_are_tried_ever_more_rarely(
+    tmp_path: Path,
+) -> None:
+    with contextlib.closing(Desk(tmp_path / "socket", begun=False)) as desk:
+        desk.write(b"one", b"two")
+        pauses = refuse_streams(desk, 20)
+        assert desk.read_all() == ["one", "two"]
+        assert QUIET < pauses[6] < pauses[10]
+        assert LONGEST_PAUSE / 2 < pauses[-1] <= LONGEST_PAUSE
+
+
+def test_streams_refused_after_the_end_of_a_journald_repeat_its_records_once(desk: Desk) -> None:
+    desk.write(b"one")
+    assert desk.read(1) == ["one"]
+    desk.journald.end()
+    desk.go_round()
+    refuse_streams(desk, 20)
+    assert desk.read_all() == ["again one", repeated(1)]
+
+
+def test_a_record_read_while_streams_were_refused_is_recorded_again_once(desk: Desk) -> None:
+    desk.write(b"one")
+    desk.journald.end()
+    desk.go_round()
+    refuse_streams(desk, 3)
+    assert desk.read(1) == ["one"]  # this journald may end before it stores the record
+    came: list[str] = []
+    while (now := desk.loop.timers.next()) < inf:  # until nothing is unconfirmed
+        desk.go_round(now)
+        desk.journald.begin()
+        came += desk.read_all()
+    assert came.count("again one") == 1
+
+
+def test_what_is_recorded_again_after_refused_streams_is_bounded(tmp_path: Path) -> None:
+    with contextlib.closing(Desk(tmp_path / "socket", begun=False)) as desk:
+        desk.write(b"one")
+        refuse_streams(desk, 1)
+        payload = b"x" * 60_000
+        for _ in range(1000):
+            while not desk.write(payload):
+                desk.journald.read_all()
+                desk.recorder.resume()
+            desk.go_round()
+        desk.journald.read_all()
+        desk.go_round(desk.loop.timers.next())
+        desk.journald.begin()
+        desk.go_round()
+        again = 0
+        while desk.recorder.blocked:
+            again += sum(line.startswith("again") for line in desk.read_all())
+            desk.recorder.resume()
+        assert 0 < again * len(payload) < 20_000_000
 
 
 def test_no_payload_can_look_like_a_repeated_record(desk: Desk) -> None:

@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import tempfile
+import tracemalloc
 from dataclasses import replace
 
 import pytest
@@ -11,7 +13,7 @@ from hypothesis import strategies as st
 from ackd.protocol import ProtocolState, ServerProtocol
 from ackd.records import Reason
 from ackd.server.snapshot import Snapshot
-from ackd.service.handover import HandoverError, State, dump, load
+from ackd.service.handover import HandoverError, State, dump, load, read, write
 from tests.support.runs import in_bytes
 
 counts = st.integers(0, 2**63)
@@ -175,6 +177,35 @@ def test_a_state_that_an_earlier_ackd_has_written_is_loaded() -> None:
         protocol=ProtocolState(b"", False, (), (), received=0, acknowledged=0, refused=0),
     )
     assert load(WRITTEN_EARLIER) == State((sending, stopped, rejected), (b"note\xff",))
+
+
+def test_a_state_is_one_json_text_as_earlier_versions_read_it() -> None:
+    state = State((SNAPSHOT, replace(SNAPSHOT, cookie=2)), (b"note\xff", b"\x85\n"))
+    whole = json.loads(dump(state))
+    assert load(json.dumps(whole).encode()) == state
+
+
+def test_a_state_is_cut_off() -> None:
+    text = dump(State((SNAPSHOT, replace(SNAPSHOT, cookie=2)), (b"note",)))
+    for end in range(len(text) - 3):
+        with pytest.raises(HandoverError):
+            load(text[:end])
+
+
+def test_a_state_of_long_half_lines_is_written_and_read_in_little_memory() -> None:
+    half = PROTOCOL._replace(partial=b"\xff" * 65536)
+    with tempfile.TemporaryFile() as file:
+        tracemalloc.start()
+        write(file, (replace(SNAPSHOT, cookie=n, protocol=half) for n in range(200)), ())
+        _, writing_peak = tracemalloc.get_traced_memory()
+        file.seek(0)
+        state = read(file)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    bytes_of_all = 200 * 65536
+    assert writing_peak < bytes_of_all / 10
+    assert peak < bytes_of_all * 1.1
+    assert {snapshot.protocol.partial for snapshot in state.connections} == {half.partial}
 
 
 def test_a_state_of_another_version_is_refused() -> None:
