@@ -1,25 +1,34 @@
 """The configuration file: YAML with flat keys; an error says in which line and column it is."""
 
 import difflib
+import errno
 import ipaddress
+import os
 import re
+import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import Enum
+from pathlib import Path
 from reprlib import Repr
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeVar
 
 import yaml
 
-from ackd.protocol import NOT_RECEIVED
+from ackd.config_hints import Hints, is_quoted_typographically
+from ackd.peers import Address, Network
+from ackd.protocol import NOT_CONNECT, NOT_RECEIVED
+from ackd.yaml_nodes import long_document
 
 DEFAULT_PATH = "/etc/ackd.yaml"
 DEFAULT_PORT = 10008
 DEFAULT_BIND = ("127.0.0.1", "::1")
+# Bytes. ackd reads the whole file at once, also in a reload; a million is 40,000 networks.
+_LARGEST_FILE = 1 << 20
+_MOST_PROBLEMS = 100
 _LONGEST_LINE = 4096  # characters
 _LONGEST_TIME = 1_000_000  # seconds; epoll_wait(2) can't wait longer than 2,147,483 s at once
 
-Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 T = TypeVar("T")
 EnumT = TypeVar("EnumT", bound=Enum)
 
@@ -81,11 +90,76 @@ class ConfigError(Exception):
 
 
 class BadValueError(ValueError):
-    """A value that a key can't have; in a list, `item` is the index of the wrong item."""
+    """A value that a key can't have."""
 
-    def __init__(self, text: str, item: int | None = None) -> None:
-        super().__init__(text)
-        self.item = item
+
+class BadItemsError(BadValueError):
+    """A list with wrong items; `items` has the index of each, and what is wrong with it."""
+
+    def __init__(self, items: list[tuple[int, str]]) -> None:
+        super().__init__("; ".join(text for _, text in items))
+        self.items = items
+
+
+class ConfigFile:
+    """A configuration file that can be loaded again and again.
+
+    An `optional` file may be absent; then all keys have their defaults. A file that has been there
+    must stay: without it, a reload would silently drop all limits.
+    """
+
+    def __init__(self, path: str, optional: bool = False) -> None:
+        self._path = path
+        self._optional = optional
+        self._seen = False
+
+    def load(self) -> Config:
+        """Return the configuration in the file. Raises ConfigError."""
+        try:
+            text = _read(self._path)
+        except FileNotFoundError as error:
+            # A link that leads nowhere is not absent: its file may be on a disk that is not there.
+            if self._optional and not self._seen and not os.path.islink(self._path):
+                return Config()
+            hint = "; an empty file stands for the defaults" if self._seen else ""
+            raise ConfigError(Problem(self._path, 0, 0, f"{error.strerror}{hint}")) from error
+        except OSError as error:
+            raise ConfigError(Problem(self._path, 0, 0, f"{error.strerror}")) from error
+        self._seen = True
+        return parse(text, self._path)
+
+
+def _read(path: str) -> bytes:
+    """Return the content of a regular file, without ever waiting; raises OSError."""
+    _check_kind(os.stat(path).st_mode)  # before open(2), which can act on a device
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+    with open(descriptor, "rb") as file:
+        _check_kind(os.fstat(descriptor).st_mode)
+        text = file.read(_LARGEST_FILE + 1)
+    if len(text) > _LARGEST_FILE:
+        raise OSError(errno.EFBIG, f"is larger than {_LARGEST_FILE} bytes")
+    return text
+
+
+def _check_kind(mode: int) -> None:
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    if not stat.S_ISREG(mode):
+        raise OSError(errno.EINVAL, "is not a regular file")
+
+
+def first_closed(path: str) -> str:
+    """Return the first directory on the way to a file, or the file, that not all users can read.
+
+    Return nothing if there is none, or if there is no such file.
+    """
+    file = Path(path).resolve()
+    if not file.exists():
+        return ""
+    for directory in reversed(file.parents):
+        if not directory.stat().st_mode & stat.S_IXOTH:
+            return str(directory)
+    return "" if file.stat().st_mode & stat.S_IROTH else str(file)
 
 
 def load(path: str, optional: bool = False) -> Config:
@@ -93,14 +167,7 @@ def load(path: str, optional: bool = False) -> Config:
 
     Raises ConfigError.
     """
-    try:
-        with open(path, "rb") as file:
-            text = file.read()
-    except OSError as error:
-        if optional and isinstance(error, FileNotFoundError):
-            return Config()
-        raise ConfigError(Problem(path, 0, 0, f"{error.strerror}")) from error
-    return parse(text, path)
+    return ConfigFile(path, optional).load()
 
 
 def parse(text: bytes, file: str) -> Config:
@@ -108,7 +175,11 @@ def parse(text: bytes, file: str) -> Config:
     reader = _Reader(file)
     values = reader.read(text)
     if reader.problems:
-        raise ConfigError(*sorted(reader.problems, key=lambda p: (p.line, p.column)))
+        problems = sorted(reader.problems, key=lambda p: (p.line, p.column))
+        further = len(problems) - _MOST_PROBLEMS
+        if further > 0:
+            problems[_MOST_PROBLEMS:] = [Problem(file, 0, 0, f"and further errors: {further}")]
+        raise ConfigError(*problems)
     return Config(**values)
 
 
@@ -124,19 +195,23 @@ class _Reader:
         self.problems: list[Problem] = []
         self._file = file
         self._lines: dict[str, int] = {}
+        self._hints = Hints("")
 
     def read(self, text: bytes) -> dict[str, Any]:
         try:
-            return self._load(yaml.SafeLoader(text.decode()))
+            self._hints = Hints(text.decode())
+            return self._load(text.decode())
         except UnicodeDecodeError as error:
             self._add_after(text[: error.start].decode(), "is not UTF-8 from here on")
         except yaml.reader.ReaderError as error:
             self._add_after(text.decode()[: error.position], error.reason)
         return {}
 
-    def _load(self, loader: yaml.SafeLoader) -> dict[str, Any]:
+    def _load(self, text: str) -> dict[str, Any]:
+        document = long_document(text)
+        loader = yaml.SafeLoader(text)
         try:
-            return dict(self._entries(loader, loader.get_single_node()))
+            return dict(self._entries(*(document or (loader, loader.get_single_node()))))
         except yaml.MarkedYAMLError as error:
             self._add_at(error.problem_mark or error.context_mark, _explanation(error))
         except RecursionError:
@@ -180,12 +255,15 @@ class _Reader:
         try:
             value = check(key, loader.construct_object(node, deep=True))
             _check_spelling(node, value)
+            _check_quotes(node)
             yield key, value
         except yaml.MarkedYAMLError as error:
             self._add_at(error.problem_mark, f"{key}: {_explanation(error)}")
+        except BadItemsError as error:
+            for number, text in error.items:
+                self._add_at(node.value[number].start_mark, f"{key}: {text}")
         except BadValueError as error:
-            item = node if error.item is None else node.value[error.item]
-            self._add_at(item.start_mark, f"{key}: {error}")
+            self._add_at(node.start_mark, f"{key}: {error}")
         except _UNREADABLE:
             kind = node.tag.rpartition(":")[2]
             self._add_at(node.start_mark, f"{key}: can't be read as {kind}")
@@ -197,7 +275,8 @@ class _Reader:
 
     def _add_at(self, mark: yaml.Mark | None, text: str) -> None:
         line, column = (mark.line + 1, mark.column + 1) if mark else (0, 0)
-        self.problems.append(Problem(self._file, line, column, text))
+        hint = self._hints.about(mark.line, text) if mark else ""
+        self.problems.append(Problem(self._file, line, column, text + hint))
 
 
 # PyYAML raises these for a date like 2026-99-99, or for `!!int ""`, `!!bool x` and the like.
@@ -218,6 +297,13 @@ def _check_spelling(node: yaml.Node, value: object) -> None:
         return
     if not _DECIMAL.fullmatch(node.value):
         raise BadValueError(f"{node.value} stands for {value}; write it as a decimal number")
+
+
+def _check_quotes(node: yaml.Node) -> None:
+    """Raise BadValueError for a value in typographic quotes; in true quotes it may have these."""
+    plain = isinstance(node, yaml.ScalarNode) and not node.style
+    if plain and is_quoted_typographically(node.value):
+        raise BadValueError(f"{node.value} is in quotes that YAML takes for a part of the text")
 
 
 # With aliases of aliases, a short file can have a value whose text would fill the memory.
@@ -274,9 +360,9 @@ def _one_line(value: object) -> str:
 
 def _ack(value: object) -> str:
     text = _one_line(value)
-    refusal = NOT_RECEIVED.decode()
-    if text.startswith(refusal):
-        raise BadValueError(f"begins with `{refusal}`, which clients take for a refusal")
+    for refusal in (NOT_RECEIVED.decode(), NOT_CONNECT.decode()):
+        if text.startswith(refusal):
+            raise BadValueError(f"begins with `{refusal}`, which clients take for a refusal")
     return text
 
 
@@ -295,15 +381,19 @@ def _one_or_list(check_item: Callable[[object], T]) -> Callable[[object], tuple[
     def check_list(value: object) -> tuple[T, ...]:
         if not isinstance(value, list):
             return (check_item(value),)
-        items: list[T] = []
+        items: dict[T, None] = {}
+        wrong: list[tuple[int, str]] = []
         for number, item in enumerate(value):
             try:
                 checked = check_item(item)
             except BadValueError as error:
-                raise BadValueError(str(error), number) from None
+                wrong.append((number, str(error)))
+                continue
             if checked in items:
-                raise BadValueError(f"{checked} is there twice", number)
-            items.append(checked)
+                wrong.append((number, f"{checked} is there twice"))
+            items[checked] = None
+        if wrong:
+            raise BadItemsError(wrong)
         return tuple(items)
 
     return check_list
@@ -320,10 +410,28 @@ def _not_empty(check_list: Callable[[object], tuple[T, ...]]) -> Callable[[objec
 
 def _address(value: object) -> str:
     try:
-        return str(ipaddress.ip_address(value if isinstance(value, str) else ""))
+        address = ipaddress.ip_address(value if isinstance(value, str) else "")
     except ValueError:
         text = f"{_shortened(value)} is not an IPv4 or IPv6 address, such as 192.168.150.1 or ::1"
         raise BadValueError(text) from None
+    if reason := _unusable(address):
+        raise BadValueError(f"{value} {reason}")
+    return str(address)
+
+
+def _unusable(address: Address) -> str:
+    """Return why no client can ever connect to an address; nothing if one can."""
+    if isinstance(address, ipaddress.IPv6Address):
+        if address.ipv4_mapped:
+            return f"stands for IPv4: write {address.ipv4_mapped}"
+        if address.is_link_local and not address.scope_id:
+            return f"needs its interface: write {address}%eth0, with the name of the interface"
+    if address.is_multicast or address == _BROADCAST:
+        return "stands for many hosts: TCP has no such connections"
+    return ""
+
+
+_BROADCAST = ipaddress.IPv4Address("255.255.255.255")
 
 
 def _network(value: object) -> Network:

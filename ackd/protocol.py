@@ -2,7 +2,8 @@
 
 Payloads are lines that end in LF; one CR before the LF does not belong to the payload. The server
 answers each payload with one line, in order: the ack, or `not received: REASON`. It answers a
-client that it rejects with one line instead of the greeting, `not connect: REASON`.
+client that it rejects with one line, `not connect: REASON`: instead of the greeting, or instead of
+the first reply if the first bytes of the client are another protocol's.
 """
 
 from collections import deque
@@ -22,6 +23,10 @@ JOURNAL_UNREACHABLE = f"the journal{UNREACHABLE}"
 OUTPUT_UNREACHABLE = f"the standard output{UNREACHABLE}"
 NOT_STORED = "the journal does not store "  # what it does not store follows, and why
 LONGER_THAN = "longer than "  # a number of bytes follows
+NO_PROXY_PROTOCOL = "this port takes no PROXY header, switch it off in the balancer"
+NO_TLS = "this port takes no TLS, connect without it"
+NO_HTTP = "this port takes no HTTP, send lines of text over plain TCP"
+FOREIGN_REASONS = (NO_PROXY_PROTOCOL, NO_TLS, NO_HTTP)
 REASONS = (
     NOT_ALLOWED,
     TOO_MANY_CONNECTIONS,
@@ -30,7 +35,10 @@ REASONS = (
     OUTPUT_UNREACHABLE,
     NOT_STORED,
     LONGER_THAN,
+    *FOREIGN_REASONS,
 )
+# As long as nobody changes a configuration, the same client gets these reasons again.
+LASTING_REASONS = (NOT_ALLOWED, *FOREIGN_REASONS)
 
 # Bytes. ackd sends no longer line; without a limit, another server's line could fill the memory.
 MAX_REPLY = 65536
@@ -52,7 +60,7 @@ def ack_line(ack: bytes) -> bytes:
 
 
 def rejection_line(reason: str) -> bytes:
-    """Return the line that a rejected client gets instead of the greeting."""
+    """Return the line that a rejected client gets."""
     return NOT_CONNECT + b": " + reason.encode() + b"\n"
 
 
@@ -452,21 +460,26 @@ class ClientProtocol(Generic[TagT]):
     `in_flight` has the tags of the payloads that have no reply yet, oldest first. The caller gives
     a tag with each payload and gets it back with the reply.
 
-    Where no greeting is expected, a rejection comes in the place of the first reply. The server
-    records nothing of a client that it rejects, so nothing after a rejection is a reply.
+    A line that begins with `not connect` is never a reply: it rejects the client, after the
+    greeting as well. The server records nothing of a client that it rejects, so nothing after a
+    rejection is a reply.
 
     A `violation` ends the exchange. The good replies before it have been returned.
     """
 
-    __slots__ = ("_begun", "greeting", "in_flight", "partial", "rejected", "violation")
+    __slots__ = ("greeting", "in_flight", "partial", "rejection", "violation")
 
     def __init__(self, expect_greeting: bool = True) -> None:
         self.greeting: bytes | None = None if expect_greeting else b""
         self.in_flight: deque[TagT] = deque()
-        self.rejected = False  # by the greeting: `not connect`
+        self.rejection = b""  # the line that rejected the client
         self.violation: Violation | None = None
         self.partial = b""  # a line whose end has not come
-        self._begun = False
+
+    @property
+    def rejected(self) -> bool:
+        """Whether the server has said `not connect`."""
+        return bool(self.rejection)
 
     @property
     def unanswered(self) -> int:
@@ -483,11 +496,14 @@ class ClientProtocol(Generic[TagT]):
 
     def receive_data(self, data: bytes) -> list[tuple[TagT, Reply]]:
         """Take what the server sent; return the tag and the reply of each payload that has one."""
-        *lines, self.partial = (self.partial + data).split(b"\n")
-        if lines and not self._begun:
-            self._begin(lines)
         if self.rejected:
             return []
+        received = self.partial + data
+        *lines, self.partial = received.split(b"\n")
+        if lines and self.greeting is None:
+            self._greet(lines.pop(0))
+        if NOT_CONNECT in received:
+            lines = self._until_rejection(lines)
         due = lines[: len(self.in_flight)]
         if len(due) < len(lines):
             self.violation = Violation.EXCESS_REPLY
@@ -502,11 +518,20 @@ class ClientProtocol(Generic[TagT]):
         self.in_flight.clear()
         return tags
 
-    def _begin(self, lines: list[bytes]) -> None:
-        self._begun = True
-        if self.greeting is None or lines[0].startswith(NOT_CONNECT):
-            self.greeting = lines.pop(0)
-            self.rejected = NOT_CONNECT in self.greeting
+    def _greet(self, greeting: bytes) -> None:
+        self.greeting = greeting
+        if NOT_CONNECT in greeting:
+            self.rejection = greeting
+
+    def _until_rejection(self, lines: list[bytes]) -> list[bytes]:
+        """Note the rejection, if there is one, and return the lines before it."""
+        if self.rejected:
+            return []
+        for number, line in enumerate(lines):
+            if line.startswith(NOT_CONNECT):
+                self.rejection = line
+                return lines[:number]
+        return lines
 
 
 @lru_cache(maxsize=8)  # the acks of a server are all alike

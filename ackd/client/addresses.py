@@ -25,7 +25,8 @@ class Destination(NamedTuple):
 
     `timeout` (seconds) bounds each wait: for the addresses of the name, the connection, the
     greeting, and the next reply while one is due. `source` is the local address, "" for any.
-    `greeted` is false for a server with an empty greeting.
+    `greeted` is false for a server with an empty greeting. `family` is AF_INET, AF_INET6, or
+    AF_UNSPEC for both.
     """
 
     host: str
@@ -33,6 +34,7 @@ class Destination(NamedTuple):
     timeout: float
     source: str = ""
     greeted: bool = True
+    family: int = socket.AF_UNSPEC
 
 
 class SocketAddress(NamedTuple):
@@ -50,8 +52,11 @@ def check_address(text: str) -> None:
         raise ValueError(f"{text!r} is not an IPv4 or IPv6 address") from None
 
 
-def same_family(address: SocketAddress, source: str) -> bool:
-    """Return whether `address` and `source` are both IPv4 or both IPv6; "" suits any."""
+def usable(address: SocketAddress, destination: Destination) -> bool:
+    """Return whether an address is of the family of the destination, and of its source."""
+    if destination.family not in (socket.AF_UNSPEC, address.family):
+        return False
+    source = destination.source
     return not source or (":" in source) == (address.family == socket.AF_INET6)
 
 
@@ -80,7 +85,7 @@ def _resolve(destination: Destination) -> Steps[list[SocketAddress]]:
 
     def ask() -> None:
         try:
-            answers.append(_addresses(host, port))
+            answers.append(_addresses(host, port, family=destination.family))
         except (OSError, UnicodeError) as error:
             answers.append(error)
         finally:
@@ -100,8 +105,10 @@ def _resolve(destination: Destination) -> Steps[list[SocketAddress]]:
     return answers[0]
 
 
-def _addresses(host: str | bytes, port: int, flags: int = 0) -> list[SocketAddress]:
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)
+def _addresses(
+    host: str | bytes, port: int, flags: int = 0, family: int = socket.AF_UNSPEC
+) -> list[SocketAddress]:
+    found = socket.getaddrinfo(host, port, family, socket.SOCK_STREAM, flags=flags)
     return [SocketAddress(family, address) for family, *_, address in found]
 
 
@@ -109,16 +116,16 @@ def _not_reached(
     destination: Destination, missing: Unreached, cause: OSError | UnicodeError | None = None
 ) -> NotReachedError:
     where = (destination.host, destination.port, destination.timeout, destination.source)
-    return NotReachedError(missing, *where, cause)
+    return NotReachedError(missing, *where, cause, destination.family)
 
 
 def connect(destination: Destination, addresses: list[SocketAddress]) -> Steps[socket.socket]:
     """Return a socket that is connected to one of the addresses; raises NotReachedError."""
-    usable = [address for address in addresses if same_family(address, destination.source)]
-    if not usable:
+    candidates = [address for address in addresses if usable(address, destination)]
+    if not candidates:
         raise _not_reached(destination, Unreached.FAMILY)
     try:
-        return (yield from race(usable, destination.timeout, destination.source))
+        return (yield from race(candidates, destination.timeout, destination.source))
     except OSError as error:
         raise _not_reached(destination, Unreached.CONNECTION, error) from error
 

@@ -5,6 +5,7 @@ The errors have the facts. `str` makes sentences of them, all of which are in th
 
 import errno
 import os
+import socket
 from enum import Enum
 
 from ackd.client.ending import End, Ending
@@ -20,7 +21,7 @@ class Unreached(Enum):
     """What is missing for a connection."""
 
     NAME = "name"  # the name can't be resolved
-    FAMILY = "family"  # no address is of the family, IPv4 or IPv6, of the source
+    FAMILY = "family"  # no address is of the family, IPv4 or IPv6, that is asked for
     CONNECTION = "connection"  # no address has accepted a connection
     PENDING = "pending"  # nothing has failed, but nothing has answered yet
 
@@ -40,14 +41,16 @@ class NotReachedError(ClientError):
         timeout: float,
         source: str = "",
         cause: OSError | UnicodeError | None = None,
+        family: int = socket.AF_UNSPEC,
     ) -> None:
-        super().__init__(missing, host, port, timeout, source, cause)
+        super().__init__(missing, host, port, timeout, source, cause, family)
         self.missing = missing
         self.host = host
         self.port = port
         self.timeout = timeout
         self.source = source
         self.cause = cause
+        self.family = family
 
     def __str__(self) -> str:
         return _not_reached(self)
@@ -142,6 +145,7 @@ _VIOLATIONS = {
     Violation.EXCESS_REPLY: "the server sent more replies than it was sent payloads",
     Violation.ENDLESS_LINE: f"the server sent a line of over {MAX_REPLY} bytes",
 }
+_FAMILIES: dict[int, str] = {socket.AF_INET: "IPv4", socket.AF_INET6: "IPv6"}
 _UNCONNECTED = {
     errno.ECONNREFUSED: "connection refused: nothing listens on that port, or a firewall refuses",
     errno.EHOSTUNREACH: "no route to host: it is down, or a firewall turns packets back",
@@ -169,12 +173,15 @@ def _not_reached(error: NotReachedError) -> str:
     host, in_time = printable_host(error.host), f"no answer within {error.timeout:g} s"
     if error.missing is Unreached.PENDING:
         return "no answer so far"
+    kind = _FAMILIES.get(error.family)
     if error.missing is Unreached.FAMILY:
-        return f"{host}: it has no address of the same kind as {error.source}"
+        of_source = f"it has no address of the same kind as {error.source}"
+        return f"{host}: {of_source if error.source else f'it is no {kind} address'}"
     if error.missing is Unreached.NAME:
         late = f"{in_time}: the name servers, or the way to them, are down"
         why = getattr(error.cause, "strerror", None) or str(error.cause or late)
-        return f"{host}: the name can't be resolved: {why}"
+        resolved = f"resolved to an {kind} address" if kind else "resolved"
+        return f"{host}: the name can't be {resolved}: {why}"
     return f"{host} port {error.port}: {_unconnected(error.cause, in_time)}"
 
 

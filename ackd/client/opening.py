@@ -70,9 +70,9 @@ def _check_silence(destination: Destination, addresses: list[SocketAddress]) -> 
 def finished(transport: Transport[TagT]) -> Steps[End]:
     """End the sending, and return how the connection has ended then."""
     transport.finish()
-    while not (end := (yield from _received(transport))):
-        pass
-    return end
+    while not transport.ended:
+        yield from _received(transport)
+    return transport.ended
 
 
 def _received(transport: Transport[TagT]) -> Steps[End | None]:

@@ -6,12 +6,16 @@ from time import monotonic
 from typing import Generic
 
 from ackd.client.addresses import Destination
-from ackd.client.ending import Ending
+from ackd.client.ending import End, Ending
 from ackd.client.errors import Unexpected, UnexpectedReplyError, error_of
 from ackd.client.opening import finished, open_transport
 from ackd.client.transport import Transport
 from ackd.client.waiting import milliseconds, run
-from ackd.protocol import Reply, TagT
+from ackd.protocol import Reply, TagT, Violation
+
+# Seconds for the end of a connection whose replies have all come. An ackd closes at once; something
+# between may keep the connection open.
+_END = 1.0
 
 
 class Session(Generic[TagT]):
@@ -64,13 +68,18 @@ class Session(Generic[TagT]):
     def finish(self) -> None:
         """End the sending, with no reply due, and wait until the server has closed.
 
-        An ackd closes without a further word; then each reply was that to its payload. Raises
-        UnexpectedReplyError.
+        An ackd closes without a further word; then each reply was that to its payload. A server
+        that has greeted may also stay silent. Raises UnexpectedReplyError.
         """
-        end = run(finished(self.transport))
+        transport = self.transport
+        if transport.greeted:
+            transport.timeout = min(transport.timeout, _END)
+        end = run(finished(transport))
         if end.how in (Ending.UNEXPECTED, Ending.REJECTED):
             raise error_of(end)
-        if end.how is not Ending.CLOSED:
+        if end.line:  # a further reply whose end has not come
+            raise error_of(End(Ending.UNEXPECTED, violation=Violation.EXCESS_REPLY, line=end.line))
+        if end.how is not Ending.CLOSED and not transport.greeted:
             raise UnexpectedReplyError(end, Unexpected.LAST)
 
     def close(self) -> list[TagT]:

@@ -31,6 +31,7 @@ class Transport(Generic[TagT]):
         """Use a connected socket whose server greets, or has an empty greeting."""
         self.ended: End | None = None
         self.timeout = timeout
+        self.greeted = greeted
         self.written = 0  # bytes that the kernel has taken
         self.chunk = b""  # what the last `receive` has read
         # When the wait for what is due began, by time.monotonic(). A caller moves it by the time
@@ -145,10 +146,10 @@ class Transport(Generic[TagT]):
     def _received(self) -> list[tuple[TagT, Reply]]:
         protocol = self._protocol
         answers = protocol.receive_data(self.chunk)
-        if protocol.rejected:
-            self.ended = End(Ending.REJECTED, line=protocol.greeting or b"")
-        elif protocol.violation:
+        if protocol.violation:
             self.ended = End(Ending.UNEXPECTED, violation=protocol.violation, line=protocol.partial)
+        elif protocol.rejected:
+            self.ended = End(Ending.REJECTED, line=protocol.rejection)
         if answers:
             self.waiting_since = monotonic()
         return answers

@@ -1,7 +1,5 @@
 """`python3 -m ackd.ctl` is ackctl."""
 
-import sys
+from ackd.ctl.start import start
 
-from ackd.ctl.main import main
-
-sys.exit(main())
+start()

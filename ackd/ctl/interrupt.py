@@ -1,11 +1,62 @@
-"""Ctrl-C (SIGINT). This is the only module that deals with it.
+"""Ctrl-C (SIGINT), and the signals that mean the same: SIGTERM, and SIGHUP of a closed terminal.
 
-A verb meets Ctrl-C in one of two ways: it leaves what it is doing at once, or it goes on and brings
-its work to an end.
+This is the only module that deals with them. A verb meets Ctrl-C in one of two ways: it leaves what
+it is doing at once, or it goes on and brings its work to an end. Outside of both blocks these
+signals end ackctl at once and in silence, see `start`.
 """
 
+import os
 import signal
 import socket
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+from ackd.ctl.status import Status
+
+_STATUSES = {
+    signal.SIGINT: Status.INTERRUPTED,
+    signal.SIGTERM: Status.TERMINATED,
+    signal.SIGHUP: Status.HUNG_UP,
+}
+
+
+def exit_status() -> Status:
+    """Return the exit status for the signal that has come last."""
+    return _STATUSES[_Received.last]
+
+
+def die(status: int) -> None:
+    """End by the signal that `status` stands for, if it stands for one.
+
+    A shell ends its loop only if the signal has ended the command, not if the command exits by
+    itself: https://www.cons.org/cracauer/sigint.html
+    """
+    for number, meaning in _STATUSES.items():
+        if status == meaning:
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+
+
+class _Received:
+    """The signal that has come last: like its handler, it belongs to the whole process."""
+
+    last = signal.SIGINT
+
+
+class _Handlers:
+    """The handlers of the signals for the time of a block."""
+
+    def __init__(self, handler: Callable[[int, FrameType | None], None]) -> None:
+        self._before: dict[signal.Signals, Any] = {}
+        for number in _STATUSES:
+            # nohup(1) lets SIGHUP be ignored.
+            if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
+                self._before[number] = signal.signal(number, handler)
+
+    def restore(self) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
 
 
 class UntilInterrupt:
@@ -15,11 +66,18 @@ class UntilInterrupt:
         self.interrupted = False
 
     def __enter__(self) -> "UntilInterrupt":
+        self._handlers = _Handlers(_leave)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> bool:
+        self._handlers.restore()
         self.interrupted = kind is not None and issubclass(kind, KeyboardInterrupt)
         return self.interrupted
+
+
+def _leave(number: int, _: FrameType | None) -> None:
+    _Received.last = signal.Signals(number)
+    raise KeyboardInterrupt
 
 
 class Interrupt:
@@ -32,13 +90,13 @@ class Interrupt:
         self._writer.setblocking(False)
 
     def __enter__(self) -> "Interrupt":
-        self._handler = signal.signal(signal.SIGINT, lambda *_: None)
         self._descriptor = signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
+        self._handlers = _Handlers(lambda *_: None)
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._handlers.restore()
         signal.set_wakeup_fd(self._descriptor)
-        signal.signal(signal.SIGINT, self._handler)
         self._reader.close()
         self._writer.close()
 
@@ -48,5 +106,8 @@ class Interrupt:
 
     def read(self) -> int:
         """Return how often Ctrl-C was pressed in all; call only when readable."""
-        self.pressed += self._reader.recv(4096).count(signal.SIGINT)
+        for number in self._reader.recv(4096):
+            if number in _STATUSES:
+                _Received.last = signal.Signals(number)
+                self.pressed += 1
         return self.pressed

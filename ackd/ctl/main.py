@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from ackd import __version__
-from ackd.ctl.interrupt import UntilInterrupt
+from ackd.ctl.interrupt import UntilInterrupt, exit_status
 from ackd.ctl.output.streams import Output, discard_output, standard_output
 from ackd.ctl.status import Status
 
@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 return _run(sys.argv[1:] if arguments is None else arguments, output)
             finally:
                 output.flush()  # Python would do it too late for an error to be reported
-        return Status.INTERRUPTED
+        return exit_status()
     except OSError as error:  # of the standard output: a verb reports each other one
         output.warn(f"standard output: {error.strerror}")
         discard_output()
@@ -59,8 +59,19 @@ class _Parser(argparse.ArgumentParser):
     """
 
     def __init__(self, formatter: _Formatter = argparse.HelpFormatter, **arguments: Any) -> None:
-        super().__init__(**arguments, formatter_class=partial(formatter, width=80))
+        super().__init__(
+            **arguments,
+            formatter_class=partial(formatter, width=80),
+            # A script with an abbreviation would break when another option begins so, too.
+            allow_abbrev=False,
+        )
         self._formatter = formatter
+
+    def _get_option_tuples(self, option_string: str) -> list[Any]:
+        """Return the options that are meant: none by a number, though -4 and -6 are options."""
+        if self._negative_number_matcher.match(option_string):
+            return []
+        return super()._get_option_tuples(option_string)
 
     def format_usage(self) -> str:
         self.formatter_class = self._formatter
@@ -93,4 +104,6 @@ def _add(verb: str, verbs: "argparse._SubParsersAction[_Parser]") -> None:
         formatter=argparse.RawDescriptionHelpFormatter,
     )
     module.add_options(parser)
+    # Other numbers are arguments, such as a payload, in spite of -4 and -6.
+    parser._has_negative_number_optionals.clear()
     parser.set_defaults(run=module.run, parser=parser)

@@ -2,6 +2,7 @@
 
 import argparse
 import re
+import socket
 from math import nan
 
 from ackd.client.addresses import Destination, check_address
@@ -28,13 +29,23 @@ def add_server_options(parser: argparse.ArgumentParser) -> None:
     option(
         "--source", metavar="A", type=address, default="", help="own address to connect from (any)"
     )
+    family = parser.add_mutually_exclusive_group()
+    for name, number in (("4", socket.AF_INET), ("6", socket.AF_INET6)):
+        family.add_argument(
+            f"-{name}",
+            action="store_const",
+            dest="family",
+            const=number,
+            default=socket.AF_UNSPEC,
+            help=f"IPv{name} only",
+        )
     option("--no-greeting", action="store_true", help="the server's greeting is empty")
 
 
 def destination_of(options: argparse.Namespace) -> Destination:
     """Return the server that the options name."""
     where = (options.host, options.port, options.timeout, options.source)
-    return Destination(*where, greeted=not options.no_greeting)
+    return Destination(*where, greeted=not options.no_greeting, family=options.family)
 
 
 def port(text: str) -> int:
@@ -42,14 +53,16 @@ def port(text: str) -> int:
     return number(text, 65535)
 
 
-def seconds(text: str) -> float:
-    """Return a number of seconds: more than 0, and at most a day."""
+def seconds(text: str, most: int = 86400) -> float:
+    """Return a number of seconds: more than 0, and at most `most`, a day."""
     try:
         value = float(text)
     except ValueError:
         value = nan
-    if not 0 < value <= 86400:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds up to 86400")
+    if not 0 < value <= most:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a number of seconds, more than 0 and at most {most}"
+        )
     return value
 
 
@@ -58,15 +71,20 @@ def count(text: str) -> int:
     return number(text, 999999999)
 
 
+def tries(text: str) -> int:
+    """Return a whole number, 0 to 999999999."""
+    return number(text, 999999999, least=0)
+
+
 def connections(text: str) -> int:
     """Return a number of connections, 1 to 65535: an address has no more ports."""
     return number(text, 65535)
 
 
-def number(text: str, most: int) -> int:
-    """Return a whole number, 1 to `most`."""
-    if not (re.fullmatch(r"[0-9]{1,9}", text) and 1 <= int(text) <= most):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 to {most}")
+def number(text: str, most: int, least: int = 1) -> int:
+    """Return a whole number, `least` to `most`."""
+    if not (re.fullmatch(r"[0-9]{1,9}", text) and least <= int(text) <= most):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {least} to {most}")
     return int(text)
 
 

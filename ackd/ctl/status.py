@@ -13,4 +13,8 @@ class Status(IntEnum):
     NO_GREETING = 4
     UNKNOWN = 5
     NOT_WHOLE = 6
-    INTERRUPTED = 130  # 128 + SIGINT, as in shells
+    FAILED = 7  # ackctl itself: Python would exit with 1, which is a refusal
+    # 128 + the signal, as in shells.
+    HUNG_UP = 129
+    INTERRUPTED = 130
+    TERMINATED = 143

@@ -4,7 +4,7 @@ import logging
 from collections import Counter
 
 from ackd.config import Config
-from ackd.peers import address_of, client_of
+from ackd.peers import Networks, address_of, client_of
 from ackd.protocol import NOT_ALLOWED, TOO_MANY_CONNECTIONS
 from ackd.records import Kind
 
@@ -25,7 +25,7 @@ class Admission:
 
     def configure(self, config: Config) -> None:
         """Set the limits from now on; clients that are connected stay."""
-        self._allow = config.allow
+        self._allow = Networks(config.allow)
         self._limit = config.max_connections
         self._limit_per_client = config.max_connections_per_client
 
@@ -33,7 +33,7 @@ class Admission:
         """Return why a client is rejected, as text for the client; empty if it is admitted."""
         if self._allow:
             address = address_of(peer)
-            if not any(address in network for network in self._allow):
+            if address not in self._allow:
                 return f"{address} {NOT_ALLOWED}"
         if self.connected >= self._limit:
             self._log_limit()

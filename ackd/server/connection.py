@@ -18,8 +18,9 @@ from ackd.protocol import Run, ServerProtocol, rejection_line, unreachable
 from ackd.records import Kind, Origin, Priority, Reason, Record
 from ackd.server.budget import CHUNK, Budget
 from ackd.server.counters import Counters
+from ackd.server.foreign import ForeignClientError, examine
 from ackd.server.quota import Quota
-from ackd.server.replies import first_bytes, owe, remove_sent
+from ackd.server.replies import NOTHING, after_sent, first_bytes, owe
 from ackd.server.snapshot import Snapshot
 
 # linux/socket.h; the socket module does not name it.
@@ -117,6 +118,9 @@ def _close_on_error(
             return
         except BlockingIOError:
             return  # the socket was not ready after all, select(2)
+        except ForeignClientError as error:
+            connection.reject(error.reason)
+            return
         except OSError as error:
             why = error.strerror
         except MemoryError:
@@ -134,6 +138,7 @@ class Connection:
     """
 
     __slots__ = (
+        "_beginning",
         "_chunk_was_full",
         "_connect_recorded",
         "_eof",
@@ -167,9 +172,11 @@ class Connection:
         self._shared = shared
         self._started = monotonic()
         self._prefix = b""  # made with the first payload: most idle clients need none
+        # What has come, as long as it can become another protocol's first bytes; then None.
+        self._beginning: bytes | None = b""
         self._connect_recorded = False
         self._chunk_was_full = False  # so there may be more to read
-        self._owed: list[Run] = []
+        self._owed = NOTHING
         self._send_error = 0  # errno; 0 while replies can be sent
         self._eof = False
 
@@ -197,7 +204,9 @@ class Connection:
 
     @_close_on_error
     def reject(self, reason: str) -> None:
-        """Send the reason in the place of the greeting, then close."""
+        """Send the reason in the place of the greeting or of the first reply, then close."""
+        self._beginning = None
+        self._shared.counters.turned_away += 1
         if self._shared.reject_quota.admits(self.peer):
             self._note(Kind.REJECTED, Priority.WARNING, "turned away", detail=reason)
         self._send([(rejection_line(reason), 1)])
@@ -211,11 +220,12 @@ class Connection:
         self._started = snapshot.started
         self._owed = list(snapshot.owed)
         self._send_error = snapshot.send_error
-        if snapshot.eof:
-            self._receive_eof()
         self._connect_recorded = snapshot.connect_recorded
+        self._beginning = None if snapshot.has_sent else snapshot.protocol.partial
         if snapshot.has_sent:
             self._prefix = self._shared.recorder.prefix(self._origin)
+        if snapshot.eof:
+            self._receive_eof()
         if snapshot.leaving:
             self.finish(snapshot.leaving)
         else:
@@ -295,8 +305,8 @@ class Connection:
         if not data:
             self._receive_eof()
             return
-        if not self._prefix:
-            self._record_connect()
+        if self._beginning is not None:
+            self._examine(data)
         refused = self.protocol.refused
         self.protocol.receive_data(data, budget.payloads)
         self._shared.counters.received += len(data)
@@ -309,9 +319,25 @@ class Connection:
         After a reset nobody knows whether more bytes were on their way. A reset that follows the
         client's FIN is EPIPE, any other is ECONNRESET: tcp_reset() in net/ipv4/tcp_input.c.
         """
+        self._end_beginning()
         self._eof = True
         if self._send_error in (0, errno.EPIPE):
             self.protocol.receive_eof()
+
+    def _examine(self, data: bytes) -> None:
+        """See whether this is a client of ours; raises ForeignClientError.
+
+        Nothing is recorded about a client that may be foreign until its first line has come.
+        """
+        self._beginning = beginning = examine((self._beginning or b"") + data)
+        if not self._prefix and (beginning is None or b"\n" in beginning):
+            self._record_connect()
+
+    def _end_beginning(self) -> None:
+        """Take what has come for the beginning of a payload: no more comes."""
+        if self._beginning and not self._prefix:
+            self._record_connect()
+        self._beginning = None
 
     def _record(self) -> int:
         """Record payloads that wait; return how many were taken.
@@ -324,7 +350,9 @@ class Connection:
             self._shared.counters.refused += len(payloads)
             self._send(protocol.refuse_payloads(recorder.obstacle))
             return 0
-        prefix = recorder.unterminated(self._prefix) if protocol.unterminated else self._prefix
+        prefix = self._prefix
+        if self._eof and protocol.unterminated:
+            prefix = recorder.unterminated(prefix)
         return recorder.write(prefix, protocol.sequence, payloads)
 
     def _acknowledge(self, recorded: int) -> None:
@@ -354,15 +382,17 @@ class Connection:
 
     def _send_owed(self) -> int:
         """Send what there is room for; return the bytes. After an error nothing is owed."""
+        owed = self._owed
+        data, everything = first_bytes(owed)
         try:
-            sent = self._socket.send(first_bytes(self._owed))
+            sent = self._socket.send(data)
         except BlockingIOError:
             return 0
         except OSError as error:
             self._send_error = error.errno or errno.EPIPE
-            self._owed = []
+            self._owed = NOTHING
             return 0
-        remove_sent(self._owed, sent)
+        self._owed = NOTHING if everything and sent == len(data) else after_sent(owed, sent)
         return sent
 
     # Waiting
@@ -387,7 +417,7 @@ class Connection:
 
     def _settle(self) -> None:
         """Wait for the one thing that must come next."""
-        if len(self._owed) > _MOST_RUNS:
+        if self._owed and len(self._owed) > _MOST_RUNS:
             self._await(Wait.WRITE)
         elif self.protocol.waiting:
             self._await(Wait.JOURNAL)
@@ -424,7 +454,7 @@ class Connection:
     def finish(self, reason: Reason) -> None:
         """End the sending, and close when the client has closed, so that it gets all replies."""
         self.reason = reason
-        self._owed = []
+        self._owed = NOTHING
         self._socket.shutdown(socket.SHUT_WR)
         self._await(Wait.LINGER)
 
@@ -440,7 +470,8 @@ class Connection:
 
     def close(self, reason: Reason, why: str = "") -> None:
         """Close at once; `why`, if given, is recorded as the reason."""
-        self._owed = []
+        self._end_beginning()
+        self._owed = NOTHING
         self._await(Wait.NOTHING)
         self._socket.close()
         if self._connect_recorded:

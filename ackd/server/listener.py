@@ -63,6 +63,10 @@ def listen(address: str, port: int, ours: Iterable[socket.socket] = ()) -> socke
             if error.errno != errno.EADDRINUSE or not beside:
                 raise
             return _open(family, where, beside)
+    except socket.gaierror as error:
+        _, _, interface = address.partition("%")
+        reason = f"there is no interface {interface}" if interface else str(error.strerror)
+        raise AddressError(endpoint(address, port), reason) from error
     except OSError as error:
         raise _listen_error(address, port, error) from error
 

@@ -4,6 +4,8 @@ from ackd.protocol import Run, add_run
 
 # Bytes that are sent at once, and runs that are looked at for them.
 _SEND, _LOOK_AT = 65536, 64
+# All clients that are owed nothing share this list, which saves memory. It stays empty.
+NOTHING: list[Run] = []
 
 
 def owe(owed: list[Run], replies: list[Run]) -> None:
@@ -12,21 +14,21 @@ def owe(owed: list[Run], replies: list[Run]) -> None:
         add_run(owed, line, count)
 
 
-def first_bytes(owed: list[Run]) -> bytes:
-    """Return the first bytes of what a client is owed: whole lines, as many as are sent at once."""
-    if len(owed) == 1:
-        line, count = owed[0]
-        return line * (count if len(line) * count <= _SEND else _SEND // len(line) + 1)
+def first_bytes(owed: list[Run]) -> tuple[bytes, bool]:
+    """Return the lines that are sent at once, and whether they are all that a client is owed."""
+    line, count = owed[0]
+    if len(owed) == 1 and count <= _SEND // len(line):
+        return line * count, True
     data = b""
     for line, count in owed[:_LOOK_AT]:
         data += line * min(count, (_SEND - len(data)) // len(line) + 1)
         if len(data) > _SEND:
             break
-    return data
+    return data, False
 
 
-def remove_sent(owed: list[Run], sent: int) -> None:
-    """Remove the first `sent` bytes; the rest of a line that was cut becomes a run of its own."""
+def after_sent(owed: list[Run], sent: int) -> list[Run]:
+    """Return what a client is owed after `sent` bytes; the rest of a cut line is its own run."""
     done = 0
     rest: list[Run] = []
     while sent:
@@ -38,4 +40,4 @@ def remove_sent(owed: list[Run], sent: int) -> None:
             add_run(rest, line, count - whole - 1)
             break
         sent -= count * len(line)
-    owed[:done] = rest
+    return rest + owed[done:]

@@ -23,6 +23,7 @@ from ackd.server.counters import Counters
 from ackd.server.ending import Ending
 from ackd.server.journal_queue import JournalQueue
 from ackd.server.listener import Listeners
+from ackd.server.presence import Presence
 from ackd.server.quota import (
     CONNECT_CLIENTS,
     CONNECTS,
@@ -66,6 +67,7 @@ class Server:
         )
         self._acceptor = Acceptor(loop, self._welcome)
         self._admission = Admission(config)
+        self._presence = Presence(loop.timers)
         self.ending = Ending(loop, self._acceptor, self._connections, self._shared)
         # Numbers alone would begin anew with each start.
         self._run = os.urandom(8).hex()
@@ -90,7 +92,7 @@ class Server:
     @property
     def trouble(self) -> str:
         """What keeps clients or payloads waiting, as text; empty if nothing does."""
-        return self._availability.trouble or self._acceptor.trouble
+        return self._availability.trouble or self._acceptor.trouble or self._presence.trouble
 
     @property
     def draining(self) -> bool:
@@ -107,6 +109,11 @@ class Server:
         """The listeners that are open now."""
         return self._acceptor.listeners
 
+    @property
+    def endpoints(self) -> str:
+        """Where the server listens, as text, with a word about addresses that are not there yet."""
+        return self._presence.describe(self.listeners.values())
+
     def configure(self, config: Config, listeners: Listeners) -> None:
         """Use these settings and listeners from now on, also for clients that are connected."""
         self._config = config
@@ -122,6 +129,7 @@ class Server:
             self._configure_protocol(connection.protocol)
         self._connections.restart_deadlines(self._connections)
         self._acceptor.change(listeners)
+        self._presence.change(listeners.values())
 
     # One round of the loop
 
@@ -164,7 +172,6 @@ class Server:
             connection.greet(self._greeting)
 
     def _reject(self, connection: Connection, reason: str) -> None:
-        self.counters.turned_away += 1
         connection.reject(reason)
         rejected = len(self._connections) - self._admission.connected
         if rejected > _MAX_REJECTED and connection.wait is Wait.LINGER:

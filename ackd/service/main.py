@@ -4,14 +4,23 @@ import argparse
 import contextlib
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import chain
 from typing import Any
 
 from ackd import __version__
-from ackd.config import DEFAULT_PATH, BadValueError, Config, ConfigError, check, load
+from ackd.config import (
+    DEFAULT_BIND,
+    DEFAULT_PATH,
+    BadValueError,
+    Config,
+    ConfigError,
+    ConfigFile,
+    check,
+    first_closed,
+)
 from ackd.journal import journald, syslog
 from ackd.journal.datagram import DatagramSocket
 from ackd.journal.entry import JournalFormat
@@ -21,6 +30,7 @@ from ackd.journal.storing import Storing
 from ackd.journal.syslog import SyslogFormat
 from ackd.journal.terminal import Stream, TerminalFormat
 from ackd.server.listener import ListenError
+from ackd.server.presence import NOT_THERE, has_address
 from ackd.service import starting, store, systemd
 from ackd.service.control import ControlError, NotReloadedError, request_reload
 from ackd.service.service import CapacityError, RecordingError, Service
@@ -86,11 +96,24 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _check_config(options: argparse.Namespace) -> int:
-    _configuration(options)
+    config = _configuration(options, _config_file(options))
     path = options.config or DEFAULT_PATH
-    verdict = "good" if os.path.exists(path) else "there is no such file; the defaults are in force"
+    found = os.path.exists(path)
+    verdict = "good" if found else "there is no such file; the defaults are in force"
     print(f"ackd: {path}: {verdict}")
+    for warning in _warnings(path, config):
+        print(f"ackd: {path}: warning: {warning}", file=sys.stderr)
     return 0
+
+
+def _warnings(path: str, config: Config) -> Iterator[str]:
+    """Yield what is no error, but would surprise."""
+    if os.geteuid() == 0 and (closed := first_closed(path)):
+        yield f"the service can't read it, because it is another user: chmod o+rX {closed}"
+    if config.bind != DEFAULT_BIND:  # a host without IPv6 need not have ::1
+        for address in config.bind:
+            if not has_address(address):
+                yield f"bind: {address} is {NOT_THERE}"
 
 
 def parser() -> argparse.ArgumentParser:
@@ -142,9 +165,13 @@ def _setting(key: str, convert: Callable[[str], object]) -> Callable[[str], Any]
     return read
 
 
-def _configuration(options: argparse.Namespace) -> Config:
+def _config_file(options: argparse.Namespace) -> ConfigFile:
+    return ConfigFile(options.config or DEFAULT_PATH, optional=options.config is None)
+
+
+def _configuration(options: argparse.Namespace, file: ConfigFile) -> Config:
     """Return the configuration, with the settings of the command line in it."""
-    config = load(options.config or DEFAULT_PATH, optional=options.config is None)
+    config = file.load()
     if options.bind:
         config = replace(config, bind=tuple(dict.fromkeys(chain.from_iterable(options.bind))))
     if options.port is not None:
@@ -156,7 +183,7 @@ def _start(options: argparse.Namespace) -> int:
     try:
         stored = store.load()
         recorder = _recorder(options)
-        configure = partial(_configuration, options)
+        configure = partial(_configuration, options, _config_file(options))
         service = starting.start(lambda: Service(configure, recorder, stored), stored.start_failed)
     except (CapacityError, ListenError) as error:
         raise StartError(str(error)) from error

@@ -14,7 +14,7 @@ from ackd.journal.recorder import Recorder
 from ackd.loop import READABLE, Loop
 from ackd.protocol import STOPPING
 from ackd.records import Kind, Priority, Record
-from ackd.server.listener import ListenError, Listeners, name, open_listeners
+from ackd.server.listener import ListenError, Listeners, open_listeners
 from ackd.server.server import Server
 from ackd.service import systemd
 from ackd.service.control import Control
@@ -123,10 +123,10 @@ class Service:
             log.warning("record: none: payloads are acknowledged, but not recorded")
 
     def _log_listening(self) -> None:
-        where = " and ".join(map(name, self._server.listeners.values()))
         note = (
             ", passed by systemd: bind and port are not used" if self._stored.unit_listeners else ""
         )
+        where = self._server.endpoints
         log.info("listening on %s%s", where, note, extra={"kind": Kind.LISTENING})
 
     def _report_to_manager(self) -> systemd.Status:

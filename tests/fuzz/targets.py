@@ -132,10 +132,11 @@ def client_protocol(data: bytes) -> None:
     assert received(stream, size % 8 + 1, count, greets) == whole
 
     lines = stream.split(b"\n")[:-1]
-    rejects = bool(lines) and (
-        NOT_CONNECT in lines[0] if greets else lines[0].startswith(NOT_CONNECT)
-    )
-    replies = [] if rejects else lines[greets:]
+    replies = lines[greets:]
+    rejections = [n for n, line in enumerate(replies) if line.startswith(NOT_CONNECT)]
+    if any(NOT_CONNECT in line for line in lines[:greets]):
+        rejections.insert(0, 0)
+    replies = replies[: rejections[0]] if rejections else replies
     assert [reply.text for reply in whole[0]] == replies[:count]
     assert whole[1] == (Violation.EXCESS_REPLY if len(replies) > count else None)
 

@@ -79,6 +79,7 @@ def test_an_address_that_is_added_later_is_served(hosts: Hosts, start: StartDaem
     hosts.server.ip("address", "add", "192.168.150.1/24", "dev", "eth0")
     assert hosts.send("hello") == (0, THANKS, "")
     assert ackd.journal.next(Kind.PAYLOAD)["ACKD_LISTENER"] == b"192.168.150.1:10008"
+    ackd.journal.wait_for(lambda entry: entry["MESSAGE"] == b"192.168.150.1:10008 is there now")
 
 
 def test_allow_ignores_the_interface_of_a_link_local_client(

@@ -68,6 +68,11 @@ class Ackctl:
             pass
 
     @property
+    def running(self) -> bool:
+        """Whether it has not ended yet."""
+        return self._process.poll() is None
+
+    @property
     def threads(self) -> int:
         """How many threads it has."""
         return len(os.listdir(f"/proc/{self._process.pid}/task"))

@@ -58,7 +58,7 @@ class Daemon:
     def await_listening(self) -> int:
         """Wait until ackd logs its listeners; return the port of the first one."""
         message = self.journal.next(Kind.LISTENING)["MESSAGE"].decode()
-        match = re.search(r":(\d+)( and |$)", message)
+        match = re.search(r":(\d+)( and | \(|$)", message)
         assert match, message
         return int(match[1])
 

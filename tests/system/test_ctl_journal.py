@@ -10,7 +10,8 @@ from datetime import datetime
 import pytest
 
 from ackd.ctl.runs.payloads import Run
-from ackd.records import Kind
+from ackd.journal.entry import JournalFormat
+from ackd.records import Kind, Origin
 from tests.support.peer import ACK
 
 from .support.connections import connect, greeted
@@ -74,7 +75,11 @@ def rotate(machine: Machine) -> str:
     """Make journald begin a new file; return the path of the file before."""
 
     def archived() -> set[str]:
-        return set(machine.run("sh", "-c", "ls /var/log/journal/*/").stdout.split())
+        # The records of ordinary users are in files of their own.
+        found = machine.run(
+            "find", "/var/log/journal", "-name", "system*.journal", "-printf", "%f\\n"
+        )
+        return set(found.stdout.split())
 
     machine.run("journalctl", "--sync")
     there = archived()
@@ -178,6 +183,7 @@ def test_payloads_that_ackd_has_repeated_are_no_fault(server: Machine, run: Run)
         peer.expect(ACK * 4)
         # ackd is frozen: it must not notice the kill before another journald has read the queue.
         ackd = server.pid_of("ackd")
+        forget_starts(server)
         server.run("sh", "-c", f"kill -STOP {ackd} && kill -KILL {journald}")
         wait_until("the payloads are recorded", lambda: in_journal(server, run))
         succeed(server, "restart", *SOCKETS)
@@ -192,6 +198,43 @@ def in_journal(machine: Machine, run: Run, *fields: str) -> bool:
     payloads = (f"MESSAGE_ID={Kind.PAYLOAD.value}", *fields)
     # Without `--sync`, which needs a running journald.
     return run.name in machine.run("journalctl", "--output=cat", *payloads).stdout
+
+
+def test_no_line_of_a_client_ends_verify(server: Machine, run: Run) -> None:
+    highest = 10**18 - 1
+    hostile = (run.payload(highest), b"run=" * 16000, b"ackctl run=%b number=" % run.name.encode())
+    send(server, *numbers(run, 1), run.end(1))
+    send(server, *hostile, hostile[-1] + b"9" * 60000, b"\xff" * 1000 + run.payload(1))
+    status, out, err = verify(server, run)
+    assert (status, err) == (6, "")
+    assert f"      1  beyond the end: {highest}: is it one run?\n" in out
+    send(server, run.end(highest))
+    assert faults(server, run)["missing_numbers"] == [[2, highest - 1]]
+
+
+def send_from_the_server(machine: Machine, payload: bytes) -> None:
+    machine.run("ackctl", "send", "--host", MACHINE_ADDRESS, payload.decode())
+
+
+def test_a_number_that_another_host_has_sent_is_reported(server: Machine, run: Run) -> None:
+    send(server, *numbers(run, 1, 3), run.end(3))
+    send_from_the_server(server, run.payload(2))
+    status, out, _ = verify(server, run)
+    senders = f"{MACHINE_ADDRESS} sent 1: 2; {CLIENT_ADDRESS} sent 2: 1, 3"
+    assert (status, out.splitlines()[-1]) == (0, f"      2  senders: {senders}")
+
+
+def test_nobody_without_the_key_can_send_a_number(server: Machine, run: Run) -> None:
+    server.put("/root/key", "0123456789abcdef\n", 0o600)
+    keyed = Run(run.name, b"0123456789abcdef")
+    send(server, *numbers(keyed, 1, 3), keyed.end(3))
+    send_from_the_server(server, run.payload(2))
+    assert faults(server, run, "--key", "/root/key") == {"missing_numbers": [[2, 2]]}
+    assert verify(server, run, "--key", "/root/key")[1].endswith(
+        "      1  made without this key, and not counted above\n"
+    )
+    send(server, keyed.payload(2))
+    assert verify(server, run, "--key", "/root/key")[0] == 0
 
 
 # Forged records
@@ -239,6 +282,10 @@ def test_records_of_other_instances_are_believed(server: Machine, run: Run) -> N
         peer.expect(ACK * 2)
     server.run("systemctl", "stop", "ackd@north")
     assert verify(server, run)[0] == 0
+    server.run("journalctl", "--sync")
+    shown = ackctl(server, "log", "--lines", "1")[1]
+    assert re.search(rf" port \d+ to ackd@north #2: {run.end(1).decode()}\n", shown)
+    assert run.name not in ackctl(server, "log", "--no-runs", "--since", "-5min")[1]
 
 
 @pytest.mark.parametrize("end", [("kill", "--signal=KILL"), ("stop",), ("restart",)])
@@ -252,11 +299,53 @@ def test_records_that_journald_reads_after_the_end_of_ackd_are_believed(
         peer.expect(ACK * 4)
         server.run("systemctl", *end, "ackd")
         wait_until("ackd has ended", lambda: not exists(server, ackd))
+        forget_starts(server)
         server.run("sh", "-c", f"kill -KILL {journald}")
     wait_until("another journald has read the queue", lambda: synced(server), 60)
     assert units(server, run) == {()}
     assert verify(server, run)[0] == 0
     assert f"{CLIENT_ADDRESS} #4: {run.end(3).decode()}" in lines(server)
+
+
+@pytest.fixture
+def journald_starts_once(server: Machine) -> Iterator[Machine]:
+    """A machine that does not start journald again after a kill."""
+    setting = "/run/systemd/system/systemd-journald.service.d/limit.conf"
+    server.put(setting, "[Unit]\nStartLimitIntervalSec=1h\nStartLimitBurst=1\n")
+    server.run("systemctl", "daemon-reload")
+    forget_starts(server)
+    succeed(server, "restart", "systemd-journald")
+    yield server
+    server.run("rm", setting)
+    server.run("systemctl", "daemon-reload")
+    forget_starts(server)
+    succeed(server, "restart", *SOCKETS)
+
+
+@pytest.mark.xfail(
+    strict=True,
+    raises=AssertionError,
+    reason="the records are in the queue of journald's socket only, and that is closed",
+)
+def test_records_outlive_ackd_and_a_journald_that_is_not_started_again(
+    journald_starts_once: Machine, run: Run
+) -> None:
+    server = journald_starts_once
+    journald, ackd = server.pid_of("systemd-journald"), server.pid_of("ackd")
+    with greeted(server) as peer:
+        server.run("sh", "-c", f"kill -STOP {journald}")
+        peer.send(b"".join(payload + b"\n" for payload in (*numbers(run, 1, 2, 3), run.end(3))))
+        peer.expect(ACK * 4)
+        server.run("systemctl", "stop", "ackd")
+        wait_until("ackd has ended", lambda: not exists(server, ackd))
+        server.run("sh", "-c", f"kill -KILL {journald}")
+    failed = ("systemctl", "is-failed", "systemd-journald.socket")
+    wait_until("the socket is closed", lambda: server.run(*failed, check=False).returncode == 0)
+    forget_starts(server)
+    succeed(server, "restart", *SOCKETS)
+    server.run("systemctl", "start", "ackd")
+    wait_until("journald runs", lambda: synced(server))
+    assert verify(server, run)[0] == 0
 
 
 ENDED = (
@@ -278,6 +367,80 @@ def test_records_of_a_process_that_ends_before_journald_reads_them_are_not_belie
     assert (status, out) == (0, "")
     assert err.endswith(ENDED)
     assert verify(server, run, "--unit", "*")[0] == 0
+
+
+_RECYCLER = """
+import ctypes, os, signal, socket, sys
+user, pid, record = int(sys.argv[1]), int(sys.argv[2]), sys.stdin.buffer.read()
+sender = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+sender.connect("/run/systemd/journal/socket")
+NAMES = "flags pidfd child_tid parent_tid exit_signal stack stack_size tls set_tid set_tid_size"
+class Arguments(ctypes.Structure):
+    _fields_ = [(name, ctypes.c_uint64) for name in NAMES.split()]
+numbers = (ctypes.c_int * 1)(pid)
+arguments = Arguments(
+    exit_signal=signal.SIGCHLD, set_tid=ctypes.addressof(numbers), set_tid_size=1
+)
+CLONE3 = 435
+libc = ctypes.CDLL(None, use_errno=True)
+child = libc.syscall(CLONE3, ctypes.byref(arguments), ctypes.sizeof(arguments))
+if child == 0:
+    os.setuid(user)
+    os._exit(sender.send(record) != len(record))
+assert child == pid, ctypes.get_errno()
+assert os.waitpid(child, 0) == (pid, 0)
+"""
+ORDINARY_USER = 1000
+OTHER_DYNAMIC_USER = 61500
+UNUSED_NUMBER = 31000
+# An ordinary user gets the number of an ackd that has ended by starting processes until they have
+# gone once around; clone3(2) gives it at once, but only to root.
+
+
+def forge_with_number(machine: Machine, pid: int, user: int, payload: bytes) -> None:
+    """Write a record with the fields of ackd from a process with this number, and end it."""
+    entry = JournalFormat()
+    origin = Origin(CLIENT_ADDRESS, 40000, f"{MACHINE_ADDRESS}:10008", "forged-1")
+    record = entry.payload(entry.prefix(origin), 1, payload)
+    journald = machine.pid_of("systemd-journald")
+    machine.run("sh", "-c", f"kill -STOP {journald}")
+    machine.python(_RECYCLER, str(user), str(pid), input=record)
+    machine.run("sh", "-c", f"kill -CONT {journald}")
+
+
+def forge_with_units_number(machine: Machine, user: int, payload: bytes) -> bool:
+    """Write a record from a process with the number of an ackd that has ended.
+
+    Return whether journald takes the record for one of ackd's unit.
+    """
+    ended = machine.pid_of("ackd")
+    machine.run("systemctl", "restart", "ackd")
+    wait_until("ackd has ended", lambda: not exists(machine, ended))
+    forge_with_number(machine, ended, user, payload)
+    *_, forged = machine.journal(f"MESSAGE_ID={Kind.PAYLOAD.value}", "ACKD_CONNECTION=forged-1")
+    return forged.all("_SYSTEMD_UNIT") == (b"ackd.service",)
+
+
+@pytest.mark.parametrize("user", [ORDINARY_USER, OTHER_DYNAMIC_USER])
+def test_records_of_a_process_with_the_number_of_an_ackd_that_has_ended_are_not_believed(
+    server: Machine, run: Run, user: int
+) -> None:
+    send(server, *numbers(run, 1, 2, 4), run.end(4))
+    without_unit = 0
+    # journald forgets from time to time the units of all processes that have ended.
+    while not forge_with_units_number(server, user, run.payload(3)):
+        without_unit += 1
+        assert without_unit < 10
+    found = {"missing_numbers": [[3, 3]], "not_believed": without_unit + 1}
+    assert faults(server, run) == found | ({"without_unit": without_unit} if without_unit else {})
+    reason = "not believed: another user than that of ackd's unit has written them; see --unit"
+    assert f"      1  {reason}\n" in verify(server, run)[1]
+    assert "forged" not in ackctl(server, "log", "--json")[1]
+    # The forged record does not make the forger a user of ackd's unit.
+    forge_with_number(server, UNUSED_NUMBER, user, run.payload(3))
+    found |= {"not_believed": without_unit + 2, "without_unit": without_unit + 1}
+    assert faults(server, run) == found
+    assert "missing_numbers" not in faults(server, run, "--unit", "*")
 
 
 @pytest.fixture
@@ -308,6 +471,15 @@ def forge_and_end(machine: Machine, user: str, *payloads: bytes) -> None:
     settings = (user, "StandardOutput=null", "StandardError=null")
     forge(machine, *payloads, settings=settings)
     machine.run("sh", "-c", f"kill -CONT {journald}")
+
+
+def forget_starts(machine: Machine) -> None:
+    """Let systemd start journald again however often the tests have killed it.
+
+    After five starts in ten seconds systemd gives up journald and closes its sockets; what is in
+    their queues is lost.
+    """
+    machine.run("systemctl", "reset-failed", "systemd-journald.service", *SOCKETS, check=False)
 
 
 def synced(machine: Machine) -> bool:
@@ -384,7 +556,7 @@ def lines(machine: Machine, *options: str) -> list[str]:
 
 
 def without_time(line: str) -> str:
-    whole = re.fullmatch(r"[\d-]{10} [\d:]{8}\.\d{3} ([\d.:a-f]+) port \d+ (#.*)", line)
+    whole = re.fullmatch(r"[\d-]{10} [\d:]{8}\.\d{3} ([\d.:a-f]+) port \d+(?: to \S+)? (#.*)", line)
     assert whole, line
     return f"{whole[1]} {whole[2]}"
 
@@ -439,6 +611,7 @@ def test_log_prints_each_payload_as_json(server: Machine) -> None:
         "payload": "\\xff",
         "repeated": False,
         "unterminated": False,
+        "unit": "ackd.service",
     }
 
 

@@ -22,20 +22,21 @@ SCRIPT = PROJECT / "packaging" / "completions.py"
 OPTIONS = {
     "ackctl": {"-h", "--help", "--version"},
     "ackctl send": {
-        *("-h", "--help", "--host", "--port", "--timeout", "--source", "--no-greeting"),
-        *("-v", "--verbose", "--json", "--file", "--retry"),
+        *("-h", "--help", "--host", "--port", "--timeout", "-4", "-6", "--source", "--no-greeting"),
+        *("-v", "--verbose", "-q", "--quiet", "--json", "--file", "--retry"),
     },
     "ackctl ping": {
-        *("-h", "--help", "--host", "--port", "--timeout", "--source", "--no-greeting"),
-        *("--interval", "--count", "--parallel", "--size", "--name", "--json"),
+        *("-h", "--help", "--host", "--port", "--timeout", "-4", "-6", "--source", "--no-greeting"),
+        *("--interval", "--count", "--duration", "--parallel"),
+        *("--size", "--name", "--key", "--json"),
     },
     "ackctl bench": {
-        *("-h", "--help", "--host", "--port", "--timeout", "--source", "--no-greeting"),
-        *("--clients", "--depth", "--size", "--seconds", "--plot", "--name", "--json"),
+        *("-h", "--help", "--host", "--port", "--timeout", "-4", "-6", "--source", "--no-greeting"),
+        *("--clients", "--depth", "--size", "--seconds", "--plot", "--name", "--key", "--json"),
     },
-    "ackctl verify": {"-h", "--help", "--since", "--namespace", "--unit", "--json"},
+    "ackctl verify": {"-h", "--help", "--since", "--namespace", "--unit", "--key", "--json"},
     "ackctl log": {
-        *("-h", "--help", "-f", "--follow", "-n", "--lines", "--peer"),
+        *("-h", "--help", "-f", "--follow", "-n", "--lines", "--peer", "--no-runs"),
         *("--since", "--namespace", "--unit", "--json"),
     },
 }
@@ -97,6 +98,7 @@ def test_bash_completes_the_options_of_the_daemon(made: Path) -> None:
     [
         "ackctl send --file ",
         "ackctl bench --plot ",
+        "ackctl verify --key ",
         "ackd --config ",
         "ackd --journal ",
         "ackd --debug --pidfile ",

@@ -1,7 +1,9 @@
 """The configuration file: its settings, and the errors in a file that can't be used."""
 
 import dataclasses
+import os
 import re
+import socket
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Any
@@ -15,12 +17,14 @@ from ackd.config import (
     BadValueError,
     Config,
     ConfigError,
+    ConfigFile,
     EmptyLines,
     Recording,
     check,
     load,
     parse,
 )
+from ackd.yaml_nodes import long_document
 from tests.support.project import PROJECT
 
 SHIPPED = PROJECT / "etc" / "ackd.yaml"
@@ -63,6 +67,8 @@ GOOD = {
     "greeting: 'yes'": ("greeting", "yes"),
     "greeting: Grüß Gott": ("greeting", "Grüß Gott"),
     f"greeting: {'x' * 4096}": ("greeting", "x" * 4096),
+    'greeting: "\u201cWelcome\u201d"': ("greeting", "\u201cWelcome\u201d"),
+    "greeting: \u00ab\u00a0Bonjour\u00a0\u00bb": ("greeting", "\u00ab\u00a0Bonjour\u00a0\u00bb"),
     "greeting: not connect, we are closed": ("greeting", "not connect, we are closed"),
     "ack: ok": ("ack", "ok"),
     "ack: ''": ("ack", ""),
@@ -132,6 +138,8 @@ idle_timeout: 1.5
 
 
 NO_ADDRESS = "is not an IPv4 or IPv6 address, such as 192.168.150.1 or ::1"
+MANY_HOSTS = "stands for many hosts: TCP has no such connections"
+NO_NODE = "while parsing a flow node, expected the node content, but found ':'"
 CLIENTS_LIMIT = "is not between 1 and 1000000"
 NO_NETWORK = "is not a network or an address, such as 192.168.150.0/24 or ::1"
 TIME_LIMIT = "is not between 0 and 1000000"
@@ -151,7 +159,15 @@ BAD = {
     "bind: [127.0.0.1, x]": f"1:19: bind: 'x' {NO_ADDRESS}",
     "bind: [[127.0.0.1]]": f"1:8: bind: ['127.0.0.1'] {NO_ADDRESS}",
     "bind:\n- ::1\n- x": f"3:3: bind: 'x' {NO_ADDRESS}",
-    "bind: [::1]": "1:8: while parsing a flow node, expected the node content, but found ':'",
+    "bind: [::1]": f'1:8: {NO_NODE}; put the IPv6 address in quotes: "::1"',
+    "bind: [127.0.0.1, ::]": f'1:19: {NO_NODE}; put the IPv6 address in quotes: "::"',
+    "bind: ::ffff:127.0.0.1": "1:7: bind: ::ffff:127.0.0.1 stands for IPv4: write 127.0.0.1",
+    "bind: fe80::1": (
+        "1:7: bind: fe80::1 needs its interface: write fe80::1%eth0, with the name of the interface"
+    ),
+    "bind: 224.0.0.1": f"1:7: bind: 224.0.0.1 {MANY_HOSTS}",
+    "bind: ff02::1%eth0": f"1:7: bind: ff02::1%eth0 {MANY_HOSTS}",
+    "bind: 255.255.255.255": f"1:7: bind: 255.255.255.255 {MANY_HOSTS}",
     "port: 70000": "1:7: port: 70000 is not between 0 and 65535",
     "port: -1": "1:7: port: -1 is not between 0 and 65535",
     "port: 10008.0": "1:7: port: 10008.0 is not a whole number",
@@ -209,6 +225,7 @@ BAD = {
     "ack: 'not received'": (
         "1:6: ack: begins with `not received`, which clients take for a refusal"
     ),
+    "ack: not connected": "1:6: ack: begins with `not connect`, which clients take for a refusal",
     "max_payload: 0": "1:14: max_payload: 0 is not between 1 and 131072",
     "max_payload: 131073": "1:14: max_payload: 131073 is not between 1 and 131072",
     "max_payload: 64K": "1:14: max_payload: '64K' is not a whole number",
@@ -321,9 +338,54 @@ UNREADABLE = {
     ),
     "a tab before a key": (
         "port: 1\n\tack: ok",
-        "2:1: while scanning for the next token, found character '\\t' that cannot start any token",
+        "2:1: while scanning for the next token, found character '\\t' that cannot start any token;"
+        " use spaces instead of the tab",
     ),
-    "a colon in a value": ("ack: a: b", "1:7: mapping values are not allowed here"),
+    "a colon in a value": (
+        "greeting: Welcome: x",
+        "1:18: mapping values are not allowed here;"
+        " put a value that has a colon and a space in quotes",
+    ),
+    "a character that YAML reserves": (
+        "greeting: @home",
+        "1:11: while scanning for the next token, found character '@' that cannot start any token;"
+        " put a value that begins with this character in quotes",
+    ),
+    "a no-break space behind the colon": (
+        "bind: ::1\nport:\u00a010008\n",
+        "3:1: while scanning a simple key, could not find expected ':';"
+        " line 2, column 6 has U+00A0 (no-break space): write an ordinary space instead",
+    ),
+    "a no-break space behind the colon of the first line": (
+        "port:\u00a010008\ndebug: true",
+        "2:6: mapping values are not allowed here;"
+        " line 1, column 6 has U+00A0 (no-break space): write an ordinary space instead",
+    ),
+    "a no-break space in front of the value": (
+        "port: \u00a010008",
+        "1:7: port: '\\xa010008' is not a whole number;"
+        " column 7 has U+00A0 (no-break space): write an ordinary space instead",
+    ),
+    "nothing but a line with a no-break space": (
+        "port:\u00a010008",
+        "1:1: must consist of lines like `port: 10008`;"
+        " column 6 has U+00A0 (no-break space): write an ordinary space instead",
+    ),
+    "typographic quotes around a value": (
+        "greeting: \u201cWelcome\u201d",
+        "1:11: greeting: \u201cWelcome\u201d is in quotes that YAML takes for a part of the text;"
+        " column 11 has U+201C (left double quotation mark): write \" or ' instead",
+    ),
+    "typographic quotes around an address": (
+        "bind: [\u201c127.0.0.1\u201d]",
+        f"1:8: bind: '\u201c127.0.0.1\u201d' {NO_ADDRESS};"
+        " column 8 has U+201C (left double quotation mark): write \" or ' instead",
+    ),
+    "an error before a comment with typographic quotes": (
+        "port: x # \u201cten\u201d",
+        "1:7: port: 'x' is not a whole number",
+    ),
+    "an error behind a byte order mark": ("\ufeffport: x", "1:7: port: 'x' is not a whole number"),
     "a character far beyond Unicode": (
         'ack: "\\UFFFFFFFF"',
         "1:9: can't be read from here on",
@@ -369,8 +431,45 @@ ack: yes
 
 def test_broken_yaml_is_the_only_error_that_is_reported() -> None:
     assert errors("{ack: yes, port: [::1]}") == [
-        "1:19: while parsing a flow node, expected the node content, but found ':'"
+        f'1:19: {NO_NODE}; put the IPv6 address in quotes: "::1"'
     ]
+
+
+def test_all_errors_of_a_list_are_reported() -> None:
+    assert errors("allow: [10.0.0.1/8, lan, 10.1.0.0/16, 300.1.1.1, 10.1.0.0/16]") == [
+        "1:9: allow: 10.0.0.1/8 is an address in 10.0.0.0/8: write 10.0.0.0/8 or 10.0.0.1",
+        f"1:21: allow: 'lan' {NO_NETWORK}",
+        f"1:39: allow: '300.1.1.1' {NO_NETWORK}",
+        "1:50: allow: 10.1.0.0/16 is there twice",
+    ]
+
+
+def test_very_many_errors_are_counted() -> None:
+    *shown, last = errors("bind: [" + ", ".join(f"x{n}" for n in range(1000)) + "]")
+    assert len(shown) == 100
+    assert last == " and further errors: 900"
+
+
+NETWORKS = [f"10.{number >> 8}.{number & 255}.0/24" for number in range(10_000)]
+
+
+@pytest.mark.parametrize(
+    "text", ["allow:\n- " + "\n- ".join(NETWORKS), "allow: [" + ", ".join(NETWORKS) + "]"]
+)
+def test_ten_thousand_networks_are_read_by_the_fast_parser(text: str) -> None:
+    assert len(parse(text.encode(), "f").allow) == 10_000
+    assert long_document(text)
+
+
+def test_an_error_in_a_long_text_has_its_place() -> None:
+    text = "allow:\n- " + "\n- ".join([*NETWORKS, "lan"])
+    assert errors(text) == [f"10002:3: allow: 'lan' {NO_NETWORK}"]
+    assert errors(text + "\nack: a: b")[0].startswith("10003:7: mapping values are not allowed")
+
+
+@pytest.mark.parametrize("piece", ["[", "- ", "{a: ", "? "])
+def test_endless_nesting_in_a_long_text_is_an_error(piece: str) -> None:
+    assert errors(piece * 200_000)[0].endswith("is nested too deeply")
 
 
 def test_an_unreadable_value_hides_no_other_error() -> None:
@@ -432,6 +531,54 @@ def test_an_unreadable_file_is_an_error_even_if_it_is_optional(
     with pytest.raises(ConfigError) as caught:
         load(str(tmp_path), optional)
     assert str(caught.value) == f"{tmp_path}: Is a directory"
+
+
+def test_a_file_that_is_gone_is_an_error_although_it_is_optional(tmp_path: Path) -> None:
+    path = tmp_path / "ackd.yaml"
+    file = ConfigFile(str(path), optional=True)
+    assert file.load() == Config()
+    path.write_text("port: 7\n")
+    assert file.load() == Config(port=7)
+    path.unlink()
+    with pytest.raises(ConfigError) as caught:
+        file.load()
+    assert str(caught.value) == (
+        f"{path}: No such file or directory; an empty file stands for the defaults"
+    )
+    path.write_text("")
+    assert file.load() == Config()
+
+
+def test_a_link_that_leads_nowhere_is_an_error_although_it_is_optional(tmp_path: Path) -> None:
+    path = tmp_path / "ackd.yaml"
+    path.symlink_to(tmp_path / "unmounted" / "ackd.yaml")
+    with pytest.raises(ConfigError):
+        load(str(path), optional=True)
+    (tmp_path / "unmounted").mkdir()
+    (tmp_path / "unmounted" / "ackd.yaml").write_text("port: 7\n")
+    assert load(str(path), optional=True) == Config(port=7)
+
+
+def test_what_is_no_regular_file_is_an_error_at_once(tmp_path: Path) -> None:
+    fifo, unix = tmp_path / "fifo", tmp_path / "socket"
+    os.mkfifo(fifo)
+    with socket.socket(socket.AF_UNIX) as bound:
+        bound.bind(str(unix))
+        for path in (fifo, unix, Path("/dev/zero"), Path("/dev/tty")):
+            with pytest.raises(ConfigError) as caught:
+                load(str(path))
+            assert str(caught.value) == f"{path}: is not a regular file"
+
+
+def test_a_file_of_more_than_a_megabyte_is_an_error_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "ackd.yaml"
+    path.write_bytes(b"#" * (1 << 20))
+    assert load(str(path)) == Config()
+    with path.open("ab") as file:
+        file.truncate(1 << 40)  # a sparse file
+    with pytest.raises(ConfigError) as caught:
+        load(str(path))
+    assert str(caught.value) == f"{path}: is larger than 1048576 bytes"
 
 
 def test_an_optional_file_that_exists_is_read(tmp_path: Path) -> None:

@@ -565,10 +565,32 @@ def test_a_server_without_a_greeting_can_reject_the_client(feeding: Feeding) -> 
 
 
 @every_feeding
-def test_a_later_reply_does_not_reject_the_client(feeding: Feeding) -> None:
-    client = sent_payloads(2, expect_greeting=False)
-    odd = Reply(Verdict.ACKNOWLEDGED, b"not connect")
-    assert read(client, feeding(OK + b"not connect\n")) == [ACKNOWLEDGED, odd]
+@pytest.mark.parametrize("replies", [b"", OK])
+def test_a_rejection_after_the_greeting_is_no_reply(feeding: Feeding, replies: bytes) -> None:
+    client = sent_payloads(2)
+    rejection = rejection_line("this port takes no TLS")
+    acks = [ACKNOWLEDGED] * len(replies.splitlines())
+    assert read(client, feeding(b"Connect\n" + replies + rejection)) == acks
+    assert client.rejected
+    assert client.rejection == rejection[:-1]
+    assert client.greeting == b"Connect"
+    assert client.unanswered == 2 - len(acks)
+    assert client.violation is None
+
+
+@every_feeding
+def test_a_rejection_needs_no_payload(feeding: Feeding) -> None:
+    client = sent_payloads(0)
+    assert read(client, feeding(b"Connect\n" + rejection_line("this port takes no TLS"))) == []
+    assert client.rejected
+    assert client.violation is None
+
+
+@every_feeding
+def test_not_connect_within_a_reply_does_not_reject_the_client(feeding: Feeding) -> None:
+    client = sent_payloads(1)
+    odd = Reply(Verdict.ACKNOWLEDGED, b"I do not connect")
+    assert read(client, feeding(b"Connect\nI do not connect\n")) == [odd]
     assert not client.rejected
 
 

@@ -44,7 +44,7 @@ def draw(latencies: Latencies, path: Path, title: str) -> None:
         axes.stairs([count for *_, count in steps], edges, fill=True, color="#1f77b4")
         axes.set(xscale="log", yscale="log", ylim=(0.5, None), ylabel="acks")
         axes.set_xlabel("milliseconds from the sending to the ack")
-        quantiles = [(name, s) for name, s in latencies.figures() if name in _COLOURS]
+        quantiles = [(name, s) for name, s in latencies.supported() if name in _COLOURS]
         for name, seconds in quantiles:
             label = f"{name} {milliseconds(seconds)}"
             axes.axvline(seconds * 1000, color=_COLOURS[name], linewidth=1, label=label)

@@ -1,10 +1,11 @@
 """What `ackctl bench` prints: the progress, then the figures as a table or as JSON."""
 
 from functools import cached_property
-from time import monotonic
+from time import monotonic, time
 from typing import TYPE_CHECKING
 
 from ackd.client.addresses import Destination
+from ackd.client.errors import printable_host
 from ackd.ctl.bench.load import BenchPlan, Load
 from ackd.ctl.output.json_lines import json_line
 from ackd.ctl.output.streams import Output
@@ -28,6 +29,7 @@ class BenchReport:
     ) -> None:
         self._destination, self._plan, self._load = destination, plan, load
         self._output = output
+        self._began = time()
         self._status_line = output.status_line()
 
     def begin(self, what: str) -> None:
@@ -58,17 +60,19 @@ class BenchReport:
             whose = f"{clients:,} of {self._plan.clients:,} clients: " * (self._plan.clients > 1)
             self._output.warn(f"{whose}{trouble}")
         self._print_figures()
+        if not self._load.trouble and (failure := self._load.counts.failure()):
+            self._output.warn(failure)
 
     def _print_figures(self) -> None:
         counts, out = self._load.counts, self._output.out
-        rows = [("acks/s", f"{self._load.rate:,.0f}")]
-        rows += [(name, f"{count:,}") for name, count in counts.by_outcome().items()]
+        rows = [(name, f"{count:,}") for name, count in counts.by_outcome().items()]
         lines = table([*rows, *latency_rows(counts.latencies)], out)
         if counts.latencies.count:
             lines += ["", *latency_histogram(counts.latencies, out)]
         if counts.sent:
-            lines += ["", *verify_hint(self._load.run.name, counts.ended)]
-        self._output.print(*lines)
+            lines += ["", *verify_hint(self._load.run.name, self._began, counts.ended, out)]
+        # Last, where it does not scroll off.
+        self._output.print(*lines, "", f"{self._load.rate:,.0f} acks/s")
 
 
 class BenchJson(BenchReport):
@@ -82,7 +86,7 @@ class BenchJson(BenchReport):
         self._output.print(
             json_line(
                 run=self._load.run.name,
-                host=self._destination.host,
+                host=printable_host(self._destination.host),
                 port=self._destination.port,
                 clients=plan.clients,
                 depth=plan.depth,

@@ -35,6 +35,7 @@ exit status:
     3  a client did not reach the server, or lost its connection
     4  a client was connected, but not greeted
     5  sent, but the ack did not come: whether it is recorded is unknown
+    7  a fault of ackctl, see the standard error
   130  interrupted before anything was known
 """
 

@@ -4,22 +4,23 @@ import argparse
 import re
 from collections import Counter
 from collections.abc import Iterable
+from itertools import groupby
 
 from ackd.ctl.interrupt import UntilInterrupt
-from ackd.ctl.journal.entries import (
-    Doubt,
-    Entries,
-    NotReadableError,
-    RecordedPayload,
-    add_journal_options,
-)
+from ackd.ctl.journal.belief import Doubt
+from ackd.ctl.journal.entries import Entries, RecordedPayload, add_journal_options
+from ackd.ctl.journal.reader import NotReadableError
 from ackd.ctl.output.json_lines import json_line
 from ackd.ctl.output.streams import Output
+from ackd.ctl.runs.payloads import is_of_a_run
 from ackd.ctl.status import Status
 from ackd.peers import Address, address_of
 from ackd.printable import printable
 
 _LAST = 10  # payloads that --follow shows before new ones, as tail -f does
+_UNIT = "ackd.service"  # not shown in each line
+# The space, and letters without any ink, which Python takes for printable.
+_BLANKS = re.compile("[ \u115f\u1160\u2800\u3164\uffa0]{8,}")
 
 HELP = "show what has arrived"
 DESCRIPTION = "On the server: show the payloads in the journal, from whom and when."
@@ -27,7 +28,7 @@ EPILOG = """\
 examples:
   ackctl log --lines 20
   ackctl log --follow --peer 192.168.150.2
-  ackctl log --since "1h ago" --json
+  ackctl log --since "1h ago" --no-runs --json
 
 exit status:
     0  read to the end, or followed until Ctrl-C
@@ -42,6 +43,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     option("-f", "--follow", action="store_true", help="go on with new payloads until Ctrl-C")
     option("-n", "--lines", metavar="N", type=_lines, help="only the last N")
     option("--peer", metavar="A", type=_peer, help="only those from this address")
+    option("--no-runs", action="store_true", help="without those of ping, probe and bench")
     add_journal_options(parser)
     option("--json", action="store_true", help="print a JSON object for each")
 
@@ -61,7 +63,7 @@ def _peer(text: str) -> Address:
 
 def run(options: argparse.Namespace, output: Output) -> Status:
     """Show the payloads that the options ask for; return the exit status."""
-    report, wanted = (LogJson if options.json else LogReport)(output), _Wanted(options.peer)
+    report, wanted = (LogJson if options.json else LogReport)(output), Wanted(options)
     try:
         entries = Entries(options.namespace, options.unit, options.since)
         if options.follow:
@@ -78,16 +80,18 @@ def run(options: argparse.Namespace, output: Output) -> Status:
     return Status.DELIVERED
 
 
-class _Wanted:
+class Wanted:
     """Decides which payloads to show, and counts those that are left out for a doubt."""
 
-    def __init__(self, peer: Address | None) -> None:
-        self._peer = peer
+    def __init__(self, options: argparse.Namespace) -> None:
+        self._peer: Address | None = options.peer
+        self._runs = not options.no_runs
         self.doubts: Counter[Doubt] = Counter()
 
     def __call__(self, recorded: RecordedPayload) -> bool:
-        """Return whether a payload is believed and from the peer, or from any peer."""
+        """Return whether a payload is believed, and is one that the options ask for."""
         wanted = self._peer is None or self._is_peer(recorded.peer)
+        wanted = wanted and (self._runs or not is_of_a_run(recorded.payload))
         if wanted and recorded.doubt:
             self.doubts[recorded.doubt] += 1
         return wanted and not recorded.doubt
@@ -120,10 +124,28 @@ class LogReport:
         marks = " repeated" * recorded.repeated + " unterminated" * recorded.unterminated
         number = f"#{recorded.sequence}{marks}"
         sender = f"{recorded.peer} port {recorded.port}"
-        return f"{time} {sender} {number}: {printable(recorded.payload)}"
+        where = (
+            "" if recorded.unit in ("", _UNIT) else f" to {recorded.unit.removesuffix('.service')}"
+        )
+        return f"{time} {sender}{where} {number}: {_on_one_line(printable(recorded.payload))}"
 
     def end(self, status: Status) -> None:
         """Print what comes after all payloads."""
+
+
+def _on_one_line(text: str) -> str:
+    r"""Return text with long runs of blanks as `\x20{40}`.
+
+    A terminal shows a long line as several lines: after enough blanks, what follows would look like
+    a line of its own.
+    """
+    return _BLANKS.sub(lambda run: "".join(map(_counted, groupby(run[0]))), text)
+
+
+def _counted(blanks: tuple[str, Iterable[str]]) -> str:
+    blank, repeated = blanks
+    escaped = r"\x20" if blank == " " else blank.encode("unicode_escape").decode()
+    return f"{escaped}{{{len(list(repeated))}}}"
 
 
 class LogJson(LogReport):
@@ -142,6 +164,7 @@ class LogJson(LogReport):
             payload=printable(recorded.payload),
             repeated=recorded.repeated,
             unterminated=recorded.unterminated,
+            unit=recorded.unit,
         )
 
     def end(self, status: Status) -> None:
@@ -149,7 +172,7 @@ class LogJson(LogReport):
         self._output.print(json_line(payloads=self.count, status=status))
 
 
-def _show(entries: Entries, report: LogReport, wanted: _Wanted, count: int | None) -> None:
+def _show(entries: Entries, report: LogReport, wanted: Wanted, count: int | None) -> None:
     """Show the last `count` payloads of the journal, or all."""
     report.print(filter(wanted, entries) if count is None else entries.last(count, wanted))
 
@@ -157,7 +180,7 @@ def _show(entries: Entries, report: LogReport, wanted: _Wanted, count: int | Non
 def _follow(
     entries: Entries,
     report: LogReport,
-    wanted: _Wanted,
+    wanted: Wanted,
     options: argparse.Namespace,
     output: Output,
 ) -> None:

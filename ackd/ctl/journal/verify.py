@@ -1,26 +1,23 @@
 """`ackctl verify`: compares the journal with what a run has sent."""
 
 import argparse
-from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from datetime import datetime
 from itertools import islice
 from time import monotonic
 
-from ackd.ctl.journal.entries import (
-    Doubt,
-    Entries,
-    NotReadableError,
-    RecordedPayload,
-    add_journal_options,
-)
+from ackd.ctl.journal.belief import Doubt
+from ackd.ctl.journal.entries import Entries, RecordedPayload, add_journal_options
+from ackd.ctl.journal.reader import NotReadableError
 from ackd.ctl.output.json_lines import json_line
 from ackd.ctl.output.status_line import StatusLine
 from ackd.ctl.output.streams import Output
 from ackd.ctl.output.tables import Row, counted
 from ackd.ctl.runs.audit import Audit
-from ackd.ctl.runs.options import run_named
-from ackd.ctl.runs.payloads import parse
+from ackd.ctl.runs.options import add_key_option, run_named
+from ackd.ctl.runs.payloads import Run, parse
 from ackd.ctl.runs.ranges import Ranges
 from ackd.ctl.status import Status
 
@@ -53,29 +50,37 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "run_name", metavar="RUN", type=run_named, help="the run's name, as its sender has shown it"
     )
     add_journal_options(parser)
+    add_key_option(parser)
     parser.add_argument("--json", action="store_true", help="print a JSON object")
 
 
 def run(options: argparse.Namespace, output: Output) -> Status:
     """Read the journal and report what it has of the run; return the exit status."""
-    found = RunFound(options.run_name.name)
+    found = RunFound(replace(options.run_name, key=options.key), options.since)
     try:
         _read(Entries(options.namespace, options.unit, options.since), found, output)
     except NotReadableError as error:
         output.warn(str(error))
         return Status.USAGE
     status = Status.DELIVERED if found.audit.whole else Status.NOT_WHOLE
-    output.print(*(_json(found, status) if options.json else _report(found)))
+    output.print(*(json_report(found, status) if options.json else report(found)))
     return status
 
 
 class RunFound:
-    """What the journal has of a run: the audit, from which addresses it came, and when."""
+    """What the journal has of a run: the audit, from which addresses it came, and when.
 
-    def __init__(self, run: str) -> None:
-        self.run = run
+    `senders` are the addresses, and the numbers of the payloads that came from each. The end, and
+    payloads that are altered, have no number. `begun` are the times of the first payloads: more
+    than one if the name was used for several runs. Nothing before `since` was read.
+    """
+
+    def __init__(self, run: Run, since: float = 0) -> None:
+        self.since = since
+        self.run = run.name
         self.audit = Audit(run)
-        self.peers: set[str] = set()
+        self.senders: dict[str, Ranges] = {}
+        self.begun: deque[datetime] = deque(maxlen=_SHOWN)
         self.first: datetime | None = None
         self.last: datetime | None = None
         self.doubts: Counter[Doubt] = Counter()
@@ -94,14 +99,20 @@ class RunFound:
             received = parse(recorded.payload)
             if received and received.run == self.run:
                 self.doubts[recorded.doubt] += 1
-        elif self.audit.add(
+            return
+        begun = self.audit.begun
+        received = self.audit.add(
             recorded.connection,
             recorded.sequence,
             recorded.payload,
             recorded.repeated,
             recorded.journal,
-        ):
-            self.peers.add(recorded.peer)
+        )
+        if received:
+            numbers = self.senders.setdefault(recorded.peer, Ranges())
+            if not (received.end or received.altered):
+                numbers.add(received.number)
+            self.begun.extend([recorded.time] * (self.audit.begun - begun))
             self.first = self.first or recorded.time
             self.last = recorded.time
 
@@ -119,23 +130,34 @@ def _read(entries: Entries, found: RunFound, output: Output) -> None:
         patience -= monotonic() - began
 
 
-def _report(found: RunFound) -> Iterator[str]:
+def report(found: RunFound) -> Iterator[str]:
     """Yield the lines of a report in words."""
     audit = found.audit
-    yield f"run {found.run}: {_verdict(audit)}"
+    yield f"run {found.run}: {_verdict(audit, found.since)}"
     if found.first and found.last:
         connections = f"{audit.connections} connection{'s' * (audit.connections != 1)}"
         times = _span(found.first, found.last)
-        yield f"from {_peers(found.peers)} in {connections}, {times}"
+        yield f"from {_peers(found.senders)} in {connections}, {times}"
     rows = list(_rows(audit)) if audit.seen else []
+    if audit.runs > 1:
+        begun = ", ".join(map(_time, found.begun))
+        rows.append((str(audit.runs), f"runs have this name, begun at {begun}; see --since"))
+    if len(found.senders) > 1:
+        rows.append((str(len(found.senders)), f"senders: {_by_sender(found.senders)}"))
     for doubt, number in found.doubts.items():
         rows.append((str(number), f"{doubt.value}; see --unit"))
+    if audit.keyed:
+        rows.append((str(audit.keyed), "made with a key, which is not given; see --key"))
+    if audit.unproven:
+        rows.append((str(audit.unproven), "made without this key, and not counted above"))
     yield from counted(rows)
 
 
-def _verdict(audit: Audit) -> str:
+def _verdict(audit: Audit, since: float) -> str:
     if not audit.seen:
-        return "not whole: there is nothing of it in the journal"
+        # The clock of the sender, from which the time may be, can differ from that of this host.
+        time = f" since {_time(datetime.fromtimestamp(since))}" if since else ""
+        return f"not whole: there is nothing of it in the journal{time}"
     return "whole" if audit.whole else "not whole"
 
 
@@ -143,12 +165,12 @@ def _rows(audit: Audit) -> Iterator[Row]:
     """Yield numbers, and what each is the number of."""
     yield (str(audit.sent), "sent") if audit.ended else ("?", "sent: no end has been seen")
     yield str(audit.recorded), "recorded"
-    yield str(len(audit.missing)), f"missing{_some(audit.missing)}"
-    yield str(len(audit.twice)), f"twice{_some(audit.twice)}"
+    yield str(audit.missing.count), f"missing{_some(audit.missing)}"
+    yield str(audit.twice.count), f"twice{_some(audit.twice)}"
     yield str(audit.out_of_order), "out of order"
     yield str(audit.altered), "altered"
-    if audit.highest > audit.sent and audit.ended:
-        yield str(audit.highest), "is the highest number, beyond the end: is it one run?"
+    if audit.beyond:
+        yield str(audit.beyond.count), f"beyond the end{_some(audit.beyond)}: is it one run?"
     if audit.lost:
         yield str(audit.lost), "lost: acknowledged, and not in the journal"
     if audit.repeated:
@@ -158,22 +180,38 @@ def _rows(audit: Audit) -> Iterator[Row]:
 def _span(first: datetime, last: datetime) -> str:
     first, last = first.astimezone(), last.astimezone()
     date = "" if first.date() == last.date() else f"{last:%Y-%m-%d} "
-    return f"{first:%Y-%m-%d %H:%M:%S} to {date}{last:%H:%M:%S}"
+    return f"{_time(first)} to {date}{last:%H:%M:%S}"
 
 
-def _peers(peers: set[str]) -> str:
-    shown = sorted(peers)[:_SHOWN]
-    return ", ".join(shown) + f" and {len(peers) - _SHOWN} more" * (len(peers) > _SHOWN)
+def _time(time: datetime) -> str:
+    return f"{time.astimezone():%Y-%m-%d %H:%M:%S}"
+
+
+def _peers(senders: Mapping[str, Ranges]) -> str:
+    return ", ".join(sorted(senders)[:_SHOWN]) + _more(senders)
+
+
+def _by_sender(senders: Mapping[str, Ranges]) -> str:
+    """Return how many payloads came from each address, and the numbers of these payloads."""
+    shown = sorted(senders.items())[:_SHOWN]
+    each = (f"{peer} sent {numbers.count}{_some(numbers)}" for peer, numbers in shown)
+    return "; ".join(each) + _more(senders)
+
+
+def _more(senders: Mapping[str, Ranges]) -> str:
+    return f" and {len(senders) - _SHOWN} more" * (len(senders) > _SHOWN)
 
 
 def _some(numbers: Ranges) -> str:
     """Return the first numbers, as the end of a line."""
-    shown = [str(low) if low == high else f"{low}-{high}" for low, high in islice(numbers, _SHOWN)]
-    more = ", ..." * (len(list(numbers)) > _SHOWN)
-    return f": {', '.join(shown)}{more}" if shown else ""
+    first = islice(numbers, _SHOWN + 1)
+    shown = [str(low) if low == high else f"{low}-{high}" for low, high in first]
+    if len(shown) > _SHOWN:
+        shown[_SHOWN] = "..."
+    return f": {', '.join(shown)}" if shown else ""
 
 
-def _json(found: RunFound, status: Status) -> Iterator[str]:
+def json_report(found: RunFound, status: Status) -> Iterator[str]:
     """Yield the one line of a report in JSON."""
     audit = found.audit
     yield json_line(
@@ -181,19 +219,29 @@ def _json(found: RunFound, status: Status) -> Iterator[str]:
         whole=audit.whole,
         sent=audit.sent if audit.ended else None,
         recorded=audit.recorded,
-        missing=len(audit.missing),
+        missing=audit.missing.count,
         missing_numbers=list(audit.missing),
-        twice=len(audit.twice),
+        twice=audit.twice.count,
         twice_numbers=list(audit.twice),
+        beyond=audit.beyond.count,
+        beyond_numbers=list(audit.beyond),
         out_of_order=audit.out_of_order,
         altered=audit.altered,
         lost=audit.lost,
         repeated=audit.repeated,
         not_believed=found.doubts.total(),
         without_unit=found.doubts[Doubt.NO_UNIT],
+        keyed=audit.keyed,
+        unproven=audit.unproven,
         highest=audit.highest,
         connections=audit.connections,
-        peers=sorted(found.peers),
+        peers=sorted(found.senders),
+        senders=[
+            {"peer": peer, "recorded": numbers.count, "numbers": list(numbers)}
+            for peer, numbers in sorted(found.senders.items())
+        ],
+        runs=audit.runs,
+        begun=[time.isoformat() for time in found.begun],
         first=found.first and found.first.isoformat(),
         last=found.last and found.last.isoformat(),
         status=status,

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from time import localtime, strftime
 from typing import TextIO
 
-from ackd.ctl.output.terminal import BLOCKS, has_blocks
+from ackd.ctl.output.terminal import BLOCKS, columns, has_blocks
 
 _WIDTH = 40
 
@@ -28,16 +28,20 @@ def many(number: int, noun: str) -> str:
 
 
 def histogram(steps: Sequence[Step], stream: TextIO | None) -> list[str]:
-    """Return a line for each step, with a bar for its count; `stream` will show the lines."""
+    """Return a line for each step, with a bar for its count, as long as `stream` has room for."""
     if not steps:
         return []
     most = max(count for *_, count in steps)
     blocks = has_blocks(stream)
     cells = [(_number(low), _number(high), f"{count:,}") for low, high, count in steps]
     a, b, c = (max(map(len, column)) for column in zip(*cells, strict=True))
+    names = [f"{low:>{a}} to {high:>{b}} ms  {count:>{c}}  " for low, high, count in cells]
+    # A letter in the last column would make some terminals begin the next line.
+    room = columns(stream) - 1 - len(names[0]) if stream and stream.isatty() else _WIDTH
+    width = max(1, min(_WIDTH, room))
     return [
-        f"{low:>{a}} to {high:>{b}} ms  {count:>{c}}  {_bar(held / most, blocks)}".rstrip()
-        for (low, high, count), (*_, held) in zip(cells, steps, strict=True)
+        f"{name}{_bar(held / most, width, blocks)}".rstrip()
+        for name, (*_, held) in zip(names, steps, strict=True)
     ]
 
 
@@ -45,9 +49,9 @@ def _number(nanoseconds: int) -> str:
     return f"{nanoseconds / 1e6:,.3f}"
 
 
-def _bar(share: float, blocks: bool) -> str:
+def _bar(share: float, width: int, blocks: bool) -> str:
     """Return a bar for a share of the width; any share above 0 is visible."""
     if not blocks:
-        return "#" * max(round(share * _WIDTH), share > 0)
-    eighths = max(round(share * _WIDTH * 8), share > 0)
+        return "#" * max(round(share * width), share > 0)
+    eighths = max(round(share * width * 8), share > 0)
     return BLOCKS[-1] * (eighths // 8) + (BLOCKS[eighths % 8 - 1] if eighths % 8 else "")

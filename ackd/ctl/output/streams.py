@@ -44,8 +44,9 @@ class Output:
     def end_if_unread(self) -> None:
         """End the program by SIGPIPE, as a write would, if nobody reads the standard output."""
         poll = select.poll()
-        poll.register(self.out.fileno() if self.out else 1, 0)
-        if poll.poll(0):
+        if self.out:
+            poll.register(self.out, 0)
+        if not self.out or poll.poll(0):
             signal.raise_signal(signal.SIGPIPE)
 
     def warn(self, sentence: str) -> None:
@@ -65,14 +66,33 @@ def standard_output() -> Output:
     ends by SIGPIPE, without a message.
     """
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    _occupy_closed_descriptors()
+    output = Output(sys.stdout, sys.stderr)
+    sys.stdout = sys.stdout or _nowhere()  # argparse would take the standard error instead
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
     if sys.stderr:
         error = _StandardError(sys.stderr.fileno(), "w", closefd=False)
-        sys.stderr = io.TextIOWrapper(
+        output.err = sys.stderr = io.TextIOWrapper(
             error, sys.stderr.encoding, "backslashreplace", write_through=True
         )
-    return Output(sys.stdout, sys.stderr)
+    else:
+        sys.stderr = _nowhere()  # argparse would take the standard output instead
+    return output
+
+
+def _occupy_closed_descriptors() -> None:
+    """Have /dev/null in the place of standard streams that are closed.
+
+    Otherwise the next socket would be the standard error, say, and messages would go to the server.
+    """
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(descriptor)
+
+
+def _nowhere() -> TextIO:
+    return open(os.devnull, "w", encoding="utf-8")
 
 
 class _StandardError(io.FileIO):

@@ -28,3 +28,27 @@ def has_blocks(stream: TextIO | None) -> bool:
 def columns(terminal: TextIO) -> int:
     """Return the width of a terminal; 80 for a terminal that does not know its size."""
     return os.get_terminal_size(terminal.fileno()).columns or 80
+
+
+def wrapped(
+    text: str, stream: TextIO | None, indent: int = 0, first: int | None = None
+) -> list[str]:
+    """Return the lines of a text, which a terminal would break within words; elsewhere one line.
+
+    Lines after the first are indented by `indent` columns; the first begins at the column `first`,
+    which is not part of the line, or is indented as well.
+    """
+    if not (stream and stream.isatty()):
+        return [text]
+    import textwrap  # needed on a terminal only
+
+    margin = " " * indent
+    lines = textwrap.wrap(
+        text,
+        columns(stream),
+        initial_indent=margin if first is None else " " * first,
+        subsequent_indent=margin,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    return [lines[0][first or 0 :], *lines[1:]] if lines else [""]

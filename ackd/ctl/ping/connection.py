@@ -11,6 +11,9 @@ from ackd.protocol import Reply
 # Seconds before a connection is opened again. Each further pause is twice as long, up to the
 # longest, until a reply has come.
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 1.0
+# Seconds without a reply after which that is reported; then twice as many, and so on. TCP sends
+# lost packets again after 0.2, 0.6 and 1.4 s.
+_STALL = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +52,18 @@ class PingConnection:
         self.lost = False
         self.scheduled = inf  # this and `deadline` are for Deadlines
         self._pause = _FIRST_PAUSE
+        self._patience = _STALL
+
+    @property
+    def oldest(self) -> PingPayload | None:
+        """The payload that has waited longest for its reply."""
+        waiting = self.transport.in_flight if self.transport else ()
+        return waiting[0] if waiting else None
+
+    @property
+    def stalled(self) -> float:
+        """When to report that a reply does not come, by time.monotonic(); inf for never."""
+        return self.oldest.since + self._patience if self.oldest else inf
 
     @property
     def unanswered(self) -> int:
@@ -59,7 +74,11 @@ class PingConnection:
     def deadline(self) -> float:
         """When to do something although nothing has happened."""
         overdue = self.transport.deadline if self.transport else inf
-        return min(self.due, self.retry, overdue)
+        return min(self.due, self.retry, overdue, self.stalled)
+
+    def be_patient(self) -> None:
+        """Let a longer time pass until the next report that a reply does not come."""
+        self._patience *= 2
 
     def send(self, number: int, payload: bytes) -> None:
         """Send a payload; there must be a connection."""
@@ -73,13 +92,14 @@ class PingConnection:
         self.transport.flush()
         now, replies = monotonic(), self.transport.receive()
         if replies:
-            self._pause = _FIRST_PAUSE
+            self._pause, self._patience = _FIRST_PAUSE, _STALL
         return [PingAnswer(payload, reply, now - payload.since) for payload, reply in replies]
 
     def close(self) -> list[PingPayload]:
         """Close the connection, if there is one; return the payloads without a reply."""
         unanswered = self.transport.close() if self.transport else []
         self.transport = None
+        self._patience = _STALL
         return unanswered
 
     def open_later(self) -> None:

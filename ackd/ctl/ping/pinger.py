@@ -13,6 +13,7 @@ from ackd.client.errors import (
     ClientError,
     NotReachedError,
     RejectedError,
+    UnexpectedReplyError,
     Unreached,
     error_of,
 )
@@ -37,9 +38,14 @@ _START = 1.0
 
 @dataclass(frozen=True, slots=True)
 class PingPlan:
-    """How many payloads (inf: no end) of which size, how often, on each of how many connections."""
+    """How many payloads of which size, how often, on each of how many connections.
+
+    The ping ends after `count` payloads of each connection, or after `duration` seconds; inf is no
+    end.
+    """
 
     count: float
+    duration: float
     size: int
     interval: float
     parallel: int
@@ -59,6 +65,9 @@ class PingObserver(Protocol):
 
     def unanswered(self, connection: int, payload: PingPayload, why: str) -> None:
         """Report that no reply to a payload will come."""
+
+    def stalled(self, connection: int, payload: PingPayload, seconds: float) -> None:
+        """Report that the reply to a payload has not come for so long."""
 
     def waiting(self, count: int) -> None:
         """Report that the ping ends when so many replies have come."""
@@ -101,6 +110,7 @@ class Pinger:
     def ping(self, interrupt: Interrupt) -> None:
         """Send all, or until Ctrl-C, and wait for the replies; a second Ctrl-C ends that too."""
         self._interrupt = interrupt
+        self._until = monotonic() + self._plan.duration
         self._began = time()
         self._start = monotonic() + min(_START, self._plan.interval)
         with self._opening, self._selector:
@@ -122,27 +132,38 @@ class Pinger:
             self._count_unknown(connection, connection.close(), "interrupted")
 
     def _loop(self) -> None:
-        while self._interrupt.pressed < 2 and any(
-            c.left or c.unanswered for c in self._connections
-        ):
-            wait = min(self._deadlines.next(), self._opening.deadline) - monotonic()
+        while self._interrupt.pressed < 2 and any(map(_active, self._connections)):
+            due = min(self._deadlines.next(), self._opening.deadline, self._until)
+            wait = due - monotonic()
             for key, _ in self._selector.select(None if wait == inf else max(0.0, wait)):
                 key.data()
             self._opening.expire()
             for connection in self._deadlines.expired(monotonic()):
                 self._on_deadline(connection, monotonic())
                 self._deadlines.watch(connection)
+            if monotonic() >= self._until:
+                self._on_end_of_duration()
 
     def _on_interrupt(self) -> None:
+        self._stop()
+        unanswered = sum(connection.unanswered for connection in self._connections)
+        if self._interrupt.read() == 1 and unanswered:
+            self._observer.waiting(unanswered)
+
+    def _on_end_of_duration(self) -> None:
+        self._until = inf
+        for connection in self._fresh:
+            connection.failure = connection.failure or self._pending
+        self._stop()
+
+    def _stop(self) -> None:
+        """Let nothing more be sent."""
         for connection in self._fresh:
             if connection.failure:
                 self._miss(connection, self._began)
         self._fresh.clear()
         for connection in self._connections:
             connection.stop()
-        unanswered = sum(connection.unanswered for connection in self._connections)
-        if self._interrupt.read() == 1 and unanswered:
-            self._observer.waiting(unanswered)
 
     def _on_opened(self, number: int, opened: Transport[PingPayload] | ClientError) -> None:
         connection = self._connections[number]
@@ -192,6 +213,8 @@ class Pinger:
         if connection.transport:
             connection.transport.expire()
             self._go_on(connection, connection.transport)
+        if connection.oldest and connection.stalled <= now:
+            self._report_stall(connection, connection.oldest, now)
         if connection.retry <= now:
             connection.retry = inf
             self._opening.open(connection.number)
@@ -202,6 +225,11 @@ class Pinger:
             connection.left -= 1
             connection.due = self._next(connection, now)
             self._ping(connection)
+
+    def _report_stall(self, connection: PingConnection, payload: PingPayload, now: float) -> None:
+        connection.be_patient()
+        self.counts.outages.begin(connection.number, payload.at)
+        self._observer.stalled(connection.number, payload, now - payload.since)
 
     def _next(self, connection: PingConnection, now: float) -> float:
         """Return when the next payload is due."""
@@ -258,6 +286,8 @@ class Pinger:
         else:
             self._count_unknown(connection, unanswered, str(error))
         self._fail(connection, error)
+        if isinstance(error, UnexpectedReplyError):
+            self.counts.distrust(error)
 
     def _count_unknown(
         self, connection: PingConnection, unanswered: Iterable[PingPayload], why: str

@@ -8,7 +8,7 @@ from ackd.ctl.output.figures import clock, many, milliseconds
 from ackd.ctl.output.json_lines import json_line
 from ackd.ctl.output.streams import Output
 from ackd.ctl.output.tables import aligned
-from ackd.ctl.output.terminal import has_colours
+from ackd.ctl.output.terminal import has_colours, wrapped
 from ackd.ctl.ping.connection import PingAnswer, PingPayload
 from ackd.ctl.ping.pinger import PingCounts
 from ackd.ctl.runs.outages import Outage
@@ -21,11 +21,16 @@ from ackd.ctl.runs.summary import (
 from ackd.printable import printable
 from ackd.protocol import Verdict
 
+# So many different events of a connection are remembered, to be counted when they happen again.
+_REMEMBERED = 20
 _RED, _PLAIN = "\x1b[31m", "\x1b[0m"  # Select Graphic Rendition, ECMA-48
 
 
 class PingReport:
-    """Prints each event as it happens, then the figures."""
+    """Prints each event as it happens, then the figures.
+
+    An event of a connection that happens again before the next reply is only counted.
+    """
 
     def __init__(self, run: str, host: str, port: int, parallel: int, output: Output) -> None:
         self._run = run
@@ -33,7 +38,10 @@ class PingReport:
         self._parallel = parallel
         self._output = output
         self._began = time()
+        self._day = _day(self._began)
         self._down: set[int] = set()
+        # How often each event of a connection has happened again since the last reply.
+        self._again: dict[int, dict[str, int]] = {}
         self._red = has_colours(output.out)
 
     def begin(self, what: str) -> None:
@@ -46,15 +54,18 @@ class PingReport:
         """Report a connection that is there, if one was missing before."""
         if connection in self._down:
             self._down.remove(connection)
-            self._print(connection, "connected")
+            if self._is_new(connection, "connected"):
+                self._print(connection, "connected")
 
     def failed(self, connection: int, error: ClientError) -> None:
         """Report that there is no connection, or no more."""
         self._down.add(connection)
-        self._print_trouble(connection, describe_failure(error))
+        if self._is_new(connection, event := describe_failure(error)):
+            self._print_trouble(connection, event)
 
     def answered(self, connection: int, answer: PingAnswer) -> None:
         """Report the reply to a payload."""
+        self._print_again(connection)
         line = f"{_number(answer.payload)} {milliseconds(answer.seconds):>12}"
         if answer.reply.verdict is Verdict.REFUSED:
             self._print_trouble(connection, f"{line}  refused: {printable(answer.reply.text)}")
@@ -65,6 +76,10 @@ class PingReport:
         """Report that a payload will get no reply."""
         self._print_trouble(connection, f"{_number(payload)}  unknown: {why}")
 
+    def stalled(self, connection: int, payload: PingPayload, seconds: float) -> None:
+        """Report that the reply to a payload has not come for so long."""
+        self._print_trouble(connection, f"{_number(payload)}  no ack for {seconds:.1f} s")
+
     def waiting(self, count: int) -> None:
         """Report that ping ends after `count` more replies."""
         replies = "the reply" if count == 1 else f"{count:,} replies"
@@ -72,6 +87,7 @@ class PingReport:
 
     def end(self, counts: PingCounts) -> None:
         """Print the counts, the outages and the figures."""
+        self._print_all_again()
         outcomes = counts.by_outcome().items()
         words = (f"{count:,} {name.replace('_', ' ')}" for name, count in outcomes)
         lines = ["", ", ".join(words)]
@@ -79,15 +95,21 @@ class PingReport:
             lines.append(f"connected again {many(counts.reconnects, 'time')}")
         now = time()
         lines += [self._outage(outage, now) for outage in counts.outages.finish(now)]
+        lines = [line for each in lines for line in wrapped(each, self._output.out)]
         if counts.latencies.count:
             histogram = latency_histogram(counts.latencies, self._output.out)
             lines += ["", *aligned(latency_rows(counts.latencies)), "", *histogram]
         if counts.sent:
-            lines += ["", *verify_hint(self._run, counts.ended)]
+            lines += ["", *verify_hint(self._run, self._began, counts.ended, self._output.out)]
         self._output.print(*lines)
+        self._warn_of_failure(counts)
+
+    def _warn_of_failure(self, counts: PingCounts) -> None:
+        if failure := counts.failure():
+            self._output.warn(failure)
 
     def _outage(self, outage: Outage, now: float) -> str:
-        date = clock(self._began, date=True)[:10] != clock(now, date=True)[:10]
+        date = _day(self._began) != _day(now)
         until = clock(outage.until, date) if outage.over else "the end"
         where = ""
         if self._parallel > 1:
@@ -98,12 +120,37 @@ class PingReport:
         self._print(connection, f"{_RED}{event}{_PLAIN}" if self._red else event)
 
     def _print(self, connection: int, event: str) -> None:
-        self._output.print(self._line(connection, event))
+        self._output.print(*self._lines(connection, event))
 
-    def _line(self, connection: int, event: str) -> str:
+    def _lines(self, connection: int, event: str) -> list[str]:
+        """Return the line of an event, below the date if the day has changed."""
         width = len(str(self._parallel))
         where = f" [{connection + 1:{width}}]" if self._parallel > 1 else ""
-        return f"{clock(time())}{where} {event}"
+        now = time()
+        before, self._day = self._day, _day(now)
+        date = [] if self._day == before else [self._day]
+        return [*date, f"{clock(now)}{where} {event}"]
+
+    def _is_new(self, connection: int, event: str) -> bool:
+        """Return whether to print an event now; otherwise count the event."""
+        again = self._again.setdefault(connection, {})
+        if event in again:
+            again[event] += 1
+            return False
+        if len(again) >= _REMEMBERED:
+            self._print_again(connection)
+        self._again.setdefault(connection, {})[event] = 0
+        return True
+
+    def _print_again(self, connection: int) -> None:
+        """Print how often the events of a connection have happened again, and forget them."""
+        for event, times in self._again.pop(connection, {}).items():
+            if times:
+                self._print(connection, f"{many(times, 'time')} more: {event}")
+
+    def _print_all_again(self) -> None:
+        for connection in sorted(self._again):
+            self._print_again(connection)
 
 
 class PingJson(PingReport):
@@ -114,6 +161,7 @@ class PingJson(PingReport):
 
     def answered(self, connection: int, answer: PingAnswer) -> None:
         """Print the reply to a payload."""
+        self._print_again(connection)
         self._print_payload(
             connection,
             answer.payload,
@@ -128,10 +176,11 @@ class PingJson(PingReport):
 
     def end(self, counts: PingCounts) -> None:
         """Print the counts, the outages and the figures."""
+        self._print_all_again()
         self._output.print(
             json_line(
                 run=self._run,
-                host=self._host,
+                host=printable_host(self._host),
                 port=self._port,
                 **counts.by_outcome(),
                 reconnects=counts.reconnects,
@@ -142,6 +191,7 @@ class PingJson(PingReport):
                 problem=counts.problem if counts.status else None,
             )
         )
+        self._warn_of_failure(counts)
 
     def _print_payload(self, connection: int, payload: PingPayload, **members: str | float) -> None:
         self._output.print(
@@ -158,7 +208,8 @@ class PingJson(PingReport):
         self._print(connection, event)
 
     def _print(self, connection: int, event: str) -> None:
-        self._output.warn(self._line(connection, event))
+        for line in self._lines(connection, event):
+            self._output.warn(line)
 
 
 def _members(outage: Outage) -> dict[str, str | float | None]:
@@ -168,6 +219,10 @@ def _members(outage: Outage) -> dict[str, str | float | None]:
         "seconds": round(outage.seconds, 3),
         "connections": outage.connections,
     }
+
+
+def _day(at: float) -> str:
+    return clock(at, date=True)[:10]
 
 
 def _number(payload: PingPayload) -> str:

@@ -20,6 +20,7 @@ EPILOG = """\
 examples:
   ackctl ping --host 192.168.150.1
   ackctl ping --host 192.168.150.1 --count 10 --interval 0.1
+  ackctl ping --host 192.168.150.1 --duration 28800 >night.log
   ackctl ping --host balancer.example.org --parallel 20
   ackctl ping --host 192.168.150.1 --size 1400 --json
 
@@ -30,6 +31,7 @@ exit status:
     3  a payload was due while the server was not reached
     4  a payload was due while it was connected, but not greeted
     5  sent, but the ack did not come: whether it is recorded is unknown
+    7  a fault of ackctl, see the standard error
   130  interrupted before anything was known
 """
 
@@ -40,6 +42,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     option = parser.add_argument
     option("--interval", metavar="S", type=_interval, default=1.0, help="seconds between two (1)")
     option("--count", metavar="N", type=count, default=inf, help="end after N on each connection")
+    option("--duration", metavar="S", type=_duration, default=inf, help="end after S seconds")
     option("--parallel", metavar="N", type=connections, default=1, help="how many connections (1)")
     option("--json", action="store_true", help="one JSON object a payload, then the figures")
 
@@ -48,7 +51,13 @@ def run(options: argparse.Namespace, output: Output) -> Status:
     """Ping as the options say; return the exit status."""
     allow_connections()
     this = run_of(options)
-    plan = PingPlan(options.count, options.size, options.interval, options.parallel)
+    plan = PingPlan(
+        count=options.count,
+        duration=options.duration,
+        size=options.size,
+        interval=options.interval,
+        parallel=options.parallel,
+    )
     kind = PingJson if options.json else PingReport
     report = kind(this.name, options.host, options.port, options.parallel, output)
     pinger = Pinger(plan, this, destination_of(options), report)
@@ -63,6 +72,11 @@ def run(options: argparse.Namespace, output: Output) -> Status:
 def _what(options: argparse.Namespace) -> str:
     each = f" on each of {options.parallel:,} connections" if options.parallel > 1 else ""
     return f"a payload every {options.interval:g} s{each}"
+
+
+def _duration(text: str) -> float:
+    """Return a number of seconds, up to a year: a path may be watched for longer than a day."""
+    return seconds(text, 366 * 86400)
 
 
 def _interval(text: str) -> float:

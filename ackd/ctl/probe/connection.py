@@ -130,7 +130,7 @@ class ProbeConnection:
         """Raise BrokenError if the answer to a payload is not one reply of an ackd."""
         end = self._transport.ended
         if end and end.how is Ending.REJECTED:
-            raise diagnosis.rejected(end.line)
+            raise diagnosis.rejected(end.line, Stage.ACKNOWLEDGED)
         if end and end.how is Ending.TIMED_OUT:
             raise self._silent()
         if end and end.how is not Ending.UNEXPECTED:

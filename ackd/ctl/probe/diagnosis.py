@@ -10,6 +10,7 @@ from ackd.ctl.probe.finding import BrokenError, EndedError, SilentError, Stage, 
 from ackd.ctl.status import Status
 from ackd.printable import printable
 from ackd.protocol import (
+    FOREIGN_REASONS,
     JOURNAL_UNREACHABLE,
     LONGER_THAN,
     NOT_ALLOWED,
@@ -280,19 +281,24 @@ def _not_greeted(text: str, advice: str) -> BrokenError:
     return BrokenError(Stage.GREETED, Status.NO_GREETING, text, advice)
 
 
-def rejected(greeting: bytes) -> BrokenError:
-    """Return what it means that the server said `not connect`."""
+def rejected(line: bytes, stage: Stage = Stage.GREETED) -> BrokenError:
+    """Return what it means that the server said `not connect`, in this line."""
     advice = "The ackd there rejects this host. Ask its administrator."
-    if NOT_ALLOWED.encode() in greeting:
+    if NOT_ALLOWED.encode() in line:
         advice = "The ackd there does not allow this address. Ask its administrator for `allow`."
-    elif TOO_MANY_CONNECTIONS.encode() in greeting:
+    elif TOO_MANY_CONNECTIONS.encode() in line:
         advice = (
             "The ackd there has as many connections as it may have. Ask its administrator for"
             " `max_connections` and `max_connections_per_client`."
         )
-    elif STOPPING.encode() in greeting:
+    elif STOPPING.encode() in line:
         advice = "The ackd there is stopping. Try again, or ask its administrator."
-    return BrokenError(Stage.GREETED, Status.REFUSED, shown(greeting), advice)
+    elif any(reason.encode() in line for reason in FOREIGN_REASONS):
+        advice = (
+            "Something between here and the ackd sends bytes of its own first, as a load balancer"
+            " does with the PROXY protocol. Ask its administrator."
+        )
+    return BrokenError(stage, Status.REFUSED, shown(line), advice)
 
 
 def not_arrived(timeout: float, waiting: int) -> BrokenError:

@@ -18,6 +18,17 @@ class Stage(Enum):
     HOLD = "hold"
 
 
+_PROBLEMS = {
+    Stage.RESOLVED: "the name is not resolved",
+    Stage.CONNECTED: "not connected",
+    Stage.GREETED: "connected, but not greeted",
+    Stage.SENT: "a payload was not sent",
+    Stage.ACKNOWLEDGED: "a payload is not acknowledged",
+    Stage.SWEEP: "payloads of some sizes do not get through",
+    Stage.HOLD: "a silence ends the connection",
+}
+
+
 class Outcome(Enum):
     """The outcome of a stage."""
 
@@ -96,11 +107,13 @@ class Summary:
     not_held: float | None = None
     traffic: Traffic = field(default_factory=Traffic)
     meanings: list[str] = field(default_factory=list)
+    problem: str = ""
     status: Status = Status.DELIVERED
 
-    def fail(self, stage: Stage, status: Status, meaning: str) -> None:
-        """Note the first stage that failed, and what the failure means."""
+    def fail(self, stage: Stage, status: Status, meaning: str, text: str = "") -> None:
+        """Note the first stage that failed, what was seen, and what the failure means."""
         self.failed = self.failed or stage
+        self.problem = self.problem or f"{_PROBLEMS[stage]}{text and ': '}{text}"
         self.status = self.status or status
         self.add(meaning)
 

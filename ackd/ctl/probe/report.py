@@ -1,15 +1,19 @@
 """What `ackctl probe` prints: a line for each stage, then the meaning; or JSON."""
 
+from time import time
+
 from ackd.ctl.output.figures import milliseconds
 from ackd.ctl.output.json_lines import json_line
 from ackd.ctl.output.streams import Output
-from ackd.ctl.output.terminal import columns, has_colours
+from ackd.ctl.output.terminal import columns, has_colours, wrapped
 from ackd.ctl.probe.finding import Finding, Outcome, Summary
 from ackd.ctl.runs.summary import verify_hint
 
 # Select Graphic Rendition, ECMA-48: green, red, yellow, default.
 _COLOURS = {Outcome.PASSED: "\x1b[32m", Outcome.FAILED: "\x1b[31m", Outcome.REFUSED: "\x1b[33m"}
 _PLAIN = "\x1b[0m"
+# Columns that a text needs to stand beside its stage; else it stands below, indented.
+_LEAST, _INDENT = 30, 4
 
 
 class ProbeReport:
@@ -17,12 +21,13 @@ class ProbeReport:
 
     def __init__(self, output: Output) -> None:
         self._output = output
+        self._began = time()
         self._coloured = has_colours(output.out)
         self._status_line = output.status_line()
 
     def begin(self, run: str, where: str) -> None:
         """Print what is probed."""
-        self._print(f"run {run}: {where}")
+        self._print(*wrapped(f"run {run}: {where}", self._output.out))
 
     def trying(self, what: str) -> None:
         """Show the current try in the status line, until there is an outcome to print."""
@@ -36,28 +41,32 @@ class ProbeReport:
             between = " " if finding.outcome is Outcome.PASSED else ": "
             text = f"{finding.address}{between}{text}"
         outcome = f"{finding.outcome.value:<9}"
+        before, after = f"{finding.label:<15} ", f" {took:>14}"
+        first, *rest = self._beside(len(before + outcome + after), text)
         if self._coloured:
             outcome = f"{_COLOURS.get(finding.outcome, _PLAIN)}{outcome}{_PLAIN}"
-        self._print(f"{finding.label:<15} {outcome} {took:>14}  {text}".rstrip())
+        self._print(f"{before}{outcome}{after}{first}".rstrip(), *rest)
+
+    def _beside(self, column: int, text: str) -> list[str]:
+        """Return the lines of a text beside a stage, or below it where there is no room."""
+        out = self._output.out
+        column += 2
+        if out and out.isatty() and columns(out) < column + _LEAST:
+            return ["", *wrapped(text, out, indent=_INDENT)] if text else [""]
+        first, *rest = wrapped(text, out, indent=column, first=column)
+        return [f"  {first}", *rest]
 
     def end(self, summary: Summary) -> None:
         """Print what the outcomes mean."""
-        lines = ["", *map(self._wrapped, summary.meanings)]
+        lines = ["", *summary.meanings]
         if summary.acknowledged or summary.refused or summary.unknown:
             lines += [
                 "",
                 f"run {summary.run}: {summary.acknowledged} acknowledged,"
                 f" {summary.refused} refused, {summary.unknown} unknown",
-                *verify_hint(summary.run, summary.end_acknowledged),
+                *verify_hint(summary.run, self._began, summary.end_acknowledged, self._output.out),
             ]
-        self._print(*lines)
-
-    def _wrapped(self, text: str) -> str:
-        if not (self._output.out and self._output.out.isatty()):
-            return text
-        import textwrap  # needed on a terminal only
-
-        return textwrap.fill(text, columns(self._output.out), break_on_hyphens=False)
+        self._print(*(line for each in lines for line in wrapped(each, self._output.out)))
 
     def _print(self, *lines: str) -> None:
         self._status_line.clear()

@@ -27,12 +27,16 @@ _PATIENCE, _SLOWER = 2.0, 20
 
 
 class Search:
-    """The search for the largest size: it doubles the size, and halves the gap after a failure."""
+    """The search for the largest size: it doubles the size, and halves the gap after a failure.
+
+    It also halves the gap when the server refuses a size that is within the limit stated before.
+    """
 
     def __init__(self) -> None:
         self.passed = 0
         self.lost: int | None = None
         self.limit = _LAST
+        self._refused = False
 
     @property
     def next(self) -> int:
@@ -44,7 +48,9 @@ class Search:
 
     def too_long(self, size: int, limit: int) -> None:
         """Note that the server refuses this size, and which limit it states."""
-        self.limit = limit if limit < size else self.passed
+        stated = limit if limit < size else self.passed
+        self.limit = min(stated, (self.passed + size) // 2) if self._refused else stated
+        self._refused = True
 
 
 class Sweep:

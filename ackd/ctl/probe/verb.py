@@ -1,12 +1,13 @@
 """`ackctl probe`: tries a path stage by stage, to find the stage that fails and whom to ask."""
 
 import argparse
+from socket import AF_INET6
 from time import monotonic
 
-from ackd.client.addresses import SocketAddress, race, resolve, same_family
+from ackd.client.addresses import Destination, SocketAddress, race, resolve, usable
 from ackd.client.errors import NotReachedError, printable_host
 from ackd.client.waiting import run as run_steps
-from ackd.ctl.interrupt import UntilInterrupt
+from ackd.ctl.interrupt import UntilInterrupt, exit_status
 from ackd.ctl.options import add_server_options, destination_of, seconds
 from ackd.ctl.output.streams import Output
 from ackd.ctl.probe import diagnosis
@@ -16,7 +17,7 @@ from ackd.ctl.probe.hold import Hold
 from ackd.ctl.probe.prober import Prober
 from ackd.ctl.probe.report import ProbeJson, ProbeReport
 from ackd.ctl.probe.sweep import Sweep
-from ackd.ctl.runs.options import run_named, run_of
+from ackd.ctl.runs.options import add_name_options, run_of
 from ackd.ctl.runs.payloads import Run
 from ackd.ctl.status import Status
 from ackd.protocol import Verdict
@@ -40,10 +41,13 @@ exit status:
     3  the server was not reached, or ended the connection during a silence
     4  connected, but there was no greeting of an ackd
     5  sent, but not acknowledged: it is unknown whether a payload is recorded
+    7  a fault of ackctl, see the standard error
   130  interrupted
 """
 _STAGES = (Stage.RESOLVED, Stage.CONNECTED, Stage.GREETED, Stage.SENT, Stage.ACKNOWLEDGED)
-_OTHER_FAMILY = "No address of the name is of the same family, IPv4 or IPv6, as --source."
+_OTHER_FAMILY = (
+    "No address of the name is of the family, IPv4 or IPv6, that -4, -6 or --source ask for."
+)
 _GOOD = (
     "Data gets through and is acknowledged. `ackctl verify` on the server shows whether the data is"
     " in the journal of an ackd."
@@ -64,7 +68,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="then be silent for S seconds, and send a payload",
     )
-    option("--name", metavar="RUN", type=run_named, help="what to call the run (8 random digits)")
+    add_name_options(parser)
     option("--json", action="store_true", help="one JSON object a stage, then one for all")
 
 
@@ -80,6 +84,8 @@ def run(options: argparse.Namespace, output: Output) -> Status:
         probe.interrupted()
     probe.report_lost()
     report.end(probe.summary)
+    if probe.summary.status:
+        output.warn(probe.summary.problem)
     return probe.summary.status
 
 
@@ -103,7 +109,7 @@ class _Probe:
         except BrokenError as broken:
             for stage in _STAGES[_STAGES.index(broken.stage) + 1 :]:
                 self._report.found(Finding(stage, Outcome.NOT_TRIED))
-            self.summary.fail(broken.stage, broken.status, broken.advice)
+            self.summary.fail(broken.stage, broken.status, broken.advice, broken.text)
             return
         self.summary.add(_GOOD)
         self._report_unreached()
@@ -114,6 +120,7 @@ class _Probe:
                 broken.stage,
                 broken.status,
                 f"A later payload failed ({broken.text}). {broken.advice}",
+                broken.text,
             )
 
     def _resolved(self) -> list[SocketAddress]:
@@ -128,9 +135,10 @@ class _Probe:
         return addresses
 
     def _connected(self, addresses: list[SocketAddress]) -> ProbeConnection:
+        destination = destination_of(self._options)
         for address in addresses:
-            if not same_family(address, self._options.source):
-                self._report.found(_other_family(address))
+            if not usable(address, destination):
+                self._report.found(_other_family(address, destination))
                 continue
             self._begin(f"connecting to {_shown(address)}")
             try:
@@ -223,7 +231,8 @@ class _Probe:
     def interrupted(self) -> None:
         """Note Ctrl-C."""
         self.summary.add("Interrupted: later stages were not tried.")
-        self.summary.status = Status.INTERRUPTED
+        self.summary.problem = "interrupted"
+        self.summary.status = exit_status()
 
     def report_lost(self) -> None:
         """Report packets that had to be sent again."""
@@ -267,8 +276,9 @@ def _shown(address: SocketAddress) -> str:
     return str(address.address[0])
 
 
-def _other_family(address: SocketAddress) -> Finding:
-    text = "not of the same family as --source"
+def _other_family(address: SocketAddress, destination: Destination) -> Finding:
+    option = "--source" if destination.source else "-4" if address.family == AF_INET6 else "-6"
+    text = f"not of the same family as {option}"
     return Finding(Stage.CONNECTED, Outcome.NOT_TRIED, text, address=_shown(address))
 
 

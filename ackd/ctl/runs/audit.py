@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from ackd.ctl.runs.payloads import ReceivedPayload, parse
+from ackd.ctl.runs.payloads import ReceivedPayload, Run, parse
 from ackd.ctl.runs.ranges import Ranges
 
 # Connections that may still turn out to belong to the run; most payloads belong to no run.
@@ -14,6 +14,9 @@ class _AuditedConnection:
     sequences: Ranges = field(default_factory=Ranges)
     furthest: dict[str, int] = field(default_factory=dict)  # the highest number in each journal
     altered: int = 0
+    unproven: int = 0
+    begins: bool = False  # has the run's first payload
+    ends: bool = False
 
 
 class Audit:
@@ -21,9 +24,14 @@ class Audit:
 
     `twice` are the numbers that have more than one record, without the records that ackd has marked
     as `repeated`. If the run's end is there, it has `ended`, and `sent` is what the end says.
+    `begun` are the connections that have the run's first payload.
+
+    With the run's key, only a payload that was made with the key makes its connection one of the
+    run: a stranger who knows the name of the run does not change what is found. Without the key,
+    `keyed` counts the run's payloads that only the key can check.
     """
 
-    def __init__(self, run: str) -> None:
+    def __init__(self, run: Run) -> None:
         self._run = run
         self._of_run: dict[str, _AuditedConnection] = {}
         self._candidates: dict[str, _AuditedConnection] = {}
@@ -34,6 +42,10 @@ class Audit:
         self.twice = Ranges()
         self.out_of_order = 0
         self.repeated = 0
+        self.keyed = 0
+        self.begun = 0
+        self._ends = 0
+        self._unproven = 0
 
     def add(
         self,
@@ -42,18 +54,20 @@ class Audit:
         payload: bytes,
         repeated: bool = False,
         journal: str = "",
-    ) -> bool:
-        """Add a payload, the `sequence`-th of its connection; return whether it is the run's."""
-        received = parse(payload)
-        of_run = received is not None and received.run == self._run
-        found = self._connection(connection, of_run)
+    ) -> ReceivedPayload | None:
+        """Add a payload, the `sequence`-th of its connection; return it if it is the run's."""
+        received = parse(payload, self._run.key)
+        named = received if received and received.run == self._run.name else None
+        mine = named if named and not (named.altered and self._run.key) else None
+        found = self._connection(connection, mine is not None)
         new = found.sequences.add(sequence)
-        if received and not received.altered:
-            if of_run:
-                self._add(received, found, repeated, journal)
-        elif new or not repeated:
-            found.altered += 1
-        return of_run
+        if named:
+            self._count_key(named, found)
+        if not received or received.altered:
+            found.altered += new or not repeated
+        elif mine:
+            self._add(mine, found, repeated, journal)
+        return mine
 
     @property
     def seen(self) -> bool:
@@ -68,7 +82,7 @@ class Audit:
     @property
     def recorded(self) -> int:
         """How many numbers are recorded as they were sent."""
-        return len(self._recorded)
+        return self._recorded.count
 
     @property
     def highest(self) -> int:
@@ -77,8 +91,13 @@ class Audit:
 
     @property
     def missing(self) -> Ranges:
-        """The numbers without a record, up to the number that was sent or the highest one."""
-        return self._recorded.gaps(1, max(self.sent, self.highest))
+        """The numbers without a record, up to what the end says or, without an end, the highest."""
+        return self._recorded.gaps(1, self.sent if self.ended else self.highest)
+
+    @property
+    def beyond(self) -> Ranges:
+        """The recorded numbers that are higher than what the end says."""
+        return self._recorded.beyond(self.sent) if self.ended else Ranges()
 
     @property
     def altered(self) -> int:
@@ -86,18 +105,31 @@ class Audit:
         return sum(connection.altered for connection in self._of_run.values())
 
     @property
+    def runs(self) -> int:
+        """How many runs seem to have the name: each has one first payload and one end."""
+        return max(self.begun, self._ends)
+
+    @property
+    def unproven(self) -> int:
+        """How many payloads with the run's name were not made with its key.
+
+        In the run's own connections such a payload is an altered one.
+        """
+        return self._unproven - sum(each.unproven for each in self._of_run.values())
+
+    @property
     def lost(self) -> int:
         """How many acks a connection has got, between other acks, that have no record.
 
         ackd numbers a connection's acknowledged payloads without gaps.
         """
-        return sum(len(_inner_gaps(each.sequences)) for each in self._of_run.values())
+        return sum(_inner_gaps(each.sequences).count for each in self._of_run.values())
 
     @property
     def whole(self) -> bool:
         """Whether each payload is recorded once, in order, and as it was sent."""
-        faults = (self.missing, self.twice, self.out_of_order, self.altered, self.lost)
-        return self.ended and self.highest == self.sent and not any(faults)
+        faults = (self.missing, self.beyond, self.twice, self.out_of_order, self.altered, self.lost)
+        return self.ended and not any(faults)
 
     def _connection(self, name: str, of_run: bool) -> _AuditedConnection:
         if name in self._of_run:
@@ -108,6 +140,14 @@ class Audit:
             del self._candidates[next(iter(self._candidates))]
         return connection
 
+    def _count_key(self, named: ReceivedPayload, connection: _AuditedConnection) -> None:
+        """Count a payload with the run's name if its key is wrong, or is needed."""
+        if not self._run.key:
+            self.keyed += named.keyed
+        elif named.altered:
+            connection.unproven += 1
+            self._unproven += 1
+
     def _add(
         self,
         received: ReceivedPayload,
@@ -117,8 +157,12 @@ class Audit:
     ) -> None:
         if received.end:
             self.ended, self.sent = True, max(self.sent, received.number)
+            self._ends += not connection.ends
+            connection.ends = True
         else:
             self._recorded.add(received.number)
+            self.begun += received.number == 1 and not connection.begins
+            connection.begins |= received.number == 1
         place = received.number + received.end  # the end comes after all others
         if repeated:  # ackd records it after the newest record, not where it was sent
             self.repeated += 1

@@ -3,11 +3,12 @@
 import contextlib
 from typing import Any
 
-from ackd.client.errors import ClientError
+from ackd.client.ending import Ending
+from ackd.client.errors import ClientError, error_of
 from ackd.client.session import Session
 from ackd.client.transport import Transport
-from ackd.ctl.failure import meaning
-from ackd.ctl.interrupt import Interrupt
+from ackd.ctl.failure import describe_failure, meaning
+from ackd.ctl.interrupt import Interrupt, exit_status
 from ackd.ctl.runs.latency import Latencies
 from ackd.ctl.runs.payloads import Run
 from ackd.ctl.status import Status
@@ -35,14 +36,14 @@ class Counts:
 
     @property
     def status(self) -> Status:
-        """The exit status: the worst that happened, INTERRUPTED if nothing did."""
+        """The exit status: the worst that happened; that of Ctrl-C if nothing did."""
         if self.unknown:
             return Status.UNKNOWN
         if self.kept:
             return meaning(self.kept)[0]
         if self.refused:
             return Status.REFUSED
-        return Status.DELIVERED if self.acknowledged else Status.INTERRUPTED
+        return Status.DELIVERED if self.acknowledged else exit_status()
 
     def end(self, transport: Transport[Any], run: Run, interrupt: Interrupt) -> None:
         """Send the number of payloads, wait for the ack until Ctrl-C, and close the connection."""
@@ -53,6 +54,20 @@ class Counts:
                 for _, reply in session.advance():
                     self.ended = reply.verdict is Verdict.ACKNOWLEDGED
         session.close()
+        if transport.ended and transport.ended.how is Ending.UNEXPECTED:
+            self.distrust(error_of(transport.ended))
+
+    def distrust(self, error: ClientError) -> None:
+        """Note that a server has replied as no ackd does."""
+        self.kept, self.problem = error, describe_failure(error)
+
+    def failure(self) -> str:
+        """Return a sentence about what went wrong, with all counts; "" if nothing did."""
+        if not self.status:
+            return ""
+        kept = describe_failure(self.kept) if self.kept else "interrupted"
+        counts = (f"{n:,} {name.replace('_', ' ')}" for name, n in self.by_outcome().items() if n)
+        return f"{self.problem or kept} ({', '.join(counts) or 'nothing was sent'})"
 
     def by_outcome(self) -> dict[str, int]:
         """Return how many payloads ended how."""

@@ -48,6 +48,14 @@ class Latencies:
         least, mean, most = ("min", self.least), ("mean", self._total / self.count), self.most
         return [(name, ns / 1e9) for name, ns in (least, mean, *quantiles, ("max", most))]
 
+    def supported(self) -> list[tuple[str, float]]:
+        """Return the figures without percentiles that so few durations can't have.
+
+        At least one of the durations must be above a percentile, or it is only the highest one.
+        """
+        needed = {"p50": 2, "p95": 20, "p99": 100, "p99.9": 1000}
+        return [each for each in self.figures() if self.count >= needed.get(each[0], 0)]
+
     def steps(self, bounds: list[int]) -> list[tuple[int, int, int]]:
         """Return (from, below, count) for each step between bounds, without empty steps outside."""
         counts = [0] * (len(bounds) + 1)

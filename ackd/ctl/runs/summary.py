@@ -5,15 +5,19 @@ from typing import TextIO
 from ackd.ctl.output import figures
 from ackd.ctl.output.figures import milliseconds
 from ackd.ctl.output.tables import Row
+from ackd.ctl.output.terminal import wrapped
 from ackd.ctl.runs.latency import Latencies
 
 # In nanoseconds: 0, 1 us, 2 us, 5 us, 10 us and so on, to more than a day.
 _BOUNDS = [0, *(digit * 10**power for power in range(3, 15) for digit in (1, 2, 5))]
 
+# Seconds by which the clock of the server may be behind.
+_MARGIN = 3600
+
 
 def latency_rows(latencies: Latencies) -> list[Row]:
     """Return the names and values of the latencies' figures; nothing if there are no latencies."""
-    return [(name, milliseconds(seconds)) for name, seconds in latencies.figures()]
+    return [(name, milliseconds(seconds)) for name, seconds in latencies.supported()]
 
 
 def latency_histogram(latencies: Latencies, stream: TextIO | None) -> list[str]:
@@ -26,12 +30,13 @@ def latency_members(latencies: Latencies) -> dict[str, float]:
     return {name: round(seconds, 9) for name, seconds in latencies.figures()}
 
 
-def verify_hint(run: str, ended: bool) -> list[str]:
-    """Return how to look for a run in the journal.
+def verify_hint(run: str, began: float, ended: bool, stream: TextIO | None) -> list[str]:
+    """Return how to look for a run in the journal, as lines that `stream` will show.
 
-    `ended` is whether the run's last payload was acknowledged.
+    `began` is from time.time(). `ended` is whether the run's last payload was acknowledged.
     """
-    hint = f"on the server, `ackctl verify {run}` tells whether all is stored"
-    if ended:
-        return [hint]
-    return [hint, "(it will not find the last payload, which holds the number of payloads)"]
+    since = max(0, int(began) - _MARGIN)
+    hint = f"on the server, `ackctl verify {run} --since @{since}` tells whether all is stored"
+    without_end = "(it will not find the last payload, which holds the number of payloads)"
+    hints = [hint] if ended else [hint, without_end]
+    return [line for each in hints for line in wrapped(each, stream)]

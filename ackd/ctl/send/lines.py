@@ -1,5 +1,6 @@
 """The payloads to be sent: words of the command line, or lines that are read from a descriptor."""
 
+import codecs
 import os
 from collections import deque
 from collections.abc import Iterable
@@ -13,6 +14,19 @@ _LONGEST = 262144
 _FULL = 1 << 26
 
 
+# Byte order marks. Every second byte of ASCII in UTF-16 is NUL, also without a mark.
+_WIDE = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_BE)
+_MARKED, _SEEN = 4, 64
+
+
+def _alternates(data: bytes) -> bool:
+    """Return whether every second byte is NUL, and no other byte is."""
+    even, odd = data[::2], data[1::2]
+    return len(data) >= _MARKED and any(
+        not any(nul) and all(other) for nul, other in ((even, odd), (odd, even))
+    )
+
+
 class SendPayload(NamedTuple):
     """A payload on its way, and when it was sent, in seconds of time.monotonic()."""
 
@@ -23,16 +37,20 @@ class SendPayload(NamedTuple):
 class Lines:
     """Payloads that wait (`pending`), and a source of more payloads.
 
-    Lines end in LF or CR LF, as on the wire; a last line without an end counts as well. `problem`
-    says why the rest of the input was not read. `again` is how many payloads were sent more than
-    once.
+    Lines end in LF or CR LF, as on the wire; a last line without an end counts as well. A byte
+    order mark before the first line is dropped. `problem` says why the rest of the input was not
+    read, and `notes` has what else the user should know. `again` is how many payloads were sent
+    more than once.
     """
 
     def __init__(self, payloads: Iterable[bytes] = (), descriptor: int = -1) -> None:
         self.pending = deque(payloads)
         self.problem = ""
+        self.notes: list[str] = []
         self.again = 0
         self.descriptor = descriptor
+        self.read_from_input = descriptor >= 0
+        self._begun = False  # whether the first bytes are known
         self._rest = b""
         self._count = 0
         self._in_flight = 0  # payloads that were taken and have no reply
@@ -102,11 +120,30 @@ class Lines:
         if not data:
             self._end()
             data = b"\n" if self._rest else b""
-        *lines, self._rest = (self._rest + data).split(b"\n")
+        data = self._rest + data
+        if not self._begun:
+            if len(data) < _MARKED and b"\n" not in data:
+                self._rest = data
+                return
+            data = self._begin(data)
+        *lines, self._rest = data.split(b"\n")
         self._count += len(lines)
         self.pending += (line[:-1] if line.endswith(b"\r") else line for line in lines)
         if len(self._rest) > _LONGEST:
             self._end(f"line {self._count + 1} is longer than {_LONGEST} bytes: no ackd takes it")
+
+    def _begin(self, data: bytes) -> bytes:
+        """Return the first bytes without a mark of their encoding; UTF-16 ends the input."""
+        self._begun = True
+        if data.startswith(_WIDE):
+            self._end("the input is UTF-16 or UTF-32; `iconv -t UTF-8` makes lines of it")
+            return b""
+        if _alternates(data[:_SEEN]):
+            self.notes.append("the input looks like UTF-16; `iconv -t UTF-8` makes lines of it")
+        if data.startswith(codecs.BOM_UTF8):
+            self.notes.append("a byte order mark before the first line is not sent")
+            return data[len(codecs.BOM_UTF8) :]
+        return data
 
     def _end(self, problem: str = "") -> None:
         self.descriptor = -1

@@ -10,6 +10,24 @@ from ackd.printable import printable
 from ackd.protocol import Reply, Verdict
 
 
+class Refusals:
+    """Payloads in a row that the server has refused with the same reply, by their numbers."""
+
+    def __init__(self, first: int, last: int, reply: bytes) -> None:
+        self.first = first
+        self.last = last
+        self.reply = reply
+
+    def continues(self, number: int, reply: bytes) -> bool:
+        """Return whether this refusal follows them."""
+        return number == self.last + 1 and reply == self.reply
+
+    def __str__(self) -> str:
+        if self.first == self.last:
+            return f" {self.first} is refused"
+        return f"s {self.first} to {self.last} are refused"
+
+
 class SendReport:
     """Prints each reply at the next `flush`, and counts the replies."""
 
@@ -22,6 +40,7 @@ class SendReport:
         self._progress = progress
         self._output = output
         self._held: list[str] = []
+        self._refusals: list[Refusals] = []  # that are not reported yet
 
     @property
     def unknown(self) -> int:
@@ -40,6 +59,9 @@ class SendReport:
         )
         text = ", ".join(f"{count} {outcome}" for count, outcome in counts if count)
         return f" ({text})" if text else ""
+
+    def _all_counts(self) -> str:
+        return f"{self.acknowledged} acknowledged, {self.refused} refused, {self.unknown} unknown"
 
     def connecting(self, host: str, port: int) -> None:
         """Report that the client connects."""
@@ -60,6 +82,7 @@ class SendReport:
             self.acknowledged += 1
         else:
             self.refused += 1
+            self._note_refusal(reply)
         self._size += size + 1
         self._print_reply(reply, size, monotonic() - sent.since)
 
@@ -68,6 +91,13 @@ class SendReport:
 
     def _print(self, line: str) -> None:
         self._held.append(line)
+
+    def _note_refusal(self, reply: Reply) -> None:
+        number = self.acknowledged + self.refused
+        if self._refusals and self._refusals[-1].continues(number, reply.text):
+            self._refusals[-1].last = number
+        else:
+            self._refusals.append(Refusals(number, number, reply.text))
 
     def warn(self, sentence: str) -> None:
         """Print a sentence on the standard error, after the lines that were printed before."""
@@ -85,6 +115,8 @@ class SendReport:
 
     def flush(self) -> None:
         """Let all lines be seen, or wait until the status line is due."""
+        while self._lines.notes:
+            self.warn(self._lines.notes.pop(0))
         if not self._progress.holds_output:
             self._print_held()
         self._progress.update(self._size, self.acknowledged, self.refused)
@@ -96,8 +128,16 @@ class SendReport:
 
     def _print_held(self) -> None:
         held, self._held = self._held, []  # Ctrl-C may come while these lines are printed
+        refusals, self._refusals = self._refusals, []
         if held:
             self._output.print(*held)
+        if refusals:
+            self._warn_of(refusals)
+
+    def _warn_of(self, refusals: list[Refusals]) -> None:
+        what = "line" if self._lines.read_from_input else "payload"
+        for each in refusals:
+            self._output.warn(f"{what}{each}: {printable(each.reply)}")
 
 
 class VerboseReport(SendReport):
@@ -125,9 +165,7 @@ class VerboseReport(SendReport):
 
     def end(self, status: int, problem: str) -> None:
         """Report the counts."""
-        self._print(
-            f"{self.acknowledged} acknowledged, {self.refused} refused, {self.unknown} unknown"
-        )
+        self._print(self._all_counts())
         super().end(status, problem)
 
     def _print(self, line: str) -> None:
@@ -136,8 +174,23 @@ class VerboseReport(SendReport):
         super()._print(f"{datetime.now():%H:%M:%S.%f} {line}")
 
 
+class QuietReport(SendReport):
+    """Prints no replies, only the counts at the end."""
+
+    def _print_reply(self, reply: Reply, size: int, seconds: float) -> None:
+        pass
+
+    def end(self, status: int, problem: str) -> None:
+        """Report the counts."""
+        self._print(self._all_counts())
+        super().end(status, problem)
+
+
 class SendJson(SendReport):
     """Prints a JSON object for each reply, then one for all."""
+
+    def _warn_of(self, refusals: list[Refusals]) -> None:
+        """Report nothing: the object of the reply has the number."""
 
     def _print_reply(self, reply: Reply, size: int, seconds: float) -> None:
         self._print(

@@ -1,7 +1,7 @@
 """Whether to try once more, and when."""
 
 from ackd.client.errors import ClientError, RejectedError, UnexpectedReplyError
-from ackd.protocol import NOT_ALLOWED
+from ackd.protocol import LASTING_REASONS
 
 _FIRST, _LONGEST = 0.2, 10.0  # seconds
 
@@ -28,5 +28,5 @@ class Retry:
 def _may_pass(error: ClientError) -> bool:
     """Return whether another try may succeed: a server that is full now may have room then."""
     if isinstance(error, RejectedError):
-        return not error.gives_reason(NOT_ALLOWED)
+        return not any(map(error.gives_reason, LASTING_REASONS))
     return not isinstance(error, UnexpectedReplyError)

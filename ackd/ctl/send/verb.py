@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import select
 import sys
 from time import sleep
 
@@ -14,12 +15,12 @@ from ackd.client.errors import (
 )
 from ackd.client.session import Session, open_session
 from ackd.ctl.failure import meaning
-from ackd.ctl.interrupt import UntilInterrupt
-from ackd.ctl.options import add_server_options, count, destination_of
+from ackd.ctl.interrupt import UntilInterrupt, exit_status
+from ackd.ctl.options import add_server_options, destination_of, tries
 from ackd.ctl.output.streams import Output
 from ackd.ctl.send.lines import Lines, SendPayload
 from ackd.ctl.send.progress import progress_of
-from ackd.ctl.send.report import SendJson, SendReport, VerboseReport
+from ackd.ctl.send.report import QuietReport, SendJson, SendReport, VerboseReport
 from ackd.ctl.send.retry import Retry
 from ackd.ctl.status import Status
 
@@ -30,7 +31,7 @@ examples:
   ackctl send "hello"
   ackctl send --host 192.168.150.1 "this data will send to server!"
   ackctl send --host 192.168.150.1 --file readings.txt
-  tail -f /var/log/app.log | ackctl send --host 192.168.150.1 -
+  tail -f /var/log/app.log | ackctl send --host 192.168.150.1 --retry 9 -
 
 exit status:
     0  every payload was acknowledged: its record is in the server's journal
@@ -39,6 +40,7 @@ exit status:
     3  the server was not reached
     4  connected, but not greeted
     5  sent, but the ack did not come: whether it is recorded is unknown
+    7  a fault of ackctl, see the standard error
   130  interrupted
 """
 
@@ -50,22 +52,22 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     option(
         "--retry",
         metavar="N",
-        type=count,
+        type=tries,
         default=0,
         help="connect up to N times more; send unknown payloads again, perhaps recorded twice",
     )
     how = parser.add_mutually_exclusive_group()
     how.add_argument("-v", "--verbose", action="store_true", help="show every step with its time")
     how.add_argument("--json", action="store_true", help="one JSON object a reply, then the counts")
-    option("--file", metavar="F", help="send each line of this file")
+    how.add_argument("-q", "--quiet", action="store_true", help="only the counts, not each reply")
+    option("--file", metavar="F", help="send each line of this file; - is the standard input")
     option("payloads", metavar="PAYLOAD", nargs="*", help="a line to send; - is the standard input")
 
 
 def run(options: argparse.Namespace, output: Output) -> Status:
     """Send what the options say; return the exit status."""
     lines = _lines(options)
-    kind = SendJson if options.json else VerboseReport if options.verbose else SendReport
-    report = kind(lines, progress_of(lines.descriptor, output), output)
+    report = _kind(options)(lines, progress_of(lines.descriptor, output), output)
     status, problem = _outcome(options, lines, report)
     report.end(status, problem)
     if problem:
@@ -73,18 +75,29 @@ def run(options: argparse.Namespace, output: Output) -> Status:
     return status
 
 
+def _kind(options: argparse.Namespace) -> type[SendReport]:
+    if options.json:
+        return SendJson
+    if options.quiet:
+        return QuietReport
+    return VerboseReport if options.verbose else SendReport
+
+
 def _lines(options: argparse.Namespace) -> Lines:
     """Return the payloads; input that can't be sent ends ackctl with a usage error."""
     parser: argparse.ArgumentParser = options.parser
-    if bool(options.payloads) == bool(options.file):
+    given = options.payloads
+    if options.file is not None and given:
+        parser.error(f"--file can't be combined with {'-' if given == ['-'] else 'payloads'}")
+    if options.file is None and not given:
         parser.error("give payloads, or - for the standard input, or --file")
-    if options.file:
-        return Lines(descriptor=_opened(options.file, parser))
-    if options.payloads == ["-"]:
+    if options.file == "-" or given == ["-"]:
         if sys.stdin is None:
             parser.error("the standard input is closed")
         return Lines(descriptor=sys.stdin.fileno())
-    payloads = [os.fsencode(payload) for payload in options.payloads]
+    if options.file is not None:
+        return Lines(descriptor=_opened(options.file, parser))
+    payloads = [os.fsencode(payload) for payload in given]
     if b"-" in payloads:
         parser.error("- is the standard input, and can't be among other payloads")
     if any(b"\n" in payload for payload in payloads):
@@ -97,7 +110,7 @@ def _opened(path: str, parser: argparse.ArgumentParser) -> int:
         with open(path, "rb") as file:  # unlike os.open() it refuses a directory
             return os.dup(file.fileno())
     except OSError as error:
-        parser.error(f"--file: {path}: {error.strerror}")
+        parser.error(f"--file: {path or 'an empty name'}: {error.strerror}")
 
 
 def _outcome(options: argparse.Namespace, lines: Lines, report: SendReport) -> tuple[Status, str]:
@@ -105,7 +118,7 @@ def _outcome(options: argparse.Namespace, lines: Lines, report: SendReport) -> t
     with UntilInterrupt() as block:
         failure = _try(options, lines, report)
     if block.interrupted:
-        return Status.INTERRUPTED, "interrupted"
+        return exit_status(), "interrupted"
     if failure:
         return failure
     if lines.problem:
@@ -126,6 +139,12 @@ def _try(
             return None
         except ClientError as error:
             status, problem = _failed(error, options, lines, report)
+            if retry.most and _only_closed(error) and not lines.unknown and not lines.pending:
+                # Nothing was due, so the loss is no failed try: servers limit idle connections.
+                report.warn(f"{problem}; once more when the next line comes")
+                if _await_line(lines):
+                    continue
+                return None
             pause = retry.pause(error)
             if pause is None:
                 return status, problem
@@ -133,6 +152,21 @@ def _try(
             when = f"once more in {pause:g} s ({retry.tries} of {retry.most})"
             report.warn(f"{problem}; {when}{twice if lines.unknown else ''}")
             sleep(pause)
+
+
+def _only_closed(error: ClientError) -> bool:
+    """Return whether a greeted connection has ended, and nothing else is wrong."""
+    return type(error) is UnknownOutcomeError
+
+
+def _await_line(lines: Lines) -> bool:
+    """Wait for a line of the input; return False if the input ends."""
+    poll = select.poll()
+    while not (lines.pending or lines.ended):
+        poll.register(lines.source, select.POLLIN)
+        poll.poll()
+        lines.read()
+    return bool(lines.pending)
 
 
 def _failed(
@@ -160,8 +194,8 @@ def _send(options: argparse.Namespace, lines: Lines, report: SendReport, retry: 
             report.greeted(session.transport.greeting or b"")
         report.writing()
         _exchange(session, lines, report, retry)
-        if options.no_greeting:
-            session.finish()
+        report.flush()
+        session.finish()
     except ClientError as error:
         # A server that rejects a client records none of its payloads.
         lines.put_back(session.close(), unconfirmed=not isinstance(error, RejectedError))

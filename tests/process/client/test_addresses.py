@@ -189,6 +189,23 @@ def test_only_addresses_of_the_family_of_the_source_are_tried(
     assert caught.value.missing is Unreached.FAMILY
 
 
+@pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6])
+def test_only_addresses_of_the_wanted_family_are_tried(
+    addresses: Addresses, family: socket.AddressFamily
+) -> None:
+    both = {each: addresses.good(each) for each in (socket.AF_INET, socket.AF_INET6)}
+    destination = Destination("ackd.example", 1, FOREVER, family=family)
+    assert connected(connect(destination, list(both.values()))) == both[family]
+    with pytest.raises(NotReachedError) as caught:
+        run(connect(destination, [each for each in both.values() if each.family != family]))
+    assert caught.value.missing is Unreached.FAMILY
+
+
+def test_a_name_is_resolved_to_the_wanted_family_only() -> None:
+    found = run(resolve(Destination("localhost", 7, FOREVER, family=socket.AF_INET)))
+    assert {address.family for address in found} == {socket.AF_INET}
+
+
 def test_an_address_needs_no_name_servers() -> None:
     steps = resolve(Destination("::1", 7, FOREVER))
     with pytest.raises(StopIteration) as end:

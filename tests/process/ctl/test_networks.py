@@ -169,7 +169,7 @@ def test_ctrl_c_ends_the_wait_for_name_servers(network: Network, tmp_path: Path)
         assert "connecting to server.example port 10008" in sending.read_line()
         sending.signal(signal.SIGINT)
         status, _, complaint = sending.ended()
-    assert (status, complaint) == (130, "ackctl: interrupted (1 not sent)\n")
+    assert (status, complaint) == (-signal.SIGINT, "ackctl: interrupted (1 not sent)\n")
 
 
 def with_ipv6(network: Network, directory: Path) -> tuple[str, ...]:
@@ -467,7 +467,8 @@ def test_a_firewall_that_forgets_a_silent_connection(network: Network, start: St
         network.drop("ipproto", "tcp", "sport", port)
         probe.signal(signal.SIGCONT)
         status, out, complaint = probe.ended()
-    assert (status, complaint) == (5, "")
+    assert status == 5
+    assert complaint.startswith("ackctl: a silence ends the connection")
     assert "     2 s silent failed" in out
     assert "no packet confirmed the arrival of 44 bytes within 0.5 s" in out
     assert "A firewall, NAT or load balancer on the way has probably forgotten the silent" in out

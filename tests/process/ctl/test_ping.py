@@ -4,8 +4,9 @@ import json
 import re
 import signal
 import socket
+import time
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -37,6 +38,7 @@ def pinging(port: int, *arguments: str) -> Ackctl:
 def steady(text: str) -> list[str]:
     """Return lines, with what differs from run to run replaced: times, and what is made of them."""
     text = re.sub(r"(?m)^ *[\d,.]+ to .*\n", "", text)  # the histogram
+    text = re.sub(r" --since @\d+`", " --since @THEN`", text)
     text = re.sub(r"\b\d\d:\d\d:\d\d\.\d{3}\b", "TIME", text)
     text = re.sub(r" +[\d,]+\.\d{3} ms\b", " TOOK", text)
     text = re.sub(r", \d+\.\d{3} s\b", ", SO LONG", text)
@@ -61,8 +63,8 @@ def end(count: int) -> bytes:
     return RUN.end(count) + b"\n"
 
 
-FIGURES = ["min TOOK", "mean TOOK", "p50 TOOK", "p95 TOOK", "p99 TOOK", "p99.9 TOOK", "max TOOK"]
-VERIFY = "on the server, `ackctl verify link-7` tells whether all is stored"
+FIGURES = ["min TOOK", "mean TOOK", "p50 TOOK", "max TOOK"]  # of a few acks
+VERIFY = "on the server, `ackctl verify link-7 --since @THEN` tells whether all is stored"
 NOT_ENDED = "(it will not find the last payload, which holds the number of payloads)"
 
 
@@ -94,6 +96,14 @@ def test_each_payload_has_a_line_and_the_summary_has_figures(start: StartDaemon)
     ]
     assert (status, complaint) == (0, "")
     assert ackd.journal.payloads(4) == [*(RUN.payload(n) for n in (1, 2, 3)), RUN.end(3)]
+
+
+def test_the_hint_names_a_time_before_the_run_and_not_long_before(start: StartDaemon) -> None:
+    ackd = start()
+    before = time.time()
+    _, out, _ = ping(ackd.port, "--count", "1")
+    (since,) = re.findall(r"`ackctl verify link-7 --since @(\d+)`", out)
+    assert before - 7200 < int(since) < before - 1800  # clocks differ
 
 
 def test_a_run_has_another_name_each_time(start: StartDaemon) -> None:
@@ -185,7 +195,8 @@ def test_a_refusal_is_printed_and_the_end_is_not_expected(start: StartDaemon) ->
         "",
         VERIFY,
     ]
-    assert (status, complaint) == (1, "")
+    refused = "ackctl: refused: not received: longer than 50 bytes (1 sent, 1 refused)\n"
+    assert (status, complaint) == (1, refused)
 
 
 def test_payloads_have_the_size_of_the_option(start: StartDaemon) -> None:
@@ -219,7 +230,8 @@ def test_a_full_server_rejects_the_client(start: StartDaemon) -> None:
         "0 sent, 0 acknowledged, 0 refused, 0 unknown, 1 not sent",
         "no ack from TIME to the end, SO LONG",
     ]
-    assert (status, complaint) == (1, "")
+    why = "turned away: not connect: too many connections, the limit is 1"
+    assert (status, complaint) == (1, f"ackctl: {why} (1 not sent)\n")
 
 
 # Servers that are not as they should be
@@ -228,15 +240,18 @@ def test_a_full_server_rejects_the_client(start: StartDaemon) -> None:
 def test_nothing_listens_on_the_port() -> None:
     port = closed_port()
     status, out, complaint = ping(port, "--count", "1")
+    why = (
+        f"not reached: 127.0.0.1 port {port}: connection refused: nothing"
+        " listens on that port, or a firewall refuses"
+    )
     assert steady(out) == [
         f"run link-7: 127.0.0.1 port {port}, a payload every 1 s",
-        f"TIME not reached: 127.0.0.1 port {port}: connection refused: nothing"
-        " listens on that port, or a firewall refuses",
+        f"TIME {why}",
         "",
         "0 sent, 0 acknowledged, 0 refused, 0 unknown, 1 not sent",
         "no ack from TIME to the end, SO LONG",
     ]
-    assert (status, complaint) == (3, "")
+    assert (status, complaint) == (3, f"ackctl: {why} (1 not sent)\n")
 
 
 def test_the_summary_at_100_percent_loss_in_json() -> None:
@@ -256,7 +271,8 @@ def test_the_server_never_greets() -> None:
         "",
         "0 sent, 0 acknowledged, 0 refused, 0 unknown, 1 not sent",
     ]
-    assert (status, complaint) == (4, "")
+    why = "connected, but not greeted: no answer within 0.2 s"
+    assert (status, complaint) == (4, f"ackctl: {why} (1 not sent)\n")
 
 
 def test_the_server_greets_and_never_acknowledges() -> None:
@@ -279,7 +295,8 @@ def test_the_server_greets_and_never_acknowledges() -> None:
         VERIFY,
         NOT_ENDED,
     ]
-    assert (status, complaint) == (5, "")
+    why = "connection lost: no answer within 0.5 s"
+    assert (status, complaint) == (5, f"ackctl: {why} (1 sent, 1 unknown)\n")
 
 
 def next_number(caller: Peer) -> int:
@@ -450,6 +467,135 @@ def test_replies_of_the_server_are_escaped() -> None:
     assert "refused: not received: \\x1b[2J\\xff\n" in out
 
 
+# What lasts, and what happens again
+
+
+def test_a_stall_is_reported_while_it_lasts_and_is_an_outage() -> None:
+    arguments = ("--interval", "60", "--count", "1")
+    with FakeServer() as server, pinging(server.port, *arguments) as ackctl:
+        with server.accept() as caller:
+            caller.send(GREETING)
+            caller.expect(line(1))
+            assert steady(ackctl.read_line())[0].startswith("run link-7: ")
+            assert re.fullmatch(r"\S+     #1  no ack for 2\.\d s\n", ackctl.read_line())
+            assert re.fullmatch(r"\S+     #1  no ack for 4\.\d s\n", ackctl.read_line())
+            caller.send(ACK)
+            acknowledge_run(caller)
+        status, out, _ = ackctl.ended()
+    assert steady(out)[:4] == [
+        "TIME     #1 TOOK",
+        "",
+        "1 sent, 1 acknowledged, 0 refused, 0 unknown, 0 not sent",
+        "no ack from TIME to TIME, SO LONG",
+    ]
+    assert status == 0
+
+
+def test_a_failure_that_repeats_is_printed_once_and_counted() -> None:
+    with FakeServer() as server, pinging(server.port, "--interval", "0.2") as ackctl:
+        ackctl.read_line()
+        for _ in range(4):
+            server.accept().socket.close()
+        with server.accept() as caller:
+            caller.send(GREETING)
+            caller.expect(line(1))
+            caller.send(ACK)
+            shown = "".join(ackctl.read_line() for _ in range(4))
+            ackctl.signal(signal.SIGINT)
+            acknowledge_run(caller)
+        ackctl.ended()
+    assert steady(shown) == [
+        "TIME connected, but not greeted: the server closed the connection",
+        "TIME connected",
+        "TIME 3 times more: connected, but not greeted: the server closed the connection",
+        "TIME     #1 TOOK",
+    ]
+
+
+def test_what_takes_turns_is_counted_as_well() -> None:
+    with FakeServer() as server, pinging(server.port, "--interval", "60", "--json") as ackctl:
+        for _ in range(3):
+            with server.accept() as caller:
+                caller.send(GREETING)
+        with server.accept() as caller:
+            ackctl.signal(signal.SIGINT)
+            status, _, complaint = ackctl.ended()
+    lost = "connection lost: the server closed the connection"
+    said = steady(complaint)
+    assert said[:2] == [f"ackctl: TIME {lost}", "ackctl: TIME connected"]
+    assert [text for text in said if "more: " in text] == [
+        f"ackctl: TIME 2 times more: {lost}",
+        "ackctl: TIME 1 time more: connected",
+    ]
+    assert status in (3, 5)
+
+
+def test_a_dead_server_costs_a_line_not_one_for_each_try() -> None:
+    arguments = ("--count", "40", "--interval", "0.05")
+    _, out, _ = ping(closed_port(), *arguments)
+    assert len(re.findall(r"\S+ not reached: ", out)) == 2
+    assert re.search(r"\S+ \d times more: not reached: ", out)
+
+
+def test_a_line_with_the_date_comes_when_the_day_changes(start: StartDaemon) -> None:
+    ackd = start()
+    now = datetime.now(UTC)
+    midnight = (now.replace(hour=0, minute=0, second=0) + timedelta(days=1)) - now
+    seconds = int(midnight.total_seconds()) - 3  # west of Greenwich is positive, POSIX.1 TZ
+    east = f"{seconds // 3600}:{seconds // 60 % 60}:{seconds % 60}"
+    zone = ("env", f"TZ=XYZ-{east}")
+    arguments = ("ping", "--port", str(ackd.port), "--interval", "0.1")
+    lines = [""]
+    with Ackctl(*arguments, before=zone) as ackctl:
+        while not re.fullmatch(r"\d{4}-\d\d-\d\d\n", lines[-1]):
+            lines.append(ackctl.read_line())
+        assert lines[-2].startswith("23:59:5")
+        assert ackctl.read_line().startswith("00:00:0")
+
+
+def test_ping_ends_after_its_duration(start: StartDaemon) -> None:
+    ackd = start()
+    status, out, complaint = ping(ackd.port, "--duration", "0.25", "--interval", "0.1")
+    assert "3 sent, 3 acknowledged, 0 refused, 0 unknown, 0 not sent" in steady(out)
+    assert (status, complaint) == (0, "")
+    assert ackd.journal.payloads(4)[-1] == RUN.end(3)
+
+
+def test_a_duration_in_which_nothing_was_reached_is_a_failure() -> None:
+    with FakeServer(backlog=0) as server, Peer(server.port):
+        status, out, complaint = ping(server.port, "--duration", "0.3", "--timeout", "60")
+    assert "0 sent, 0 acknowledged, 0 refused, 0 unknown, 1 not sent" in steady(out)
+    assert (status, complaint) == (3, "ackctl: not reached: no answer so far (1 not sent)\n")
+
+
+def test_more_replies_than_payloads_are_a_failure() -> None:
+    with FakeServer() as server, pinging(server.port, "--count", "1") as ackctl:
+        with server.accept() as caller:
+            caller.send(GREETING)
+            caller.expect(line(1))
+            caller.send(ACK * 3)
+            caller.expect_end()
+        status, _, complaint = ackctl.ended()
+    assert status == 4
+    assert "the server sent more replies than it was sent payloads: it is no ackd" in complaint
+
+
+def test_percentiles_are_shown_of_as_many_acks_as_they_need(start: StartDaemon) -> None:
+    ackd = start()
+    for count, shown in (("1", set()), ("2", {"p50"}), ("20", {"p50", "p95"})):
+        _, out, _ = ping(ackd.port, "--count", count, "--interval", "0.001")
+        assert set(re.findall(r"(?m)^p[\d.]+", out)) == shown
+    _, out, _ = ping(ackd.port, "--count", "100", "--interval", "0.001", "--parallel", "10")
+    assert set(re.findall(r"(?m)^p[\d.]+", out)) == {"p50", "p95", "p99", "p99.9"}
+
+
+def test_a_host_that_is_not_utf_8_is_escaped_in_json() -> None:
+    _, out, _ = ackctl("ping", "--host", "\udcff.example", "--count", "1", "--json")
+    summary = json.loads(out)
+    assert summary["host"] == "\\xff.example"
+    assert str(summary).encode()  # no lone surrogates
+
+
 # Ctrl-C
 
 
@@ -495,7 +641,7 @@ def test_ctrl_c_before_anything_is_known() -> None:
         "",
         "0 sent, 0 acknowledged, 0 refused, 0 unknown, 0 not sent",
     ]
-    assert (status, complaint) == (130, "")
+    assert (status, complaint) == (-signal.SIGINT, "ackctl: interrupted (nothing was sent)\n")
 
 
 def test_ctrl_c_while_nothing_has_answered_so_far() -> None:
@@ -509,7 +655,7 @@ def test_ctrl_c_while_nothing_has_answered_so_far() -> None:
         "0 sent, 0 acknowledged, 0 refused, 0 unknown, 1 not sent",
         "no ack from TIME to the end, SO LONG",
     ]
-    assert (status, complaint) == (3, "")
+    assert (status, complaint) == (3, "ackctl: not reached: no answer so far (1 not sent)\n")
 
 
 def test_an_outage_at_the_start_begins_at_the_start() -> None:

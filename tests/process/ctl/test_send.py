@@ -1,8 +1,10 @@
 """`ackctl send` as its users see it: what it prints, what it complains of, its exit status."""
 
+import contextlib
 import json
 import os
 import re
+import select
 import signal
 import socket
 import subprocess
@@ -92,6 +94,7 @@ def test_a_refused_payload_does_not_keep_the_others_from_being_sent(start: Start
     assert send(ackd.port, "one", "much too long", "three") == (
         1,
         f"{THANKS}not received: longer than 5 bytes\n{THANKS}",
+        "ackctl: payload 2 is refused: not received: longer than 5 bytes\n"
         "ackctl: refused by the server (2 acknowledged, 1 refused)\n",
     )
     assert ackd.journal.payloads(2) == [b"one", b"three"]
@@ -183,6 +186,99 @@ def test_100000_lines_can_be_piped_in(start: StartDaemon, tmp_path: Path) -> Non
         assert ackd.journal.payloads(100_000) == [b"%d" % n for n in range(1, 100_001)]
         assert ackctl.ended() == (0, "", "")
     assert (tmp_path / "acks").read_text() == THANKS * 100_000
+
+
+def test_refused_lines_are_named_by_their_numbers(start: StartDaemon) -> None:
+    ackd = start("max_payload: 3")
+    lines = b"one\nlong\nlonger\nthe longest\ntwo\nlong\n"
+    status, out, complaint = send(ackd.port, "-", stdin=lines)
+    refusal = "not received: longer than 3 bytes"
+    assert (status, out) == (1, f"{THANKS}{refusal}\n{refusal}\n{refusal}\n{THANKS}{refusal}\n")
+    assert complaint.splitlines() == [
+        f"ackctl: lines 2 to 4 are refused: {refusal}",
+        f"ackctl: line 6 is refused: {refusal}",
+        "ackctl: refused by the server (2 acknowledged, 4 refused)",
+    ]
+
+
+def test_quiet_prints_only_the_counts(start: StartDaemon) -> None:
+    ackd = start("max_payload: 3")
+    assert send(ackd.port, "--quiet", "-", stdin=b"one\n" * 1000) == (
+        0,
+        "1000 acknowledged, 0 refused, 0 unknown\n",
+        "",
+    )
+    assert send(ackd.port, "-q", "one", "long") == (
+        1,
+        "1 acknowledged, 1 refused, 0 unknown\n",
+        "ackctl: payload 2 is refused: not received: longer than 3 bytes\n"
+        "ackctl: refused by the server (1 acknowledged, 1 refused)\n",
+    )
+
+
+def test_the_standard_input_can_be_given_as_a_file(start: StartDaemon) -> None:
+    ackd = start()
+    assert send(ackd.port, "--file", "-", stdin=b"one\n") == (0, THANKS, "")
+    assert ackd.journal.payloads(1) == [b"one"]
+
+
+def test_no_tries_can_be_asked_for() -> None:
+    status, _, complaint = send(1, "--retry", "0", "hello")
+    assert status == 3
+    assert "once more" not in complaint
+
+
+# Encodings
+
+UTF16 = "ackctl: the input is UTF-16 or UTF-32; `iconv -t UTF-8` makes lines of it\n"
+UTF16_PERHAPS = "ackctl: the input looks like UTF-16; `iconv -t UTF-8` makes lines of it\n"
+
+
+def test_a_byte_order_mark_is_not_sent(start: StartDaemon, tmp_path: Path) -> None:
+    ackd = start()
+    (tmp_path / "lines").write_text("one\n\ufefftwo\n", "utf-8-sig")
+    assert send(ackd.port, "--file", str(tmp_path / "lines")) == (
+        0,
+        THANKS * 2,
+        "ackctl: a byte order mark before the first line is not sent\n",
+    )
+    assert ackd.journal.payloads(2) == [b"one", "\ufefftwo".encode()]
+
+
+def test_a_byte_order_mark_may_come_in_pieces(start: StartDaemon) -> None:
+    ackd = start()
+    with sending(ackd.port, "-") as ackctl:
+        for byte in b"\xef\xbb\xbfone\n":
+            ackctl.write(bytes([byte]))
+        assert ackctl.read_line() == THANKS
+        assert ackctl.ended()[0] == 0
+    assert ackd.journal.payloads(1) == [b"one"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be", "utf-32", "utf-32-be"])
+@pytest.mark.parametrize("text", ["", "one\r\ntwo\r\n", "\u4e00\n"])
+def test_an_input_with_a_mark_of_utf_16_is_refused(encoding: str, text: str) -> None:
+    marked = text if encoding in ("utf-16", "utf-32") else f"\ufeff{text}"
+    with FakeServer() as server, ThreadPoolExecutor(1) as pool:
+        sent = pool.submit(send, server.port, "-", stdin=marked.encode(encoding))
+        with server.accept() as caller:
+            caller.send(GREETING)
+            caller.expect_end()
+        assert sent.result(DEADLINE) == (2, "", UTF16)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+def test_an_input_that_looks_like_utf_16_is_noticed(start: StartDaemon, encoding: str) -> None:
+    ackd = start()
+    status, _, complaint = send(ackd.port, "-", stdin="one\r\ntwo\r\n".encode(encoding))
+    assert (status, complaint) == (0, UTF16_PERHAPS)
+
+
+@pytest.mark.parametrize("text", [b"\0\0\0\0\n", b"\xef\xbb\n", b"\xff\n", "ÿþ\n".encode(), b"\0"])
+def test_other_bytes_are_sent_as_they_are(start: StartDaemon, text: bytes) -> None:
+    ackd = start()
+    assert send(ackd.port, "-", stdin=text) == (0, THANKS, "")
+    assert ackd.journal.payloads(1) == [text.rstrip(b"\n")]
 
 
 # Servers that are not as they should be
@@ -292,6 +388,7 @@ def test_the_server_stops_acknowledging() -> None:
         assert ackctl.ended() == (
             5,
             "not received: one is no number\n",
+            "ackctl: payload 1 is refused: not received: one is no number\n"
             "ackctl: unknown: no answer within 0.5 s"
             " (1 refused, 1 unknown: sent, and perhaps recorded)\n",
         )
@@ -425,6 +522,53 @@ def test_the_server_sends_more_replies_than_it_got_payloads() -> None:
         )
 
 
+@pytest.mark.parametrize("excess", [ACK * 2, ACK[:9]], ids=["two replies", "part of a reply"])
+@pytest.mark.parametrize("when", ["with the reply", "later"])
+def test_what_comes_after_the_last_reply_is_unexpected(excess: bytes, when: str) -> None:
+    with FakeServer() as server, sending(server.port, "hello") as ackctl:
+        with server.accept() as caller:
+            caller.send(GREETING)
+            caller.expect(b"hello\n")
+            if when == "later":
+                caller.send(ACK)
+                assert ackctl.read_line() == THANKS
+                caller.send(excess)
+            else:
+                caller.send(ACK + excess)
+                assert ackctl.read_line() == THANKS
+            caller.expect_end()
+        assert ackctl.ended() == (
+            4,
+            "",
+            "ackctl: connection given up: the server sent more replies than it was sent payloads:"
+            " it is no ackd (1 acknowledged)\n",
+        )
+
+
+def test_a_server_that_keeps_the_connection_open_has_acknowledged_all_the_same() -> None:
+    with (
+        FakeServer() as server,
+        sending(server.port, "hello") as ackctl,
+        server.accept() as caller,
+    ):
+        caller.send(GREETING)
+        caller.expect(b"hello\n")
+        caller.send(ACK)
+        assert ackctl.ended() == (0, THANKS, "")
+
+
+def test_bytes_that_come_now_and_then_extend_no_wait() -> None:
+    arguments = ("--no-greeting", "--timeout", LATER, "hello")
+    with FakeServer() as server, sending(server.port, *arguments) as ackctl:
+        with server.accept() as caller, contextlib.suppress(ConnectionError):
+            while ackctl.running:
+                caller.send(b"x")
+                select.select([], [], [], 0.3)
+        status, _, complaint = ackctl.ended()
+    assert status == 4
+    assert "no greeting was expected, and it says xx" in complaint
+
+
 def test_the_server_replies_without_end() -> None:
     with FakeServer() as server, sending(server.port, "hello") as ackctl:
         with server.accept() as caller:
@@ -470,7 +614,17 @@ def test_verbose_output_is_escaped() -> None:
     ("arguments", "complaint"),
     [
         ((), "give payloads, or - for the standard input, or --file"),
-        (("--file", "x", "hello"), "give payloads, or - for the standard input, or --file"),
+        (("--file", "x", "hello"), "--file can't be combined with payloads"),
+        (("--file", "x", "-"), "--file can't be combined with -"),
+        (("--file", ""), "--file: an empty name: No such file or directory"),
+        (
+            ("--retry", "-1", "x"),
+            "argument --retry: '-1' is not a whole number from 0 to 999999999",
+        ),
+        (("-4", "-6", "x"), "argument -6: not allowed with argument -4"),
+        (("--no-greet", "x"), "unrecognized arguments: --no-greet"),
+        (("--verb", "x"), "unrecognized arguments: --verb"),
+        (("-q", "-v", "x"), "argument -v/--verbose: not allowed with argument -q/--quiet"),
         (("two\nlines",), "a payload is one line; for several lines use - or --file"),
         (("one", "-"), "- is the standard input, and can't be among other payloads"),
         (("--file", "/nowhere/x"), "--file: /nowhere/x: No such file or directory"),
@@ -488,7 +642,8 @@ def test_verbose_output_is_escaped() -> None:
         *(
             (
                 ("--timeout", value, "x"),
-                f"argument --timeout: '{value}' is not a number of seconds up to 86400",
+                f"argument --timeout: '{value}' is not a number of seconds,"
+                " more than 0 and at most 86400",
             )
             for value in ("0", "-1", "nan", "inf", "86401", "1s", "")
         ),
@@ -524,7 +679,7 @@ def test_ctrl_c_prints_the_counts(start: StartDaemon) -> None:
         ack = THANKS.replace("\n", "\r\n")
         assert terminal.read_to(ack) == f"hello\r\n{ack}"
         terminal.type("\x03")
-        assert terminal.ended() == (130, "^Cackctl: interrupted (1 acknowledged)\r\n")
+        assert terminal.ended() == (-signal.SIGINT, "^Cackctl: interrupted (1 acknowledged)\r\n")
 
 
 def test_ctrl_d_ends_the_input(start: StartDaemon) -> None:
@@ -632,7 +787,7 @@ def test_an_interrupt_counts_payloads_of_unknown_outcome() -> None:
             ackctl.signal(signal.SIGINT)
             caller.expect_end()
         assert ackctl.ended() == (
-            130,
+            -signal.SIGINT,
             "",
             "ackctl: interrupted (1 acknowledged, 2 unknown: sent, and perhaps recorded)\n",
         )
@@ -647,7 +802,7 @@ def test_an_interrupt_while_ackctl_waits_for_the_connection() -> None:
         assert "connecting to 127.0.0.1" in ackctl.read_line()
         ackctl.signal(signal.SIGINT)
         status, story, complaint = ackctl.ended()
-    assert (status, complaint) == (130, "ackctl: interrupted (1 not sent)\n")
+    assert (status, complaint) == (-signal.SIGINT, "ackctl: interrupted (1 not sent)\n")
     assert story.endswith(" 0 acknowledged, 0 refused, 0 unknown\n")
 
 
@@ -734,6 +889,40 @@ def test_a_greeting_is_not_taken_for_an_ack(start: StartDaemon) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("option", "host", "complaint"),
+    [
+        ("-4", "::1", "::1: it is no IPv4 address"),
+        ("-6", "127.0.0.1", "127.0.0.1: it is no IPv6 address"),
+    ],
+)
+def test_an_address_of_the_other_family_is_not_reached(
+    option: str, host: str, complaint: str
+) -> None:
+    complete = f"ackctl: not reached: {complaint} (1 not sent)\n"
+    assert send(1, option, "--host", host, "x") == (3, "", complete)
+    status, out, said = ackctl("probe", option, "--host", host)
+    assert status == 3
+    assert f"not of the same family as {option}\n" in out
+    assert said.startswith("ackctl: not connected")
+
+
+def test_a_family_can_be_chosen(start: StartDaemon) -> None:
+    ackd = start()
+    assert send(ackd.port, "-4", "--host", "localhost", "hello") == (0, THANKS, "")
+    status, _, complaint = send(ackd.port, "-6", "--host", "two..dots", "hello")
+    assert status == 3
+    assert "two..dots: the name can't be resolved to an IPv6 address: " in complaint
+
+
+def test_negative_numbers_are_payloads(start: StartDaemon) -> None:
+    ackd = start()
+    payloads = ("-5", "-4.5", "-45", "-6.25", "-0")
+    assert send(ackd.port, *payloads) == (0, THANKS * 5, "")
+    assert send(ackd.port, "--", "-4") == (0, THANKS, "")
+    assert ackd.journal.payloads(6) == [*(each.encode() for each in payloads), b"-4"]
+
+
 # Again
 
 
@@ -777,6 +966,70 @@ def test_a_reply_resets_the_tries_and_the_pauses() -> None:
         "0.2 s (1 of 1): 2 sent again, and perhaps recorded twice",
         "0.2 s (1 of 1): 1 sent again, and perhaps recorded twice",
     ]
+
+
+def test_a_connection_that_is_lost_while_nothing_is_due_costs_no_try() -> None:
+    with FakeServer() as server, sending(server.port, "--retry", "1", "-") as ackctl:
+        for payload in (b"one\n", b"two\n", b"three\n"):
+            ackctl.write(payload)
+            with server.accept() as caller:
+                caller.send(GREETING)
+                caller.expect(payload)
+                caller.send(ACK)
+                assert ackctl.read_line() == THANKS
+            assert ackctl.read_error() == (
+                "ackctl: connection lost: the server closed the connection;"
+                " once more when the next line comes\n"
+            )
+        ackctl.write(b"four, and no end")
+        assert _end_of(server, ackctl) == (0, THANKS, "")
+
+
+def _end_of(server: FakeServer, ackctl: Ackctl) -> Ended:
+    """Acknowledge the last line, which has no end before the input ends."""
+    with ThreadPoolExecutor(1) as pool:
+        ended = pool.submit(ackctl.ended)
+        with server.accept() as caller:
+            caller.send(GREETING)
+            caller.expect(b"four, and no end\n")
+            caller.send(ACK)
+            caller.expect_end()
+        return ended.result(DEADLINE)
+
+
+def test_pauses_longer_than_the_servers_idle_limit_cost_no_try(start: StartDaemon) -> None:
+    ackd = start("idle_timeout: 0.2")
+    with sending(ackd.port, "--retry", "1", "-") as ackctl:
+        for number in range(4):
+            ackctl.write(b"%d\n" % number)
+            assert ackctl.read_line() == THANKS
+            assert ackctl.read_error().endswith("; once more when the next line comes\n")
+        assert ackctl.ended() == (0, "", "")
+    assert ackd.journal.payloads(4) == [b"0", b"1", b"2", b"3"]
+
+
+def test_nothing_is_left_to_do_when_the_input_ends_after_the_connection() -> None:
+    with FakeServer() as server, sending(server.port, "--retry", "1", "-") as ackctl:
+        ackctl.write(b"one\n")
+        with server.accept() as caller:
+            caller.send(GREETING)
+            caller.expect(b"one\n")
+            caller.send(ACK)
+            assert ackctl.read_line() == THANKS
+        assert ackctl.read_error().endswith("once more when the next line comes\n")
+        assert ackctl.ended() == (0, "", "")
+
+
+def test_a_server_that_closes_while_lines_wait_uses_up_the_tries() -> None:
+    with FakeServer() as server, sending(server.port, "--retry", "1", "-") as ackctl:
+        for _ in range(2):
+            with server.accept() as caller:
+                ackctl.write(b"one\n")
+                caller.send(GREETING)
+                caller.expect(b"one\n")
+        status, _, complaint = ackctl.ended()
+    assert status == 5
+    assert "(1 of 1)" in complaint
 
 
 def test_a_refused_payload_is_not_sent_again() -> None:

@@ -7,6 +7,7 @@ from time import time
 import pytest
 
 from ackd.ctl.journal.since import since
+from ackd.ctl.main import parser
 
 needs_systemd = pytest.mark.skipif(
     not shutil.which("systemd-analyze"), reason="systemd is not installed"
@@ -56,3 +57,18 @@ def test_a_host_without_systemd_is_reported(monkeypatch: pytest.MonkeyPatch) -> 
         ArgumentTypeError, match=r"'today' can't be read: systemd-analyze: .*No such"
     ):
         since("today")
+
+
+@needs_systemd
+@pytest.mark.parametrize("text", ["-1h", "-1min", "-90s", "-2 weeks", "+1h", "now"])
+@pytest.mark.parametrize("verb", ["log", "verify"])
+def test_a_time_that_begins_with_a_dash_is_no_option(verb: str, text: str) -> None:
+    run = ("night",) if verb == "verify" else ()
+    options = parser(verb).parse_args([verb, "--since", text, *run])
+    assert options.since == pytest.approx(since(text), abs=60)
+
+
+def test_a_missing_time_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parser("log").parse_args(["log", "--since", "--json"])
+    assert "argument --since: expected one argument" in capsys.readouterr().err

@@ -26,8 +26,21 @@ def test_adding_returns_whether_the_number_is_new() -> None:
     assert ranges.add(3)
 
 
+def test_numbers_far_apart_are_counted_one_by_one() -> None:
+    ranges = of(10**18, 1, 10**18)
+    assert (ranges.count, ranges.highest) == (2, 10**18)
+    assert list(ranges) == [(1, 1), (10**18, 10**18)]
+    assert list(ranges.gaps(1, 10**18)) == [(2, 10**18 - 1)]
+    assert ranges.gaps(1, 10**18).count == 10**18 - 2
+
+
+def test_numbers_beyond_a_limit() -> None:
+    assert list(of(3, 4, 7).beyond(3)) == [(4, 4), (7, 7)]
+    assert not of(3, 4, 7).beyond(7)
+
+
 def test_the_empty_set_has_no_ranges_and_is_false() -> None:
-    assert (list(of()), len(of()), of().highest, bool(of())) == ([], 0, 0, False)
+    assert (list(of()), of().count, of().highest, bool(of())) == ([], 0, 0, False)
 
 
 def test_gaps_include_both_ends() -> None:
@@ -39,10 +52,19 @@ def test_gaps_include_both_ends() -> None:
 @given(st.lists(numbers), numbers, numbers)
 def test_ranges_are_a_set(members: list[int], first: int, last: int) -> None:
     ranges = of(*members)
-    assert len(ranges) == len(set(members))
+    assert ranges.count == len(set(members))
     assert ranges.highest == max(members, default=0)
     assert expanded(ranges) == sorted(set(members))
     assert expanded(ranges.gaps(first, last)) == sorted(set(range(first, last + 1)) - set(members))
+
+
+@given(st.lists(st.integers(1, 400), max_size=400), st.integers(1, 400))
+def test_ranges_that_are_read_between_two_numbers_are_a_set(members: list[int], at: int) -> None:
+    ranges = of(*members[:at])
+    assert expanded(ranges) == sorted(set(members[:at]))
+    new = [number for number in members[at:] if ranges.add(number)]
+    assert sorted({*members[:at], *new}) == expanded(ranges)
+    assert len(new) == len(set(members) - set(members[:at]))
 
 
 @given(st.lists(numbers))

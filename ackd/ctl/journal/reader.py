@@ -1,0 +1,86 @@
+"""Opens the journals of this host with python-systemd, and says why if that is not possible."""
+
+import glob
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+# Any process can write an entry like ackd's, but journald alone adds the fields that begin with an
+# underscore, systemd.journal-fields(7).
+UNIT, NAMESPACE, BOOT, USER = "_SYSTEMD_UNIT", "_NAMESPACE", "_BOOT_ID", "_UID"
+INVOCATION = "_SYSTEMD_INVOCATION_ID"
+FIELDS = (
+    *("MESSAGE", "ACKD_PEER", "ACKD_PEER_PORT", "ACKD_LISTENER", "ACKD_CONNECTION"),
+    *("ACKD_SEQUENCE", "ACKD_COUNT", "ACKD_REPEATED", "ACKD_UNTERMINATED"),
+    *(UNIT, NAMESPACE, BOOT, USER, INVOCATION),
+)
+_JOURNALS = (Path("/var/log/journal"), Path("/run/log/journal"))
+_MACHINE = Path("/etc/machine-id")
+_REMEDY = "be root, or join the group systemd-journal and log in again"
+_ALL_NAMESPACES = 1 << 5  # SD_JOURNAL_ALL_NAMESPACES, for which python-systemd has no name
+
+
+class NotReadableError(Exception):
+    """The journal can't be read; the text says why, and what the user can do."""
+
+
+def open_journals(namespace: str, matches: Mapping[str, str | bytes]) -> Any:
+    """Return a systemd.journal.Reader of all entries with these fields; raises NotReadableError.
+
+    The values of FIELDS are bytes.
+    """
+    try:
+        from systemd import journal  # only here: a client's host may not have it
+    except ImportError:
+        raise NotReadableError("reading the journal takes python3-systemd: install it") from None
+    _check(namespace)
+    flags = journal.LOCAL_ONLY | (0 if namespace else _ALL_NAMESPACES)
+    converters = dict.fromkeys(FIELDS, bytes)
+    try:
+        reader = journal.Reader(flags, converters=converters, namespace=namespace or None)
+    except OSError as error:
+        raise _not_readable(error) from error
+    reader.fileno()  # from now on the reader notices new entries
+    reader.data_threshold = 0  # otherwise a payload of more than 64 KiB may be cut
+    reader.add_match(**matches)
+    return reader
+
+
+def next_entry(reader: Any, skip: int = 1) -> Any:
+    """Return the `skip`-th entry from here, {} if there is none; raises NotReadableError."""
+    try:
+        return reader.get_next(skip)
+    except OSError as error:
+        raise _not_readable(error) from error
+
+
+def directories(namespace: str) -> list[Path]:
+    """Return the directories of the journals; raises NotReadableError."""
+    try:
+        machine = _MACHINE.read_text().strip()
+    except OSError as error:
+        raise _not_readable(error) from error
+    name = f"{machine}.{glob.escape(namespace)}" if namespace else f"{machine}*"
+    parents = [path for path in _JOURNALS if path.is_dir()]
+    return parents + [path for parent in parents for path in parent.glob(name)]
+
+
+def _check(namespace: str) -> None:
+    """Raise NotReadableError unless there is a journal and the user may read all of it.
+
+    libsystemd would leave out the files that the user may not read.
+    """
+    found = directories(namespace)
+    files = [path for parent in found for path in parent.glob("system*.journal")]
+    for path in (*found, *files):
+        if not os.access(path, os.R_OK | (os.X_OK if path.is_dir() else 0)):
+            raise NotReadableError(f"no right to read {path}: {_REMEDY}")
+    if not files:
+        whose = f"of a namespace {namespace!r} " if namespace else ""
+        raise NotReadableError(f"there is no journal {whose}on this host")
+
+
+def _not_readable(error: OSError) -> NotReadableError:
+    what = f"{error.filename}: " if error.filename else ""
+    return NotReadableError(f"the journal can't be read: {what}{error.strerror}")
