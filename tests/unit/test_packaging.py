@@ -1,6 +1,7 @@
 """The files of the packages agree with the code."""
 
 import re
+import subprocess
 
 import pytest
 
@@ -32,6 +33,25 @@ def test_the_template_unit_differs_only_by_its_configuration() -> None:
             "ExecStart=/usr/sbin/ackd --config /etc/ackd/%i.yaml",
         ),
     ]
+
+
+@pytest.mark.parametrize("script", ["seal", "own-journal"])
+@pytest.mark.parametrize("arguments", [["--undoo"], ["--undo", "more"], [""], ["--help", "--undo"]])
+def test_a_switch_rejects_arguments_that_it_does_not_know(
+    script: str, arguments: list[str]
+) -> None:
+    command = ["sh", str(PACKAGING / script), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("usage: ")
+
+
+@pytest.mark.parametrize("script", ["seal", "own-journal"])
+def test_a_switch_shows_its_usage(script: str) -> None:
+    command = ["sh", str(PACKAGING / script), "--help"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("usage: ")
 
 
 def test_debians_changelog_names_this_version() -> None:
