@@ -18,6 +18,7 @@ from ackd.protocol import (
     ack_line,
     greeting_line,
     rejection_line,
+    unreachable,
 )
 from tests.support.runs import in_bytes
 
@@ -461,6 +462,21 @@ def test_empty_lines_can_be_no_payloads(feeding: Feeding) -> None:
     server.end()
     assert server.recorded == [b"a", b" ", b"\0b"]
     assert server.replies == OK * 3
+
+
+def test_the_bytes_of_an_unfinished_line_are_counted() -> None:
+    server = ServerProtocol(10, b"ok\n")
+    server.receive_data(b"one\ntw")
+    assert server.unfinished == 2
+    server.receive_data(b"o\n")
+    assert server.unfinished == 0
+
+
+def test_a_refusal_names_the_place_that_takes_no_records() -> None:
+    refusal = ServerProtocol(10, b"ok\n")
+    refusal.receive_data(b"one\n")
+    expected = b"not received: the standard output can't be reached\n"
+    assert in_bytes(refusal.refuse(unreachable("the standard output"))) == expected
 
 
 def test_the_greeting_and_the_rejection_are_lines() -> None:
