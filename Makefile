@@ -9,7 +9,7 @@ RUN_PACKAGES  := python3 python3-systemd python3-yaml python3-rich
 # foreign clients of the tests, and what the man pages and completions are for; gcc and what follows
 # compile what ackd is measured with.
 TEST_PACKAGES := $(RUN_PACKAGES) python3-venv python3-daemon \
-	mmdebstrap systemd-container iproute2 netbase netcat-openbsd php-cli scdoc man-db zsh \
+	mmdebstrap systemd-container iproute2 netbase netcat-openbsd php-cli socat scdoc man-db zsh \
 	gcc libc6-dev libsystemd-dev
 
 # How many tests run at a time: more than there are processors, since they wait, for deadlines,
