@@ -9,7 +9,7 @@ RUN_PACKAGES  := python3 python3-systemd python3-yaml python3-rich
 # network namespaces; other clients; readers of the man pages and completions. gcc and the libraries
 # compile the programs of the benchmark.
 TEST_PACKAGES := $(RUN_PACKAGES) python3-venv python3-daemon \
-	mmdebstrap systemd-container iproute2 netbase netcat-openbsd php-cli scdoc man-db zsh \
+	mmdebstrap systemd-container iproute2 netbase netcat-openbsd php-cli socat scdoc man-db zsh \
 	gcc libc6-dev libsystemd-dev
 
 # How many tests run at a time. Half of the time a test waits for deadlines, restarts and boots, so
