@@ -13,7 +13,7 @@ from time import monotonic
 from typing import NamedTuple
 
 from ackd.client.errors import NotReachedError, Unreached
-from ackd.client.waiting import Steps, Wait
+from ackd.client.waiting import Awaited, Steps
 
 # Seconds after which the next address is tried while the one before has not answered: Connection
 # Attempt Delay, RFC 8305, section 8.
@@ -95,7 +95,7 @@ def _resolve(destination: Destination) -> Steps[list[SocketAddress]]:
     Thread(target=ask, daemon=True).start()
     try:
         while not answers:
-            yield Wait(reader, False, deadline)
+            yield Awaited(reader, False, deadline)
             if not answers and monotonic() >= deadline:
                 raise TimeoutError
     finally:
@@ -148,7 +148,7 @@ def race(addresses: list[SocketAddress], timeout: float, source: str = "") -> St
                 attempts.begin(waiting.popleft())
                 due = monotonic() + delay
                 continue
-            yield Wait(attempts.fileno(), False, min(deadline, due if waiting else inf))
+            yield Awaited(attempts.fileno(), False, min(deadline, due if waiting else inf))
             if winner := attempts.winner():
                 return winner
             if monotonic() >= deadline:

@@ -8,7 +8,7 @@ import os
 import socket
 from enum import Enum
 
-from ackd.client.ending import End, Ending
+from ackd.client.end import End, EndKind
 from ackd.printable import printable
 from ackd.protocol import MAX_REPLY, Violation
 
@@ -121,9 +121,9 @@ class UnexpectedReplyError(UnknownOutcomeError):
 
 def error_of(end: End) -> ClientError:
     """Return what an end means for the payloads without a reply."""
-    if end.how is Ending.REJECTED:
+    if end.how is EndKind.REJECTED:
         return RejectedError(end.line)
-    if end.how is Ending.UNEXPECTED:
+    if end.how is EndKind.UNEXPECTED:
         return UnexpectedReplyError(end)
     return UnknownOutcomeError(end)
 
@@ -156,16 +156,16 @@ _UNCONNECTED = {
 
 def describe(end: End) -> str:
     """Return how a connection ended, in words."""
-    if end.how is Ending.UNEXPECTED:
+    if end.how is EndKind.UNEXPECTED:
         assert end.violation
         return f"{_VIOLATIONS[end.violation]}: it is no ackd"
-    if end.how is Ending.REJECTED:
+    if end.how is EndKind.REJECTED:
         return printable(end.line)
     return {
-        Ending.CLOSED: "the server closed the connection",
-        Ending.RESET: "the other side reset the connection",
-        Ending.BROKEN: f"the connection broke: {os.strerror(end.errno)}",
-        Ending.TIMED_OUT: f"no answer within {end.seconds:g} s",
+        EndKind.CLOSED: "the server closed the connection",
+        EndKind.RESET: "the other side reset the connection",
+        EndKind.BROKEN: f"the connection broke: {os.strerror(end.errno)}",
+        EndKind.TIMED_OUT: f"no answer within {end.seconds:g} s",
     }[end.how]
 
 

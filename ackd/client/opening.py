@@ -1,10 +1,10 @@
 """A connection from the name of a server to its greeting, as steps."""
 
 from ackd.client.addresses import Destination, SocketAddress, connect, resolve
-from ackd.client.ending import End, Ending
+from ackd.client.end import End, EndKind
 from ackd.client.errors import NoGreetingError, RejectedError, Unexpected, UnexpectedReplyError
 from ackd.client.transport import Transport
-from ackd.client.waiting import Steps, Wait
+from ackd.client.waiting import Awaited, Steps
 from ackd.protocol import TagT, Violation
 
 
@@ -37,7 +37,7 @@ def open_to(destination: Destination, addresses: list[SocketAddress]) -> Steps[T
 def _greeted(transport: Transport[TagT]) -> Steps[None]:
     while transport.greeting is None:
         end = yield from _received(transport)
-        if end and end.how is Ending.REJECTED:
+        if end and end.how is EndKind.REJECTED:
             raise RejectedError(end.line)
         if end:
             raise NoGreetingError(end)
@@ -58,12 +58,12 @@ def _check_silence(destination: Destination, addresses: list[SocketAddress]) -> 
             end = yield from _received(transport)
     finally:
         transport.close()
-    if end and end.how is Ending.REJECTED:
+    if end and end.how is EndKind.REJECTED:
         raise RejectedError(end.line)
     if said := transport.greeting or (end.line if end else b""):
-        excess = End(Ending.UNEXPECTED, violation=Violation.EXCESS_REPLY, line=said)
+        excess = End(EndKind.UNEXPECTED, violation=Violation.EXCESS_REPLY, line=said)
         raise UnexpectedReplyError(excess, Unexpected.GREETING)
-    if end and end.how is not Ending.CLOSED:
+    if end and end.how is not EndKind.CLOSED:
         raise UnexpectedReplyError(end, Unexpected.SILENCE)
 
 
@@ -77,7 +77,7 @@ def finished(transport: Transport[TagT]) -> Steps[End]:
 
 def _received(transport: Transport[TagT]) -> Steps[End | None]:
     """Receive what comes next; return the end of the connection, if it has ended."""
-    yield Wait(transport.fileno(), transport.writing, transport.deadline)
+    yield Awaited(transport.fileno(), transport.writing, transport.deadline)
     transport.receive()
     transport.expire()
     return transport.ended

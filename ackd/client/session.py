@@ -6,7 +6,7 @@ from time import monotonic
 from typing import Generic
 
 from ackd.client.addresses import Destination
-from ackd.client.ending import End, Ending
+from ackd.client.end import End, EndKind
 from ackd.client.errors import Unexpected, UnexpectedReplyError, error_of
 from ackd.client.opening import finished, open_transport
 from ackd.client.transport import Transport
@@ -75,11 +75,11 @@ class Session(Generic[TagT]):
         if transport.greeted:
             transport.timeout = min(transport.timeout, _END)
         end = run(finished(transport))
-        if end.how in (Ending.UNEXPECTED, Ending.REJECTED):
+        if end.how in (EndKind.UNEXPECTED, EndKind.REJECTED):
             raise error_of(end)
         if end.line:  # a further reply whose end has not come
-            raise error_of(End(Ending.UNEXPECTED, violation=Violation.EXCESS_REPLY, line=end.line))
-        if end.how is not Ending.CLOSED and not transport.greeted:
+            raise error_of(End(EndKind.UNEXPECTED, violation=Violation.EXCESS_REPLY, line=end.line))
+        if end.how is not EndKind.CLOSED and not transport.greeted:
             raise UnexpectedReplyError(end, Unexpected.LAST)
 
     def close(self) -> list[TagT]:

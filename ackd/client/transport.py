@@ -7,7 +7,7 @@ from math import inf
 from time import monotonic
 from typing import Generic
 
-from ackd.client.ending import End, Ending, end_of
+from ackd.client.end import End, EndKind, end_of
 from ackd.protocol import ClientProtocol, Reply, TagT
 
 # Bytes that are not sent yet, and payloads without a reply, from which on `full` is true. The
@@ -122,7 +122,7 @@ class Transport(Generic[TagT]):
             self.ended = end_of(error, self._protocol.partial)
             return []
         if not self.chunk:
-            closed = self._broken or End(Ending.CLOSED)
+            closed = self._broken or End(EndKind.CLOSED)
             self.ended = closed._replace(line=self._protocol.partial)
             return []
         return self._received()
@@ -130,7 +130,7 @@ class Transport(Generic[TagT]):
     def expire(self) -> None:
         """End the exchange if the server is overdue."""
         if monotonic() >= self.deadline:
-            self.ended = End(Ending.TIMED_OUT, seconds=self.timeout, line=self._protocol.partial)
+            self.ended = End(EndKind.TIMED_OUT, seconds=self.timeout, line=self._protocol.partial)
 
     def finish(self) -> None:
         """End the sending. An ackd closes the connection then; that is waited for like a reply."""
@@ -147,9 +147,11 @@ class Transport(Generic[TagT]):
         protocol = self._protocol
         answers = protocol.receive_data(self.chunk)
         if protocol.violation:
-            self.ended = End(Ending.UNEXPECTED, violation=protocol.violation, line=protocol.partial)
+            self.ended = End(
+                EndKind.UNEXPECTED, violation=protocol.violation, line=protocol.partial
+            )
         elif protocol.rejected:
-            self.ended = End(Ending.REJECTED, line=protocol.rejection)
+            self.ended = End(EndKind.REJECTED, line=protocol.rejection)
         if answers:
             self.waiting_since = monotonic()
         return answers

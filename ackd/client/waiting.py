@@ -1,8 +1,8 @@
 """Steps: work that waits now and then, so that one thread can do several at once.
 
-A step is a generator. It yields a `Wait` where it can't go on, and is resumed when the descriptor
-is ready or the deadline has passed, or earlier. Its value is the result. `run` does one step and
-waits for it; a loop with a selector can do many.
+A step is a generator. If it can't go on, it yields an `Awaited`, and is resumed when the descriptor is
+ready or the deadline has passed, or earlier. Its value is the result. `run` does one step and waits
+for it; a loop with a selector can do many.
 """
 
 import select
@@ -14,7 +14,7 @@ from typing import NamedTuple, TypeAlias, TypeVar
 T = TypeVar("T")
 
 
-class Wait(NamedTuple):
+class Awaited(NamedTuple):
     """What a step waits for: a descriptor, also for writing or not, until a time of monotonic()."""
 
     descriptor: int
@@ -22,7 +22,7 @@ class Wait(NamedTuple):
     deadline: float
 
 
-Steps: TypeAlias = Generator[Wait, None, T]
+Steps: TypeAlias = Generator[Awaited, None, T]
 
 
 def run(steps: Steps[T]) -> T:

@@ -129,11 +129,11 @@ class Service:
         where = self._server.endpoints
         log.info("listening on %s%s", where, note, extra={"kind": Kind.LISTENING})
 
-    def _report_to_manager(self) -> systemd.Status:
+    def _report_to_manager(self) -> systemd.ServiceStatus:
         """Report that ackd is ready before the first client can connect; return what reports."""
         timers = self._loop.timers
         timers.watch(systemd.Watchdog(os.environ))
-        status = systemd.Status(os.environ, self._describe, self._can_record, timers)
+        status = systemd.ServiceStatus(os.environ, self._describe, self._can_record, timers)
         status.report()
         return status
 

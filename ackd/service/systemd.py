@@ -109,7 +109,7 @@ class Watchdog:
         notify("WATCHDOG=1")
 
 
-class Status:
+class ServiceStatus:
     """Reports to the manager that ackd is ready, and its status when that has changed.
 
     `describe` returns the status text; `ready` returns whether ackd can serve clients.

@@ -2,6 +2,7 @@
 
 import ast
 import re
+from collections import Counter
 from collections.abc import Iterator
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -72,3 +73,13 @@ def test_each_file_that_the_design_names_exists(path: str) -> None:
     # ackd's modules may be installed elsewhere than the tests.
     parent = ROOT.parent if path.startswith("ackd/") else PROJECT
     assert (parent / path).exists()
+
+
+def test_no_two_classes_have_the_same_name() -> None:
+    names = Counter(
+        node.name
+        for path in MODULES.values()
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_")
+    )
+    assert [name for name, count in names.items() if count > 1] == []

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from time import monotonic
 
-from ackd.client.ending import Ending
+from ackd.client.end import EndKind
 from ackd.client.transport import Transport
 from ackd.client.waiting import milliseconds
 from ackd.ctl.probe import diagnosis
@@ -129,11 +129,11 @@ class ProbeConnection:
     def _check(self, payload: bytes) -> None:
         """Raise BrokenError if the answer to a payload is not one reply of an ackd."""
         end = self._transport.ended
-        if end and end.how is Ending.REJECTED:
+        if end and end.how is EndKind.REJECTED:
             raise diagnosis.rejected(end.line, Stage.ACKNOWLEDGED)
-        if end and end.how is Ending.TIMED_OUT:
+        if end and end.how is EndKind.TIMED_OUT:
             raise self._silent()
-        if end and end.how is not Ending.UNEXPECTED:
+        if end and end.how is not EndKind.UNEXPECTED:
             stage = Stage.ACKNOWLEDGED if self.sent else Stage.SENT
             raise diagnosis.cut_off(stage, end, self._received)
         if payload in self._received:
@@ -158,13 +158,13 @@ class ProbeConnection:
         self._transport.finish()
         while not (end := self._transport.ended):
             self._advance()
-        if end.how is Ending.REJECTED:
+        if end.how is EndKind.REJECTED:
             raise diagnosis.rejected(end.line)
         if self._received:
             raise diagnosis.greeted(self._received)
-        if end.how is Ending.TIMED_OUT:
+        if end.how is EndKind.TIMED_OUT:
             raise diagnosis.no_end(self.timeout)
-        if end.how is not Ending.CLOSED:
+        if end.how is not EndKind.CLOSED:
             raise diagnosis.not_greeted(end, b"")
 
     def hold(self, seconds: float) -> Iterator[float]:

@@ -4,7 +4,7 @@ import errno
 import os
 import socket
 
-from ackd.client.ending import End, Ending
+from ackd.client.end import End, EndKind
 from ackd.client.errors import NotReachedError
 from ackd.ctl.probe.finding import BrokenError, EndedError, SilentError, Stage, Traffic
 from ackd.ctl.status import Status
@@ -204,11 +204,11 @@ def _not_reached(stage: Stage, text: str, advice: str) -> BrokenError:
 
 def not_greeted(end: End, received: bytes) -> BrokenError:
     """Return what it means that the connection, or the wait, ended without a greeting."""
-    if end.how is Ending.REJECTED:
+    if end.how is EndKind.REJECTED:
         return rejected(end.line)
-    if end.how is Ending.UNEXPECTED:
+    if end.how is EndKind.UNEXPECTED:
         return no_greeting(received)
-    if end.how is Ending.TIMED_OUT:
+    if end.how is EndKind.TIMED_OUT:
         return _mute(end.seconds, received)
     if received:
         return no_greeting(received, f", then {_how(end)}")
@@ -222,9 +222,9 @@ def not_greeted(end: End, received: bytes) -> BrokenError:
 
 def _how(end: End) -> str:
     """Return how the other side ended the connection, in a word."""
-    if end.how is Ending.BROKEN:
+    if end.how is EndKind.BROKEN:
         return f"broken, {os.strerror(end.errno)}"
-    return "reset" if end.how is Ending.RESET else "closed"
+    return "reset" if end.how is EndKind.RESET else "closed"
 
 
 def _mute(timeout: float, received: bytes) -> BrokenError:

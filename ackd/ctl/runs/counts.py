@@ -3,7 +3,7 @@
 import contextlib
 from typing import Any
 
-from ackd.client.ending import Ending
+from ackd.client.end import EndKind
 from ackd.client.errors import ClientError, error_of
 from ackd.client.session import Session
 from ackd.client.transport import Transport
@@ -54,7 +54,7 @@ class Counts:
                 for _, reply in session.advance():
                     self.ended = reply.verdict is Verdict.ACKNOWLEDGED
         session.close()
-        if transport.ended and transport.ended.how is Ending.UNEXPECTED:
+        if transport.ended and transport.ended.how is EndKind.UNEXPECTED:
             self.distrust(error_of(transport.ended))
 
     def distrust(self, error: ClientError) -> None:

@@ -12,7 +12,7 @@ from ackd.client.addresses import Destination, SocketAddress, resolve
 from ackd.client.errors import ClientError
 from ackd.client.opening import open_to
 from ackd.client.transport import Transport
-from ackd.client.waiting import Steps, Wait
+from ackd.client.waiting import Awaited, Steps
 from ackd.protocol import TagT
 
 # How many attempts at once: more could overflow the queue of the server's listener.
@@ -45,7 +45,7 @@ class _Task:
     def __init__(self, steps: Steps[Any], done: Callable[[Any], None]) -> None:
         self.steps = steps
         self.done = done
-        self.wait: Wait | None = None
+        self.wait: Awaited | None = None
 
 
 class Opening(Generic[TagT]):

@@ -11,7 +11,7 @@ import pytest
 
 from ackd.client.addresses import Destination, SocketAddress, connect, race, resolve
 from ackd.client.errors import NotReachedError, Unreached
-from ackd.client.waiting import Steps, Wait, run
+from ackd.client.waiting import Awaited, Steps, run
 
 FOREVER = 86400.0  # seconds: a test that waits for that long does not end
 
@@ -64,7 +64,7 @@ def addresses() -> Iterator[Addresses]:
         yield Addresses(cleanup)
 
 
-def wait_for(wait: Wait) -> bool:
+def wait_for(wait: Awaited) -> bool:
     """Wait as `run` does; return whether the descriptor was ready."""
     poll = select.poll()
     poll.register(wait.descriptor, select.POLLIN)

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from ackd.protocol import Violation
 
 
-class Ending(Enum):
+class EndKind(Enum):
     """Why nothing more can be exchanged over a connection."""
 
     CLOSED = "closed"  # by the server
@@ -24,7 +24,7 @@ class End(NamedTuple):
     UNEXPECTED. `line` is the rejection, or what had come of a line whose end did not come.
     """
 
-    how: Ending
+    how: EndKind
     errno: int = 0
     seconds: float = 0.0
     violation: Violation | None = None
@@ -34,7 +34,7 @@ class End(NamedTuple):
 def end_of(error: OSError, line: bytes) -> End:
     """Return how a connection ended whose socket raised this error."""
     if isinstance(error, BrokenPipeError):
-        return End(Ending.CLOSED, line=line)
+        return End(EndKind.CLOSED, line=line)
     if isinstance(error, ConnectionResetError):
-        return End(Ending.RESET, line=line)
-    return End(Ending.BROKEN, errno=error.errno or 0, line=line)
+        return End(EndKind.RESET, line=line)
+    return End(EndKind.BROKEN, errno=error.errno or 0, line=line)
