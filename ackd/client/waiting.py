@@ -1,8 +1,8 @@
 """Steps: work that waits now and then, so that one thread can do several at once.
 
-A step is a generator. If it can't go on, it yields an `Awaited`, and is resumed when the descriptor is
-ready or the deadline has passed, or earlier. Its value is the result. `run` does one step and waits
-for it; a loop with a selector can do many.
+A step is a generator. If it can't go on, it yields an `Awaited`, and is resumed when the descriptor
+is ready or the deadline has passed, or earlier. Its value is the result. `run` does one step and
+waits for it; a loop with a selector can do many.
 """
 
 import select
