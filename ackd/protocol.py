@@ -137,6 +137,8 @@ class ServerProtocol:
     A last line that EOF has ended instead of LF comes after all others, alone: it may be only the
     beginning of what the client wanted to send.
 
+    `partial` is what has arrived of a line whose end has not.
+
     Received data is split only as far as the caller asks for: 64 KiB can hold 65,536 payloads, and
     as objects they need far more memory than as bytes.
     """
@@ -145,7 +147,6 @@ class ServerProtocol:
         "_ack",
         "_answered",
         "_last",
-        "_partial",
         "_record_empty",
         "_refusals",
         "_skipped",
@@ -155,6 +156,7 @@ class ServerProtocol:
         "_unterminated",
         "acknowledged",
         "max_payload",
+        "partial",
         "payloads",
         "received",
         "refused",
@@ -167,7 +169,7 @@ class ServerProtocol:
         self.refused = 0
         self._answered = 0  # payloads that have left the list, acknowledged or refused
         self._unsplit = b""
-        self._partial: bytes | bytearray = b""
+        self.partial: bytes | bytearray = b""
         self._last = b""  # the line that EOF has ended, until it is among the payloads
         self._unterminated = False
         self._skipping = False
@@ -189,7 +191,7 @@ class ServerProtocol:
     def state(self) -> ProtocolState:
         """Return the state from which another ServerProtocol can continue."""
         self._split_all()
-        payloads, partial = tuple(self.payloads), self._last or bytes(self._partial)
+        payloads, partial = tuple(self.payloads), self._last or bytes(self.partial)
         if self.unterminated:
             (partial,), payloads = payloads, ()
         return ProtocolState(
@@ -206,7 +208,7 @@ class ServerProtocol:
 
     def restore(self, state: ProtocolState) -> None:
         """Continue from the state of another ServerProtocol; EOF must be taken again."""
-        self._partial = bytearray(state.partial)
+        self.partial = bytearray(state.partial)
         self._skipping = state.skipping
         self.payloads = list(state.payloads)
         self._answered = 0
@@ -225,7 +227,7 @@ class ServerProtocol:
     @property
     def unfinished(self) -> int:
         """How many bytes are kept of a line whose end has not arrived."""
-        return len(self._partial)
+        return len(self.partial)
 
     @property
     def waiting(self) -> bool:
@@ -242,7 +244,7 @@ class ServerProtocol:
         """The bytes that wait for the end of their line, or for their record."""
         if self._skipping:
             return Unended(self._skipped, self._skipped_ends)
-        rest = self._last or bytes(self._partial)
+        rest = self._last or bytes(self.partial)
         if self.unterminated:
             (rest,) = self.payloads
         return Unended(len(rest), _ends_in(rest))
@@ -270,8 +272,8 @@ class ServerProtocol:
     def receive_eof(self) -> list[bytes]:
         """Take the client's EOF; a last line without LF is a payload too, after all others."""
         self._split_all()
-        if self._partial:
-            self._last, self._partial = bytes(self._partial), b""
+        if self.partial:
+            self._last, self.partial = bytes(self.partial), b""
         return self.split(-1)
 
     def acknowledge(self, count: int) -> list[Run]:
@@ -306,7 +308,7 @@ class ServerProtocol:
 
     def _take_all(self, lines: list[bytes], plain: bool) -> None:
         """Take lines; `plain` means that no line is too long and none ends in CR."""
-        if self._partial or self._skipping:
+        if self.partial or self._skipping:
             self._end_partial(lines)
         if plain and self._record_empty:
             # The usual case: adding all lines at once is far faster than one by one.
@@ -321,8 +323,8 @@ class ServerProtocol:
             self._skipping, self._skipped, self._skipped_ends = False, 0, b""
             del lines[0]
         else:
-            first = b"".join((self._partial, lines.pop(0)))
-            self._partial = b""
+            first = b"".join((self.partial, lines.pop(0)))
+            self.partial = b""
             self._take(first)
 
     def _take(self, line: bytes) -> None:
@@ -348,16 +350,16 @@ class ServerProtocol:
         if self._skipping:
             self._skip(rest)
             return
-        if not self._partial:
-            self._partial = rest
-        elif isinstance(self._partial, bytes):
-            self._partial = bytearray(self._partial + rest)
+        if not self.partial:
+            self.partial = rest
+        elif isinstance(self.partial, bytes):
+            self.partial = bytearray(self.partial + rest)
         else:
-            self._partial += rest
-        if len(self._partial) > self.max_payload + 1:  # 1: a CR before the LF
+            self.partial += rest
+        if len(self.partial) > self.max_payload + 1:  # 1: a CR before the LF
             self._skipping = True
-            self._skip(bytes(self._partial))
-            self._partial = b""
+            self._skip(bytes(self.partial))
+            self.partial = b""
             self._refuse_long()
 
     def _skip(self, rest: bytes) -> None:

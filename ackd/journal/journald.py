@@ -35,18 +35,17 @@ class JournaldSocket(DatagramSocket):
             self._unconfirmed.append(datagram)
         return taken
 
-    @property
-    def obstacle(self) -> str:
-        """Why journald would take payloads and not store them, as text."""
-        return self._storing.obstacle
-
-    def inspect(self) -> None:
-        """Find out whether journald stores payloads."""
-        self._storing.look()
+    def inspect(self, starting: bool = False) -> None:
+        """Find out whether journald stores payloads, or whether a `starting` journald will."""
+        if starting:
+            self._storing.look_at_new()
+        else:
+            self._storing.look()
+        self.obstacle = self._storing.obstacle
 
     def watch(self, loop: Loop, recorder: Recorder) -> None:
         """Watch in the loop whether journald ends; have it record again what it may have lost."""
-        self._watch = JournaldWatch(loop, recorder, self, self._unconfirmed, self._storing)
+        self._watch = JournaldWatch(loop, recorder, self, self._unconfirmed, self.inspect)
 
     def look(self) -> None:
         """Note what journald has read; to be called at the end of each round."""

@@ -24,11 +24,13 @@ class Sink(Protocol):
     """Takes whole records, or refuses them. Never blocks.
 
     By default a sink is not watched: only journald shows which records it has stored. `name` says
-    in messages what the sink is. A sink that is `gone` can never be reached again.
+    in messages what the sink is. A sink that is `gone` can never be reached again. `obstacle` says
+    why the sink would take payloads and not store them; empty if it stores them, or if unknown.
     """
 
     name: str = "the journal"
     gone: bool = False
+    obstacle: str = ""
     reachable: bool
     why: str
 
@@ -48,13 +50,8 @@ class Sink(Protocol):
     def close(self) -> None:
         """Close the descriptor."""
 
-    @property
-    def obstacle(self) -> str:
-        """Why payloads would be taken and not stored, as text; empty if unknown, or if they are."""
-        return ""
-
     def inspect(self) -> None:
-        """Find out whether the other end stores payloads."""
+        """Find out whether the other end stores payloads; `obstacle` has the result."""
         return
 
     def watch(self, loop: Loop, recorder: "Recorder", /) -> None:

@@ -3,12 +3,12 @@
 import os
 import select
 import socket
+from collections.abc import Callable
 from math import inf
 from time import monotonic
 
 from ackd.journal.datagram import DatagramSocket
 from ackd.journal.recorder import Recorder
-from ackd.journal.storing import Storing
 from ackd.journal.unconfirmed import Unconfirmed
 from ackd.loop import READABLE, Loop
 from ackd.records import Kind, Priority, Record
@@ -42,6 +42,8 @@ class JournaldWatch:
     A stream that breaks before journald has accepted it does not show that journald has ended:
     journald closes each stream beyond its limit. Then nothing is recorded again before journald
     accepts a later stream, and the pauses between the attempts double.
+
+    `inspect` finds out whether journald stores payloads, or whether a journald that starts will.
     """
 
     def __init__(
@@ -50,14 +52,14 @@ class JournaldWatch:
         recorder: Recorder,
         sock: DatagramSocket,
         unconfirmed: Unconfirmed,
-        storing: Storing,
+        inspect: Callable[[bool], None],
     ) -> None:
         self.deadline = self.scheduled = inf
         self._loop = loop
         self._recorder = recorder
         self._socket = sock
         self._unconfirmed = unconfirmed
-        self._storing = storing
+        self._inspect = inspect
         self._path = os.path.join(os.path.dirname(sock.path), "stdout")
         self._stream: socket.socket | None = None
         # Of its own, since a selector can't watch for EPOLLHUP alone: epoll_ctl(2).
@@ -125,7 +127,7 @@ class JournaldWatch:
         self._next_awaited = True
         self.deadline = inf  # the end of this round sets it
         if accepted:
-            self._storing.look_at_new()
+            self._inspect(True)
             self.repeat()
             self._recorder.resume()
             self._pause = _RECONNECT
@@ -140,7 +142,7 @@ class JournaldWatch:
             self._stream_events.modify(self._stream, 0)  # EPOLLHUP is reported in any case
         if self._next_awaited:
             self._next_awaited = False
-            self._storing.look()
+            self._inspect(False)
             self.repeat()
             self._recorder.resume()
 

@@ -20,7 +20,7 @@ from ackd.server.budget import CHUNK, Budget
 from ackd.server.counters import Counters
 from ackd.server.foreign import ForeignClientError, examine
 from ackd.server.quota import Quota
-from ackd.server.replies import NOTHING, after_sent, first_bytes, owe
+from ackd.server.replies import NOTHING, SEND, after_sent, first_bytes, owe
 from ackd.server.snapshot import Snapshot
 
 # linux/socket.h; the socket module does not name it.
@@ -256,7 +256,8 @@ class Connection:
     def on_readable(self) -> None:
         """Read once: record the payloads, then acknowledge what was recorded."""
         shared = self._shared
-        must_wait = shared.first_turns or shared.recorder.must_wait
+        recorder = shared.recorder
+        must_wait = shared.first_turns or (recorder.blocked and recorder.must_wait)
         # An empty peek is EOF: handle it without the journal.
         if must_wait and self._socket.recv(1, socket.MSG_PEEK):
             self._await(Wait.JOURNAL)
@@ -307,11 +308,13 @@ class Connection:
             return
         if self._beginning is not None:
             self._examine(data)
-        refused = self.protocol.refused
-        self.protocol.receive_data(data, budget.payloads)
-        self._shared.counters.received += len(data)
-        self._shared.counters.refused += self.protocol.refused - refused
-        self._shared.received(self, len(data))
+        protocol, counters = self.protocol, self._shared.counters
+        refused, partial = protocol.refused, protocol.partial
+        protocol.receive_data(data, budget.payloads)
+        counters.received += len(data)
+        counters.refused += protocol.refused - refused
+        if partial or protocol.partial:
+            self._shared.received(self, len(data))
 
     def _receive_eof(self) -> None:
         """Take the end of the client's bytes; a last line without LF is a payload, if it is whole.
@@ -383,7 +386,9 @@ class Connection:
     def _send_owed(self) -> int:
         """Send what there is room for; return the bytes. After an error nothing is owed."""
         owed = self._owed
-        data, everything = first_bytes(owed)
+        line, count = owed[0]
+        everything = len(owed) == 1 and count <= SEND // len(line)
+        data = line * count if everything else first_bytes(owed)
         try:
             sent = self._socket.send(data)
         except BlockingIOError:
@@ -432,7 +437,9 @@ class Connection:
 
     def _await(self, wait: Wait) -> None:
         owes = bool(self._owed)
-        self.deadline = monotonic() + self._shared.timeouts.of(wait, owes)
+        timeouts = self._shared.timeouts
+        usual = wait is Wait.READ and not owes
+        self.deadline = monotonic() + (timeouts.idle if usual else timeouts.of(wait, owes))
         before = self.wait
         if wait is not before or owes is not self.owes:
             self.wait, self.owes = wait, owes

@@ -3,7 +3,7 @@
 from ackd.protocol import Run, add_run
 
 # Bytes that are sent at once, and runs that are looked at for them.
-_SEND, _LOOK_AT = 65536, 64
+SEND, _LOOK_AT = 65536, 64
 # All clients that are owed nothing share this list, which saves memory. It stays empty.
 NOTHING: list[Run] = []
 
@@ -14,17 +14,14 @@ def owe(owed: list[Run], replies: list[Run]) -> None:
         add_run(owed, line, count)
 
 
-def first_bytes(owed: list[Run]) -> tuple[bytes, bool]:
-    """Return the lines that are sent at once, and whether they are all that a client is owed."""
-    line, count = owed[0]
-    if len(owed) == 1 and count <= _SEND // len(line):
-        return line * count, True
+def first_bytes(owed: list[Run]) -> bytes:
+    """Return the lines that are sent at once: those of a few runs, or a part of a long run."""
     data = b""
     for line, count in owed[:_LOOK_AT]:
-        data += line * min(count, (_SEND - len(data)) // len(line) + 1)
-        if len(data) > _SEND:
+        data += line * min(count, (SEND - len(data)) // len(line) + 1)
+        if len(data) > SEND:
             break
-    return data, False
+    return data
 
 
 def after_sent(owed: list[Run], sent: int) -> list[Run]:
