@@ -7,6 +7,7 @@ import resource
 import select
 import socket
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic
 
@@ -216,29 +217,32 @@ def try_again(stream: Stream) -> None:
         assert monotonic() < end
 
 
-@pytest.fixture
-def small_files() -> Iterator[None]:
-    """No file can have more than 10 bytes, as if the disk were full: setrlimit(2)."""
+@contextmanager
+def files_of_at_most(size: int) -> Iterator[None]:
+    """Let no file of this process grow beyond this size, as if the disk were full: setrlimit(2).
+
+    Not for a whole test: pytest writes its report to a file, too.
+    """
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (10, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @pytest.mark.parametrize("mode", ["wb", "ab"])
-@pytest.mark.usefixtures("small_files")
 def test_a_line_that_does_not_fit_on_the_disk_is_not_taken_and_leaves_no_part(
     tmp_path: Path, opened: Open, mode: str
 ) -> None:
     path = tmp_path / "records"
     with path.open(mode) as file:
         stream = opened(file.fileno())
-        assert stream.put(b"one two\n")
-        assert not stream.put(b"three\n")
+        with files_of_at_most(10):
+            assert stream.put(b"one two\n")
+            assert not stream.put(b"three\n")
         assert path.read_bytes() == b"one two\n"
         assert not stream.reachable
-        hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
-        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
         try_again(stream)
         assert stream.put(b"three\n")
     assert path.read_bytes() == b"one two\nthree\n"
@@ -246,15 +250,11 @@ def test_a_line_that_does_not_fit_on_the_disk_is_not_taken_and_leaves_no_part(
 
 def test_a_part_that_can_not_be_removed_is_not_continued(tmp_path: Path, opened: Open) -> None:
     path = tmp_path / "records"
-    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
     with path.open("wb") as file:
         stream = opened(file.fileno())
         path.write_bytes(b"of another process\n")  # beyond where this process writes
-        resource.setrlimit(resource.RLIMIT_FSIZE, (3, limit[1]))
-        try:
+        with files_of_at_most(3):
             assert not stream.put(b"three\n")
-        finally:
-            resource.setrlimit(resource.RLIMIT_FSIZE, limit)
         try_again(stream)
         assert stream.put(b"four\n")
     assert path.read_bytes() == b"thr\nfour\nr process\n"
