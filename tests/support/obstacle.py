@@ -1,5 +1,6 @@
-"""Whether tests can make networks and boot systems on this host."""
+"""What this host lacks for some tests."""
 
+import socket
 import subprocess
 from functools import cache
 
@@ -16,3 +17,16 @@ def obstacle() -> str:
 
 
 needs_namespaces = pytest.mark.skipif(bool(obstacle()), reason=f"no namespaces: {obstacle()}")
+
+
+def _knows_localhost() -> bool:
+    try:
+        socket.getaddrinfo("localhost", None, family=socket.AF_INET)
+    except socket.gaierror:
+        return False
+    return True
+
+
+needs_localhost = pytest.mark.skipif(
+    not _knows_localhost(), reason="this host has no address for the name localhost"
+)
