@@ -12,6 +12,7 @@ import pytest
 from ackd.client.addresses import Destination, SocketAddress, connect, race, resolve
 from ackd.client.errors import NotReachedError, Unreached
 from ackd.client.waiting import Awaited, Steps, run
+from tests.support.obstacle import needs_localhost
 
 FOREVER = 86400.0  # seconds: a test that waits for that long does not end
 
@@ -201,6 +202,7 @@ def test_only_addresses_of_the_wanted_family_are_tried(
     assert caught.value.missing is Unreached.FAMILY
 
 
+@needs_localhost
 def test_a_name_is_resolved_to_the_wanted_family_only() -> None:
     found = run(resolve(Destination("localhost", 7, FOREVER, family=socket.AF_INET)))
     assert {address.family for address in found} == {socket.AF_INET}
@@ -213,6 +215,7 @@ def test_an_address_needs_no_name_servers() -> None:
     assert [address.address[:2] for address in end.value.value] == [("::1", 7)]
 
 
+@needs_localhost
 def test_a_name_is_resolved() -> None:
     found = run(resolve(Destination("localhost", 7, FOREVER)))
     assert {address.address[0] for address in found} & {"127.0.0.1", "::1"}
