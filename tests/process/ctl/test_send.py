@@ -19,6 +19,7 @@ from tests.support.ackctl_process import COMMAND, ENVIRONMENT, Ackctl, Ended, ac
 from tests.support.ackctl_terminal import COLOUR, Terminal
 from tests.support.fake_server import FakeServer
 from tests.support.journal_socket import DEADLINE
+from tests.support.obstacle import needs_localhost
 from tests.support.peer import ACK, GREETING, Peer
 
 THANKS = ACK.decode()
@@ -907,6 +908,7 @@ def test_an_address_of_the_other_family_is_not_reached(
     assert said.startswith("ackctl: not connected")
 
 
+@needs_localhost
 def test_a_family_can_be_chosen(start: StartDaemon) -> None:
     ackd = start()
     assert send(ackd.port, "-4", "--host", "localhost", "hello") == (0, THANKS, "")
