@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from ackd.service.control import Control, ControlError, NotReloadedError, request_reload
+from tests.support.obstacle import needs_namespaces
 from tests.support.project import PROJECT
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: it has other users ask")
@@ -119,6 +120,7 @@ def test_root_does_not_believe_the_process_of_another_user() -> None:
 
 
 @needs_root
+@needs_namespaces
 def test_a_user_namespace_does_not_make_all_users_the_same() -> None:
     # In a user namespace without a map all users are number 65534, and so is ackd's own.
     command = ("unshare", "--user", sys.executable, "-c", ACKD)
