@@ -15,7 +15,6 @@ later are optional.
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from io import BytesIO
 from math import isfinite
 from typing import BinaryIO
 
@@ -81,18 +80,6 @@ def read(file: BinaryIO) -> State:
     snapshots = map(_load_snapshot_if_possible, _read_lines(file, "connections", _NOTES))
     connections = tuple(filter(None, snapshots))
     return State(connections, tuple(note.data() for note in _read_lines(file, "notes", _END)))
-
-
-def dump(state: State) -> bytes:
-    """Return a state as JSON."""
-    file = BytesIO()
-    write(file, state.connections, state.notes)
-    return file.getvalue()
-
-
-def load(text: bytes) -> State:
-    """Return the state in a text, as `read` does."""
-    return read(BytesIO(memoryview(text)))
 
 
 def _write_lines(file: BinaryIO, values: Iterable[object]) -> None:

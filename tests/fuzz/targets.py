@@ -15,7 +15,8 @@ from ackd.protocol import (
 )
 from ackd.records import Kind, Origin, Priority, Record
 from ackd.server.snapshot import Snapshot
-from ackd.service.handover import HandoverError, State, dump, load
+from ackd.service.handover import HandoverError, State
+from tests.support.handover_bytes import dump, load
 from tests.support.runs import in_bytes
 
 OK, REFUSED = b"ok", b"not received: no"

@@ -27,8 +27,9 @@ from ackd.server.availability import RETRY
 from ackd.server.connection import cookie
 from ackd.server.listener import Listeners, listen
 from ackd.server.server import Server
-from ackd.service.handover import HandoverError, State, dump, load
+from ackd.service.handover import HandoverError, State
 from ackd.service.store import by_cookie
+from tests.support.handover_bytes import dump, load
 from tests.support.journal_socket import Entry, parse
 
 log = logging.getLogger("ackd")

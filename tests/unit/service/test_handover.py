@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from ackd.protocol import ProtocolState, ServerProtocol
 from ackd.records import Reason
 from ackd.server.snapshot import Snapshot
-from ackd.service.handover import HandoverError, State, dump, load, read, write
+from ackd.service.handover import HandoverError, State, read, write
+from tests.support.handover_bytes import dump, load
 from tests.support.runs import in_bytes
 
 counts = st.integers(0, 2**63)

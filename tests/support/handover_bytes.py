@@ -1,0 +1,17 @@
+"""The state of a hand-over as bytes, which ackd writes into a file and reads from it."""
+
+from io import BytesIO
+
+from ackd.service.handover import State, read, write
+
+
+def dump(state: State) -> bytes:
+    """Return the bytes that ackd writes."""
+    file = BytesIO()
+    write(file, state.connections, state.notes)
+    return file.getvalue()
+
+
+def load(data: bytes) -> State:
+    """Return the state that ackd reads from the bytes; raises HandoverError."""
+    return read(BytesIO(memoryview(data)))
