@@ -162,7 +162,7 @@ class ServerProtocol:
         "refused",
     )
 
-    def __init__(self, max_payload: int, ack: bytes) -> None:
+    def __init__(self, max_payload: int, ack: bytes, record_empty: bool = True) -> None:
         self.payloads: list[bytes] = _NO_PAYLOADS
         self.received = 0  # bytes
         self.acknowledged = 0
@@ -177,7 +177,7 @@ class ServerProtocol:
         self._skipped_ends = b""
         # (payloads that come before it, reply)
         self._refusals: list[tuple[int, bytes]] = _NO_REFUSALS
-        self.configure(max_payload, ack)
+        self.configure(max_payload, ack, record_empty)
 
     def configure(self, max_payload: int, ack: bytes, record_empty: bool = True) -> None:
         """Change the longest payload, in bytes, and the ack line, which ends in LF or is empty.
@@ -218,11 +218,6 @@ class ServerProtocol:
         self.refused = state.refused
         self._skipped = state.skipped
         self._skipped_ends = state.skipped_ends
-
-    @property
-    def sequence(self) -> int:
-        """The number that the first of `payloads` will have, from 1."""
-        return self.acknowledged + 1
 
     @property
     def unfinished(self) -> int:

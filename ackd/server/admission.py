@@ -25,7 +25,7 @@ class Admission:
 
     def configure(self, config: Config) -> None:
         """Set the limits from now on; clients that are connected stay."""
-        self._allow = Networks(config.allow)
+        self._allow = Networks(config.allow) if config.allow else None
         self._limit = config.max_connections
         self._limit_per_client = config.max_connections_per_client
 

@@ -48,6 +48,10 @@ class Wait(Enum):
     NOTHING = "nothing, it is closed"
 
 
+# Python 3.11 looks the members of an Enum up slowly, and each payload needs some of these.
+_READ, _WRITE, _JOURNAL, _LINGER = Wait.READ, Wait.WRITE, Wait.JOURNAL, Wait.LINGER
+
+
 @dataclass(slots=True)
 class Timeouts:
     """Seconds for each kind of waiting; inf is for ever."""
@@ -59,13 +63,13 @@ class Timeouts:
 
     def of(self, wait: Wait, owes: bool) -> float:
         """Return how long a connection may wait so; `owes` is whether it owes replies."""
-        if wait is Wait.READ:
+        if wait is _READ:
             return self.unread if owes else self.idle
-        if wait is Wait.WRITE:
+        if wait is _WRITE:
             return self.unread
-        if wait is Wait.JOURNAL:
+        if wait is _JOURNAL:
             return self.journal
-        return self.linger if wait is Wait.LINGER else inf
+        return self.linger if wait is _LINGER else inf
 
 
 def _ignore(_connection: "Connection", _received: int) -> None:
@@ -110,11 +114,15 @@ def _close_on_error(
 
     Whatever the connection was about to record then has no ack yet.
     """
+    handler: Callable[..., None] = method
 
     @wraps(method)
     def guarded(connection: "Connection", /, *args: *_Ts) -> None:
         try:
-            method(connection, *args)
+            if args:
+                handler(connection, *args)
+            else:  # the usual case: to unpack no arguments takes as long as the whole call
+                handler(connection)
             return
         except BlockingIOError:
             return  # the socket was not ready after all, select(2)
@@ -260,7 +268,7 @@ class Connection:
         must_wait = shared.first_turns or (recorder.blocked and recorder.must_wait)
         # An empty peek is EOF: handle it without the journal.
         if must_wait and self._socket.recv(1, socket.MSG_PEEK):
-            self._await(Wait.JOURNAL)
+            self._await(_JOURNAL)
             return
         self._receive()
         self._acknowledge(self._record())
@@ -356,7 +364,7 @@ class Connection:
         prefix = self._prefix
         if self._eof and protocol.unterminated:
             prefix = recorder.unterminated(prefix)
-        return recorder.write(prefix, protocol.sequence, payloads)
+        return recorder.write(prefix, protocol.acknowledged + 1, payloads)
 
     def _acknowledge(self, recorded: int) -> None:
         """Send the replies that are due now that so many more payloads are recorded."""
@@ -425,9 +433,9 @@ class Connection:
         if self._owed and len(self._owed) > _MOST_RUNS:
             self._await(Wait.WRITE)
         elif self.protocol.waiting:
-            self._await(Wait.JOURNAL)
+            self._await(_JOURNAL)
         elif not self._eof:
-            self._await(Wait.READ)
+            self._await(_READ)
         elif self._owed:
             self._await(Wait.WRITE)
         elif self._send_error:
@@ -438,7 +446,7 @@ class Connection:
     def _await(self, wait: Wait) -> None:
         owes = bool(self._owed)
         timeouts = self._shared.timeouts
-        usual = wait is Wait.READ and not owes
+        usual = wait is _READ and not owes
         self.deadline = monotonic() + (timeouts.idle if usual else timeouts.of(wait, owes))
         before = self.wait
         if wait is not before or owes is not self.owes:

@@ -19,6 +19,10 @@ _HANDLERS = {
 }
 
 
+# Each connection needs these members, and Python 3.11 looks the members of an Enum up slowly.
+_JOURNAL, _NOTHING = Wait.JOURNAL, Wait.NOTHING
+
+
 class Connections:
     """Keeps the loop's events and timers, and the queue, in line with what connections wait for.
 
@@ -63,22 +67,24 @@ class Connections:
 
     def changed(self, connection: Connection, before: Wait) -> None:
         """Watch for what the connection waits for now."""
-        if (connection.wait, connection.owes) in _HANDLERS:
-            events, handler = _HANDLERS[connection.wait, connection.owes]
+        wait = connection.wait
+        watched = _HANDLERS.get((wait, connection.owes))
+        if watched:
+            events, handler = watched
             self._loop.watch(connection, events, MethodType(handler, connection))
         else:
             self._loop.unwatch(connection)
-        if connection.wait is not before:
+        if wait is not before:
             self._queue_or_leave(connection, before)
-        if connection.wait is Wait.NOTHING:
+        if wait is _NOTHING:
             self._remove(connection)
         else:
             self._loop.timers.watch(connection)
 
     def _queue_or_leave(self, connection: Connection, before: Wait) -> None:
-        if before is Wait.JOURNAL:
+        if before is _JOURNAL:
             self._queue.leave(connection)
-        elif connection.wait is Wait.JOURNAL:
+        elif connection.wait is _JOURNAL:
             # A connection with payloads left although the journal takes more has had a turn.
             had_turn = connection.protocol.waiting and not self._recorder.must_wait
             self._queue.join(connection, first=before is Wait.READ and not had_turn)

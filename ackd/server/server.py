@@ -125,8 +125,9 @@ class Server:
         self._admission.configure(config)
         self._shared.timeouts.idle = self._shared.timeouts.unread = config.idle_timeout or inf
         self._set_journal_wait()
+        self._record_empty = config.empty_lines is EmptyLines.RECORD
         for connection in self._connections:
-            self._configure_protocol(connection.protocol)
+            connection.protocol.configure(config.max_payload, self._ack, self._record_empty)
         self._connections.restart_deadlines(self._connections)
         self._acceptor.change(listeners)
         self._presence.change(listeners.values())
@@ -178,15 +179,10 @@ class Server:
             connection.close(Reason.REJECTED)
 
     def _add(self, client: socket.socket, origin: Origin) -> Connection:
-        protocol = ServerProtocol(self._config.max_payload, self._ack)
-        self._configure_protocol(protocol)
+        protocol = ServerProtocol(self._config.max_payload, self._ack, self._record_empty)
         connection = Connection(client, origin, protocol, self._shared)
         self._connections.add(connection)
         return connection
-
-    def _configure_protocol(self, protocol: ServerProtocol) -> None:
-        record_empty = self._config.empty_lines is EmptyLines.RECORD
-        protocol.configure(self._config.max_payload, self._ack, record_empty)
 
     def _on_closed(self, connection: Connection) -> None:
         self._unfinished.forget(connection)
