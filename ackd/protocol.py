@@ -154,18 +154,18 @@ class ServerProtocol:
         "_skipping",
         "_unsplit",
         "_unterminated",
-        "acknowledged",
         "max_payload",
         "partial",
         "payloads",
         "received",
         "refused",
+        "sequence",
     )
 
     def __init__(self, max_payload: int, ack: bytes, record_empty: bool = True) -> None:
         self.payloads: list[bytes] = _NO_PAYLOADS
         self.received = 0  # bytes
-        self.acknowledged = 0
+        self.sequence = 1  # the number that the first of `payloads` will have
         self.refused = 0
         self._answered = 0  # payloads that have left the list, acknowledged or refused
         self._unsplit = b""
@@ -214,10 +214,15 @@ class ServerProtocol:
         self._answered = 0
         self._refusals = list(state.refusals)
         self.received = state.received
-        self.acknowledged = state.acknowledged
+        self.sequence = state.acknowledged + 1
         self.refused = state.refused
         self._skipped = state.skipped
         self._skipped_ends = state.skipped_ends
+
+    @property
+    def acknowledged(self) -> int:
+        """How many payloads have been acknowledged."""
+        return self.sequence - 1
 
     @property
     def unfinished(self) -> int:
@@ -273,7 +278,7 @@ class ServerProtocol:
 
     def acknowledge(self, count: int) -> list[Run]:
         """Return the replies that are due after the first `count` payloads have been recorded."""
-        self.acknowledged += count
+        self.sequence += count
         return self._answer(count, self._ack)
 
     def refuse(self, reason: str) -> list[Run]:
