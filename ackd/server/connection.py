@@ -1,4 +1,4 @@
-"""One client's connection: what it reads is recorded, and what is recorded is acknowledged."""
+"""One client's connection: payloads are read, recorded, and acknowledged, in this order."""
 
 import errno
 import os
@@ -25,7 +25,7 @@ from ackd.server.snapshot import Snapshot
 
 # linux/socket.h; the socket module does not name it.
 _SO_COOKIE = 57
-# What some devices end a line with, in the place of LF.
+# Some devices end a line with these bytes instead of LF.
 _ENDS = ((b"\r", "CR"), (b"\0", "NUL"))
 # Runs of equal replies that a client can be owed and still be read. An honest client's replies are
 # a few runs; a client that makes each reply differ from the one before must read them.
@@ -68,13 +68,9 @@ class Timeouts:
         return self.linger if wait is Wait.LINGER else inf
 
 
-def _ignore(_connection: "Connection", _received: int) -> None:
-    return
-
-
 @dataclass(slots=True)
 class Shared:
-    """What all connections of one server share.
+    """The state and the parts that all connections of one server share.
 
     `first_turns` are the connections that wait for their first turn at the journal: while there are
     any, no other connection is read. The quotas bound what is recorded about clients beside their
@@ -91,9 +87,9 @@ class Shared:
     connect_quota: Quota
     reject_quota: Quota
     changed: Callable[["Connection", Wait], None]
+    received: Callable[["Connection", int], None]
     debug: bool = False
     draining: bool = False
-    received: Callable[["Connection", int], None] = _ignore
 
 
 _Ts = TypeVarTuple("_Ts")
@@ -125,14 +121,14 @@ def _close_on_error(
             why = error.strerror
         except MemoryError:
             why = "ackd is out of memory"
-        # Outside the `except`, where the memory that a MemoryError refers to is free again.
+        # Outside the `except`: there, the memory that a MemoryError refers to is not free yet.
         connection.close(Reason.LOST, _lost(why))
 
     return guarded
 
 
 class Connection:
-    """A client's connection. The loop calls the handler of what `wait` and `owes` name.
+    """A client's connection. The loop calls the handler for `wait` and `owes`.
 
     After a send has failed, nothing more is sent, and whatever has arrived is read and recorded.
     """
@@ -214,7 +210,7 @@ class Connection:
 
     @_close_on_error
     def restore(self, snapshot: Snapshot) -> None:
-        """Admit a client of the process before, and go on where that process has stopped."""
+        """Admit a client of the previous process, and continue where that process has stopped."""
         self.admitted = True
         self.protocol.restore(snapshot.protocol)
         self._started = snapshot.started
@@ -268,7 +264,7 @@ class Connection:
 
     @_close_on_error
     def on_readable_or_writable(self) -> None:
-        """Send more of what is owed, and read once: either may be impossible now."""
+        """Send more of the owed replies, and read once; each may be impossible now."""
         self._send_owed()
         self._settle()
         if self.wait is Wait.READ:
@@ -328,7 +324,7 @@ class Connection:
             self.protocol.receive_eof()
 
     def _examine(self, data: bytes) -> None:
-        """See whether this is a client of ours; raises ForeignClientError.
+        """Check that the client speaks this protocol; raises ForeignClientError.
 
         Nothing is recorded about a client that may be foreign until its first line has come.
         """
@@ -337,7 +333,7 @@ class Connection:
             self._record_connect()
 
     def _end_beginning(self) -> None:
-        """Take what has come for the beginning of a payload: no more comes."""
+        """Take the first bytes for the beginning of a payload, because no more bytes come."""
         if self._beginning and not self._prefix:
             self._record_connect()
         self._beginning = None
@@ -404,7 +400,7 @@ class Connection:
 
     @_close_on_error
     def on_deadline(self) -> None:
-        """Give up what the connection has waited for."""
+        """End this wait: its deadline has passed."""
         silence = Reason.STOP if self._shared.draining else Reason.IDLE
         match self.wait:
             case Wait.READ:
