@@ -29,6 +29,7 @@ from ackd.records import Priority
 log = logging.getLogger("ackd")
 
 # Records per second. Neither ackd nor journald reaches this rate, so a higher limit drops nothing.
+# ackd can't count records against a lower limit: journald counts when it reads them, not before.
 _UNREACHABLE = 100_000
 # Where systemd writes what journald must know about a unit: unit_export_state_files, unit.c.
 _UNITS = "run/systemd/units"

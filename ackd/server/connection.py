@@ -130,7 +130,8 @@ def _close_on_error(
 class Connection:
     """A client's connection. The loop calls the handler for `wait` and `owes`.
 
-    After a send has failed, nothing more is sent, and whatever has arrived is read and recorded.
+    After a send has failed, nothing more is sent, and whatever has arrived is read and recorded:
+    the receive queue of a socket outlives a reset.
     """
 
     __slots__ = (
