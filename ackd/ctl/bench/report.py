@@ -70,7 +70,7 @@ class BenchReport:
         if counts.latencies.count:
             lines += ["", *latency_histogram(counts.latencies, out)]
         if counts.sent:
-            lines += ["", *verify_hint(self._load.run.name, self._began, counts.ended, out)]
+            lines += ["", *verify_hint(self._load.run, self._began, counts.ended, out)]
         # Last, where it does not scroll off.
         self._output.print(*lines, "", f"{self._load.rate:,.0f} acks/s")
 

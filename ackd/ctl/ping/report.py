@@ -12,6 +12,7 @@ from ackd.ctl.output.terminal import has_colours, wrapped
 from ackd.ctl.ping.connection import PingAnswer, PingPayload
 from ackd.ctl.ping.pinger import PingCounts
 from ackd.ctl.runs.outages import Outage
+from ackd.ctl.runs.payloads import Run
 from ackd.ctl.runs.summary import (
     latency_histogram,
     latency_members,
@@ -32,7 +33,7 @@ class PingReport:
     An event of a connection that happens again before the next reply is only counted.
     """
 
-    def __init__(self, run: str, host: str, port: int, parallel: int, output: Output) -> None:
+    def __init__(self, run: Run, host: str, port: int, parallel: int, output: Output) -> None:
         self._run = run
         self._host, self._port = host, port
         self._parallel = parallel
@@ -47,7 +48,7 @@ class PingReport:
     def begin(self, what: str) -> None:
         """Print what is going to be sent, and where."""
         self._output.print(
-            f"run {self._run}: {printable_host(self._host)} port {self._port}, {what}"
+            f"run {self._run.name}: {printable_host(self._host)} port {self._port}, {what}"
         )
 
     def connected(self, connection: int) -> None:
@@ -179,7 +180,7 @@ class PingJson(PingReport):
         self._print_all_again()
         self._output.print(
             json_line(
-                run=self._run,
+                run=self._run.name,
                 host=printable_host(self._host),
                 port=self._port,
                 **counts.by_outcome(),

@@ -59,7 +59,7 @@ def run(options: argparse.Namespace, output: Output) -> Status:
         parallel=options.parallel,
     )
     kind = PingJson if options.json else PingReport
-    report = kind(this.name, options.host, options.port, options.parallel, output)
+    report = kind(this, options.host, options.port, options.parallel, output)
     pinger = Pinger(plan, this, destination_of(options), report)
     with Interrupt() as interrupt:
         report.begin(_what(options))

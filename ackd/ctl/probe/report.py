@@ -62,7 +62,7 @@ class ProbeReport:
         if summary.acknowledged or summary.refused or summary.unknown:
             lines += [
                 "",
-                f"run {summary.run}: {summary.acknowledged} acknowledged,"
+                f"run {summary.run.name}: {summary.acknowledged} acknowledged,"
                 f" {summary.refused} refused, {summary.unknown} unknown",
                 *verify_hint(summary.run, self._began, summary.end_acknowledged, self._output.out),
             ]
@@ -97,7 +97,7 @@ class ProbeJson(ProbeReport):
         """Print what the outcomes mean, the counts and the exit status."""
         self._print(
             json_line(
-                run=summary.run,
+                run=summary.run.name,
                 acknowledged=summary.acknowledged,
                 refused=summary.refused,
                 unknown=summary.unknown,

@@ -65,7 +65,7 @@ def run_of(options: argparse.Namespace) -> Run:
 def run_named(text: str) -> Run:
     """Return the run with this name."""
     try:
-        return Run(text)
+        return Run(text, named=True)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
 

@@ -91,8 +91,9 @@ def test_a_pipe_gets_aligned_text(start: StartDaemon) -> None:
         *("min", "mean", "p50", "p95", "p99", "p99.9", "max"),
     ]
     assert len({len(row) for row in table}) == 1
-    hint = r"on the server, `ackctl verify load-7 --since @\d+` tells whether all is stored"
-    assert re.fullmatch(hint, lines[-3])
+    hint = r"on the server, `ackctl verify load-7 --since @\d+` reports whether all is stored"
+    assert re.fullmatch(hint, lines[-4])
+    assert lines[-3] == "(without --since, earlier runs with this name count as well)"
     assert lines[-2] == ""
     assert re.fullmatch(r"[\d,]+ acks/s", lines[-1])
     assert (status, complaint) == (0, "")
