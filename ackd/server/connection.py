@@ -31,6 +31,9 @@ _ENDS = ((b"\r", "CR"), (b"\0", "NUL"))
 # a few runs; a client that makes each reply differ from the one before must read them.
 _MOST_RUNS = 1024
 
+# A kernel that resets a connection drops the bytes that it has not sent yet: RFC 1122, 4.2.2.13.
+_DROPPED = "; the client's system may have dropped lines that ackd has not received"
+
 _Fields: TypeAlias = tuple[tuple[str, str | int | float], ...]
 
 
@@ -97,6 +100,9 @@ _Ts = TypeVarTuple("_Ts")
 
 def _lost(why: str | None) -> str:
     return f"{Reason.LOST.value}: {why}"
+
+
+_RESET = _lost(os.strerror(errno.ECONNRESET))
 
 
 def _close_on_error(
@@ -503,6 +509,7 @@ class Connection:
         detail = (
             f"payloads: {protocol.acknowledged} acknowledged,"
             f" {protocol.refused} refused; {protocol.received} bytes, {seconds} s, {why}"
+            f"{_DROPPED if why == _RESET else ''}"
         )
         fields: _Fields = (
             ("ACKD_PAYLOADS", protocol.acknowledged),
