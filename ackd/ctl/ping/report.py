@@ -22,7 +22,7 @@ from ackd.ctl.runs.summary import (
 from ackd.printable import printable
 from ackd.protocol import Verdict
 
-# So many different events of a connection are remembered, to be counted when they happen again.
+# Different events of a connection that are remembered, to be counted when they happen again.
 _REMEMBERED = 20
 _RED, _PLAIN = "\x1b[31m", "\x1b[0m"  # Select Graphic Rendition, ECMA-48
 
@@ -46,7 +46,7 @@ class PingReport:
         self._red = has_colours(output.out)
 
     def begin(self, what: str) -> None:
-        """Print what is going to be sent, and where."""
+        """Print which payloads will be sent, and where."""
         self._output.print(
             f"run {self._run.name}: {printable_host(self._host)} port {self._port}, {what}"
         )
@@ -59,7 +59,7 @@ class PingReport:
                 self._print(connection, "connected")
 
     def failed(self, connection: int, error: ClientError) -> None:
-        """Report that there is no connection, or no more."""
+        """Report that there is no connection, or no longer."""
         self._down.add(connection)
         if self._is_new(connection, event := describe_failure(error)):
             self._print_trouble(connection, event)
@@ -84,7 +84,7 @@ class PingReport:
     def waiting(self, count: int) -> None:
         """Report that ping ends after `count` more replies."""
         replies = "the reply" if count == 1 else f"{count:,} replies"
-        self._output.warn(f"waiting for {replies}; Ctrl-C again: no longer")
+        self._output.warn(f"waiting for {replies}; press Ctrl-C again to stop waiting")
 
     def end(self, counts: PingCounts) -> None:
         """Print the counts, the outages and the figures."""

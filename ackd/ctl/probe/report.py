@@ -26,7 +26,7 @@ class ProbeReport:
         self._status_line = output.status_line()
 
     def begin(self, run: str, where: str) -> None:
-        """Print what is probed."""
+        """Print the name of the run, and the server."""
         self._print(*wrapped(f"run {run}: {where}", self._output.out))
 
     def trying(self, what: str) -> None:
@@ -57,7 +57,7 @@ class ProbeReport:
         return [f"  {first}", *rest]
 
     def end(self, summary: Summary) -> None:
-        """Print what the outcomes mean."""
+        """Print the meaning of the outcomes."""
         lines = ["", *summary.meanings]
         if summary.acknowledged or summary.refused or summary.unknown:
             lines += [
@@ -94,7 +94,7 @@ class ProbeJson(ProbeReport):
         self._print(json_line(**known))
 
     def end(self, summary: Summary) -> None:
-        """Print what the outcomes mean, the counts and the exit status."""
+        """Print the meaning of the outcomes, the counts and the exit status."""
         self._print(
             json_line(
                 run=summary.run.name,

@@ -1,4 +1,4 @@
-"""`ackctl probe`: tries a path stage by stage, to find the stage that fails and whom to ask."""
+"""`ackctl probe`: tests a path stage by stage, and explains the stage that fails."""
 
 import argparse
 from socket import AF_INET6

@@ -83,7 +83,7 @@ def test_a_pipe_gets_aligned_text(start: StartDaemon) -> None:
     head, *lines = out.splitlines()
     assert head == (
         f"run load-7: 127.0.0.1 port {ackd.port}: 2 clients, 5 payloads of 80 bytes on the way"
-        " from each, for 1 s; all are recorded there, unless it records none"
+        " from each, for 1 s; the server records each of them, unless it is set to record none"
     )
     table = lines[1 : lines.index("", 1)]
     assert [row.split()[0] for row in table] == [

@@ -621,7 +621,7 @@ def test_ctrl_c_waits_for_replies_and_a_second_ctrl_c_does_not() -> None:
             caller.expect(line(1))
             ackctl.signal(signal.SIGINT)
             assert ackctl.read_error() == (
-                "ackctl: waiting for the reply; Ctrl-C again: no longer\n"
+                "ackctl: waiting for the reply; press Ctrl-C again to stop waiting\n"
             )
             ackctl.signal(signal.SIGINT)
             caller.expect_end()
