@@ -67,7 +67,7 @@ class Config:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One error and its place; `line` and `column` count from 1, and are 0 if unknown."""
+    """One error and its place. `line` and `column` begin with 1; 0 means unknown."""
 
     file: str
     line: int

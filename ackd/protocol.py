@@ -18,26 +18,16 @@ NOT_RECEIVED = b"not received"
 NOT_ALLOWED = "is not allowed here"
 TOO_MANY_CONNECTIONS = "too many connections"
 STOPPING = "ackd is stopping"
-UNREACHABLE = " can't be reached"  # behind where ackd records
+UNREACHABLE = " can't be reached"  # after the name of the sink
 JOURNAL_UNREACHABLE = f"the journal{UNREACHABLE}"
 OUTPUT_UNREACHABLE = f"the standard output{UNREACHABLE}"
-NOT_STORED = "the journal does not store "  # what it does not store follows, and why
+NOT_STORED = "the journal does not store "  # which payloads, and why, follows
 LONGER_THAN = "longer than "  # a number of bytes follows
 NO_PROXY_PROTOCOL = "this port takes no PROXY header, switch it off in the balancer"
 NO_TLS = "this port takes no TLS, connect without it"
 NO_HTTP = "this port takes no HTTP, send lines of text over plain TCP"
 FOREIGN_REASONS = (NO_PROXY_PROTOCOL, NO_TLS, NO_HTTP)
-REASONS = (
-    NOT_ALLOWED,
-    TOO_MANY_CONNECTIONS,
-    STOPPING,
-    JOURNAL_UNREACHABLE,
-    OUTPUT_UNREACHABLE,
-    NOT_STORED,
-    LONGER_THAN,
-    *FOREIGN_REASONS,
-)
-# As long as nobody changes a configuration, the same client gets these reasons again.
+# The same client gets these reasons again until an administrator changes a configuration.
 LASTING_REASONS = (NOT_ALLOWED, *FOREIGN_REASONS)
 
 # Bytes. ackd sends no longer line; without a limit, another server's line could fill the memory.
@@ -45,7 +35,7 @@ MAX_REPLY = 65536
 
 
 def unreachable(name: str) -> str:
-    """Return the reason that payloads are refused when ackd can't record where it should."""
+    """Return the reason for refusing payloads when ackd can't reach the sink of this name."""
     return name + UNREACHABLE
 
 
@@ -397,7 +387,7 @@ class ServerProtocol:
         return replies
 
 
-# What some devices end a line with in the place of LF.
+# Some devices end a line with these bytes instead of LF.
 _ENDS = b"\r\0"
 
 
@@ -442,7 +432,7 @@ class Reply(NamedTuple):
         return int(digits) if digits.isdigit() and len(digits) < _DIGITS else None
 
 
-# As many digits no limit of an ackd has.
+# No limit of an ackd has so many digits.
 _DIGITS = 10
 
 

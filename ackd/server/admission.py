@@ -10,7 +10,7 @@ from ackd.records import Kind
 
 log = logging.getLogger("ackd")
 
-# Only after the clients have been fewer than this share of the limit is it logged again.
+# The limit is logged again only after the clients were fewer than this share of the limit.
 _QUIET_SHARE = 0.9
 
 

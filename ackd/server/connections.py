@@ -1,4 +1,4 @@
-"""All open connections, and what the loop and the queue must know of each."""
+"""All open connections, for the loop and the queue."""
 
 from collections.abc import Callable, Iterable, Iterator
 from types import MethodType
@@ -46,7 +46,7 @@ class Connections:
         return len(self._by_descriptor)
 
     def __iter__(self) -> Iterator[Connection]:
-        """Iterate over the connections that are open now, whatever happens to them meanwhile."""
+        """Iterate over the connections that are open now, even if some close meanwhile."""
         return iter(list(self._by_descriptor.values()))
 
     def add(self, connection: Connection) -> None:
@@ -66,7 +66,7 @@ class Connections:
                 connection.finish(Reason.STOP)
 
     def changed(self, connection: Connection, before: Wait) -> None:
-        """Watch for what the connection waits for now."""
+        """Watch the connection for the event that it waits for now."""
         wait = connection.wait
         watched = _HANDLERS.get((wait, connection.owes))
         if watched:

@@ -124,7 +124,7 @@ def _check_answerer(control: socket.socket, pid: int, trusted: set[int]) -> None
         raise ControlError(f"process {answerer} listens in the place of process {pid}")
     if user not in trusted:
         raise ControlError(
-            f"process {pid} belongs to user {user}, who may pretend that it is ackd:"
+            f"process {pid} belongs to user {user}, and need not be ackd:"
             f" as that user, use --reload; or use kill -HUP {pid}"
         )
 
