@@ -54,10 +54,10 @@ class FileStorage:
         self._file: tuple[int, File] | None = None
         try:
             self._open(boot or this_boot())
-        except VersionError as error:
-            raise LogError(disk.place, str(error)) from error
-        except OSError as error:
-            raise LogError(disk.place, f"{error.strerror}", error.errno) from error
+        except (OSError, VersionError) as error:
+            disk.close()
+            number = getattr(error, "errno", None)
+            raise LogError(disk.place, getattr(error, "strerror", str(error)), number) from error
         self._worker = worker or WorkerThread()
         self._worker.do(self._prepare_spare)
 

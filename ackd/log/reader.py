@@ -66,7 +66,7 @@ class Reader:
         self._segment = segment
         wanted, self.number = self.number, segment.header.first
         self._start, self._end = HEADER_SIZE, 0
-        while self.number < wanted and self._look(segment):
+        while self._look(segment) and self.number < wanted:
             self.advance()
         self.number = max(self.number, wanted)
 

@@ -192,6 +192,9 @@ class SimulatedWorker:
     def acknowledge(self) -> None:
         self.reported = False
 
-    def stop(self) -> None:
+    def work_off(self) -> None:
         while self.jobs:
             self.work()
+
+    def stop(self) -> None:
+        self.work_off()

@@ -132,8 +132,7 @@ class LogSchedule(RuleBasedStateMachine):
         """End after some operations of the worker; then also while the next processes start."""
         self.disk.end = after
         with suppress(PowerCutError):
-            while self.worker.jobs:
-                self.worker.work()
+            self.worker.work_off()
         self.end_process(power)
         for self.disk.end in starts:
             with suppress(PowerCutError):
