@@ -1,8 +1,9 @@
 """A process that uses a log until it is killed, and prints what must outlive it."""
 
+import os
 import select
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from subprocess import PIPE, Popen
 
@@ -45,12 +46,50 @@ def use_files(log: Log) -> None:
         log.commit()
 
 
+def obey(log: Log) -> None:
+    """Do what each line of the input says; print the result.
+
+    A number: commit so many records; print the errno or 0, and `synced` and `appended`. "free": let
+    the log need no record any more. "check": print whether the log has the right records.
+    """
+    for line in sys.stdin:
+        if line == "free\n":
+            log.set_sent(log.synced)
+            log.set_read(log.synced)
+            log.set_safe(log.synced)
+            print("freed", flush=True)
+        elif line == "check\n":
+            numbers = range(log.safe, log.appended)
+            right = list(log.records(log.safe, log.appended)) == [*map(record_of, numbers)]
+            print(right, flush=True)
+        else:
+            for _ in range(int(line)):
+                assert log.append(record_of(log.appended))
+            log.commit()
+            select.select([log], [], [])
+            error = log.collect()
+            print(error.errno if error else 0, log.synced, log.appended, flush=True)
+    log.close(clean=True)
+
+
 @contextmanager
-def started(use: Callable[[Log], None], place: str | int) -> Iterator[Popen[str]]:
-    """Start the process; it is killed at the end."""
-    command = (sys.executable, "-m", __name__, use.__name__, str(place))
-    descriptors = [place] if isinstance(place, int) else []
-    with Popen(command, stdout=PIPE, text=True, pass_fds=descriptors, cwd=PROJECT) as process:
+def started(
+    use: Callable[[Log], None],
+    place: str | int,
+    before: Sequence[str] = (),
+    **environment: str,
+) -> Iterator[Popen[str]]:
+    """Start the process, with the arguments `before` before its own; it is killed at the end."""
+    command = (*before, sys.executable, "-m", __name__, use.__name__, str(place))
+    with Popen(
+        command,
+        stdin=PIPE,
+        stdout=PIPE,
+        text=True,
+        pass_fds=[place] if isinstance(place, int) else [],
+        cwd=PROJECT,
+        env=os.environ | environment,
+    ) as process:
         try:
             yield process
         finally:
@@ -61,7 +100,8 @@ def main(use: str, place: str) -> None:
     if use == use_memory.__name__:
         use_memory(Log(MemoryStorage(int(place))))
     else:
-        use_files(Log(FileStorage(Directory(place), SIZE)))
+        log = Log(FileStorage(Directory(place), SIZE))
+        (use_files if use == use_files.__name__ else obey)(log)
 
 
 if __name__ == "__main__":
