@@ -82,7 +82,7 @@ class FileStorage:
 
     def free(self, segment: Segment) -> None:
         """Let another segment use the file, or remove it if a commit to it has failed."""
-        self._worker.do(partial(self._recycle, segment))
+        self._worker.do(partial(self._recycle, segment, self._control_bytes()))
 
     def commit(self, parts: list[Part]) -> None:
         """Begin to write the parts, and the cursors with them."""
@@ -164,10 +164,12 @@ class FileStorage:
         moved = max(sent - self._saved[SENT], read - self._saved[READ])
         return now != self._saved and (sent == read or moved >= _MOVED)
 
-    def _save_cursors(self, data: bytes) -> None:
-        """Write them without a sync: they must outlive the process, not the power."""
+    def _save_cursors(self, data: bytes, sync: bool = False) -> None:
+        """Write them. Most times a process needs them, and not a machine without power: no sync."""
         with suppress(OSError):  # without them, ackd only records more again
             self._control_file.write(data, 0)
+            if sync:
+                self._control_file.sync()
 
     # In the worker
 
@@ -201,12 +203,14 @@ class FileStorage:
             self._file[1].close()
         self._file = None
 
-    def _recycle(self, segment: Segment) -> None:
+    def _recycle(self, segment: Segment, control: bytes) -> None:
         if segment.slot < 0:  # the segment's first commit has failed
             return
         if self._file and self._file[0] == segment.slot:
             self._close_file()
         if segment.spoiled or len(self._slots) > self.limit:
+            # The cursors say that the file's records are not missing.
+            self._save_cursors(control, sync=True)
             self._remove(segment.slot)
         else:
             self._free.append(segment.slot)
