@@ -51,11 +51,13 @@ class Reader:
     def _find(self, stop: int) -> bool:
         """Find the next record; return whether there is one before number `stop`."""
         while self.number < stop:
-            segment = self._source.segment_of(self.number)
-            if not segment:
-                return False
-            if segment is not self._segment:
-                self._enter(segment)
+            segment = self._segment
+            if not segment or self.number >= segment.end:
+                segment = self._source.segment_of(self.number)
+                if not segment:
+                    return False
+                if segment is not self._segment:
+                    self._enter(segment)
             if self._look(segment):
                 return self.number < stop
             self.number = segment.end  # the segment has no more records
