@@ -11,6 +11,7 @@ from itertools import chain
 from typing import Any
 
 from ackd import __version__
+from ackd.arguments import Parser
 from ackd.config import (
     DEFAULT_BIND,
     DEFAULT_PATH,
@@ -118,7 +119,7 @@ def _warnings(path: str, config: Config) -> Iterator[str]:
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of ackd's arguments."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="ackd", description="Record each line that arrives over TCP, then acknowledge it."
     )
     option = parser.add_argument
