@@ -149,7 +149,7 @@ class Server:
         """End a round: record and acknowledge what waits, then see how the journal has taken it."""
         self._queue.give_turns()
         self._unfinished.enforce()
-        self._recorder.sink.look()
+        self._recorder.look()
         self._availability.check()
 
     def timeout(self) -> float | None:
