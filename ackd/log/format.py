@@ -7,6 +7,7 @@ reader stops where no record with the next number follows.
 A segment's memory or file is used again and again, and is not erased in between. Each use draws a
 new salt, which is part of each checksum. So a record of an earlier use is never taken for a record
 of this one; SQLite's write-ahead log does the same, https://sqlite.org/fileformat2.html#walformat.
+Nor can a client send bytes that look like a record: it does not know the salt.
 
 Numbers have the byte order of the host.
 """
@@ -20,8 +21,8 @@ _MAGIC = b"ackd log"
 VERSION = 1
 # magic, version, salt, epoch, first, keep, checked; then the checksum of these
 _HEADER = struct.Struct("=8sIIQQQI")
-_CHECKSUM = struct.Struct("=I")
-HEADER_SIZE = _HEADER.size + _CHECKSUM.size
+CHECKSUM = struct.Struct("=I")
+HEADER_SIZE = _HEADER.size + CHECKSUM.size
 # length, checksum, number
 FRAME = struct.Struct("=IIQ")
 FRAME_SIZE = FRAME.size
@@ -41,9 +42,10 @@ class VersionError(Exception):
 class Header:
     """The beginning of a segment.
 
-    `epoch` is the number of segments that were begun before, `first` the number of the first
-    record. The records before `keep` were not needed any more when the segment was begun. If
-    `checked` is False, a record's checksum covers its number only.
+    `epoch` counts the segments from 1, in the order in which they were begun; a segment of epoch 0
+    has no records. `first` is the number of the first record. The records before `keep` were not
+    needed any more when the segment was begun. If `checked` is False, a record's checksum covers
+    its number only.
     """
 
     salt: int
@@ -56,7 +58,7 @@ class Header:
         """Return the bytes of the header."""
         values = (self.salt, self.epoch, self.first, self.keep, self.checked)
         data = _HEADER.pack(_MAGIC, VERSION, *values)
-        return data + _CHECKSUM.pack(crc32(data))
+        return data + CHECKSUM.pack(crc32(data))
 
 
 def read_header(data: bytes | memoryview) -> Header | None:
@@ -67,11 +69,11 @@ def read_header(data: bytes | memoryview) -> Header | None:
     if len(data) < HEADER_SIZE:
         return None
     magic, version, salt, epoch, first, keep, checked = _HEADER.unpack_from(data)
-    if magic != _MAGIC:
+    if magic != _MAGIC or not version:  # without a version: a torn header over zeros
         return None
     if version != VERSION:
         raise VersionError(version)
-    (checksum,) = _CHECKSUM.unpack_from(data, _HEADER.size)
+    (checksum,) = CHECKSUM.unpack_from(data, _HEADER.size)
     if checksum != crc32(data[: _HEADER.size]):
         return None
     return Header(salt, epoch, first, keep, bool(checked))
@@ -117,14 +119,14 @@ def later_record(
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class Span:
     """Records that follow each other without a gap, from `first` to the one before `end`."""
 
     first: int
     end: int
 
 
-def runs(view: memoryview, header: Header) -> Iterator[Run]:
+def spans(view: memoryview, header: Header) -> Iterator[Span]:
     """Yield all whole records of a segment."""
     place: tuple[int, int] | None = HEADER_SIZE, header.first
     while place:
@@ -134,5 +136,5 @@ def runs(view: memoryview, header: Header) -> Iterator[Run]:
             start = padded(end)
             number += 1
         if number > first:
-            yield Run(first, number)
+            yield Span(first, number)
         place = later_record(view, start, header, number)
