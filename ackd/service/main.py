@@ -189,7 +189,7 @@ def _start(options: argparse.Namespace) -> int:
         recorder = _recorder(options, stored)
         configure = partial(_configuration, options, _config_file(options))
         service = starting.start(lambda: Service(configure, recorder, stored), stored.start_failed)
-    except (CapacityError, ListenError) as error:
+    except (CapacityError, ListenError, LogError) as error:
         raise StartError(str(error)) from error
     if options.detach:
         return _detach(options, service)
@@ -221,11 +221,12 @@ def _recorder(options: argparse.Namespace, stored: Stored) -> Recorder:
 
 
 def _open_log(stored: Stored) -> Log:
-    """Return the log of the process before, or a new one; `stored.log` is then its descriptor."""
+    """Return the log of the process before, or a new one; `stored.log` is then its descriptor.
+
+    Raises LogError if there can't be a new one.
+    """
     try:
-        if stored.log is None:
-            stored.log = kept.load(os.environ)
-        storage = MemoryStorage(stored.log)
+        storage = MemoryStorage(kept.load(os.environ) if stored.log is None else stored.log)
         records = Log(storage)
     except (OSError, LogError) as error:
         stored.log_problem = str(error)

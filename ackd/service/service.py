@@ -249,7 +249,7 @@ class Service:
         if not systemd.listens(os.environ):
             return
         if self._stored.log is not None:
-            save_log(self._stored.log)
+            save_log(self._stored.log, replaces=bool(self._stored.log_problem))
         if isinstance(self._recorder.sink, JournaldSocket):
             save_socket(self._recorder.sink.socket)
         systemd.barrier()
