@@ -56,7 +56,7 @@ class Service:
         self._recorder = recorder
         self._stored = stored
         self._config = configure()
-        self._ending = self._handing_over = False
+        self._ending = self._handing_over = self._hurried = False
         self._check_capacity(self._config)
         self._listeners = self._open_listeners(self._config, stored.listeners)
 
@@ -204,6 +204,7 @@ class Service:
 
     def _interrupt(self) -> None:
         if self._server.draining:
+            self._hurried = True
             self._server.ending.halt()
         else:
             self._stop()
@@ -300,7 +301,7 @@ class Service:
         if not recorder.sink.confirms:
             return None
         end = monotonic() + _STORING
-        while recorder.unsettled and monotonic() < end:
+        while recorder.unsettled and monotonic() < end and not self._hurried:
             recorder.sink.settle()
             self._server.round(_STORING / 200)
         if not recorder.unsettled:
