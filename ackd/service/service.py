@@ -253,8 +253,9 @@ class Service:
             save_log(self._stored.log, replaces=bool(self._stored.log_problem))
         if isinstance(self._recorder.sink, JournaldSocket):
             save_socket(self._recorder.sink.socket)
-        systemd.barrier()
-        kept.remove(os.environ)
+        if kept.is_there(os.environ):
+            systemd.barrier()
+            kept.remove(os.environ)
 
     def _take_over(self) -> None:
         """Go on with the connections that the process before has left."""
@@ -306,9 +307,13 @@ class Service:
             self._server.round(_STORING / 200)
         if not recorder.unsettled:
             return None
-        text = "journald may not have stored the last records, the next start records them: %d"
-        log.warning(text, recorder.unsettled)
-        return None if self._stored.log is None else os.dup(self._stored.log)
+        text = "journald may not have stored the last records yet: %d%s"
+        descriptor = self._stored.log
+        if descriptor is None or not systemd.runtime_directory(os.environ):
+            log.warning(text, recorder.unsettled, "")
+            return None
+        log.warning(text, recorder.unsettled, "; the next start records them again")
+        return os.dup(descriptor)
 
 
 def _keep_log(descriptor: int) -> None:
