@@ -35,6 +35,7 @@ class Sink(Protocol):
     gone: bool = False
     obstacle: str = ""
     confirms: bool = False
+    holds: bool = False
     reachable: bool
     why: str
 
