@@ -12,8 +12,8 @@ from itertools import islice
 from ackd.journal.datagram import charge
 from ackd.log.log import Log
 
-# Bytes of unconfirmed records from which on those that are confirmed are looked for. After a crash of
-# ackd and of journald all of these are recorded again.
+# Bytes of unconfirmed records from which on those that are confirmed are looked for. After a crash
+# of ackd and of journald all of these are recorded again.
 _LOOK_AT = 256 * 1024
 # In the place of a number: a mark, which is no record; and all records of the process before.
 _MARK, _EARLIER = -1, -2
