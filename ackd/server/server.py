@@ -151,7 +151,7 @@ class Server:
         """End a round: record and acknowledge waiting payloads, then look at the journal."""
         self._queue.give_turns()
         self._unfinished.enforce()
-        self._recorder.sink.look()
+        self._recorder.look()
         self._availability.check()
 
     def timeout(self) -> float | None:
