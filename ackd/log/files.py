@@ -84,14 +84,17 @@ class FileStorage:
 
     def free(self, segment: Segment) -> None:
         """Let another segment use the file, or remove it if a commit to it has failed."""
-        self._worker.do(partial(self._recycle, segment, self._control_bytes()))
+        self._worker.do(partial(self._recycle, segment))
 
     def commit(self, parts: list[Part]) -> None:
         """Begin to write the parts, and the cursors with them."""
         if parts:
-            self._worker.do(partial(self._commit, parts, self._control_bytes()))
+            self._worker.do(partial(self._commit, parts))
         elif self._cursors_are_due():
-            self._worker.do(partial(self._save_cursors, self._control_bytes()))
+            self._worker.do(self._save_cursors)
+        else:
+            return
+        self._saved = self.cursors.tolist()
 
     def fileno(self) -> int:
         """Return the descriptor that becomes readable when a commit has ended."""
@@ -107,7 +110,7 @@ class FileStorage:
         self._worker.stop()
         self._close_file()
         self._control.mark(clean, self._control.boot)
-        self._save_cursors(self._control_bytes())
+        self._save_cursors()
         self._control_file.close()
         self._disk.close()
 
@@ -128,6 +131,7 @@ class FileStorage:
             self.found = Found.CLEAN if self._control.clean else Found.SAME_BOOT
         else:
             self.found = Found.OTHER_BOOT if self._control.valid or self._headers else Found.NEW
+        self._saved = self.cursors.tolist()
         self._control.mark(clean=False, boot=boot)
         self._control_file.write(self._control_bytes(), 0)
         self._control_file.sync()
@@ -153,7 +157,6 @@ class FileStorage:
     # The cursors
 
     def _control_bytes(self) -> bytes:
-        self._saved = self._control.cursors.tolist()
         block = bytes(self._control.view)
         return block + CHECKSUM.pack(crc32(block))
 
@@ -162,20 +165,18 @@ class FileStorage:
 
         They are written when they have moved far, and when journald has read all that was sent.
         """
-        sent, read, _ = now = self._control.cursors.tolist()
+        sent, read, _ = now = self.cursors.tolist()
         moved = max(sent - self._saved[SENT], read - self._saved[READ])
         return now != self._saved and (sent == read or moved >= _MOVED)
 
-    def _save_cursors(self, data: bytes, sync: bool = False) -> None:
+    def _save_cursors(self) -> None:
         """Write the cursors; without a sync they outlive the process, but not always the power."""
         with suppress(OSError):  # without them, ackd only records more again
-            self._control_file.write(data, 0)
-            if sync:
-                self._control_file.sync()
+            self._control_file.write(self._control_bytes(), 0)
 
     # In the worker
 
-    def _commit(self, parts: list[Part], control: bytes) -> None:
+    def _commit(self, parts: list[Part]) -> None:
         self._error = None
         try:
             for part in parts:
@@ -186,7 +187,7 @@ class FileStorage:
             self._close_file()
             self._error = error
         self._worker.report()
-        self._save_cursors(control)
+        self._save_cursors()
         if any(not part.start for part in parts):  # a segment has begun
             self._prepare_spare()
 
@@ -206,14 +207,12 @@ class FileStorage:
             self._file[1].close()
         self._file = None
 
-    def _recycle(self, segment: Segment, control: bytes) -> None:
+    def _recycle(self, segment: Segment) -> None:
         if segment.slot < 0:  # the segment's first commit has failed
             return
         if self._file and self._file[0] == segment.slot:
             self._close_file()
         if segment.spoiled or len(self._slots) > self.limit:
-            # The cursors say that the file's records are not missing.
-            self._save_cursors(control, sync=True)
             self._remove(segment.slot)
         else:
             self._free.append(segment.slot)
@@ -232,7 +231,7 @@ class FileStorage:
         new = not self._free
         slot = _lowest(self._slots) if new else self._free.popleft()
         self._slots.add(slot)
-        unused = Header(getrandbits(32), 0, 0, self._control.cursors[SAFE], True)
+        unused = Header(getrandbits(32), 0, 0, self.cursors[SAFE], True)
         try:
             file = self._disk.open(_name(slot), create=new)
             try:
@@ -252,6 +251,9 @@ class FileStorage:
     def _remove(self, slot: int) -> None:
         self._slots.discard(slot)
         with suppress(OSError):
+            # The cursors show that the file's records are not missing after a power cut.
+            self._control_file.write(self._control_bytes(), 0)
+            self._control_file.sync()
             self._disk.remove(_name(slot))
             self._disk.sync()
 

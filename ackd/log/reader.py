@@ -38,7 +38,14 @@ class Reader:
 
         Raises OSError if the log can't be read.
         """
-        if not self._find(self._source.synced if stop is None else stop):
+        if stop is None:
+            stop = self._source.synced
+        if self.number >= stop:
+            return None
+        segment = self._segment
+        if not self._end and segment and self.number < segment.end:
+            self._end = record_end(self._view, self._start, segment.header, self.number)
+        if not self._end and not self._find(stop):
             return None
         return bytes(self._view[self._start + FRAME_SIZE : self._end])
 
