@@ -104,12 +104,12 @@ class Unconfirmed:
         """Return how many of all entries had been read when the sample was taken.
 
         That the records of the process before are read is certain only if nothing else is unread:
-        so they count as one entry, for which the kernel charges the last byte that is unread.
+        so they count as one entry of the smallest size.
         """
         sent, unread = sample
         read = sent
-        for number, size in islice(reversed(self.queue), self.sent - sent, None):
-            unread -= 1 if number == _EARLIER else charge(size)
+        for _, size in islice(reversed(self.queue), self.sent - sent, None):
+            unread -= charge(size)
             if unread < 0:
                 break
             read -= 1
