@@ -29,10 +29,10 @@ def this_boot() -> bytes:
 class FileStorage:
     """Segments in files that are written over zeros and used again: at most `size` bytes.
 
-    All that can wait for the disk is done by a worker, but for reading. A commit writes and syncs
-    the segment's file. Where a segment begins, the worker has prepared a spare file before. A file
-    that was used before gets a header without records and is synced, so that a power cut can not
-    leave the old header and some of the new records.
+    A worker does all that can wait for the disk, but for reading. A commit writes and syncs the
+    segment's file. When a segment begins, the worker prepares a spare file for the next one. A file
+    that was used before gets the header of a segment without records, and is synced: a power cut
+    must not leave the old header with some of the new records.
     """
 
     durable = True
@@ -54,10 +54,12 @@ class FileStorage:
         self._file: tuple[int, File] | None = None
         try:
             self._open(boot or this_boot())
-        except (OSError, VersionError) as error:
+        except OSError as error:
             disk.close()
-            number = getattr(error, "errno", None)
-            raise LogError(disk.place, getattr(error, "strerror", str(error)), number) from error
+            raise LogError(disk.place, f"{error.strerror}", error.errno) from error
+        except VersionError as error:
+            disk.close()
+            raise LogError(disk.place, str(error)) from error
         self._worker = worker or WorkerThread()
         self._worker.do(self._prepare_spare)
 
@@ -82,7 +84,7 @@ class FileStorage:
 
     def free(self, segment: Segment) -> None:
         """Let another segment use the file, or remove it if a commit to it has failed."""
-        self._worker.do(partial(self._recycle, segment))
+        self._worker.do(partial(self._recycle, segment, self._control_bytes()))
 
     def commit(self, parts: list[Part]) -> None:
         """Begin to write the parts, and the cursors with them."""
@@ -164,10 +166,12 @@ class FileStorage:
         moved = max(sent - self._saved[SENT], read - self._saved[READ])
         return now != self._saved and (sent == read or moved >= _MOVED)
 
-    def _save_cursors(self, data: bytes) -> None:
-        """Write them without a sync: they must outlive the process, not the power."""
+    def _save_cursors(self, data: bytes, sync: bool = False) -> None:
+        """Write the cursors; without a sync they outlive the process, but not always the power."""
         with suppress(OSError):  # without them, ackd only records more again
             self._control_file.write(data, 0)
+            if sync:
+                self._control_file.sync()
 
     # In the worker
 
@@ -181,9 +185,10 @@ class FileStorage:
             # nothing. https://www.usenix.org/conference/atc20/presentation/rebello
             self._close_file()
             self._error = error
-        self._save_cursors(control)
         self._worker.report()
-        self._prepare_spare()
+        self._save_cursors(control)
+        if any(not part.start for part in parts):  # a segment has begun
+            self._prepare_spare()
 
     def _write(self, part: Part) -> None:
         segment = part.segment
@@ -201,12 +206,14 @@ class FileStorage:
             self._file[1].close()
         self._file = None
 
-    def _recycle(self, segment: Segment) -> None:
+    def _recycle(self, segment: Segment, control: bytes) -> None:
         if segment.slot < 0:  # the segment's first commit has failed
             return
         if self._file and self._file[0] == segment.slot:
             self._close_file()
         if segment.spoiled or len(self._slots) > self.limit:
+            # The cursors say that the file's records are not missing.
+            self._save_cursors(control, sync=True)
             self._remove(segment.slot)
         else:
             self._free.append(segment.slot)
