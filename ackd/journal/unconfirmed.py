@@ -34,7 +34,8 @@ class Unconfirmed:
     """
 
     def __init__(self, log: Log) -> None:
-        self.size = 0  # bytes of the records that have been sent and are not confirmed
+        # Bytes of the records that have been sent and are not confirmed.
+        self.size = self._earlier_size = sum(map(len, log.records(log.read, log.sent)))
         self.lost: deque[int] = deque()
         self._log = log
         self.queue: deque[tuple[int, int]] = deque()
@@ -120,8 +121,8 @@ class Unconfirmed:
         if end <= self._dropped:
             return
         while self._dropped < end:
-            _, size = self.queue.popleft()
-            self.size -= size
+            number, size = self.queue.popleft()
+            self.size -= self._earlier_size if number == _EARLIER else size
             self._dropped += 1
         needed = self._numbers(self.queue)
         self._log.set_read(min([*needed, *self.lost], default=self._log.sent))

@@ -204,8 +204,10 @@ def test_records_of_the_process_before_are_confirmed_once_all_of_them_are_read()
             after.look(unread(ours.fileno()))
             after.look(unread(ours.fileno()))
         assert log.read == 0
+        assert after.size == len(b"one" + b"two" + b"three")
         assert after.lose(unread(ours.fileno())) == 2
         assert list(after.lost) == [0, 1]
+        assert after.size == len(b"three")
     log.close(clean=True)
 
 
