@@ -134,7 +134,7 @@ def test_the_memory_is_bounded_however_many_addresses_come() -> None:
     more, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert full < 4 << 20
-    assert more < full + 1000
+    assert more < full + 10_000  # the interpreter may need a little; all addresses would need 10 MB
     left_out = 9 * CONNECT_CLIENTS - CONNECTS
     report = f"left out about further clients: connections: {left_out}, beyond 100 a minute"
     assert desk.reported() == [report]
