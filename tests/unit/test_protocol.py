@@ -353,7 +353,8 @@ def test_a_last_line_without_its_end_can_be_taken() -> None:
     server.receive_data(b"21.5")
     assert server.receive_eof() == [b"21.5"]
     server.take(1)
-    assert not (server.waiting or server.unterminated)
+    assert not server.waiting
+    assert not server.unterminated
     assert server.unended.size == 0
     assert in_bytes(server.acknowledge_taken(1)) == OK
 
