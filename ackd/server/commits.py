@@ -92,7 +92,7 @@ class Commits:
             log.warning(text, self._refused, extra={"kind": Kind.ON_DISK_AGAIN})
 
     def _fail(self, error: OSError, running: dict[Connection, int]) -> None:
-        """Refuse the payloads of a failed commit, and those recorded meanwhile: all are given up."""
+        """Refuse the payloads of a failed commit and those behind it: all are given up."""
         refused = running | self._next
         self._next = {}
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)

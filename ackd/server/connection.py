@@ -82,8 +82,8 @@ class Shared:
     any, no other connection is read. The quotas bound what is recorded about clients beside their
     payloads. `changed` is called with each connection whose `wait` or `owes` has changed, and the
     `wait` of before. `received` is called with each connection that has received bytes, and their
-    number. `taken` is called with each connection whose payloads are recorded and wait for the disk,
-    and their number; `on_commit` or `on_failed_commit` must follow.
+    number. `taken` is called with each connection whose payloads are recorded and wait for the
+    disk, and their number; `on_commit` or `on_failed_commit` must follow.
     """
 
     recorder: Recorder
