@@ -20,8 +20,8 @@ _MAGIC = b"ackd log"
 VERSION = 1
 # magic, version, salt, epoch, first, keep, checked; then the checksum of these
 _HEADER = struct.Struct("=8sIIQQQI")
-_CHECKSUM = struct.Struct("=I")
-HEADER_SIZE = _HEADER.size + _CHECKSUM.size
+CHECKSUM = struct.Struct("=I")
+HEADER_SIZE = _HEADER.size + CHECKSUM.size
 # length, checksum, number
 FRAME = struct.Struct("=IIQ")
 FRAME_SIZE = FRAME.size
@@ -41,9 +41,10 @@ class VersionError(Exception):
 class Header:
     """The beginning of a segment.
 
-    `epoch` is the number of segments that were begun before, `first` the number of the first
-    record. The records before `keep` were not needed any more when the segment was begun. If
-    `checked` is False, a record's checksum covers its number only.
+    `epoch` counts the segments from 1, in the order in which they were begun; a segment of epoch 0
+    has no records. `first` is the number of the first record. The records before `keep` were not
+    needed any more when the segment was begun. If `checked` is False, a record's checksum covers
+    its number only.
     """
 
     salt: int
@@ -56,7 +57,7 @@ class Header:
         """Return the bytes of the header."""
         values = (self.salt, self.epoch, self.first, self.keep, self.checked)
         data = _HEADER.pack(_MAGIC, VERSION, *values)
-        return data + _CHECKSUM.pack(crc32(data))
+        return data + CHECKSUM.pack(crc32(data))
 
 
 def read_header(data: bytes | memoryview) -> Header | None:
@@ -71,7 +72,7 @@ def read_header(data: bytes | memoryview) -> Header | None:
         return None
     if version != VERSION:
         raise VersionError(version)
-    (checksum,) = _CHECKSUM.unpack_from(data, _HEADER.size)
+    (checksum,) = CHECKSUM.unpack_from(data, _HEADER.size)
     if checksum != crc32(data[: _HEADER.size]):
         return None
     return Header(salt, epoch, first, keep, bool(checked))

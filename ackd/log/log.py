@@ -8,7 +8,7 @@ from zlib import crc32
 from ackd.log.format import FRAME, FRAME_SIZE, HEADER_SIZE, MASK, Header
 from ackd.log.reader import Reader
 from ackd.log.recovery import recover
-from ackd.log.storage import READ, SAFE, SENT, Part, Segment, Storage
+from ackd.log.storage import READ, SAFE, SENT, LogError, Part, Segment, Storage
 
 _pack_frame = FRAME.pack_into
 
@@ -40,7 +40,10 @@ class Log:
         self._durable = storage.durable
         self._cursors = storage.cursors
         sent, read, safe = self._cursors
-        recovered = recover(storage.stored(), storage.load, safe if self._durable else read)
+        try:
+            recovered = recover(storage.stored(), storage.load, safe if self._durable else read)
+        except OSError as error:
+            raise LogError(storage.place, f"{error.strerror}", error.errno) from error
         for segment in recovered.free:
             storage.free(segment)
         self.found = storage.found

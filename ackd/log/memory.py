@@ -12,7 +12,7 @@ from ackd.log.control import CONTROL_SIZE, ControlBlock
 from ackd.log.format import HEADER_SIZE, Header, VersionError, read_header
 from ackd.log.storage import Found, LogError, Part, Segment
 
-_NAME = "the log in memory"
+_PLACE = "the log in memory"
 _SEGMENT_SIZE = 256 * 1024
 _SEGMENTS = 64
 _SIZE = mmap.PAGESIZE + _SEGMENTS * _SEGMENT_SIZE
@@ -25,6 +25,7 @@ class MemoryStorage:
     The free slot with the lowest number is used next, so that few pages are ever touched.
     """
 
+    place = _PLACE
     segment_size = _SEGMENT_SIZE
     limit = _SEGMENTS
     durable = False
@@ -40,7 +41,7 @@ class MemoryStorage:
             self._control = ControlBlock(self._view[:CONTROL_SIZE])
             self._headers = [read_header(self._place(slot)) for slot in range(_SEGMENTS)]
         except VersionError as error:
-            raise LogError(_NAME, str(error)) from error
+            raise LogError(_PLACE, str(error)) from error
         self.found = Found.NEW
         if self._control.valid:
             self.found = Found.CLEAN if self._control.clean else Found.SAME_BOOT
@@ -99,4 +100,4 @@ def _mapped(descriptor: int) -> memoryview:
         problem = f"it does not have {_SIZE} bytes"
     except OSError as error:
         problem = f"{error.strerror}"
-    raise LogError(_NAME, problem)
+    raise LogError(_PLACE, problem)

@@ -17,7 +17,7 @@ class Recovered:
 
     keep: int
     end: int
-    epoch: int = 0
+    epoch: int = 1  # of the next segment
     segments: list[Segment] = field(default_factory=list)
     free: list[Segment] = field(default_factory=list)
     gaps: list[Gap] = field(default_factory=list)
@@ -35,18 +35,20 @@ def recover(
     keep = max([keep, *(segment.header.keep for segment in segments)])
     result = Recovered(keep, keep)
     for position, segment in enumerate(segments):
-        later = (after.header.first for after in segments[position + 1 :])
-        _find_records(segment, load(segment), min(later, default=inf), result)
         result.epoch = segment.header.epoch + 1
+        cut = min((later.header.first for later in segments[position + 1 :]), default=inf)
+        if segment.header.epoch and keep < cut:
+            _find_records(segment, load(segment), cut, result)
+        needed = segment.end > keep
+        (result.segments if needed else result.free).append(segment)
     return result
 
 
 def _find_records(segment: Segment, view: memoryview, cut: float, result: Recovered) -> None:
-    segment.end = segment.header.first
+    """Find a segment's records before number `cut`, and the gaps before them."""
     for run in runs(view, segment.header):
-        end = min(run.end, cut)
+        end = int(min(run.end, cut))
         if run.first < end and end > result.keep:
             if run.first > result.end:
                 result.gaps.append(Gap(result.end, run.first))
-            segment.end = result.end = int(end)
-    (result.segments if segment.end > result.keep else result.free).append(segment)
+            segment.end = result.end = end

@@ -9,12 +9,16 @@ from ackd.log.format import Header
 
 
 class LogError(Exception):
-    """The log can't be used: `place` is a directory or another name of the log, `problem` why."""
+    """The log can't be used: `place` names the log or its directory, `problem` says why.
 
-    def __init__(self, place: str, problem: str) -> None:
+    `errno` is the error of the operating system, or None.
+    """
+
+    def __init__(self, place: str, problem: str, errno: int | None = None) -> None:
         super().__init__(f"{place}: {problem}")
         self.place = place
         self.problem = problem
+        self.errno = errno
 
 
 class Found(Enum):
@@ -69,9 +73,10 @@ class Storage(Protocol):
     """The bytes of the log. At most `limit` segments of `segment_size` bytes are in use.
 
     `durable` says whether records outlive the power after a commit. `cursors` are numbers that the
-    next process finds again; `found` says what the storage was before.
+    next process finds again; `found` says what the storage was before. `place` names it.
     """
 
+    place: str
     segment_size: int
     limit: int
     durable: bool
