@@ -162,7 +162,7 @@ class Server:
         """
         self._queue.give_turns()
         self._unfinished.enforce()
-        self._recorder.sink.look()
+        self._recorder.look()
         self._availability.check()
         self._commits.begin()
 
