@@ -93,6 +93,11 @@ class FileStorage:
         elif self._cursors_are_due():
             self._worker.do(partial(self._save_cursors, self._control_bytes()))
 
+    @property
+    def descriptors(self) -> list[int]:
+        """All open descriptors, but for a file that the worker has opened."""
+        return [self._worker.fileno(), self._disk.fileno(), self._control_file.fileno()]
+
     def fileno(self) -> int:
         """Return the descriptor that becomes readable when a commit has ended."""
         return self._worker.fileno()

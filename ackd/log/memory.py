@@ -74,6 +74,11 @@ class MemoryStorage:
     def commit(self, parts: list[Part]) -> None:
         """Do nothing: memory needs no commit."""
 
+    @property
+    def descriptors(self) -> list[int]:
+        """All open descriptors."""
+        return [self.descriptor, self._event]
+
     def fileno(self) -> int:
         """Return a descriptor that is never readable."""
         return self._event
