@@ -8,7 +8,7 @@ from zlib import crc32
 from ackd.log.format import FRAME, FRAME_SIZE, HEADER_SIZE, MASK, Header
 from ackd.log.reader import Reader
 from ackd.log.recovery import recover
-from ackd.log.storage import READ, SAFE, SENT, LogError, Part, Segment, Storage
+from ackd.log.storage import READ, SAFE, SENT, Found, LogError, Part, Segment, Storage
 
 _pack_frame = FRAME.pack_into
 
@@ -40,9 +40,12 @@ class Log:
         self._durable = storage.durable
         self._cursors = storage.cursors
         sent, read, safe = self._cursors
+        keep = safe if self._durable else read
+        torn = storage.found is Found.OTHER_BOOT
         try:
-            recovered = recover(storage.stored(), storage.load, safe if self._durable else read)
+            recovered = recover(storage.stored(), storage.load, keep, torn)
         except OSError as error:
+            storage.close(clean=False)
             raise LogError(storage.place, f"{error.strerror}", error.errno) from error
         for segment in recovered.free:
             storage.free(segment)
