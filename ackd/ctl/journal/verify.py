@@ -10,7 +10,6 @@ from time import monotonic
 
 from ackd.ctl.journal.belief import Doubt
 from ackd.ctl.journal.entries import Entries, RecordedPayload, add_journal_options
-from ackd.ctl.journal.reader import NotReadableError
 from ackd.ctl.output.json_lines import json_line
 from ackd.ctl.output.status_line import StatusLine
 from ackd.ctl.output.streams import Output
@@ -20,6 +19,7 @@ from ackd.ctl.runs.options import add_key_option, run_named
 from ackd.ctl.runs.payloads import Run, parse
 from ackd.ctl.runs.ranges import Ranges
 from ackd.ctl.status import Status
+from ackd.journal.reader import NotReadableError
 
 # Seconds that journald has for writing the last records.
 _PATIENCE = 1.0
