@@ -101,6 +101,11 @@ class FileStorage:
         self._worker.acknowledge()
         return self._error
 
+    def set_recovered(self) -> None:
+        """Note this boot; until then the next process, too, finds Found.OTHER_BOOT."""
+        self._control.mark(clean=False, boot=self._boot)
+        self._worker.do(partial(self._save_cursors, self._control_bytes()))
+
     def close(self, clean: bool) -> None:
         """Wait for the worker, and close everything."""
         self._worker.stop()
@@ -127,7 +132,9 @@ class FileStorage:
             self.found = Found.CLEAN if self._control.clean else Found.SAME_BOOT
         else:
             self.found = Found.OTHER_BOOT if self._control.valid or self._headers else Found.NEW
-        self._control.mark(clean=False, boot=boot)
+        self._boot = boot
+        known = self._control.boot if self.found is Found.OTHER_BOOT else boot
+        self._control.mark(clean=False, boot=known)
         self._control_file.write(self._control_bytes(), 0)
         self._disk.sync()
 

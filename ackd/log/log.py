@@ -8,7 +8,7 @@ from zlib import crc32
 from ackd.log.format import FRAME, FRAME_SIZE, HEADER_SIZE, MASK, Header
 from ackd.log.reader import Reader
 from ackd.log.recovery import recover
-from ackd.log.storage import READ, SAFE, SENT, LogError, Part, Segment, Storage
+from ackd.log.storage import READ, SAFE, SENT, Found, LogError, Part, Segment, Storage
 
 _pack_frame = FRAME.pack_into
 
@@ -58,8 +58,11 @@ class Log:
         self._unsynced: list[Segment] = []  # those of them that the next commit must write
         self._epoch = recovered.epoch
         self._target = 0  # what `synced` becomes when the commit has ended
-        # After a power cut the cursors can be those of an earlier time.
+        # After a power cut the cursors can be those of an earlier time, and the journal can lack
+        # any record that is not safe.
         keep = recovered.keep
+        if self.found is Found.OTHER_BOOT:
+            sent = read = keep
         self.set_sent(min(max(sent, read, keep), recovered.end))
         self.set_read(min(max(read, keep), recovered.end))
         self.set_safe(keep)
@@ -182,6 +185,13 @@ class Log:
         while self._unsynced and self._unsynced[0].end <= self.synced:
             self._unsynced.pop(0).view = None
         return None
+
+    def set_recovered(self) -> None:
+        """Note that the journal has all records again that it had lost with Found.OTHER_BOOT.
+
+        Until then each process finds OTHER_BOOT.
+        """
+        self._storage.set_recovered()
 
     def close(self, clean: bool) -> None:
         """Close the storage; for a `clean` end the next process finds Found.CLEAN."""

@@ -104,5 +104,8 @@ class Storage(Protocol):
     def collect(self) -> OSError | None:
         """Return the error of the commit that has ended."""
 
+    def set_recovered(self) -> None:
+        """Let the next process find Found.OTHER_BOOT only after another boot. Never blocks."""
+
     def close(self, clean: bool) -> None:
         """Close everything; for a `clean` end the next process finds Found.CLEAN."""
