@@ -24,13 +24,17 @@ class DatagramSocket(Sink):
     `reachable` is False while no process has the socket at the other end open; `why` is the reason.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, connected: socket.socket | None = None) -> None:
+        """Connect to the socket at `path`, or use a socket that the process before has connected.
+
+        The latter still counts what that process has sent and the other end has not read.
+        """
         self.path = path
-        self.reachable = False
+        self.reachable = bool(connected)
         self.why = ""
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
-        self.connect()
+        self._socket = connected or new_socket()
+        if not connected:
+            self.connect()
 
     def connect(self) -> bool:
         """Connect again, and return whether a process has the other end open.
@@ -77,6 +81,13 @@ class DatagramSocket(Sink):
         self.reachable = False
         self.why = f"{self.path}: {error.strerror or error}"
         return False
+
+
+def new_socket() -> socket.socket:
+    """Return a non-blocking datagram socket that is not connected yet."""
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
+    return sock
 
 
 # A C int that ioctl(2) writes in place: cheaper than a bytes object in each round.

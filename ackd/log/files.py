@@ -87,6 +87,7 @@ class FileStorage:
 
     def commit(self, parts: list[Part]) -> None:
         """Begin to write the parts, and the cursors with them."""
+        self._worker.start()
         if parts:
             self._worker.do(partial(self._commit, parts, self._control_bytes()))
         elif self._cursors_are_due():

@@ -29,11 +29,15 @@ from ackd.journal.recorder import Recorder
 from ackd.journal.storing import Storing
 from ackd.journal.syslog import SyslogFormat
 from ackd.journal.terminal import Stream, TerminalFormat
+from ackd.log.log import Log
+from ackd.log.memory import MemoryStorage
+from ackd.log.storage import LogError
 from ackd.server.listener import ListenError
 from ackd.server.presence import NOT_THERE, has_address
-from ackd.service import starting, store, systemd
+from ackd.service import kept, starting, store, systemd
 from ackd.service.control import ControlError, NotReloadedError, request_reload
 from ackd.service.service import CapacityError, RecordingError, Service
+from ackd.service.store import Stored
 
 
 class StartError(Exception):
@@ -182,7 +186,7 @@ def _configuration(options: argparse.Namespace, file: ConfigFile) -> Config:
 def _start(options: argparse.Namespace) -> int:
     try:
         stored = store.load()
-        recorder = _recorder(options)
+        recorder = _recorder(options, stored)
         configure = partial(_configuration, options, _config_file(options))
         service = starting.start(lambda: Service(configure, recorder, stored), stored.start_failed)
     except (CapacityError, ListenError) as error:
@@ -193,34 +197,51 @@ def _start(options: argparse.Namespace) -> int:
     return 0
 
 
-def _recorder(options: argparse.Namespace) -> Recorder:
+def _recorder(options: argparse.Namespace, stored: Stored) -> Recorder:
     """Return a recorder for the sink of the command line; by default the journal.
 
     On a host without a journal: for the terminal, or with --detach for the syslog daemon.
     """
+    records = _open_log(stored)
     if options.terminal:
-        return _terminal_recorder()
+        return _terminal_recorder(records)
     is_service = systemd.has_started(os.environ, os.getpid())
     if options.journal or is_service or os.path.exists(journald.SOCKET):
         path = options.journal or journald.SOCKET
         storing = Storing(path, os.environ, is_service=is_service)
-        return Recorder(JournaldSocket(path, storing), JournalFormat())
+        sink = JournaldSocket(path, storing, records, stored.journald, store.save_stream)
+        return Recorder(sink, JournalFormat(), records)
     if not options.detach:
-        return _terminal_recorder()
+        return _terminal_recorder(records)
     if os.path.exists(syslog.SOCKET):
-        return Recorder(DatagramSocket(syslog.SOCKET), SyslogFormat())
+        return Recorder(DatagramSocket(syslog.SOCKET), SyslogFormat(), records)
     raise StartError(
         f"--detach: there is no journal and no {syslog.SOCKET} to record in: start a syslog daemon"
     )
 
 
-def _terminal_recorder() -> Recorder:
+def _open_log(stored: Stored) -> Log:
+    """Return the log of the process before, or a new one; `stored.log` is then its descriptor."""
+    try:
+        if stored.log is None:
+            stored.log = kept.load(os.environ)
+        storage = MemoryStorage(stored.log)
+        records = Log(storage)
+    except (OSError, LogError) as error:
+        stored.log_problem = str(error)
+        storage = MemoryStorage()
+        records = Log(storage)
+    stored.log = storage.descriptor
+    return records
+
+
+def _terminal_recorder(records: Log) -> Recorder:
     try:
         stream = Stream(1)
     except OSError as error:
         raise StartError(f"can't record on the standard output: {error.strerror}") from error
     colour = os.isatty(1) and "NO_COLOR" not in os.environ
-    return Recorder(stream, TerminalFormat(colour))
+    return Recorder(stream, TerminalFormat(colour), records)
 
 
 def _detach(options: argparse.Namespace, service: Service) -> int:

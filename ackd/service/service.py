@@ -5,10 +5,13 @@ import os
 import resource
 import signal
 import socket
+import sys
 from collections.abc import Callable
 from dataclasses import asdict
+from time import monotonic
 
 from ackd.config import DEFAULT_BIND, Config, ConfigError, Recording
+from ackd.journal.journald import JournaldSocket
 from ackd.journal.log_handler import RecordHandler
 from ackd.journal.recorder import Recorder
 from ackd.loop import READABLE, Loop
@@ -16,13 +19,15 @@ from ackd.protocol import STOPPING
 from ackd.records import Kind, Priority, Record
 from ackd.server.listener import ListenError, Listeners, open_listeners
 from ackd.server.server import Server
-from ackd.service import systemd
+from ackd.service import kept, systemd
 from ackd.service.control import Control
 from ackd.service.store import (
     Stored,
     remove_listeners,
     save_connections,
     save_listeners,
+    save_log,
+    save_socket,
     take_connections,
 )
 
@@ -30,6 +35,8 @@ log = logging.getLogger("ackd")
 
 # Descriptors beside those of admitted clients: listeners, the journal, the loop, rejected clients.
 _SPARE_DESCRIPTORS = 320
+# Seconds that a stop waits at most until journald has certainly stored everything.
+_STORING = 2.0
 
 
 class CapacityError(Exception):
@@ -49,14 +56,17 @@ class Service:
         self._recorder = recorder
         self._stored = stored
         self._config = configure()
-        self._ending = False
+        self._ending = self._handing_over = False
         self._check_capacity(self._config)
         self._listeners = self._open_listeners(self._config, stored.listeners)
 
     @property
     def descriptors(self) -> list[int]:
         """The descriptors that must stay open when the process goes into the background."""
-        return [self._recorder.sink.fileno(), *(s.fileno() for s in self._listeners.values())]
+        recorder = self._recorder
+        log_descriptors = [recorder.log.fileno(), self._stored.log] if self._stored.log else []
+        listeners = (listener.fileno() for listener in self._listeners.values())
+        return [recorder.sink.fileno(), *log_descriptors, *listeners]
 
     def run(self, ready: Callable[[], None] = lambda: None) -> None:
         """Serve until a signal ends it; `ready` is called when clients can connect.
@@ -72,8 +82,10 @@ class Service:
         # Before any process can know that ackd runs, and send a signal.
         self._watch_signals()
         self._open_control()
-        self._enforce(self._config, self._listeners)
+        self._store_log()
         self._recorder.watch(self._loop)
+        self._recorder.resume()
+        self._enforce(self._config, self._listeners)
         self._take_over()
         status = self._report_to_manager()
         ready()
@@ -201,7 +213,7 @@ class Service:
         if not systemd.listens(os.environ):
             self._stop()
         elif not self._ending:
-            self._ending = True
+            self._ending = self._handing_over = True
             self._server.ending.hand_over()
 
     def _reload(self) -> str:
@@ -232,6 +244,17 @@ class Service:
 
     # The beginning and the end
 
+    def _store_log(self) -> None:
+        """Store the log and what leads to journald, before anything is recorded."""
+        if not systemd.listens(os.environ):
+            return
+        if self._stored.log is not None:
+            save_log(self._stored.log)
+        if isinstance(self._recorder.sink, JournaldSocket):
+            save_socket(self._recorder.sink.socket)
+        systemd.barrier()
+        kept.remove(os.environ)
+
     def _take_over(self) -> None:
         """Go on with the connections that the process before has left."""
         count = len(self._stored.clients)
@@ -239,7 +262,10 @@ class Service:
         if self._stored.problem:
             text = "the state of the process before is of no use, its clients go: %s"
             log.error(text, self._stored.problem)
-        self._recorder.restore_backlog(self._stored.state.notes)
+        if self._stored.log_problem:
+            log.error("the log of the process before is of no use: %s", self._stored.log_problem)
+        if self._stored.state.notes:
+            self._recorder.append_notes(self._stored.state.notes)
         for client, snapshot in connections:
             client.setblocking(False)
             self._server.take_over(client, snapshot)
@@ -247,18 +273,51 @@ class Service:
             log.info("took over clients: %d", count, extra={"kind": Kind.TAKEN_OVER})
 
     def _end(self) -> None:
-        """Log the end, and leave connections and notes to the next process."""
+        """Log the end; leave connections to the next process, or wait for the journal."""
         self._server.report_left_out()
         clients = self._server.remaining
         text = f"stopped, clients handed over: {clients}" if clients else "stopped"
         log.info(text, extra={"kind": Kind.STOPPED})
         self._recorder.resume()
-        if systemd.listens(os.environ):
-            save_connections(self._server.snapshots(), self._recorder.take_backlog())
+        kept_log = None
+        if self._handing_over:
+            save_connections(self._server.snapshots())
+        else:
+            kept_log = self._await_stored()
         self._recorder.close()
+        if kept_log is not None:
+            _keep_log(kept_log)
         if self._control:
             self._control.close()
         self._loop.close()
+
+    def _await_stored(self) -> int | None:
+        """Wait for a moment until journald has certainly stored everything.
+
+        Otherwise return the log, which must be kept for the next start.
+        """
+        recorder = self._recorder
+        if not recorder.sink.confirms:
+            return None
+        end = monotonic() + _STORING
+        while recorder.unsettled and monotonic() < end:
+            recorder.sink.settle()
+            self._server.round(_STORING / 200)
+        if not recorder.unsettled:
+            return None
+        text = "journald may not have stored the last records, the next start records them: %d"
+        log.warning(text, recorder.unsettled)
+        return None if self._stored.log is None else os.dup(self._stored.log)
+
+
+def _keep_log(descriptor: int) -> None:
+    """Keep the log for the next start; it is closed, so only the standard error takes messages."""
+    try:
+        kept.keep(descriptor, os.environ)
+    except OSError as error:
+        why = error.strerror or error
+        print(f"ackd: the last records can't be kept for the next start: {why}", file=sys.stderr)
+    os.close(descriptor)
 
 
 def _allow_descriptors(clients: int) -> None:
