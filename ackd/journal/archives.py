@@ -33,6 +33,16 @@ class Cursors(Protocol):
         """Note that all records before `number` outlive a power cut in the journal."""
 
 
+class Recording(Protocol):
+    """The recorder, as far as it matters here."""
+
+    volatile: str
+
+    @property
+    def log(self) -> Cursors:
+        """The log."""
+
+
 class Archives:
     """A timer that moves the log's cursor `safe`.
 
@@ -41,16 +51,17 @@ class Archives:
     which moment. If an archived file ends with an entry that is younger than a checkpoint, journald
     has written the checkpoint's records into this file or into an older one.
 
-    `obstacle` says why no record ever becomes safe; it is empty otherwise.
+    A journal in memory never outlives a power cut: then the recorder's `volatile` has the reason.
     """
 
-    def __init__(self, loop: Loop, cursors: Cursors, files: JournalFiles, boot: bytes) -> None:
+    def __init__(self, loop: Loop, recorder: Recording, files: JournalFiles, boot: bytes) -> None:
         """`boot` is the id of this boot, 16 bytes."""
         self.deadline = 0.0
         self.scheduled = inf
-        self.obstacle = ""
-        self._cursors = cursors
+        self._recorder = recorder
+        self._log = recorder.log
         self._archive_sync = ArchiveSync(files, boot)
+        self._problem = ""
         self._thread: Thread | None = None
         self._checkpoints: deque[tuple[int, int]] = deque()  # microseconds, number of records
         loop.timers.watch(self)
@@ -66,23 +77,21 @@ class Archives:
         self._thread = Thread(target=self._archive_sync.run, daemon=True)
         self._thread.start()
 
-    def close(self) -> None:
-        """Do nothing any more; a thread that waits for the disk does not delay the end."""
-        self.deadline = inf
-
     def _take_result(self) -> None:
-        if self._archive_sync.problem != self.obstacle:
-            self.obstacle = self._archive_sync.problem
-            if self.obstacle:
-                log.error("the log of ackd only grows: %s", self.obstacle)
-        while self._checkpoints and self._checkpoints[0][0] < self._archive_sync.newest:
+        result = self._archive_sync
+        self._recorder.volatile = result.volatile
+        if result.problem != self._problem:
+            self._problem = result.problem
+            if self._problem:
+                log.error("the log only grows: %s", self._problem)
+        while self._checkpoints and self._checkpoints[0][0] < result.newest:
             _, number = self._checkpoints.popleft()
-            self._cursors.set_safe(number)
+            self._log.set_safe(number)
 
     def _add_checkpoint(self) -> None:
         """Remember what journald has stored by now."""
-        number = self._cursors.read
-        latest = self._checkpoints[-1][1] if self._checkpoints else self._cursors.safe
+        number = self._log.read
+        latest = self._checkpoints[-1][1] if self._checkpoints else self._log.safe
         if number > latest:
             self._checkpoints.append((monotonic_ns() // 1000, number))
         if len(self._checkpoints) > _MOST_CHECKPOINTS:
@@ -93,12 +102,13 @@ class ArchiveSync:
     """Brings archived files to the disk; its methods block, and run in one thread at a time.
 
     `newest` is a time of this boot's monotonic clock, in microseconds: all entries up to it are on
-    the disk. `problem` says why that can't be known.
+    the disk. `volatile` says that journald writes no files on a disk, and `problem` why they can't
+    be synchronized; both are empty otherwise.
     """
 
     def __init__(self, files: JournalFiles, boot: bytes) -> None:
         self.newest = 0
-        self.problem = ""
+        self.volatile = self.problem = ""
         self._files = files
         self._boot = boot
         self._listed: set[str] = set()  # by the last call
@@ -110,10 +120,10 @@ class ArchiveSync:
         """Synchronize what has been archived since the last call."""
         if self._failed:
             return
+        volatile = self._files.volatile
         try:
-            if self._files.volatile.exists():
-                self.problem = f"{NOT_STORED}payloads on the disk: it is {self._files.volatile}"
-                return
+            in_memory = volatile.exists()
+            self.volatile = f"{NOT_STORED}payloads on the disk: it is {volatile}" * in_memory
             self._synchronize()
             self.problem = ""
         except NotReadableError as error:

@@ -1,17 +1,19 @@
-"""After a power cut: which records of the log the journal does not have.
+"""After an unclean end: records of the log that the journal does not have are recorded again.
 
-journald has the records before the log's cursor `safe` for certain, and may have lost any of the
-others. Each record from there on is looked for in the journal. A record is there only if the
-journal has all of its fields: after a power cut an entry can lack some of them.
+The journal may lack any record that was not `safe` when the power failed, or not `read` when the
+process ended. Each of them is looked for in the journal. A record is there only if the journal has
+all of its fields: after a power cut an entry can lack some of them.
 
-The journal can have entries of other processes that look like ackd's, and they do not count: each
-entry has the user that the kernel reports for its sender. A process of ackd's own user could change
-the log itself as well.
+The journal can have entries of other processes that look like ackd's. They do not count: each entry
+has the user that the kernel reports for its sender. A process of ackd's own user could change the
+log itself as well.
 """
 
 import logging
 from array import array
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from math import inf
 from threading import Thread
 from time import monotonic
@@ -19,20 +21,19 @@ from typing import Any, Protocol
 
 from ackd.journal.entry import fields_of
 from ackd.journal.reader import NotReadableError
-from ackd.loop import Loop
+from ackd.records import Kind
 
 log = logging.getLogger("ackd")
 
 # Seconds that a round of the loop may take for this.
 _SLICE = 0.005
-# Seconds between two looks at the thread.
-_WAIT = 0.05
+# Seconds between two looks at the thread, or at a sink that is full.
+_WAIT = 0.01
 # Records between two looks at the clock.
 _OFTEN = 64
-# Entries in a row that are not looked for: older ones are not either. Between the log's records
-# there can be repeated ones.
+# Entries in a row that are not looked for: then older ones are not either.
 _ENOUGH = 100_000
-# Fields that only one of two records of the same thing has.
+# A field that only one of two records of the same thing has.
 _MARK = "ACKD_REPEATED"
 
 # Fields of an entry, in bytes; a field that is there several times is a list.
@@ -54,11 +55,31 @@ class LogReader(Protocol):
 class RecoveredLog(Protocol):
     """The log, as far as it matters here."""
 
-    safe: int
+    read: int
     appended: int
 
     def reader(self, start: int, /) -> LogReader:
         """Return a reader of the records from number `start` on."""
+
+    def set_recovered(self) -> None:
+        """Note that all records of before are recovered."""
+
+
+class Repeating(Protocol):
+    """The recorder, as far as it matters here."""
+
+    @property
+    def log(self) -> RecoveredLog:
+        """The log."""
+
+    def hold(self) -> None:
+        """Send no records from the log until `release`."""
+
+    def repeat(self, number: int, record: bytes, /) -> bool:
+        """Send the record with this number again, marked; return whether the sink has taken it."""
+
+    def release(self, number: int, /) -> None:
+        """Send the records from `number` on."""
 
 
 class Fingerprints:
@@ -66,7 +87,7 @@ class Fingerprints:
 
     def __init__(self) -> None:
         self.count = 0
-        self._buckets = [array("q") for _ in range(1 << 16)]
+        self._buckets: dict[int, array[int]] = defaultdict(partial(array, "q"))
 
     def add(self, fingerprint: int) -> None:
         """Add a number, which may be there already."""
@@ -100,44 +121,36 @@ def _counts(name: str) -> bool:
 
 
 class Recovery:
-    """A timer that finds the missing records in slices, while the loop serves clients.
+    """A timer that has the missing records recorded again, in slices: the loop serves clients.
 
-    When it has `done` that, `missing` has the numbers of the records that the journal lacks, as
-    ranges in ascending order, and `on_done` is called. `progress` says how far it is. If the
-    journal can't be read, all records from `safe` on count as missing: a record that is repeated,
-    and marked as such, is better than one that is missing.
+    Until it is `done`, no other record of the log is sent, so that all come in order. `progress`
+    says how far it is, and `repeated` how many records were missing. If the journal can't be read,
+    all records count as missing: a record that is repeated, and marked as such, is better than one
+    that is missing.
 
-    The log is read by the loop, which also writes it. The journal is read by a thread: libsystemd
+    The loop reads the log, because the loop also writes it. A thread reads the journal: libsystemd
     waits for the disk, and lets other threads run meanwhile.
     """
 
-    def __init__(
-        self,
-        recovered: RecoveredLog,
-        read_journal: Callable[[], Iterable[Entry]],
-        on_done: Callable[[], None] = lambda: None,
-    ) -> None:
-        """Take a function that returns the entries that count, newest first.
+    def __init__(self, recorder: Repeating, read_journal: Callable[[], Iterable[Entry]]) -> None:
+        """Recover what is in the log now.
 
-        It raises NotReadableError.
+        `read_journal` returns the entries that count, newest first, and raises NotReadableError.
         """
         self.deadline = 0.0
         self.scheduled = inf
         self.done = False
-        self.missing: list[range] = []
-        self._log = recovered
+        self.repeated = 0
+        self._recorder = recorder
         self._read_journal = read_journal
-        self._on_done = on_done
-        self._first, self._end = recovered.safe, recovered.appended
+        self._first, self._end = recorder.log.read, recorder.log.appended
         self._wanted = Fingerprints()
         self._thread = Thread(target=self._search, daemon=True)
         self._stage, self._count = "reading the log", 0
         self._problem = ""
+        self._waits = False
         self._steps = self._run()
-
-    def watch(self, loop: Loop) -> None:
-        """Begin, in the loop."""
-        loop.timers.watch(self)
+        recorder.hold()
 
     @property
     def progress(self) -> str:
@@ -152,37 +165,35 @@ class Recovery:
         """Go on for a few milliseconds."""
         if self.advance(_SLICE):
             self.deadline = inf
-            self._on_done()
         else:
-            self.deadline = monotonic() + (_WAIT if self._thread.is_alive() else 0)
+            self.deadline = monotonic() + (_WAIT if self._waits else 0)
 
     def advance(self, seconds: float) -> bool:
         """Go on for so many seconds at most; return whether it is done."""
         end = monotonic() + seconds
-        for busy in self._steps:
-            if not busy or monotonic() >= end:
+        for waits in self._steps:
+            if waits or monotonic() >= end:
+                self._waits = waits
                 return False
-        self.done = True
         return True
 
     def _run(self) -> Iterator[bool]:
-        """Do everything in small steps; yield False when the next step must wait."""
-        for _, wanted in self._fingerprints():
-            self._wanted.add(wanted)
-            if self._is_time():
-                yield True
+        """Do everything in small steps; yield whether to wait before the next step."""
+        yield from self._read_log()
         self._stage, self._count = "reading the journal", 0
         self._thread.start()
         while self._thread.is_alive():
-            yield False
+            yield True
         self._stage, self._count = "comparing", 0
         if self._wanted.count:
-            for number, wanted in self._fingerprints():
-                if self._wanted.remove(wanted):
-                    self._add(number)
-                if self._is_time():
-                    yield True
-        self._report()
+            yield from self._repeat_missing()
+        self._finish()
+
+    def _read_log(self) -> Iterator[bool]:
+        for _, _, wanted in self._fingerprints():
+            self._wanted.add(wanted)
+            if self._is_time():
+                yield False
 
     def _search(self) -> None:
         """Remove from the wanted records those that the journal has; this runs in the thread."""
@@ -196,27 +207,34 @@ class Recovery:
         except NotReadableError as error:
             self._problem = str(error)
 
+    def _repeat_missing(self) -> Iterator[bool]:
+        for number, record, wanted in self._fingerprints():
+            if self._wanted.remove(wanted):
+                while not self._recorder.repeat(number, record):
+                    yield True
+                self.repeated += 1
+            if self._is_time():
+                yield False
+
     def _is_time(self) -> bool:
         """Count a record; return whether the time of the slice may be over."""
         self._count += 1
         return self._count % _OFTEN == 0
 
-    def _add(self, number: int) -> None:
-        if self.missing and self.missing[-1].stop == number:
-            self.missing[-1] = range(self.missing[-1].start, number + 1)
-        else:
-            self.missing.append(range(number, number + 1))
-
-    def _fingerprints(self) -> Iterator[tuple[int, int]]:
-        """Yield the number and the fingerprint of each record."""
-        reader = self._log.reader(self._first)
-        while record := reader.peek(self._end):
-            yield reader.number, fingerprint(fields_of(record))
+    def _fingerprints(self) -> Iterator[tuple[int, bytes, int]]:
+        """Yield the number of each record, the record, and its fingerprint."""
+        reader = self._recorder.log.reader(self._first)
+        while (record := reader.peek(self._end)) is not None:
+            yield reader.number, record, fingerprint(fields_of(record))
             reader.advance()
 
-    def _report(self) -> None:
-        count = sum(map(len, self.missing))
+    def _finish(self) -> None:
+        self.done = True
+        self._recorder.log.set_recovered()
+        self._recorder.release(self._end)
         if self._problem:
             log.error("records are repeated that may not be lost: %s", self._problem)
-        text = "compared the log with the journal: records that the journal did not have: %d"
-        log.log(logging.WARNING if count else logging.INFO, text, count)
+        text = "an unclean end: of %d records in the log, the journal lacked %d, which are repeated"
+        level = logging.WARNING if self.repeated else logging.INFO
+        total = self._end - self._first
+        log.log(level, text, total, self.repeated, extra={"kind": Kind.REPEATED})

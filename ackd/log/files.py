@@ -103,7 +103,8 @@ class FileStorage:
         return self._error
 
     def set_recovered(self) -> None:
-        """Note this boot; until then the next process, too, finds Found.OTHER_BOOT."""
+        """Note this boot, and that a clean end is one."""
+        self._recovered = True
         self._control.mark(clean=False, boot=self._boot)
         self._worker.do(partial(self._save_cursors, self._control_bytes()))
 
@@ -111,7 +112,7 @@ class FileStorage:
         """Wait for the worker, and close everything."""
         self._worker.stop()
         self._close_file()
-        self._control.mark(clean, self._control.boot)
+        self._control.mark(clean and self._recovered, self._control.boot)
         self._save_cursors(self._control_bytes())
         self._control_file.close()
         self._disk.close()
@@ -134,6 +135,7 @@ class FileStorage:
         else:
             self.found = Found.OTHER_BOOT if self._control.valid or self._headers else Found.NEW
         self._boot = boot
+        self._recovered = self.found in (Found.NEW, Found.CLEAN)
         known = self._control.boot if self.found is Found.OTHER_BOOT else boot
         self._control.mark(clean=False, boot=known)
         self._control_file.write(self._control_bytes(), 0)

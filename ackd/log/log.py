@@ -58,11 +58,11 @@ class Log:
         self._unsynced: list[Segment] = []  # those of them that the next commit must write
         self._epoch = recovered.epoch
         self._target = 0  # what `synced` becomes when the commit has ended
-        # After a power cut the cursors can be those of an earlier time, and the journal can lack
-        # any record that is not safe.
+        # The cursors in files can be those of an earlier time after an unclean end. After a power
+        # cut the journal can lack any record that is not safe.
         keep = recovered.keep
-        if self.found is Found.OTHER_BOOT:
-            sent = read = keep
+        if self._durable and self.found is not Found.CLEAN:
+            sent = read = keep if self.found is Found.OTHER_BOOT else read
         self.set_sent(min(max(sent, read, keep), recovered.end))
         self.set_read(min(max(read, keep), recovered.end))
         self.set_safe(keep)
@@ -187,9 +187,9 @@ class Log:
         return None
 
     def set_recovered(self) -> None:
-        """Note that the journal has all records again that it had lost with Found.OTHER_BOOT.
+        """Note that the records of before have been recovered, after an unclean end.
 
-        Until then each process finds OTHER_BOOT.
+        Until then the next process finds the same as this one.
         """
         self._storage.set_recovered()
 

@@ -105,7 +105,7 @@ class Storage(Protocol):
         """Return the error of the commit that has ended."""
 
     def set_recovered(self) -> None:
-        """Let the next process find Found.OTHER_BOOT only after another boot. Never blocks."""
+        """Let the next process not find what this one has found. Never blocks."""
 
     def close(self, clean: bool) -> None:
         """Close everything; for a `clean` end the next process finds Found.CLEAN."""

@@ -21,10 +21,11 @@ for command in sys.argv[3:]:
     subprocess.run(["sh", "-ec", command], check=True, stdout=subprocess.DEVNULL)
     for _ in range(100):
         archive_sync.run()
-        if archive_sync.newest > now or archive_sync.problem:
+        problem = archive_sync.problem or archive_sync.volatile
+        if archive_sync.newest > now or problem:
             break
         time.sleep(0.01)
-    print(json.dumps([archive_sync.newest > now, archive_sync.problem]))
+    print(json.dumps([archive_sync.newest > now, problem]))
 """
 STORE = "echo hello | systemd-cat; journalctl --sync"
 ROTATE = "journalctl --rotate"
