@@ -116,6 +116,13 @@ def fingerprint(entry: Entry) -> int:
         return 0
 
 
+def _fingerprint_of(record: bytes) -> int:
+    try:
+        return fingerprint(fields_of(record))
+    except ValueError:  # ackd recorded elsewhere then, in another form
+        return hash(record)
+
+
 def _counts(name: str) -> bool:
     return name == "MESSAGE" or (name.startswith("ACKD_") and name != _MARK) or name == "MESSAGE_ID"
 
@@ -205,7 +212,7 @@ class Recovery:
                 strays = 0 if self._wanted.remove(fingerprint(entry)) else strays + 1
                 self._count += 1
         except NotReadableError as error:
-            self._problem = str(error)
+            self._problem = f"records are repeated that may not be lost: {error}"
 
     def _repeat_missing(self) -> Iterator[bool]:
         for number, record, wanted in self._fingerprints():
@@ -224,16 +231,19 @@ class Recovery:
     def _fingerprints(self) -> Iterator[tuple[int, bytes, int]]:
         """Yield the number of each record, the record, and its fingerprint."""
         reader = self._recorder.log.reader(self._first)
-        while (record := reader.peek(self._end)) is not None:
-            yield reader.number, record, fingerprint(fields_of(record))
-            reader.advance()
+        try:
+            while (record := reader.peek(self._end)) is not None:
+                yield reader.number, record, _fingerprint_of(record)
+                reader.advance()
+        except OSError as error:
+            self._problem = f"records of the log are lost, it can't be read: {error.strerror}"
 
     def _finish(self) -> None:
         self.done = True
         self._recorder.log.set_recovered()
         self._recorder.release(self._end)
         if self._problem:
-            log.error("records are repeated that may not be lost: %s", self._problem)
+            log.error("%s", self._problem)
         text = "an unclean end: of %d records in the log, the journal lacked %d, which are repeated"
         level = logging.WARNING if self.repeated else logging.INFO
         total = self._end - self._first

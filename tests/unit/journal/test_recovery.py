@@ -1,5 +1,7 @@
 """Which records of a log the journal does not have."""
 
+import errno
+import os
 from collections.abc import Iterable, Iterator
 from random import Random
 
@@ -36,6 +38,7 @@ class ListLog:
         self.records, self.read, self.gap = records, read, gap
         self.appended = len(records)
         self.recovered = False
+        self.broken_at = -1
 
     def set_recovered(self) -> None:
         self.recovered = True
@@ -52,6 +55,8 @@ class ListReader:
 
     def peek(self, stop: int | None = None) -> bytes | None:
         end = len(self._log.records) if stop is None else stop
+        if self.number == self._log.broken_at:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
         return self._log.records[self.number] if self.number < end else None
 
     def advance(self) -> None:
@@ -228,6 +233,21 @@ def test_the_journal_is_read_only_until_all_is_found() -> None:
         pytest.fail("read beyond what is looked for")
 
     assert recover(ListLog(records), endless()) == []
+
+
+def test_a_record_in_another_form_is_recorded_again() -> None:
+    lines = [b"192.0.2.1 #1: hello\n", b"\n", b"A\n\xff"]
+    assert recover(ListLog(lines), journal_of(payloads(1))) == [0, 1, 2]
+
+
+def test_records_before_a_place_that_can_not_be_read_are_recovered(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    log = ListLog(payloads(5))
+    log.broken_at = 3
+    assert recover(log, []) == [0, 1, 2]
+    text = "records of the log are lost, it can't be read: Input/output error"
+    assert caplog.messages[0] == text
 
 
 def test_a_full_sink_is_waited_for() -> None:
