@@ -18,6 +18,8 @@ TURN_RECORDS = 256
 TURN_PAYLOADS = 1024
 # Bytes of a record that several payloads share, at most.
 _SHARED_BYTES = 128 * 1024
+# Bytes of the log that may be in memory and not on the disk, but for the segment that fills now.
+_MOST_UNSYNCED = 8 * 1024 * 1024
 # Notes that may wait while the sink takes no records; each has about 300 bytes.
 MAX_NOTES = 4096
 
@@ -145,7 +147,14 @@ class Recorder:
         """Whether payloads must wait."""
         if self.recording is Recording.NONE:
             return False
-        return self.log.room <= self._refused_room if self.acks_wait else self.blocked
+        if self.acks_wait:
+            return self.full or self.log.unsynced >= _MOST_UNSYNCED
+        return self.blocked
+
+    @property
+    def full(self) -> bool:
+        """Whether the log has no room for payloads, and acks wait for it."""
+        return self.log.room <= self._refused_room
 
     @property
     def obstacle(self) -> str:
@@ -271,6 +280,7 @@ class Recorder:
 
     def _look(self) -> None:
         self.log.set_read(self.log.sent)
+        self.log.set_safe(self.log.sent)
 
     def _append(self, record: bytes) -> bool:
         if self.log.append(record):

@@ -15,7 +15,6 @@ from ackd.log.format import CHECKSUM, HEADER_SIZE, Header, VersionError, read_he
 from ackd.log.storage import READ, SAFE, SENT, Found, LogError, Part, Segment
 from ackd.log.worker import Worker, WorkerThread
 
-SEGMENT_SIZE = 4 * 1024 * 1024
 _CONTROL = "control"
 _NAME = re.compile(r"segment-([0-9]{6})")
 # So many records may be sent, or read, until the cursors are written without a commit.
@@ -43,13 +42,13 @@ class FileStorage:
     """
 
     durable = True
-    segment_size = SEGMENT_SIZE
+    segment_size = 4 * 1024 * 1024
 
     def __init__(
         self, disk: Disk, size: int, worker: Worker | None = None, boot: bytes = b""
     ) -> None:
         """Use the files in a directory; `boot` is the id of this boot. Raises LogError."""
-        self.limit = max(2, size // SEGMENT_SIZE)
+        self.limit = max(2, size // self.segment_size)
         self.place = disk.place
         self._disk = disk
         self._error: OSError | None = None
@@ -61,10 +60,10 @@ class FileStorage:
         self._file: tuple[int, File] | None = None
         try:
             self._open(boot or this_boot())
-        except VersionError as error:
-            raise LogError(disk.place, str(error)) from error
-        except OSError as error:
-            raise LogError(disk.place, f"{error.strerror}", error.errno) from error
+        except (OSError, VersionError) as error:
+            disk.close()
+            number = getattr(error, "errno", None)
+            raise LogError(disk.place, getattr(error, "strerror", str(error)), number) from error
         self._worker = worker or WorkerThread()
         self._worker.do(self._prepare_spare)
 
@@ -75,7 +74,7 @@ class FileStorage:
 
     def begin(self, header: Header) -> Segment:
         """Return a new segment; its first commit gives it a file."""
-        view = memoryview(bytearray(SEGMENT_SIZE))
+        view = memoryview(bytearray(self.segment_size))
         view[:HEADER_SIZE] = header.pack()
         return Segment(header, view, header.first, HEADER_SIZE)
 
@@ -83,7 +82,7 @@ class FileStorage:
         """Return a segment's bytes. Raises OSError."""
         file = self._disk.open(_name(segment.slot))
         try:
-            return memoryview(file.read(SEGMENT_SIZE, 0))
+            return memoryview(file.read(self.segment_size, 0))
         finally:
             file.close()
 
@@ -98,6 +97,11 @@ class FileStorage:
             self._worker.do(partial(self._commit, parts, self._control_bytes()))
         elif self._cursors_are_due():
             self._worker.do(partial(self._save_cursors, self._control_bytes()))
+
+    @property
+    def descriptors(self) -> list[int]:
+        """All open descriptors, but for a file that the worker has opened."""
+        return [self._worker.fileno(), self._disk.fileno(), self._control_file.fileno()]
 
     def fileno(self) -> int:
         """Return the descriptor that becomes readable when a commit has ended."""
@@ -145,6 +149,7 @@ class FileStorage:
         known = self._control.boot if self.found is Found.OTHER_BOOT else boot
         self._control.mark(clean=False, boot=known)
         self._control_file.write(self._control_bytes(), 0)
+        self._control_file.sync()
         self._disk.sync()
 
     def _read_headers(self, sync: bool) -> dict[int, Header]:
@@ -153,7 +158,7 @@ class FileStorage:
         for name in sorted(filter(_NAME.fullmatch, self._disk.names())):
             file = self._disk.open(name)
             header = read_header(file.read(HEADER_SIZE, 0))
-            whole = len(file.read(2, SEGMENT_SIZE - 1)) == 1
+            whole = len(file.read(2, self.segment_size - 1)) == 1
             if sync:
                 file.sync()
             file.close()
@@ -246,7 +251,7 @@ class FileStorage:
             file = self._disk.open(_name(slot), create=new)
             try:
                 if new:
-                    file.fill(SEGMENT_SIZE)
+                    file.fill(self.segment_size)
                 file.write(unused.pack(), 0)
                 file.sync()
             finally:

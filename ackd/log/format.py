@@ -68,7 +68,7 @@ def read_header(data: bytes | memoryview) -> Header | None:
     if len(data) < HEADER_SIZE:
         return None
     magic, version, salt, epoch, first, keep, checked = _HEADER.unpack_from(data)
-    if magic != _MAGIC:
+    if magic != _MAGIC or not version:  # without a version: a torn header over zeros
         return None
     if version != VERSION:
         raise VersionError(version)
@@ -118,14 +118,14 @@ def later_record(
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class Span:
     """Records that follow each other without a gap, from `first` to the one before `end`."""
 
     first: int
     end: int
 
 
-def runs(view: memoryview, header: Header) -> Iterator[Run]:
+def spans(view: memoryview, header: Header) -> Iterator[Span]:
     """Yield all whole records of a segment."""
     place: tuple[int, int] | None = HEADER_SIZE, header.first
     while place:
@@ -135,5 +135,5 @@ def runs(view: memoryview, header: Header) -> Iterator[Run]:
             start = padded(end)
             number += 1
         if number > first:
-            yield Run(first, number)
+            yield Span(first, number)
         place = later_record(view, start, header, number)

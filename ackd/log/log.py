@@ -171,6 +171,16 @@ class Log:
         """Return the descriptor that becomes readable when a commit has ended."""
         return self._storage.fileno()
 
+    @property
+    def descriptors(self) -> list[int]:
+        """The descriptors that must stay open when the process goes into the background."""
+        return self._storage.descriptors
+
+    @property
+    def unsynced(self) -> int:
+        """The bytes of the full segments that have records which are not synced."""
+        return len(self._unsynced) * self._storage.segment_size
+
     def collect(self) -> OSError | None:
         """Take the result of the commit that has ended.
 

@@ -39,7 +39,7 @@ class MemoryStorage:
         self._view = _mapped(descriptor)
         try:
             self._control = ControlBlock(self._view[:CONTROL_SIZE])
-            self._headers = [read_header(self._place(slot)) for slot in range(_SEGMENTS)]
+            self._headers = [read_header(self._header(slot)) for slot in range(_SEGMENTS)]
         except VersionError as error:
             raise LogError(_PLACE, str(error)) from error
         self.found = Found.NEW
@@ -74,6 +74,11 @@ class MemoryStorage:
     def commit(self, parts: list[Part]) -> None:
         """Do nothing: memory needs no commit."""
 
+    @property
+    def descriptors(self) -> list[int]:
+        """All open descriptors."""
+        return [self.descriptor, self._event]
+
     def fileno(self) -> int:
         """Return a descriptor that is never readable."""
         return self._event
@@ -91,8 +96,15 @@ class MemoryStorage:
         os.close(self.descriptor)
 
     def _place(self, slot: int) -> memoryview:
-        start = mmap.PAGESIZE + slot * _SEGMENT_SIZE
-        return self._view[start : start + _SEGMENT_SIZE]
+        return self._view[_start(slot) : _start(slot + 1)]
+
+    def _header(self, slot: int) -> bytes:
+        # To read a page of the mapping would allocate it.
+        return os.pread(self.descriptor, HEADER_SIZE, _start(slot))
+
+
+def _start(slot: int) -> int:
+    return mmap.PAGESIZE + slot * _SEGMENT_SIZE
 
 
 def _mapped(descriptor: int) -> memoryview:

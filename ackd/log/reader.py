@@ -62,11 +62,11 @@ class Reader:
         return False
 
     def _enter(self, segment: Segment) -> None:
-        self._segment = segment
         self._view = self._source.load(segment)
+        self._segment = segment
         wanted, self.number = self.number, segment.header.first
         self._start, self._end = HEADER_SIZE, 0
-        while self.number < wanted and self._look(segment):
+        while self._look(segment) and self.number < wanted:
             self.advance()
         self.number = max(self.number, wanted)
 

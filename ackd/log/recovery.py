@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from math import inf
 
-from ackd.log.format import runs
+from ackd.log.format import spans
 from ackd.log.storage import Gap, Segment
 
 
@@ -37,18 +37,25 @@ def recover(
     for position, segment in enumerate(segments):
         result.epoch = segment.header.epoch + 1
         cut = min((later.header.first for later in segments[position + 1 :]), default=inf)
-        if segment.header.epoch and keep < cut:
-            _find_records(segment, load(segment), cut, result)
-        needed = segment.end > keep
-        (result.segments if needed else result.free).append(segment)
+        if (
+            segment.header.epoch
+            and keep < cut
+            and _find_records(segment, load(segment), cut, result)
+        ):
+            result.segments.append(segment)
+        else:
+            result.free.append(segment)
     return result
 
 
-def _find_records(segment: Segment, view: memoryview, cut: float, result: Recovered) -> None:
-    """Find a segment's records before number `cut`, and the gaps before them."""
-    for run in runs(view, segment.header):
-        end = int(min(run.end, cut))
-        if run.first < end and end > result.keep:
-            if run.first > result.end:
-                result.gaps.append(Gap(result.end, run.first))
+def _find_records(segment: Segment, view: memoryview, cut: float, result: Recovered) -> bool:
+    """Find a segment's needed records before number `cut`; return whether there are any."""
+    found = False
+    for span in spans(view, segment.header):
+        end = int(min(span.end, cut))
+        if span.first < end and end > result.keep:
+            if span.first > result.end:
+                result.gaps.append(Gap(result.end, span.first))
             segment.end = result.end = end
+            found = True
+    return found

@@ -98,6 +98,10 @@ class Storage(Protocol):
     def commit(self, parts: list[Part]) -> None:
         """Begin to write, so that the parts outlive the power; never blocks."""
 
+    @property
+    def descriptors(self) -> list[int]:
+        """All open descriptors."""
+
     def fileno(self) -> int:
         """Return the descriptor that becomes readable when a commit has ended."""
 

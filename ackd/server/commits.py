@@ -114,7 +114,7 @@ class Commits:
 
     def _watch_room(self) -> None:
         """Notice that the log is full or has room again, and warn before it is full."""
-        full, share = self._recorder.must_wait, self._share
+        full, share = self._recorder.full, self._share
         if full is not self.full:
             self.full = full
             self._on_change()

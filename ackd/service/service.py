@@ -21,6 +21,7 @@ from ackd.server.listener import ListenError, Listeners, open_listeners
 from ackd.server.server import Server
 from ackd.service import kept, systemd
 from ackd.service.control import Control
+from ackd.service.disk_log import DiskLogError, check_lasting
 from ackd.service.safety import recovery, watch_archives
 from ackd.service.store import (
     Stored,
@@ -66,9 +67,8 @@ class Service:
     def descriptors(self) -> list[int]:
         """The descriptors that must stay open when the process goes into the background."""
         recorder = self._recorder
-        log_descriptors = [recorder.log.fileno(), self._stored.log] if self._stored.log else []
         listeners = (listener.fileno() for listener in self._listeners.values())
-        return [recorder.sink.fileno(), *log_descriptors, *listeners]
+        return [recorder.sink.fileno(), *recorder.log.descriptors, *listeners]
 
     def run(self, ready: Callable[[], None] = lambda: None) -> None:
         """Serve until a signal ends it; `ready` is called when clients can connect.
@@ -229,9 +229,10 @@ class Service:
         systemd.notify_reloading()
         try:
             config = self._configure()
+            check_lasting(self._config, config)
             self._check_capacity(config)
             listeners = self._open_listeners(config, self._server.listeners)
-        except (ConfigError, CapacityError, ListenError) as error:
+        except (ConfigError, DiskLogError, CapacityError, ListenError) as error:
             for line in str(error).splitlines():
                 log.error("not reloaded: %s", line, extra={"kind": Kind.NOT_RELOADED})
             return str(error)
@@ -280,10 +281,12 @@ class Service:
 
     def _end(self) -> None:
         """Log the end; leave connections to the next process, or wait for the journal."""
+        self._server.finish_commits()
         self._server.report_left_out()
         clients = self._server.remaining
         text = f"stopped, clients handed over: {clients}" if clients else "stopped"
         log.info(text, extra={"kind": Kind.STOPPED})
+        self._server.finish_commits()
         self._recorder.resume()
         kept_log = None
         if self._handing_over:

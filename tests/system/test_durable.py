@@ -67,9 +67,9 @@ def log_files(machine: Machine) -> list[str]:
 
 def test_the_exposure_is_that_of_the_manual(server: Machine) -> None:
     server.run(SWITCH)
-    assert exposure(server) == "1.2"
+    assert exposure(server) == "1.1"
     server.run(SEAL)
-    assert exposure(server) == "0.3"
+    assert exposure(server) == "0.2"
     server.run(SWITCH, "--undo")
     assert exposure(server) == "0.2"
 
@@ -185,7 +185,7 @@ def test_acks_go_on_while_journald_is_frozen_and_killed(durable: Machine) -> Non
 
     wait_until("the journal has caught up", recorded)
     entries = durable.journal(PAYLOAD, "-u", "ackd", "--grep=frozen|killed")
-    texts = [e["MESSAGE"] for e in entries if not e.get("ACKD_REPEATED")]
+    texts = [e["MESSAGE"] for e in entries if not e.all("ACKD_REPEATED")]
     frozen = [b"Buffer: frozen %d" % number for number in range(2000)]
     killed = [b"Buffer: killed %d" % number for number in range(2000)]
     assert list(dict.fromkeys(texts)) == [*frozen, *killed]
