@@ -344,5 +344,5 @@ class Recorder:
     def _report_left_out(self) -> None:
         if self._left_out:
             message = f"left out {self._left_out} records about connections: the journal was full"
-            self._left_out = 0
+            self._left_out = self._notes = 0  # the report itself must not be left out
             self.note(Record(Kind.LEFT_OUT, Priority.WARNING, message))

@@ -60,6 +60,10 @@ class Unconfirmed:
         """Whether a mark is the last that was sent, or none is needed."""
         return not self._queue or self._queue[-1][0] == _MARK
 
+    def numbers(self) -> Iterator[int]:
+        """Return the numbers of the records that have been sent and are not confirmed."""
+        return self._numbers(self._queue)
+
     def append(self, number: int, size: int) -> None:
         """Note that the queue has taken the record with this number, as a datagram of `size`."""
         self._queue.append((number, size))

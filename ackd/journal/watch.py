@@ -227,6 +227,8 @@ class JournaldWatch:
 
     def _close_stream(self) -> None:
         if self._stream:
+            # A stream that is kept is not closed for epoll, and would go on to cause events.
+            self._stream_events.unregister(self._stream)
             self._stream.close()
             self._stream = None
         self._accepted = False

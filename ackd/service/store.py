@@ -207,7 +207,7 @@ def _journald(passed: dict[str, list[int]]) -> JournaldConnection | None:
     streams = [JournaldStream(stream, accepted=True) for stream in accepted]
     streams += [JournaldStream(stream, accepted=False) for stream in awaited]
     if len(sockets) == 1 and len(streams) <= 1:
-        return JournaldConnection(*sockets, *streams)
+        return JournaldConnection(sockets[0], next(iter(streams), None))
     for sock in (*sockets, *accepted, *awaited):
         sock.close()
     return None

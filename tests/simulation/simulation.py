@@ -21,6 +21,8 @@ from ackd.config import Config, Recording
 from ackd.journal.entry import JournalFormat, payloads_of
 from ackd.journal.log_handler import RecordHandler
 from ackd.journal.recorder import Recorder, Sink
+from ackd.log.log import Log
+from ackd.log.memory import MemoryStorage
 from ackd.loop import Loop
 from ackd.records import Kind, Reason
 from ackd.server.availability import RETRY
@@ -145,13 +147,15 @@ class Journal:
 
 
 class JournalSink(Sink):
-    """One process's socket to the journal; behaves as a DatagramSocket does."""
+    """One process's socket to the journal, which stores at once what it takes."""
 
     capacity = 1 << 20
+    confirms = True
 
-    def __init__(self, journal: Journal) -> None:
+    def __init__(self, journal: Journal, records: Log) -> None:
         self.why = ""
         self._journal = journal
+        self._records = records
         self._descriptor = os.dup(journal.readiness)
         self.connect()
 
@@ -162,6 +166,9 @@ class JournalSink(Sink):
 
     def put(self, record: bytes) -> bool:
         return self.connect() and self._journal.take(record)
+
+    def look(self) -> None:
+        self._records.set_read(self._records.sent)
 
     def fileno(self) -> int:
         return self._descriptor
@@ -395,6 +402,7 @@ class World:
             self._patches.enter_context(patch(f"ackd.{module}.monotonic", self.clock))
         self._patches.enter_context(patch.object(log, "propagate", False))
         self._descriptors = descriptors()
+        self._log = _new_log()
         self.expected = Expectations()
         self.journal = Journal(self.clock, self._on_record)
         self.clients: list[Client] = []
@@ -485,24 +493,23 @@ class World:
         self._server.ending.hand_over()
         left = list(self._server.snapshots())
         self._recorder.resume()
-        text = dump(State(tuple(state for _, state in left), self._recorder.take_backlog()))
+        text = dump(State(tuple(state for _, state in left)))
         sockets = [socket.socket(fileno=os.dup(descriptor)) for descriptor, _ in left]
-        self._end_process()
+        self._end_process(clean=True)
         self._start(self._config)
         try:
             state = load(b"of a later version" if lose_state else text)
         except HandoverError:
             state = State()
             self._abandon()
-        self._recorder.restore_backlog(state.notes)
         for sock in sockets:
             sock.setblocking(False)
             self._server.take_over(sock, by_cookie(state).get(cookie(sock)))
 
     def crash(self) -> None:
-        """Start the next server with nothing but the listeners."""
+        """Start the next server with nothing but the listeners and the log."""
         self._abandon()
-        self._end_process()
+        self._end_process(clean=False)
         self._start(self._config)
 
     def drain(self) -> None:
@@ -532,14 +539,16 @@ class World:
         self.pass_time(5)
         assert self._server.ended, "a drain takes four seconds at most"
         self._recorder.resume()
-        assert self._recorder.take_backlog() == ()
+        self._recorder.look()
+        assert self._recorder.unsettled == 0
         assert all(client.complete for client in self.active), "a line without a reply"
 
     def close(self) -> None:
         """Close all descriptors, and check that the server has closed its own."""
         for client in self.active:
             client.close()
-        self._end_process()
+        self._end_process(clean=True)
+        os.close(self._log)
         for listener in self._listeners.values():
             listener.close()
         self.journal.close()
@@ -556,10 +565,13 @@ class World:
 
     def _start(self, config: Config) -> None:
         self._expect(config)
-        self._recorder = Recorder(JournalSink(self.journal), JournalFormat())
+        records = Log(MemoryStorage(os.dup(self._log)))
+        self._recorder = Recorder(JournalSink(self.journal, records), JournalFormat(), records)
         self._handler = RecordHandler(self._recorder)
         log.addHandler(self._handler)
         self._loop = Loop()
+        self._recorder.watch(self._loop)
+        self._recorder.resume()
         self._server = Server(config, self._listeners, self._recorder, self._loop)
         self._server.before_sleep()
 
@@ -570,13 +582,14 @@ class World:
         self.shortest_wait = min(self.shortest_wait, config.journal_wait)
         self.longest_wait = max(self.longest_wait, config.journal_wait)
 
-    def _end_process(self) -> None:
+    def _end_process(self, clean: bool) -> None:
         """Close all that the process has open, as its exit does."""
         for connection in self._server._connections:
             connection._socket.close()
         log.removeHandler(self._handler)
         self._loop.close()
         self._recorder.sink.close()
+        self._recorder.log.close(clean)
 
     def _abandon(self) -> None:
         """Note that the server ends all connections that are open now."""
@@ -594,11 +607,22 @@ class World:
 
 
 def descriptors() -> list[str]:
-    """Return the open descriptors of this process."""
-    return sorted(_open_descriptors())
+    """Return the open descriptors of this process, but for logs.
+
+    A mapping of Python has a descriptor of its own, which is open until the mapping is freed.
+    """
+    return sorted(name for name in _open_descriptors() if "memfd:ackd-log" not in name)
 
 
 def _open_descriptors() -> Iterator[str]:
     for name in os.listdir("/proc/self/fd"):
         with suppress(FileNotFoundError):  # the descriptor of the listing itself
             yield f"{name} {os.readlink(f'/proc/self/fd/{name}')}"
+
+
+def _new_log() -> int:
+    """Return the descriptor of an empty log, as the service manager keeps it."""
+    storage = MemoryStorage()
+    descriptor = os.dup(storage.descriptor)
+    storage.close(clean=True)
+    return descriptor
