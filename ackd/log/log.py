@@ -40,9 +40,12 @@ class Log:
         self._durable = storage.durable
         self._cursors = storage.cursors
         sent, read, safe = self._cursors
+        keep = safe if self._durable else read
+        torn = storage.found is Found.OTHER_BOOT
         try:
-            recovered = recover(storage.stored(), storage.load, safe if self._durable else read)
+            recovered = recover(storage.stored(), storage.load, keep, torn)
         except OSError as error:
+            storage.close(clean=False)
             raise LogError(storage.place, f"{error.strerror}", error.errno) from error
         for segment in recovered.free:
             storage.free(segment)

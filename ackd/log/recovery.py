@@ -24,38 +24,36 @@ class Recovered:
 
 
 def recover(
-    stored: Iterable[Segment], load: Callable[[Segment], memoryview], keep: int
+    stored: Iterable[Segment], load: Callable[[Segment], memoryview], keep: int, torn: bool
 ) -> Recovered:
-    """Find all records from number `keep` on, and set the segments' `end` and `used`.
+    """Find all records from number `keep` on, and set the segments' `end`.
 
     Records of a failed commit are not found: the segment that was begun after the failure has the
-    same first number as they. Raises OSError.
+    same first number as they. After a power cut any segment can be `torn`. Otherwise all but the
+    last one are whole, and are not read. Raises OSError.
     """
     segments = sorted(stored, key=lambda segment: segment.header.epoch)
     keep = max([keep, *(segment.header.keep for segment in segments)])
     result = Recovered(keep, keep)
     for position, segment in enumerate(segments):
-        result.epoch = segment.header.epoch + 1
+        first = segment.header.first
         cut = min((later.header.first for later in segments[position + 1 :]), default=inf)
-        if (
-            segment.header.epoch
-            and keep < cut
-            and _find_records(segment, load(segment), cut, result)
-        ):
-            result.segments.append(segment)
-        else:
-            result.free.append(segment)
+        if segment.header.epoch and max(first, keep) < cut:
+            if torn or cut == inf:
+                _find_records(segment, load(segment), cut, result)
+            else:
+                segment.end = result.end = int(cut)
+        needed = segment.end > max(first, keep)
+        (result.segments if needed else result.free).append(segment)
+        result.epoch = segment.header.epoch + 1
     return result
 
 
-def _find_records(segment: Segment, view: memoryview, cut: float, result: Recovered) -> bool:
-    """Find a segment's needed records before number `cut`; return whether there are any."""
-    found = False
+def _find_records(segment: Segment, view: memoryview, cut: float, result: Recovered) -> None:
+    """Find a segment's needed records before number `cut`, and the gaps before them."""
     for span in spans(view, segment.header):
         end = int(min(span.end, cut))
         if span.first < end and end > result.keep:
             if span.first > result.end:
                 result.gaps.append(Gap(result.end, span.first))
             segment.end = result.end = end
-            found = True
-    return found

@@ -29,9 +29,10 @@ class SmallFiles(FileStorage):
 class LogSchedule(RuleBasedStateMachine):
     """The log is used, while commits fail, the process is killed and the power is cut.
 
-    `records` has the records from number `safe` on, as the log must have them; those before
-    `durable` must outlive everything. `given_up` are those of failed commits: they may come back
-    until a later commit has succeeded, `banned` those that must never come back.
+    `records` are those that the log has had; those from `safe` to the one before `durable` must
+    outlive everything. `given_up` are those of failed commits: they may come back until a later
+    commit has succeeded. `ghosts` are those that have come back without a power cut: the disk may
+    not have them. `banned` must never come back.
     """
 
     @initialize(seed=st.integers(0, 2**32), block=st.sampled_from([512, 4096]))
@@ -115,7 +116,6 @@ class LogSchedule(RuleBasedStateMachine):
     def be_safe(self, share: float) -> None:
         self.log.set_safe(self.log.safe + int(share * (self.log.read - self.log.safe)))
         self.safe = max(self.safe, self.log.safe)
-        self.records = {n: record for n, record in self.records.items() if n >= self.safe}
 
     # What happens to it
 
@@ -133,6 +133,7 @@ class LogSchedule(RuleBasedStateMachine):
         self.disk.end = after
         with suppress(PowerCutError):
             self.worker.work_off()
+        self.collect_if_ended()
         self.end_process(power)
         for self.disk.end in starts:
             with suppress(PowerCutError):
@@ -145,12 +146,17 @@ class LogSchedule(RuleBasedStateMachine):
     @rule(power=st.booleans())
     def close(self, power: bool) -> None:
         self.disk.failing = {}
+        self.collect_if_ended()
         self.log.close(clean=True)
         if power:
             self.end_process(power)
         self.open()
         assert self.log.found is (Found.OTHER_BOOT if power else Found.CLEAN)
         self.check(power)
+
+    def collect_if_ended(self) -> None:
+        if self.worker.reported:
+            self.collect()
 
     def end_process(self, power: bool) -> None:
         self.disk.end, self.disk.failing = None, {}
@@ -164,20 +170,18 @@ class LogSchedule(RuleBasedStateMachine):
         assert self.safe >= self.log.safe <= self.log.read <= self.log.sent <= self.log.appended
         assert self.durable <= self.log.synced == self.log.appended
         found = {}
-        reader = self.log.reader(self.safe)
+        reader = self.log.reader(0)
         while (record := reader.peek()) is not None:
             found[reader.number] = record
             reader.advance()
-        for number in range(self.safe, self.durable):
-            assert number in self.ghosts or found[number] == self.records[number]
+        durable = range(self.safe, self.durable)
+        for number in self.records.keys() & set(durable) - self.ghosts:
+            assert found[number] == self.records[number]
         for number, record in found.items():
             assert record not in self.banned
             assert record in self.given_up or record == self.records[number]
         for gap in self.log.gaps:
-            assert gap.next > max(gap.first, self.safe)
-            assert self.ghosts.issuperset(
-                range(max(gap.first, self.safe), min(gap.next, self.durable))
-            )
+            assert not found.keys() & range(gap.first, gap.next)
         # A failed commit's records can come back if no later one succeeds before ackd is killed.
         # Nothing was acknowledged from them. A power cut can take them away again.
         self.ghosts = {n for n, record in found.items() if record in self.given_up and not power}

@@ -320,7 +320,7 @@ def test_a_missing_segment_is_a_gap(files: Files) -> None:
     end = files.log.appended
     files.log.close(clean=False)
     files.segments[1].unlink()
-    log = files.log = files.open()
+    log = files.log = files.open(boot=b"b" * 16)
     (gap,) = log.gaps
     assert contents(log) == records(0, gap.first) + records(gap.next, end)
     assert log.appended == end
