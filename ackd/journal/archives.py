@@ -33,7 +33,7 @@ class Cursors(Protocol):
         """Note that all records before `number` outlive a power cut in the journal."""
 
 
-class DurableRecorder(Protocol):
+class DiskRecorder(Protocol):
     """The recorder, as far as it matters here."""
 
     volatile: str
@@ -54,7 +54,9 @@ class Archives:
     A journal in memory never outlives a power cut: then the recorder's `volatile` has the reason.
     """
 
-    def __init__(self, loop: Loop, recorder: DurableRecorder, files: JournalFiles, boot: bytes) -> None:
+    def __init__(
+        self, loop: Loop, recorder: DiskRecorder, files: JournalFiles, boot: bytes
+    ) -> None:
         """`boot` is the id of this boot, 16 bytes."""
         self.deadline = 0.0
         self.scheduled = inf

@@ -200,3 +200,22 @@ def test_without_the_right_to_read_the_journal_all_is_recorded_again(durable: Ma
     assert message.startswith(b"records are repeated that may not be lost: ")
     found = verify(durable, run)
     assert (found["whole"], found["repeated"]) == (True, 101)
+
+
+def test_verify_says_that_records_can_be_on_their_way(durable: Machine) -> None:
+    run = Run()
+    durable.run("systemctl", "kill", "--signal=STOP", "systemd-journald")
+    try:
+        for first in range(1, 10_000, 1000):
+            send(durable, *numbers(run, first, first + 999))
+        send(durable, run.end(10_000))
+        done = durable.run("ackctl", "verify", run.name, check=False)
+        assert done.returncode == 6
+        assert done.stderr == (
+            "ackctl: records may still be on their way:"
+            " see `systemctl status ackd`, and try again\n"
+        )
+    finally:
+        durable.run("systemctl", "kill", "--signal=CONT", "systemd-journald")
+    done = durable.run("ackctl", "verify", run.name)  # it waits for them
+    assert (done.returncode, done.stderr) == (0, "")
