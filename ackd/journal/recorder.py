@@ -50,6 +50,10 @@ class Sink(Protocol):
     def put(self, record: bytes, /) -> bool:
         """Return whether the record was taken: it is the record of the log's number `sent`."""
 
+    def marked(self, record: bytes, /) -> bytes:
+        """Return a record that is put again; a mark says so where a record can have marks."""
+        return record
+
     def put_lost(self) -> bool:
         """Put the records again that the other end may have lost; return whether none is left."""
         return True
@@ -135,6 +139,8 @@ class Recorder:
         self._notes = 0  # that have been appended since `blocked`
         self._refused_room = -1  # bytes that the log had when it last refused a payload
         self._left_out = 0
+        self._held = False
+        self.volatile = ""  # why the journal does not outlive the power, with `acks_wait`
 
     @property
     def must_wait(self) -> bool:
@@ -153,7 +159,7 @@ class Recorder:
     @property
     def obstacle(self) -> str:
         """Why payloads must be refused, as text; empty if they need not be."""
-        return "" if self.recording is Recording.NONE else self.sink.obstacle
+        return "" if self.recording is Recording.NONE else self.sink.obstacle or self.volatile
 
     @property
     def unsettled(self) -> int:
@@ -218,6 +224,27 @@ class Recorder:
         if not self.blocked:
             self.resume()
         return error
+
+    def hold(self) -> None:
+        """Send nothing from the log until `release`, but what the sink has lost."""
+        self._held = True
+
+    def repeat(self, number: int, record: bytes) -> bool:
+        """Send a record of the log again, marked, while it is held; return whether it was taken."""
+        if self.blocked:
+            return False
+        self.log.set_sent(number)
+        if not self.sink.put(self.sink.marked(record)):
+            self.blocked = True
+            return False
+        self.log.set_sent(number + 1)
+        return True
+
+    def release(self, number: int) -> None:
+        """Send the records from `number` on: all before have been sent."""
+        self.log.set_sent(number)
+        self._held = False
+        self.resume()
 
     def block(self) -> None:
         """Let the next `resume` put the sink's lost records before anything else."""
@@ -295,7 +322,7 @@ class Recorder:
         The sink's queue bounds how many these are in one call.
         """
         log = self.log
-        if log.sent == log.synced:
+        if self._held or log.sent == log.synced:
             return True
         reader = self._reader = self._reader or log.reader(log.sent)
         while (record := reader.peek()) is not None:

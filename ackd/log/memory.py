@@ -86,6 +86,9 @@ class MemoryStorage:
     def collect(self) -> None:
         """Do nothing: memory needs no commit."""
 
+    def set_recovered(self) -> None:
+        """Do nothing: memory does not outlive the boot."""
+
     def close(self, clean: bool) -> None:
         """Close the descriptors; for a `clean` end the next process finds Found.CLEAN."""
         self._control.mark(clean, _NO_BOOT)

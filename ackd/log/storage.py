@@ -108,5 +108,8 @@ class Storage(Protocol):
     def collect(self) -> OSError | None:
         """Return the error of the commit that has ended."""
 
+    def set_recovered(self) -> None:
+        """Let the next process not find what this one has found. Never blocks."""
+
     def close(self, clean: bool) -> None:
         """Close everything; for a `clean` end the next process finds Found.CLEAN."""

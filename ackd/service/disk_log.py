@@ -58,6 +58,8 @@ def check_left(config: Config, environ: Mapping[str, str]) -> None:
         text = f"durability: journal: a log of before can't be read: {error}"
         raise DiskLogError(f"{text}; with durability: disk ackd uses it") from error
     left = records.appended - records.read
+    if not left:  # from now on the journal is enough, also after the next boot
+        records.set_safe(records.read)
     records.close(clean=records.found is Found.CLEAN)
     if left:
         raise DiskLogError(

@@ -22,6 +22,7 @@ from ackd.server.server import Server
 from ackd.service import kept, systemd
 from ackd.service.control import Control
 from ackd.service.disk_log import DiskLogError, check_lasting
+from ackd.service.safety import recovery, watch_archives
 from ackd.service.store import (
     Stored,
     remove_listeners,
@@ -60,6 +61,7 @@ class Service:
         self._ending = self._handing_over = False
         self._check_capacity(self._config)
         self._listeners = self._open_listeners(self._config, stored.listeners)
+        self._recovery = recovery(recorder)
 
     @property
     def descriptors(self) -> list[int]:
@@ -84,6 +86,9 @@ class Service:
         self._open_control()
         self._store_log()
         self._recorder.watch(self._loop)
+        watch_archives(self._recorder, self._loop)
+        if self._recovery:
+            self._loop.timers.watch(self._recovery)
         self._recorder.resume()
         self._enforce(self._config, self._listeners)
         self._take_over()
@@ -158,7 +163,8 @@ class Service:
             f"clients: {self._server.connected};"
             f" payloads: {counters.acknowledged} acknowledged, {counters.refused} refused"
         )
-        return f"{self._server.trouble}; {counts}" if self._server.trouble else counts
+        progress = self._recovery.progress if self._recovery else ""
+        return "; ".join(filter(None, (self._server.trouble, progress, counts)))
 
     # Signals and reloads
 

@@ -2,7 +2,7 @@
 
 import glob
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +30,7 @@ def open_journals(namespace: str, matches: Mapping[str, str | bytes]) -> Any:
 
     The values of FIELDS are bytes.
     """
-    try:
-        from systemd import journal  # only here: a client's host may not have it
-    except ImportError:
-        raise NotReadableError("reading the journal takes python3-systemd: install it") from None
+    journal = _library()
     _check(namespace)
     flags = journal.LOCAL_ONLY | (0 if namespace else _ALL_NAMESPACES)
     converters = dict.fromkeys(FIELDS, bytes)
@@ -45,6 +42,32 @@ def open_journals(namespace: str, matches: Mapping[str, str | bytes]) -> Any:
     reader.data_threshold = 0  # otherwise a payload of more than 64 KiB may be cut
     reader.add_match(**matches)
     return reader
+
+
+def open_file(path: Path) -> Any:
+    """Return a systemd.journal.Reader of one journal file; raises NotReadableError."""
+    journal = _library()
+    try:
+        return journal.Reader(files=[str(path)])
+    except OSError as error:
+        raise _not_readable(error) from error
+
+
+def fields_backwards(user: int) -> Iterator[Mapping[str, Any]]:
+    """Yield the fields of ackd's entries in all journals of this host, newest first.
+
+    A value is bytes, or a list of bytes if an entry has the field more than once. Only entries are
+    yielded that a process of `user` has sent: the kernel gives journald the sender's user.
+    Raises NotReadableError.
+    """
+    reader = open_journals("", {"SYSLOG_IDENTIFIER": "ackd", USER: str(user)})
+    reader.seek_tail()
+    try:
+        # get_previous() would also convert each value, which takes more than twice the time.
+        while reader._previous():
+            yield reader._get_all()
+    except OSError as error:
+        raise _not_readable(error) from error
 
 
 def next_entry(reader: Any, skip: int = 1) -> Any:
@@ -64,6 +87,14 @@ def directories(namespace: str) -> list[Path]:
     name = f"{machine}.{glob.escape(namespace)}" if namespace else f"{machine}*"
     parents = [path for path in _JOURNALS if path.is_dir()]
     return parents + [path for parent in parents for path in parent.glob(name)]
+
+
+def _library() -> Any:
+    try:
+        from systemd import journal  # only here: a client's host may not have it
+    except ImportError:
+        raise NotReadableError("reading the journal takes python3-systemd: install it") from None
+    return journal
 
 
 def _check(namespace: str) -> None:
