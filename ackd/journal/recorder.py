@@ -11,6 +11,8 @@ from ackd.log.reader import Reader
 from ackd.loop import Loop
 from ackd.records import Kind, Origin, Priority, Record
 
+# Each payload needs these members, and Python 3.11 looks the members of an Enum up slowly.
+_NONE, _BATCH = Recording.NONE, Recording.BATCH
 # Records that one connection may have written in its turn: one read can hold 65,536 empty payloads.
 TURN_RECORDS = 256
 # Payloads that may be acknowledged in one turn, if several share a record or need none. This bounds
@@ -145,7 +147,7 @@ class Recorder:
     @property
     def must_wait(self) -> bool:
         """Whether payloads must wait."""
-        if self.recording is Recording.NONE:
+        if self.recording is _NONE:
             return False
         if self.acks_wait:
             return self.full or self.log.unsynced >= _MOST_UNSYNCED
@@ -159,7 +161,7 @@ class Recorder:
     @property
     def obstacle(self) -> str:
         """Why payloads must be refused, as text; empty if they need not be."""
-        return "" if self.recording is Recording.NONE else self.sink.obstacle or self.volatile
+        return "" if self.recording is _NONE else self.sink.obstacle or self.volatile
 
     @property
     def unsettled(self) -> int:
@@ -188,11 +190,11 @@ class Recorder:
         These may be acknowledged; with `acks_wait`, once `log.synced` has reached the present
         `log.appended`.
         """
-        if self.recording is Recording.NONE:
+        if self.recording is _NONE:
             return min(len(payloads), TURN_PAYLOADS)
         if self.blocked and not self.acks_wait:
             return 0
-        if self.recording is Recording.BATCH and len(payloads) > 1:
+        if self.recording is _BATCH and len(payloads) > 1:
             return self._write_batches(prefix, sequence, payloads[:TURN_PAYLOADS])
         take, form = self._take, self._format.payload
         turn = payloads[:TURN_RECORDS]
