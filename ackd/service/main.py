@@ -37,7 +37,14 @@ from ackd.server.listener import ListenError
 from ackd.server.presence import NOT_THERE, has_address
 from ackd.service import kept, starting, store, systemd
 from ackd.service.control import ControlError, NotReloadedError, request_reload
-from ackd.service.disk_log import DiskLogError, check_lasting, check_left, open_log
+from ackd.service.disk_log import (
+    DiskLogError,
+    carry,
+    check_lasting,
+    forget,
+    open_left,
+    open_log,
+)
 from ackd.service.service import CapacityError, RecordingError, Service
 from ackd.service.store import Stored
 
@@ -242,16 +249,23 @@ def _recorder(options: argparse.Namespace, stored: Stored, config: Config) -> Re
 def _open_log(stored: Stored, config: Config) -> Log:
     """Return the log that the configuration asks for. Raises DiskLogError.
 
-    With `durability: disk`, a log that a process before has left in memory is moved to the disk.
+    It takes over what an ackd with the other `durability` has left.
     """
+    memory = _log_in_memory(stored)
     if config.durability is Durability.JOURNAL:
-        check_left(config, os.environ)
-        return _log_in_memory(stored)
+        stored.left = open_left(config, os.environ)
+        if stored.left and not systemd.listens(os.environ):
+            raise DiskLogError(
+                "durability: journal: the log on the disk has records that the journal may not"
+                " have; write durability: disk until it has them"
+            )
+        if stored.left:
+            carry(stored.left, memory)
+        return memory
     records = open_log(config, os.environ)
-    before = _log_in_memory(stored)
-    for record in before.records(before.read, before.appended):
-        records.append(record)
-    before.close(clean=True)
+    if memory.read < memory.appended:
+        carry(memory, records)
+    forget(memory)
     stored.log = None
     return records
 

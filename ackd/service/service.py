@@ -21,11 +21,12 @@ from ackd.server.listener import ListenError, Listeners, open_listeners
 from ackd.server.server import Server
 from ackd.service import kept, systemd
 from ackd.service.control import Control
-from ackd.service.disk_log import DiskLogError, check_lasting
+from ackd.service.disk_log import DiskLogError, check_lasting, forget
 from ackd.service.safety import recovery, watch_archives
 from ackd.service.store import (
     Stored,
     remove_listeners,
+    remove_log,
     save_connections,
     save_listeners,
     save_log,
@@ -255,12 +256,16 @@ class Service:
         """Store the log and what leads to journald, before anything is recorded."""
         if not systemd.listens(os.environ):
             return
-        if self._stored.log is not None:
+        if self._stored.log is None:
+            remove_log()
+        else:
             save_log(self._stored.log)
         if isinstance(self._recorder.sink, JournaldSocket):
             save_socket(self._recorder.sink.socket)
         systemd.barrier()
         kept.remove(os.environ)
+        if self._stored.left:
+            forget(self._stored.left)
 
     def _take_over(self) -> None:
         """Continue the connections that the previous process has left."""
