@@ -3,7 +3,7 @@
 import errno
 import os
 import select
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from ackd.config import Config, Durability
 from ackd.log.disk import Directory
@@ -70,19 +70,13 @@ def carry(left: Log, records: Log) -> None:
     What was sent counts as sent: the other end of the stored socket may still have it in its queue.
     Raises DiskLogError.
     """
-    number = records.appended if records.sent == records.appended else None
-    for start, end in (left.read, left.sent), (left.sent, left.appended):
-        for record in left.records(start, end):
-            if not records.append(record):
-                raise DiskLogError(
-                    "durability: the log has more records that the journal may not have than"
-                    " memory can take; write durability: disk until the journal has them"
-                )
-        if number is not None and start == left.read:
-            number = records.appended
+    all_sent = records.sent == records.appended
+    _append(records, left.records(left.read, left.sent))
+    sent = records.appended
+    _append(records, left.records(left.sent, left.appended))
     _commit(records)
-    if number is not None:
-        records.set_sent(number)
+    if all_sent:
+        records.set_sent(sent)
 
 
 def forget(left: Log) -> None:
@@ -91,6 +85,15 @@ def forget(left: Log) -> None:
     left.set_read(left.appended)
     left.set_safe(left.appended)
     left.close(clean=True)
+
+
+def _append(records: Log, data: Iterator[bytes]) -> None:
+    for record in data:
+        if not records.append(record):
+            raise DiskLogError(
+                "durability: the log has more records that the journal may not have than memory"
+                " can take; write durability: disk until the journal has them"
+            )
 
 
 def _commit(records: Log) -> None:
