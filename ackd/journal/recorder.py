@@ -71,11 +71,10 @@ class Sink(Protocol):
         return
 
     def watch(self, loop: Loop, recorder: "Recorder", /) -> None:
-        """Watch in the loop whether the other end loses records, to put them again."""
-        return
+        """Watch in the loop whether the other end loses records, to put them again.
 
-    def look(self) -> None:
-        """Note which records the other end has stored; called at the end of each round."""
+        A sink that confirms records sets `recorder.look`.
+        """
         return
 
     def settle(self) -> None:
@@ -134,9 +133,11 @@ class Recorder:
         self.blocked = not sink.reachable or log.sent < log.appended
         self._room = min(_SHARED_BYTES, sink.capacity)
         self._format = form
+        self._put = sink.put
         self._take = self._choose_way()
-        # Notes which records the sink has stored; to be called at the end of each round.
-        self.look: Callable[[], None] = sink.look if sink.confirms else self._look
+        # Notes which records the sink has stored; to be called at the end of each round. A sink
+        # that confirms records replaces it.
+        self.look: Callable[[], None] = self._look
         self._reader: Reader | None = None  # while records wait in the log
         self._notes = 0  # that have been appended since `blocked`
         self._refused_room = -1  # bytes that the log had when it last refused a payload
@@ -298,15 +299,13 @@ class Recorder:
     def _append_and_send(self, record: bytes) -> bool:
         """Return whether the sink has taken the record; otherwise it is not in the log either."""
         log = self.log
-        if not log.append(record):
-            self.blocked = True
-            return False
-        if not self.sink.put(record):
+        if log.append(record):
+            if self._put(record):
+                log.set_sent(log.appended)
+                return True
             log.withdraw()
-            self.blocked = True
-            return False
-        log.set_sent(log.appended)
-        return True
+        self.blocked = True
+        return False
 
     def _write_batches(self, prefix: bytes, sequence: int, payloads: list[bytes]) -> int:
         """Record payloads in as few records as possible."""

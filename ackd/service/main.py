@@ -196,7 +196,7 @@ def _start(options: argparse.Namespace) -> int:
     try:
         stored = store.load()
         service = starting.start(_Attempt(options, stored), stored.start_failed)
-    except (CapacityError, ListenError, DiskLogError) as error:
+    except (CapacityError, ListenError, DiskLogError, LogError) as error:
         raise StartError(str(error)) from error
     if options.detach:
         return _detach(options, service)
@@ -271,11 +271,12 @@ def _open_log(stored: Stored, config: Config) -> Log:
 
 
 def _log_in_memory(stored: Stored) -> Log:
-    """Return the log of the process before, or a new one; `stored.log` is then its descriptor."""
+    """Return the log of the process before, or a new one; `stored.log` is then its descriptor.
+
+    Raises LogError if there can't be a new one.
+    """
     try:
-        if stored.log is None:
-            stored.log = kept.load(os.environ)
-        storage = MemoryStorage(stored.log)
+        storage = MemoryStorage(kept.load(os.environ) if stored.log is None else stored.log)
         records = Log(storage)
     except (OSError, LogError) as error:
         stored.log_problem = str(error)

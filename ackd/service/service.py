@@ -59,7 +59,7 @@ class Service:
         self._recorder = recorder
         self._stored = stored
         self._config = configure()
-        self._ending = self._handing_over = False
+        self._ending = self._handing_over = self._hurried = False
         self._check_capacity(self._config)
         self._listeners = self._open_listeners(self._config, stored.listeners)
         self._recovery = recovery(recorder)
@@ -211,6 +211,7 @@ class Service:
 
     def _interrupt(self) -> None:
         if self._server.draining:
+            self._hurried = True
             self._server.ending.halt()
         else:
             self._stop()
@@ -259,11 +260,12 @@ class Service:
         if self._stored.log is None:
             remove_log()
         else:
-            save_log(self._stored.log)
+            save_log(self._stored.log, replaces=bool(self._stored.log_problem))
         if isinstance(self._recorder.sink, JournaldSocket):
             save_socket(self._recorder.sink.socket)
-        systemd.barrier()
-        kept.remove(os.environ)
+        if kept.is_there(os.environ) or self._stored.left:
+            systemd.barrier()
+            kept.remove(os.environ)
         if self._stored.left:
             forget(self._stored.left)
 
@@ -314,14 +316,18 @@ class Service:
         if not recorder.sink.confirms:
             return None
         end = monotonic() + _STORING
-        while recorder.unsettled and monotonic() < end:
+        while recorder.unsettled and monotonic() < end and not self._hurried:
             recorder.sink.settle()
             self._server.round(_STORING / 200)
         if not recorder.unsettled:
             return None
-        text = "journald may not have stored the last records, the next start records them: %d"
-        log.warning(text, recorder.unsettled)
-        return None if self._stored.log is None else os.dup(self._stored.log)
+        text = "journald may not have stored the last records yet: %d%s"
+        descriptor = self._stored.log
+        if descriptor is None or not systemd.runtime_directory(os.environ):
+            log.warning(text, recorder.unsettled, "")
+            return None
+        log.warning(text, recorder.unsettled, "; the next start records them again")
+        return os.dup(descriptor)
 
 
 def _keep_log(descriptor: int) -> None:

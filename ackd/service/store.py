@@ -87,8 +87,13 @@ def load() -> Stored:
     )
 
 
-def save_log(descriptor: int) -> None:
-    """Store the log, so that it outlives this process, however that ends."""
+def save_log(descriptor: int, *, replaces: bool) -> None:
+    """Store the log, so that it outlives this process, however that ends.
+
+    `replaces` says that a stored log is of no use.
+    """
+    if replaces:
+        systemd.remove_descriptors(_LOG)
     systemd.store_descriptors(_LOG, [descriptor], watched=False)
 
 
