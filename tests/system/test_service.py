@@ -23,7 +23,6 @@ from .support.connections import connect, greeted
 from .support.install import BIND, MODULES, install
 from .support.machine import CLIENT_ADDRESS, INTERFACE, MACHINE_ADDRESS, Machine, wait_until
 
-
 # Descriptors in the store: a listener, and those that stay there from the first start to a stop:
 # the log, journald's socket, and the stream.
 ONE_LISTENER = "4"

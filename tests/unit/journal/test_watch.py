@@ -486,9 +486,7 @@ def test_a_stop_has_a_mark_put_that_shows_at_once_that_all_is_stored(desk: Desk)
     assert desk.recorder.unsettled == 0
 
 
-def test_another_journald_gets_what_the_one_before_has_not_read(
-    desk: Desk, tmp_path: Path
-) -> None:
+def test_another_journald_gets_what_the_one_before_has_not_read(desk: Desk, tmp_path: Path) -> None:
     """As after own-journal: then the same path leads to the socket of another journald."""
     desk.write(b"one", b"two")
     (tmp_path / "other").mkdir()
