@@ -2,16 +2,12 @@
 
 import logging
 import os
-from collections import deque
-from datetime import timedelta
 from math import inf
-from pathlib import Path
 from threading import Thread
-from time import monotonic, monotonic_ns
+from time import monotonic
 from typing import Protocol
 
-from ackd.journal.files import FileState, JournalFiles, read_header
-from ackd.journal.reader import NotReadableError, next_entry, open_file
+from ackd.journal.files import FileHeader, FileState, JournalFiles, read_header
 from ackd.loop import Loop
 from ackd.protocol import NOT_STORED
 
@@ -19,8 +15,6 @@ log = logging.getLogger("ackd")
 
 # Seconds between two looks into the directory. journald archives a file after minutes or more.
 _INTERVAL = 5.0
-# Moments that are remembered, at most; beyond it every second one is forgotten.
-_MOST_CHECKPOINTS = 1024
 
 
 class Cursors(Protocol):
@@ -46,26 +40,25 @@ class DiskRecorder(Protocol):
 class Archives:
     """A timer that moves the log's cursor `safe`.
 
-    At each deadline a thread brings the archived files to the disk, fsync(2), which can take
-    seconds. Until the next deadline, `checkpoints` remember which records journald had stored at
-    which moment. If an archived file ends with an entry that is younger than a checkpoint, journald
-    has written the checkpoint's records into this file or into an older one.
+    What journald has stored, it has written into its active file or into an older one. So it is
+    safe when this file has been archived, and when all archived files are on the disk. At each
+    deadline a thread finds out which file is active, and synchronizes the archived files, which can
+    take seconds.
 
     A journal in memory never outlives a power cut: then the recorder's `volatile` has the reason.
     """
 
-    def __init__(
-        self, loop: Loop, recorder: DiskRecorder, files: JournalFiles, boot: bytes
-    ) -> None:
-        """`boot` is the id of this boot, 16 bytes."""
+    def __init__(self, loop: Loop, recorder: DiskRecorder, files: JournalFiles) -> None:
         self.deadline = 0.0
         self.scheduled = inf
         self._recorder = recorder
         self._log = recorder.log
-        self._archive_sync = ArchiveSync(files, boot)
+        self._archive_sync = ArchiveSync(files)
         self._problem = ""
         self._thread: Thread | None = None
-        self._checkpoints: deque[tuple[int, int]] = deque()  # microseconds, number of records
+        self._read = 0  # the cursor `read` when the thread was started
+        # By the ids of files: all records before the number are in this file or in an older one.
+        self._stored: dict[bytes, int] = {}
         loop.timers.watch(self)
 
     def on_deadline(self) -> None:
@@ -74,62 +67,60 @@ class Archives:
         if self._thread and self._thread.is_alive():
             return  # the disk is slow
         if self._thread:
-            self._take_result()
-        self._add_checkpoint()
+            self._take_result(self._archive_sync)
+        self._read = self._log.read
         self._thread = Thread(target=self._archive_sync.run, daemon=True)
         self._thread.start()
 
-    def _take_result(self) -> None:
-        result = self._archive_sync
+    def _take_result(self, result: "ArchiveSync") -> None:
         self._recorder.volatile = result.volatile
         if result.problem != self._problem:
             self._problem = result.problem
             if self._problem:
                 log.error("the log only grows: %s", self._problem)
-        while self._checkpoints and self._checkpoints[0][0] < result.newest:
-            _, number = self._checkpoints.popleft()
-            self._log.set_safe(number)
-
-    def _add_checkpoint(self) -> None:
-        """Remember what journald has stored by now."""
-        number = self._log.read
-        latest = self._checkpoints[-1][1] if self._checkpoints else self._log.safe
-        if number > latest:
-            self._checkpoints.append((monotonic_ns() // 1000, number))
-        if len(self._checkpoints) > _MOST_CHECKPOINTS:
-            self._checkpoints = deque(list(self._checkpoints)[::2])
+        if result.active:
+            self._stored[result.active] = self._read
+        safe = max(
+            (self._stored[file_id] for file_id in self._stored.keys() & result.archived), default=0
+        )
+        if safe > self._log.safe:
+            self._log.set_safe(safe)
+        # Also forget files that journald has deleted before they were seen in the archive.
+        self._stored = {file_id: end for file_id, end in self._stored.items() if end > safe}
 
 
 class ArchiveSync:
     """Brings archived files to the disk; its methods block, and run in one thread at a time.
 
-    `newest` is a time of this boot's monotonic clock, in microseconds: all entries up to it are on
-    the disk. `volatile` says that journald writes no files on a disk, and `problem` why they can't
-    be synchronized; both are empty otherwise.
+    `active` is the id of the file that journald was writing at the beginning of the last call; it
+    is empty if there was none. `archived` are the ids of archived files: they are on the disk, and
+    so are all older ones. `volatile` says that journald writes no files on a disk, and `problem`
+    why files can't be synchronized; both are empty otherwise.
     """
 
-    def __init__(self, files: JournalFiles, boot: bytes) -> None:
-        self.newest = 0
+    def __init__(self, files: JournalFiles) -> None:
+        self.active = b""
+        self.archived: set[bytes] = set()
         self.volatile = self.problem = ""
         self._files = files
-        self._boot = boot
         self._listed: set[str] = set()  # by the last call
         self._synced: set[str] = set()
-        self._counted: set[str] = set()
+        self._ids: dict[str, bytes] = {}
         self._failed = False
 
     def run(self) -> None:
-        """Synchronize what has been archived since the last call."""
+        """Find the active file, and synchronize what has been archived since the last call."""
+        self.active = b""
         if self._failed:
             return
         volatile = self._files.volatile
         try:
             in_memory = volatile.exists()
             self.volatile = f"{NOT_STORED}payloads on the disk: it is {volatile}" * in_memory
+            header = None if in_memory else self._header(self._files.active)
             self._synchronize()
+            self.active = header.file_id if header else b""
             self.problem = ""
-        except NotReadableError as error:
-            self.problem = str(error)
         except OSError as error:
             self.problem = f"{error.filename or self._files.directory}: {error.strerror}"
 
@@ -139,11 +130,12 @@ class ArchiveSync:
             self._sync(name)
         # A file that is renamed while the directory is read may not be listed. So a file counts
         # only when it is listed again: all files that were archived before it are in this list.
-        for name in (listed & self._listed) - self._counted:
+        for name in (listed & self._listed) - self._ids.keys():
             self._count(name)
         self._listed = listed
         self._synced &= listed
-        self._counted &= listed
+        self._ids = {name: self._ids[name] for name in self._ids.keys() & listed}
+        self.archived = set(self._ids.values())
 
     def _list(self) -> set[str]:
         """Return the names of the archived files, also of those that a killed journald has left."""
@@ -154,51 +146,43 @@ class ArchiveSync:
         return {name for name in names if name.startswith(self._files.archived)}
 
     def _sync(self, name: str) -> None:
-        path = self._files.directory / name
-        try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-        except FileNotFoundError:  # journald has deleted it to make room
+        descriptor = self._open(name)
+        if descriptor is None:
             return
         try:
             os.fsync(descriptor)
         except OSError as error:
             # Another attempt would succeed, and prove nothing: the kernel reports a lost page once.
             self._failed = True
-            error.filename = str(path)
+            error.filename = str(self._files.directory / name)
             raise
         finally:
             os.close(descriptor)
         self._synced.add(name)
 
     def _count(self, name: str) -> None:
-        """Note how far an archived file goes, if journald has finished it.
+        """Note the id of an archived file, if journald has finished it.
 
-        A file whose name ends with `~` is one that a killed journald has left: it is synchronized,
-        and the next archived file shows how far the journal goes.
+        If journald was killed, the next journald adds a `~` to the name, and begins another file.
         """
+        header = self._header(name)
+        if header and (header.state is FileState.ARCHIVED or name.endswith("~")):
+            self._ids[name] = header.file_id
+
+    def _header(self, name: str) -> FileHeader | None:
+        """Return the header of a file; None if it is damaged, or not there."""
+        descriptor = self._open(name)
+        if descriptor is None:
+            return None
+        try:
+            return read_header(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def _open(self, name: str) -> int | None:
+        """Return a descriptor of a file; None if it is not there: journald deletes the oldest."""
         path = self._files.directory / name
         try:
-            with open(path, "rb") as file:
-                header = read_header(file.fileno())
-            if not header or header.state is not FileState.ARCHIVED:
-                return
-            if header.boot == self._boot:
-                self.newest = max(self.newest, last_entry(path, self._boot))
+            return os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
         except FileNotFoundError:
-            return
-        self._counted.add(name)
-
-
-def last_entry(path: Path, boot: bytes) -> int:
-    """Return when journald has stored the file's last entry, in microseconds of this boot.
-
-    0 if that was in another boot: systemd 252 may open a file, which notes this boot in its header,
-    and archive it without a further entry.
-    """
-    with open_file(path) as reader:
-        reader.seek_tail()
-        entry = next_entry(reader, -1)
-    if not entry or entry["__MONOTONIC_TIMESTAMP"].bootid.bytes != boot:
-        return 0
-    time: timedelta = entry["__MONOTONIC_TIMESTAMP"].timestamp
-    return time // timedelta(microseconds=1)
+            return None

@@ -8,14 +8,14 @@ writes a file again that it has archived, and after fsync(2) all of it outlives 
 
 import os
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from pathlib import Path
 
 _JOURNALS, _RUNTIME_JOURNALS = "var/log/journal", "run/log/journal"
 _SIGNATURE = b"LPKSHHRH"
-# signature, flags, state, file, machine, boot; then from byte 88 the sizes of header and arena
-_HEADER = struct.Struct("<8sIIB7x16s16s16s16sQQ")
+# signature, state, id of the file; then from byte 88 the sizes of header and arena
+_HEADER = struct.Struct("<8s8xB7x16s48xQQ")
 # Users with files of their own: uid_for_system_journal, src/basic/uid-alloc-range.c.
 _REGULAR_USERS = range(1000, 61184)
 
@@ -30,14 +30,10 @@ class FileState(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class FileHeader:
-    """The header of a journal file.
-
-    `boot` is the id of the boot in which journald has written the file last. systemd 252 sets it
-    when journald opens the file, and 257 when journald adds an entry.
-    """
+    """The header of a journal file; `file_id` stays the same when the file is renamed or copied."""
 
     state: FileState
-    boot: bytes
+    file_id: bytes
 
 
 def read_header(descriptor: int) -> FileHeader | None:
@@ -48,24 +44,26 @@ def read_header(descriptor: int) -> FileHeader | None:
     data = os.pread(descriptor, _HEADER.size, 0)
     if len(data) < _HEADER.size:
         return None
-    signature, _, _, state, _, _, boot, _, header_size, arena_size = _HEADER.unpack(data)
+    signature, state, file_id, header_size, arena_size = _HEADER.unpack(data)
     whole = header_size + arena_size <= os.fstat(descriptor).st_size
     if signature != _SIGNATURE or state not in list(FileState) or not whole:
         return None
-    return FileHeader(FileState(state), boot)
+    return FileHeader(FileState(state), file_id)
 
 
 @dataclass(frozen=True, slots=True)
 class JournalFiles:
-    """The files of one journald.
+    """The files of one journald that can have ackd's records.
 
-    `directory` has those on the disk, and `volatile` is the file that journald writes as long as it
-    stores records in memory. The names of archived files begin with `archived`.
+    `directory` has those on the disk. There journald writes the file `active`, and the names of
+    archived files begin with `archived`. As long as journald stores records in memory, it writes
+    the file `volatile`, a path.
     """
 
     directory: Path
     volatile: Path
-    archived: str
+    active: str = "system.journal"
+    archived: str = "system@"
 
 
 def journal_files(journald: str, user: int, root: Path = Path("/")) -> JournalFiles:
@@ -77,10 +75,10 @@ def journal_files(journald: str, user: int, root: Path = Path("/")) -> JournalFi
     machine = (root / "etc/machine-id").read_text().strip()
     _, _, namespace = journald.partition("@")
     name = f"{machine}.{namespace}" if namespace else machine
-    # Only the system's journald has files for each user, SplitMode= in journald.conf(5).
-    own = user in _REGULAR_USERS and not namespace
-    return JournalFiles(
-        root / _JOURNALS / name,
-        root / _RUNTIME_JOURNALS / name / "system.journal",
-        f"user-{user}@" if own else "system@",
+    files = JournalFiles(
+        root / _JOURNALS / name, root / _RUNTIME_JOURNALS / name / "system.journal"
     )
+    # Only the system's journald has files for each user, SplitMode= in journald.conf(5).
+    if user not in _REGULAR_USERS or namespace:
+        return files
+    return replace(files, active=f"user-{user}.journal", archived=f"user-{user}@")

@@ -30,7 +30,10 @@ def open_journals(namespace: str, matches: Mapping[str, str | bytes]) -> Any:
 
     The values of FIELDS are bytes.
     """
-    journal = _library()
+    try:
+        from systemd import journal  # only here: a client's host may not have it
+    except ImportError:
+        raise NotReadableError("reading the journal takes python3-systemd: install it") from None
     _check(namespace)
     flags = journal.LOCAL_ONLY | (0 if namespace else _ALL_NAMESPACES)
     converters = dict.fromkeys(FIELDS, bytes)
@@ -42,15 +45,6 @@ def open_journals(namespace: str, matches: Mapping[str, str | bytes]) -> Any:
     reader.data_threshold = 0  # otherwise a payload of more than 64 KiB may be cut
     reader.add_match(**matches)
     return reader
-
-
-def open_file(path: Path) -> Any:
-    """Return a systemd.journal.Reader of one journal file; raises NotReadableError."""
-    journal = _library()
-    try:
-        return journal.Reader(files=[str(path)])
-    except OSError as error:
-        raise _not_readable(error) from error
 
 
 def fields_backwards(user: int) -> Iterator[Mapping[str, Any]]:
@@ -87,14 +81,6 @@ def directories(namespace: str) -> list[Path]:
     name = f"{machine}.{glob.escape(namespace)}" if namespace else f"{machine}*"
     parents = [path for path in _JOURNALS if path.is_dir()]
     return parents + [path for parent in parents for path in parent.glob(name)]
-
-
-def _library() -> Any:
-    try:
-        from systemd import journal  # only here: a client's host may not have it
-    except ImportError:
-        raise NotReadableError("reading the journal takes python3-systemd: install it") from None
-    return journal
 
 
 def _check(namespace: str) -> None:

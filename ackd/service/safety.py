@@ -10,7 +10,6 @@ from ackd.journal.journald import JournaldSocket
 from ackd.journal.reader import fields_backwards
 from ackd.journal.recorder import Recorder
 from ackd.journal.recovery import Recovery
-from ackd.log.files import this_boot
 from ackd.log.storage import Found
 from ackd.loop import Loop
 
@@ -40,8 +39,8 @@ def watch_archives(recorder: Recorder, loop: Loop) -> None:
         log.warning("the log only grows: it is unknown which journald has the socket %s", sink.path)
         return
     try:
-        files, boot = journal_files(sink.journald, os.geteuid()), this_boot(os.environ)
+        files = journal_files(sink.journald, os.geteuid())
     except OSError as error:
         log.warning("the log only grows: %s: %s", error.filename, error.strerror)
         return
-    Archives(loop, recorder, files, boot)
+    Archives(loop, recorder, files)

@@ -7,7 +7,7 @@ import pytest
 
 from ackd.ctl.runs.payloads import Run
 from ackd.records import Kind
-from tests.support.peer import ACK
+from tests.support.peer import ACK, Peer
 
 from .support.connections import greeted
 from .support.install import BIND, install
@@ -200,6 +200,59 @@ def test_without_the_right_to_read_the_journal_all_is_recorded_again(durable: Ma
     assert message.startswith(b"records are repeated that may not be lost: ")
     found = verify(durable, run)
     assert (found["whole"], found["repeated"]) == (True, 101)
+
+
+# Prints the log's cursor `safe`, from the end of the control block, and how many records there are.
+CURSORS = """
+from pathlib import Path
+from struct import calcsize, unpack_from
+
+control = Path("/var/lib/ackd/control").read_bytes()
+print(*unpack_from("=QQQ", control, calcsize("=8sII16s")))
+"""
+
+
+def cursors(machine: Machine) -> list[int]:
+    """Return the log's cursors `sent`, `read` and `safe`."""
+    return [int(number) for number in machine.python(CURSORS).stdout.split()]
+
+
+def test_the_log_keeps_records_until_journald_has_archived_them(durable: Machine) -> None:
+    durable.run("sh", "-c", f"cat /proc/sys/kernel/random/boot_id >{BOOT_ID}")
+    durable.run("systemctl", "restart", "ackd")
+    run = Run()
+    send(durable, *numbers(run, 1, 100), run.end(100))
+    _, read, safe = wait_until("journald has read all", lambda: all_read(durable))
+    assert safe < read
+    archive(durable)
+    wait_until("the records are safe", lambda: cursors(durable)[2] >= read, timeout=30)
+
+
+def all_read(machine: Machine) -> list[int]:
+    sent, read, safe = cursors(machine)
+    return [sent, read, safe] if sent == read >= 101 else []
+
+
+def test_payloads_are_refused_while_the_journal_is_in_memory(durable: Machine) -> None:
+    def reply(peer: Peer) -> bytes:
+        peer.send(b"hello\n")
+        line = b""
+        while not line.endswith(b"\n"):
+            line += peer.socket.recv(4096)
+        return line
+
+    durable.run("journalctl", "--relinquish-var")
+    try:
+        with greeted(durable) as peer:
+            reason = wait_until(
+                "payloads are refused", lambda: reply(peer).removeprefix(ACK), timeout=30
+            )
+            text = b"not received: the journal does not store payloads on the disk: it is /run/log/"
+            assert reason.startswith(text)
+            durable.run("journalctl", "--flush")
+            wait_until("payloads are acknowledged", lambda: reply(peer) == ACK, timeout=30)
+    finally:
+        durable.run("journalctl", "--flush")
 
 
 def test_verify_says_that_records_can_be_on_their_way(durable: Machine) -> None:

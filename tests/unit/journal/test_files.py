@@ -10,12 +10,12 @@ from ackd.journal.files import FileHeader, FileState, JournalFiles, journal_file
 
 SIGNATURE = b"LPKSHHRH"
 HEADER_SIZE, ARENA_SIZE = 272, 4096
-BOOT = bytes(range(16))
+FILE_ID = bytes(range(16))
 
 
 def header(state: int, signature: bytes = SIGNATURE) -> bytes:
     """Return the beginning of a file, https://systemd.io/JOURNAL_FILE_FORMAT/."""
-    ids = b"f" * 16 + b"m" * 16 + BOOT + b"s" * 16
+    ids = FILE_ID + b"m" * 16 + b"b" * 16 + b"s" * 16
     return struct.pack("<8sIIB7x64sQQ", signature, 2, 0, state, ids, HEADER_SIZE, ARENA_SIZE).ljust(
         HEADER_SIZE, b"\0"
     )
@@ -37,9 +37,9 @@ def write(path: Path, data: bytes, size: int = HEADER_SIZE + ARENA_SIZE) -> None
 
 
 @pytest.mark.parametrize("state", list(FileState))
-def test_a_header_has_the_state_and_the_boot(path: Path, state: FileState) -> None:
+def test_a_header_has_the_state_and_the_id_of_the_file(path: Path, state: FileState) -> None:
     write(path, header(state))
-    assert read(path) == FileHeader(state, BOOT)
+    assert read(path) == FileHeader(state, FILE_ID)
 
 
 @pytest.mark.parametrize(
@@ -70,9 +70,7 @@ DYNAMIC_USER = 61184
 def test_the_directory_of_the_systems_journal_has_the_machines_id(root: Path) -> None:
     name = "0123456789abcdef0123456789abcdef"
     assert journal_files("journald", DYNAMIC_USER, root) == JournalFiles(
-        root / "var/log/journal" / name,
-        root / "run/log/journal" / name / "system.journal",
-        "system@",
+        root / "var/log/journal" / name, root / "run/log/journal" / name / "system.journal"
     )
 
 
@@ -83,20 +81,21 @@ def test_the_directory_of_a_namespace_has_its_name(root: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("user", "journald", "archived"),
+    ("user", "journald", "name"),
     [
-        (0, "journald", "system@"),
-        (999, "journald", "system@"),
-        (1000, "journald", "user-1000@"),
-        (DYNAMIC_USER, "journald", "system@"),
-        (65534, "journald", "system@"),
-        (1000, "journald@ackd", "system@"),
+        (0, "journald", "system"),
+        (999, "journald", "system"),
+        (1000, "journald", "user-1000"),
+        (DYNAMIC_USER, "journald", "system"),
+        (65534, "journald", "system"),
+        (1000, "journald@ackd", "system"),
     ],
 )
 def test_only_ordinary_users_have_files_of_their_own(
-    root: Path, user: int, journald: str, archived: str
+    root: Path, user: int, journald: str, name: str
 ) -> None:
-    assert journal_files(journald, user, root).archived == archived
+    files = journal_files(journald, user, root)
+    assert (files.active, files.archived) == (f"{name}.journal", f"{name}@")
 
 
 def test_a_machine_without_an_id_is_an_error(tmp_path: Path) -> None:
