@@ -321,13 +321,12 @@ class Service:
             self._server.round(_STORING / 200)
         if not recorder.unsettled:
             return None
-        text = "journald may not have stored the last records yet: %d%s"
         descriptor = self._stored.log
-        if descriptor is None or not systemd.runtime_directory(os.environ):
-            log.warning(text, recorder.unsettled, "")
-            return None
-        log.warning(text, recorder.unsettled, "; the next start records them again")
-        return os.dup(descriptor)
+        keeps = descriptor is not None and systemd.runtime_directory(os.environ)
+        what_next = "; the next start records them again" if recorder.acks_wait or keeps else ""
+        text = "journald may not have stored the last records yet: %d%s"
+        log.warning(text, recorder.unsettled, what_next)
+        return os.dup(descriptor) if descriptor is not None and keeps else None
 
 
 def _keep_log(descriptor: int) -> None:
