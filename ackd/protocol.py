@@ -18,10 +18,10 @@ NOT_RECEIVED = b"not received"
 NOT_ALLOWED = "is not allowed here"
 TOO_MANY_CONNECTIONS = "too many connections"
 STOPPING = "ackd is stopping"
-UNREACHABLE = " can't be reached"  # behind where ackd records
+UNREACHABLE = " can't be reached"  # after the name of the sink
 JOURNAL_UNREACHABLE = f"the journal{UNREACHABLE}"
 OUTPUT_UNREACHABLE = f"the standard output{UNREACHABLE}"
-NOT_STORED = "the journal does not store "  # what it does not store follows, and why
+NOT_STORED = "the journal does not store "  # which payloads, and why, follows
 LOG_FULL = "the log is full"
 DISK_FULL = "the disk is full"
 DISK_FAILED = "the disk failed: "  # the system's error message follows
@@ -30,20 +30,7 @@ NO_PROXY_PROTOCOL = "this port takes no PROXY header, switch it off in the balan
 NO_TLS = "this port takes no TLS, connect without it"
 NO_HTTP = "this port takes no HTTP, send lines of text over plain TCP"
 FOREIGN_REASONS = (NO_PROXY_PROTOCOL, NO_TLS, NO_HTTP)
-REASONS = (
-    NOT_ALLOWED,
-    TOO_MANY_CONNECTIONS,
-    STOPPING,
-    JOURNAL_UNREACHABLE,
-    OUTPUT_UNREACHABLE,
-    NOT_STORED,
-    LOG_FULL,
-    DISK_FULL,
-    DISK_FAILED,
-    LONGER_THAN,
-    *FOREIGN_REASONS,
-)
-# As long as nobody changes a configuration, the same client gets these reasons again.
+# The same client gets these reasons again until an administrator changes a configuration.
 LASTING_REASONS = (NOT_ALLOWED, *FOREIGN_REASONS)
 
 # Bytes. ackd sends no longer line; without a limit, another server's line could fill the memory.
@@ -51,7 +38,7 @@ MAX_REPLY = 65536
 
 
 def unreachable(name: str) -> str:
-    """Return the reason that payloads are refused when ackd can't record where it should."""
+    """Return the reason for refusing payloads when ackd can't reach the sink of this name."""
     return name + UNREACHABLE
 
 
@@ -163,20 +150,20 @@ class ServerProtocol:
         "_skipping",
         "_unsplit",
         "_unterminated",
-        "acknowledged",
         "max_payload",
         "partial",
         "payloads",
         "received",
         "refused",
+        "sequence",
         "taken",
     )
 
-    def __init__(self, max_payload: int, ack: bytes) -> None:
+    def __init__(self, max_payload: int, ack: bytes, record_empty: bool = True) -> None:
         self.payloads: list[bytes] = _NO_PAYLOADS
         self.taken = 0
         self.received = 0  # bytes
-        self.acknowledged = 0
+        self.sequence = 1  # the number that the first of `payloads` will have
         self.refused = 0
         self._answered = 0  # payloads that are acknowledged or refused
         self._unsplit = b""
@@ -188,7 +175,7 @@ class ServerProtocol:
         self._skipped_ends = b""
         # (payloads that come before it, reply)
         self._refusals: list[tuple[int, bytes]] = _NO_REFUSALS
-        self.configure(max_payload, ack)
+        self.configure(max_payload, ack, record_empty)
 
     def configure(self, max_payload: int, ack: bytes, record_empty: bool = True) -> None:
         """Change the longest payload, in bytes, and the ack line, which ends in LF or is empty.
@@ -225,15 +212,15 @@ class ServerProtocol:
         self._answered = 0
         self._refusals = list(state.refusals)
         self.received = state.received
-        self.acknowledged = state.acknowledged
+        self.sequence = state.acknowledged + 1
         self.refused = state.refused
         self._skipped = state.skipped
         self._skipped_ends = state.skipped_ends
 
     @property
-    def sequence(self) -> int:
-        """The number that the first of `payloads` will have, from 1."""
-        return self.acknowledged + self.taken + 1
+    def acknowledged(self) -> int:
+        """How many payloads have been acknowledged."""
+        return self.sequence - self.taken - 1
 
     @property
     def unfinished(self) -> int:
@@ -290,7 +277,7 @@ class ServerProtocol:
     def acknowledge(self, count: int) -> list[Run]:
         """Return the replies that are due after the first `count` payloads have been recorded."""
         self._remove(count)
-        self.acknowledged += count
+        self.sequence += count
         return self._answer(count, self._ack)
 
     def take(self, count: int) -> list[Run]:
@@ -300,18 +287,19 @@ class ServerProtocol:
         """
         self._remove(count)
         replies = self._answer(0, b"")
+        self.sequence += count
         self.taken += count
         return replies
 
     def acknowledge_taken(self, count: int) -> list[Run]:
         """Return the replies that are due after the first `count` taken payloads are safe."""
         self.taken -= count
-        self.acknowledged += count
         return self._answer(count, self._ack)
 
     def refuse_taken(self, reason: str) -> list[Run]:
         """Return the replies to all taken payloads if none of them is safe."""
         count, self.taken = self.taken, 0
+        self.sequence -= count
         self.refused += count
         return self._answer(count, _refusal_line(reason))
 
@@ -435,7 +423,7 @@ class ServerProtocol:
         return replies
 
 
-# What some devices end a line with in the place of LF.
+# Some devices end a line with these bytes instead of LF.
 _ENDS = b"\r\0"
 
 
@@ -480,7 +468,7 @@ class Reply(NamedTuple):
         return int(digits) if digits.isdigit() and len(digits) < _DIGITS else None
 
 
-# As many digits no limit of an ackd has.
+# No limit of an ackd has so many digits.
 _DIGITS = 10
 
 

@@ -1,10 +1,10 @@
 """A connected, non-blocking datagram socket to a log daemon on this host, unix(7)."""
 
-import fcntl
 import socket
-import termios
 from array import array
+from fcntl import ioctl
 from functools import lru_cache
+from termios import TIOCOUTQ
 
 from ackd.journal.recorder import Sink
 
@@ -33,6 +33,7 @@ class DatagramSocket(Sink):
         self.reachable = bool(connected)
         self.why = ""
         self._socket = connected or new_socket()
+        self._descriptor = self._socket.fileno()
         if not connected:
             self.connect()
 
@@ -61,7 +62,7 @@ class DatagramSocket(Sink):
 
     def unread(self) -> int:
         """Return the kernel's charge for the datagrams that are not read yet, in bytes."""
-        return unread(self._socket)
+        return unread(self._descriptor)
 
     def fileno(self) -> int:
         """Return the descriptor to be watched for writability."""
@@ -94,12 +95,12 @@ def new_socket() -> socket.socket:
 _unread = array("i", [0])
 
 
-def unread(sock: socket.socket) -> int:
-    """Return the kernel's charge for the datagrams that are not read yet, in bytes.
+def unread(descriptor: int) -> int:
+    """Return the kernel's charge for a socket's datagrams that are not read yet, in bytes.
 
     This is SIOCOUTQ of linux/sockios.h, which has the same number as TIOCOUTQ.
     """
-    fcntl.ioctl(sock, termios.TIOCOUTQ, _unread)
+    ioctl(descriptor, TIOCOUTQ, _unread)
     return _unread[0]
 
 
@@ -113,4 +114,4 @@ def charge(size: int) -> int:
     with ours, theirs:
         ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
         ours.send(bytes(size))
-        return unread(ours)
+        return unread(ours.fileno())

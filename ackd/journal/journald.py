@@ -1,4 +1,4 @@
-"""journald's socket for records, as a sink that has no record lost when journald ends."""
+"""journald's socket for records, as a sink. No record is lost when journald ends."""
 
 import select
 import socket
@@ -85,10 +85,10 @@ class JournaldSocket(DatagramSocket):
 
     def put(self, datagram: bytes) -> bool:
         """Return whether the queue has taken the datagram. Never blocks."""
-        taken = super().put(datagram)
-        if taken:
-            self._unconfirmed.append(self._log.sent, len(datagram))
-        return taken
+        if not super().put(datagram):
+            return False
+        self._unconfirmed.append(self._log.sent, len(datagram))
+        return True
 
     def marked(self, record: bytes) -> bytes:
         """Return the record with a mark: it may be in the journal twice."""
@@ -130,14 +130,11 @@ class JournaldSocket(DatagramSocket):
 
     def watch(self, loop: Loop, recorder: Recorder) -> None:
         """Watch in the loop whether journald ends; have put again what it may have lost."""
-        self._watch = JournaldWatch(
+        watch = JournaldWatch(
             loop, recorder, self, self._unconfirmed, self.inspect, self._stream, self._keep_stream
         )
-
-    def look(self) -> None:
-        """Note what journald has read; to be called at the end of each round."""
-        if self._watch:
-            self._watch.look()
+        self._watch = watch
+        recorder.look = watch.look
 
     def settle(self) -> None:
         """Put a mark behind the last record, unless one is there."""
@@ -186,7 +183,7 @@ def _reads_all(connected: socket.socket) -> bool:
     with suppress(OSError):
         connected.send(_MARK)
         end = monotonic() + _LAST_RECORDS
-        while unread(connected):
+        while unread(connected.fileno()):
             if monotonic() > end:
                 return False
             sleep(_LAST_RECORDS / 100)

@@ -11,6 +11,8 @@ from ackd.log.reader import Reader
 from ackd.loop import Loop
 from ackd.records import Kind, Origin, Priority, Record
 
+# Each payload needs these members, and Python 3.11 looks the members of an Enum up slowly.
+_NONE, _BATCH = Recording.NONE, Recording.BATCH
 # Records that one connection may have written in its turn: one read can hold 65,536 empty payloads.
 TURN_RECORDS = 256
 # Payloads that may be acknowledged in one turn, if several share a record or need none. This bounds
@@ -69,11 +71,10 @@ class Sink(Protocol):
         return
 
     def watch(self, loop: Loop, recorder: "Recorder", /) -> None:
-        """Watch in the loop whether the other end loses records, to put them again."""
-        return
+        """Watch in the loop whether the other end loses records, to put them again.
 
-    def look(self) -> None:
-        """Note which records the other end has stored; called at the end of each round."""
+        A sink that confirms records sets `recorder.look`.
+        """
         return
 
     def settle(self) -> None:
@@ -132,9 +133,11 @@ class Recorder:
         self.blocked = not sink.reachable or log.sent < log.appended
         self._room = min(_SHARED_BYTES, sink.capacity)
         self._format = form
+        self._put = sink.put
         self._take = self._choose_way()
-        # Notes which records the sink has stored; to be called at the end of each round.
-        self.look: Callable[[], None] = sink.look if sink.confirms else self._look
+        # Notes which records the sink has stored; to be called at the end of each round. A sink
+        # that confirms records replaces it.
+        self.look: Callable[[], None] = self._look
         self._reader: Reader | None = None  # while records wait in the log
         self._notes = 0  # that have been appended since `blocked`
         self._refused_room = -1  # bytes that the log had when it last refused a payload
@@ -145,7 +148,7 @@ class Recorder:
     @property
     def must_wait(self) -> bool:
         """Whether payloads must wait."""
-        if self.recording is Recording.NONE:
+        if self.recording is _NONE:
             return False
         if self.acks_wait:
             return self.full or self.log.unsynced >= _MOST_UNSYNCED
@@ -159,7 +162,7 @@ class Recorder:
     @property
     def obstacle(self) -> str:
         """Why payloads must be refused, as text; empty if they need not be."""
-        return "" if self.recording is Recording.NONE else self.sink.obstacle or self.volatile
+        return "" if self.recording is _NONE else self.sink.obstacle or self.volatile
 
     @property
     def unsettled(self) -> int:
@@ -188,11 +191,11 @@ class Recorder:
         These may be acknowledged; with `acks_wait`, once `log.synced` has reached the present
         `log.appended`.
         """
-        if self.recording is Recording.NONE:
+        if self.recording is _NONE:
             return min(len(payloads), TURN_PAYLOADS)
         if self.blocked and not self.acks_wait:
             return 0
-        if self.recording is Recording.BATCH and len(payloads) > 1:
+        if self.recording is _BATCH and len(payloads) > 1:
             return self._write_batches(prefix, sequence, payloads[:TURN_PAYLOADS])
         take, form = self._take, self._format.payload
         turn = payloads[:TURN_RECORDS]
@@ -296,15 +299,13 @@ class Recorder:
     def _append_and_send(self, record: bytes) -> bool:
         """Return whether the sink has taken the record; otherwise it is not in the log either."""
         log = self.log
-        if not log.append(record):
-            self.blocked = True
-            return False
-        if not self.sink.put(record):
+        if log.append(record):
+            if self._put(record):
+                log.set_sent(log.appended)
+                return True
             log.withdraw()
-            self.blocked = True
-            return False
-        log.set_sent(log.appended)
-        return True
+        self.blocked = True
+        return False
 
     def _write_batches(self, prefix: bytes, sequence: int, payloads: list[bytes]) -> int:
         """Record payloads in as few records as possible."""

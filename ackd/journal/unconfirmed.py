@@ -24,7 +24,8 @@ class Unconfirmed:
     A record is stored when the same journald has read a later one. If no later record comes, the
     watch sends a mark: an empty datagram, which journald ignores.
 
-    `lost` are the numbers of the records that must be sent again, in order.
+    `queue` has the number and the size of each record and mark that is not confirmed, in order as
+    sent; `lost` has the numbers of the records that must be sent again, in order.
 
     The records that the process before has sent, and that were not confirmed then, are confirmed
     together, once all of them have been read: nobody knows which marks and repeated records are
@@ -35,47 +36,41 @@ class Unconfirmed:
         self.size = 0  # bytes of the records that have been sent and are not confirmed
         self.lost: deque[int] = deque()
         self._log = log
-        # The number and the size of each record and mark that is not confirmed, in order as sent.
-        self._queue: deque[tuple[int, int]] = deque()
+        self.queue: deque[tuple[int, int]] = deque()
         self._dropped = 0
         self._look_at = _LOOK_AT
         # (entries sent, bytes unread): when journald was certainly alive after, and now.
         self._proven = self._latest = (0, 0)
         self._earlier = range(log.read, log.sent)
         if self._earlier:
-            self._queue.append((_EARLIER, 0))
+            self.queue.append((_EARLIER, 0))
 
     @property
     def sent(self) -> int:
         """How many records and marks have been sent from the start."""
-        return self._dropped + len(self._queue)
-
-    @property
-    def empty(self) -> bool:
-        """Whether journald has stored everything that was sent."""
-        return not self._queue
+        return self._dropped + len(self.queue)
 
     @property
     def marked(self) -> bool:
         """Whether a mark is the last that was sent, or none is needed."""
-        return not self._queue or self._queue[-1][0] == _MARK
+        return not self.queue or self.queue[-1][0] == _MARK
 
     def numbers(self) -> Iterator[int]:
         """Return the numbers of the records that have been sent and are not confirmed."""
-        return self._numbers(self._queue)
+        return self._numbers(self.queue)
 
     def append(self, number: int, size: int) -> None:
         """Note that the queue has taken the record with this number, as a datagram of `size`."""
-        self._queue.append((number, size))
+        self.queue.append((number, size))
         self.size += size
 
     def append_mark(self) -> None:
         """Note that the queue has taken a mark."""
-        self._queue.append((_MARK, 0))
+        self.queue.append((_MARK, 0))
 
     def look(self, unread: int) -> None:
         """Note the bytes that are unread; journald must have been alive since the last call."""
-        self._proven, self._latest = self._latest, (self.sent, unread)
+        self._proven, self._latest = self._latest, (self._dropped + len(self.queue), unread)
         if not unread and self._proven == self._latest and self.marked:
             self._confirm(self.sent)
         elif self.size > self._look_at:
@@ -93,7 +88,7 @@ class Unconfirmed:
         first, end = self._read(self._proven) - 1, self._read((self.sent, unread))
         if not start and self._earlier:
             first, end = 0, max(end, 1)
-        queued = islice(self._queue, max(0, first - start), end - start)
+        queued = islice(self.queue, max(0, first - start), end - start)
         numbers = set(self._numbers(queued))
         self.lost = deque(sorted(numbers.union(self.lost)))
         self._confirm(end)
@@ -108,7 +103,7 @@ class Unconfirmed:
         """
         sent, unread = sample
         read = sent
-        for number, size in islice(reversed(self._queue), self.sent - sent, None):
+        for number, size in islice(reversed(self.queue), self.sent - sent, None):
             unread -= 1 if number == _EARLIER else charge(size)
             if unread < 0:
                 break
@@ -120,10 +115,10 @@ class Unconfirmed:
         if end <= self._dropped:
             return
         while self._dropped < end:
-            _, size = self._queue.popleft()
+            _, size = self.queue.popleft()
             self.size -= size
             self._dropped += 1
-        needed = self._numbers(self._queue)
+        needed = self._numbers(self.queue)
         self._log.set_read(min([*needed, *self.lost], default=self._log.sent))
 
     def _numbers(self, entries: Iterable[tuple[int, int]]) -> Iterator[int]:

@@ -121,9 +121,9 @@ class JournaldWatch:
         unconfirmed = self._unconfirmed
         if not (self._kept or unconfirmed.lost):
             self._keep_stream()
-        if not unconfirmed.empty and (not self._accept_awaited or unconfirmed.size > _TOO_MUCH):
+        if unconfirmed.queue and (not self._accept_awaited or unconfirmed.size > _TOO_MUCH):
             unconfirmed.look(self._queue.unread())
-        if unconfirmed.empty:
+        if not unconfirmed.queue:
             self.deadline = inf
         elif self.deadline == inf:
             self._set_deadline()
@@ -141,7 +141,7 @@ class JournaldWatch:
 
     def repeat(self, why: str = "journald has ended") -> None:
         """Have recorded again, before all else, what a journald may have lost."""
-        if self._unconfirmed.empty:
+        if not self._unconfirmed.queue:
             return
         count = self._unconfirmed.lose(self._queue.unread())
         if count:

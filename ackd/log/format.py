@@ -107,8 +107,10 @@ def later_record(
     """Return the place and the number of the first whole record at `start` or after it.
 
     Its number must be greater than `number`. Before a power cut the disk may have stored any blocks
-    of a commit that was not finished: whole records can follow a torn one.
+    of a commit that was not finished: whole records can follow a torn one. In memory none can.
     """
+    if not header.checked:
+        return None
     most = header.first + len(view) // _SMALLEST
     # The third and fourth word of a frame are the number.
     words = view[start + 8 : start + 8 + (len(view) - start - 8 & ~7)].cast("Q")

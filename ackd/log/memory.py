@@ -33,8 +33,7 @@ class MemoryStorage:
     def __init__(self, descriptor: int | None = None) -> None:
         """Continue with the log of another process, or begin a new one. Raises LogError."""
         if descriptor is None:
-            descriptor = os.memfd_create("ackd-log")
-            os.ftruncate(descriptor, _SIZE)
+            descriptor = _new()
         self.descriptor = descriptor
         self._view = _mapped(descriptor)
         try:
@@ -105,6 +104,17 @@ class MemoryStorage:
 
 def _start(slot: int) -> int:
     return mmap.PAGESIZE + slot * _SEGMENT_SIZE
+
+
+def _new() -> int:
+    """Return the descriptor of a new memfd. Raises LogError."""
+    descriptor = os.memfd_create("ackd-log")
+    try:
+        os.ftruncate(descriptor, _SIZE)
+    except OSError as error:  # beyond RLIMIT_FSIZE
+        os.close(descriptor)
+        raise LogError(_PLACE, f"{error.strerror}") from error
+    return descriptor
 
 
 def _mapped(descriptor: int) -> memoryview:

@@ -2,13 +2,14 @@
 
 import errno
 import os
-from collections.abc import Mapping
+import select
+from collections.abc import Iterator, Mapping
 
 from ackd.config import Config, Durability
 from ackd.log.disk import Directory
 from ackd.log.files import FileStorage
 from ackd.log.log import Log
-from ackd.log.storage import Found, LogError
+from ackd.log.storage import LogError
 
 _REMEDIES = {
     errno.ENOENT: "create it, or name another with wal_directory",
@@ -42,30 +43,66 @@ def open_log(config: Config, environ: Mapping[str, str]) -> Log:
         raise DiskLogError(f"durability: disk: {error}{remedy}") from error
 
 
-def check_left(config: Config, environ: Mapping[str, str]) -> None:
-    """Check that a log of before, with `durability: disk`, has nothing that the journal lacks.
+def open_left(config: Config, environ: Mapping[str, str]) -> Log | None:
+    """Return the log that an ackd with `durability: disk` has left, if it is still needed.
 
-    Raises DiskLogError.
+    To be called with `durability: journal`. Raises DiskLogError.
     """
     place = _place(config, environ)
     if not place or not os.path.exists(os.path.join(place, "control")):
-        return
+        return None
     try:
-        records = Log(FileStorage(Directory(place), config.wal_size))
+        left = Log(FileStorage(Directory(place), config.wal_size))
     except LogError as error:
         if error.errno == errno.EWOULDBLOCK:  # it is the log of another ackd
-            return
+            return None
         text = f"durability: journal: a log of before can't be read: {error}"
         raise DiskLogError(f"{text}; with durability: disk ackd uses it") from error
-    left = records.appended - records.read
-    if not left:  # from now on the journal is enough, also after the next boot
-        records.set_safe(records.read)
-    records.close(clean=records.found is Found.CLEAN)
-    if left:
-        raise DiskLogError(
-            f"durability: journal: the log in {place} has {left} records that the journal may not"
-            " have; write durability: disk until it has them"
-        )
+    if left.read < left.appended:
+        return left
+    forget(left)
+    return None
+
+
+def carry(left: Log, records: Log) -> None:
+    """Append to a log what the journal may not have of the log that was used before.
+
+    What was sent counts as sent: the other end of the stored socket may still have it in its queue.
+    Raises DiskLogError.
+    """
+    all_sent = records.sent == records.appended
+    _append(records, left.records(left.read, left.sent))
+    sent = records.appended
+    _append(records, left.records(left.sent, left.appended))
+    _commit(records)
+    if all_sent:
+        records.set_sent(sent)
+
+
+def forget(left: Log) -> None:
+    """Close a log that is not needed any more."""
+    left.set_sent(left.appended)
+    left.set_read(left.appended)
+    left.set_safe(left.appended)
+    left.close(clean=True)
+
+
+def _append(records: Log, data: Iterator[bytes]) -> None:
+    for record in data:
+        if not records.append(record):
+            raise DiskLogError(
+                "durability: the log has more records that the journal may not have than memory"
+                " can take; write durability: disk until the journal has them"
+            )
+
+
+def _commit(records: Log) -> None:
+    """Wait until a log is on the disk, if it is in files. Raises DiskLogError."""
+    records.commit()
+    if records.committing:
+        select.select([records], [], [])
+        if error := records.collect():
+            raise DiskLogError(f"durability: disk: {error.strerror}") from error
 
 
 def check_lasting(before: Config, after: Config) -> None:

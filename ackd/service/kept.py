@@ -50,6 +50,11 @@ def load(environ: Mapping[str, str]) -> int | None:
         os.close(kept)
 
 
+def is_there(environ: Mapping[str, str]) -> bool:
+    """Return whether a log is kept."""
+    return bool(systemd.runtime_directory(environ)) and os.path.lexists(_path(environ))
+
+
 def remove(environ: Mapping[str, str]) -> None:
     """Remove the kept log, if there is one: the next process finds the log in the store."""
     with suppress(OSError):

@@ -37,7 +37,14 @@ from ackd.server.listener import ListenError
 from ackd.server.presence import NOT_THERE, has_address
 from ackd.service import kept, starting, store, systemd
 from ackd.service.control import ControlError, NotReloadedError, request_reload
-from ackd.service.disk_log import DiskLogError, check_lasting, check_left, open_log
+from ackd.service.disk_log import (
+    DiskLogError,
+    carry,
+    check_lasting,
+    forget,
+    open_left,
+    open_log,
+)
 from ackd.service.service import CapacityError, RecordingError, Service
 from ackd.service.store import Stored
 
@@ -113,7 +120,7 @@ def _check_config(options: argparse.Namespace) -> int:
 
 
 def _warnings(path: str, config: Config) -> Iterator[str]:
-    """Yield what is no error, but would surprise."""
+    """Yield warnings about a valid configuration that may not be intended."""
     if os.geteuid() == 0 and (closed := first_closed(path)):
         yield f"the service can't read it, because it is another user: chmod o+rX {closed}"
     if config.bind != DEFAULT_BIND:  # a host without IPv6 need not have ::1
@@ -189,7 +196,7 @@ def _start(options: argparse.Namespace) -> int:
     try:
         stored = store.load()
         service = starting.start(_Attempt(options, stored), stored.start_failed)
-    except (CapacityError, ListenError, DiskLogError) as error:
+    except (CapacityError, ListenError, DiskLogError, LogError) as error:
         raise StartError(str(error)) from error
     if options.detach:
         return _detach(options, service)
@@ -242,26 +249,34 @@ def _recorder(options: argparse.Namespace, stored: Stored, config: Config) -> Re
 def _open_log(stored: Stored, config: Config) -> Log:
     """Return the log that the configuration asks for. Raises DiskLogError.
 
-    With `durability: disk`, a log that a process before has left in memory is moved to the disk.
+    It takes over what an ackd with the other `durability` has left.
     """
+    memory = _log_in_memory(stored)
     if config.durability is Durability.JOURNAL:
-        check_left(config, os.environ)
-        return _log_in_memory(stored)
+        stored.left = open_left(config, os.environ)
+        if stored.left and not systemd.listens(os.environ):
+            raise DiskLogError(
+                "durability: journal: the log on the disk has records that the journal may not"
+                " have; write durability: disk until it has them"
+            )
+        if stored.left:
+            carry(stored.left, memory)
+        return memory
     records = open_log(config, os.environ)
-    before = _log_in_memory(stored)
-    for record in before.records(before.read, before.appended):
-        records.append(record)
-    before.close(clean=True)
+    if memory.read < memory.appended:
+        carry(memory, records)
+    forget(memory)
     stored.log = None
     return records
 
 
 def _log_in_memory(stored: Stored) -> Log:
-    """Return the log of the process before, or a new one; `stored.log` is then its descriptor."""
+    """Return the log of the process before, or a new one; `stored.log` is then its descriptor.
+
+    Raises LogError if there can't be a new one.
+    """
     try:
-        if stored.log is None:
-            stored.log = kept.load(os.environ)
-        storage = MemoryStorage(stored.log)
+        storage = MemoryStorage(kept.load(os.environ) if stored.log is None else stored.log)
         records = Log(storage)
     except (OSError, LogError) as error:
         stored.log_problem = str(error)

@@ -21,11 +21,12 @@ from ackd.server.listener import ListenError, Listeners, open_listeners
 from ackd.server.server import Server
 from ackd.service import kept, systemd
 from ackd.service.control import Control
-from ackd.service.disk_log import DiskLogError, check_lasting
+from ackd.service.disk_log import DiskLogError, check_lasting, forget
 from ackd.service.safety import recovery, watch_archives
 from ackd.service.store import (
     Stored,
     remove_listeners,
+    remove_log,
     save_connections,
     save_listeners,
     save_log,
@@ -46,7 +47,7 @@ class CapacityError(Exception):
 
 
 class RecordingError(Exception):
-    """What ackd records to is gone for good; the text says what."""
+    """The sink is gone for good, such as a closed terminal; the text names the sink."""
 
 
 class Service:
@@ -58,7 +59,7 @@ class Service:
         self._recorder = recorder
         self._stored = stored
         self._config = configure()
-        self._ending = self._handing_over = False
+        self._ending = self._handing_over = self._hurried = False
         self._check_capacity(self._config)
         self._listeners = self._open_listeners(self._config, stored.listeners)
         self._recovery = recovery(recorder)
@@ -71,7 +72,7 @@ class Service:
         return [recorder.sink.fileno(), *recorder.log.descriptors, *listeners]
 
     def run(self, ready: Callable[[], None] = lambda: None) -> None:
-        """Serve until a signal ends it; `ready` is called when clients can connect.
+        """Serve until a signal ends the service; `ready` is called when clients can connect.
 
         Raises RecordingError at the end if nothing could be recorded any more.
         """
@@ -147,7 +148,7 @@ class Service:
         log.info("listening on %s%s", where, note, extra={"kind": Kind.LISTENING})
 
     def _report_to_manager(self) -> systemd.ServiceStatus:
-        """Report that ackd is ready before the first client can connect; return what reports."""
+        """Report that ackd is ready before the first client can connect; return the reporter."""
         timers = self._loop.timers
         timers.watch(systemd.Watchdog(os.environ))
         status = systemd.ServiceStatus(os.environ, self._describe, self._can_record, timers)
@@ -210,6 +211,7 @@ class Service:
 
     def _interrupt(self) -> None:
         if self._server.draining:
+            self._hurried = True
             self._server.ending.halt()
         else:
             self._stop()
@@ -255,19 +257,24 @@ class Service:
         """Store the log and what leads to journald, before anything is recorded."""
         if not systemd.listens(os.environ):
             return
-        if self._stored.log is not None:
-            save_log(self._stored.log)
+        if self._stored.log is None:
+            remove_log()
+        else:
+            save_log(self._stored.log, replaces=bool(self._stored.log_problem))
         if isinstance(self._recorder.sink, JournaldSocket):
             save_socket(self._recorder.sink.socket)
-        systemd.barrier()
-        kept.remove(os.environ)
+        if kept.is_there(os.environ) or self._stored.left:
+            systemd.barrier()
+            kept.remove(os.environ)
+        if self._stored.left:
+            forget(self._stored.left)
 
     def _take_over(self) -> None:
-        """Go on with the connections that the process before has left."""
+        """Continue the connections that the previous process has left."""
         count = len(self._stored.clients)
         connections = take_connections(self._stored)
         if self._stored.problem:
-            text = "the state of the process before is of no use, its clients go: %s"
+            text = "can't use the state of the previous process, its clients are disconnected: %s"
             log.error(text, self._stored.problem)
         if self._stored.log_problem:
             log.error("the log of the process before is of no use: %s", self._stored.log_problem)
@@ -309,14 +316,17 @@ class Service:
         if not recorder.sink.confirms:
             return None
         end = monotonic() + _STORING
-        while recorder.unsettled and monotonic() < end:
+        while recorder.unsettled and monotonic() < end and not self._hurried:
             recorder.sink.settle()
             self._server.round(_STORING / 200)
         if not recorder.unsettled:
             return None
-        text = "journald may not have stored the last records, the next start records them: %d"
-        log.warning(text, recorder.unsettled)
-        return None if self._stored.log is None else os.dup(self._stored.log)
+        descriptor = self._stored.log
+        keeps = descriptor is not None and systemd.runtime_directory(os.environ)
+        what_next = "; the next start records them again" if recorder.acks_wait or keeps else ""
+        text = "journald may not have stored the last records yet: %d%s"
+        log.warning(text, recorder.unsettled, what_next)
+        return os.dup(descriptor) if descriptor is not None and keeps else None
 
 
 def _keep_log(descriptor: int) -> None:

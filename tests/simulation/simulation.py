@@ -167,7 +167,10 @@ class JournalSink(Sink):
     def put(self, record: bytes) -> bool:
         return self.connect() and self._journal.take(record)
 
-    def look(self) -> None:
+    def watch(self, _loop: Loop, recorder: Recorder) -> None:
+        recorder.look = self._look
+
+    def _look(self) -> None:
         self._records.set_read(self._records.sent)
 
     def fileno(self) -> int:

@@ -184,7 +184,9 @@ class LogSchedule(RuleBasedStateMachine):
             assert not found.keys() & range(gap.first, gap.next)
         # A failed commit's records can come back if no later one succeeds before ackd is killed.
         # Nothing was acknowledged from them. A power cut can take them away again.
-        self.ghosts = {n for n, record in found.items() if record in self.given_up and not power}
+        back = {number for number, record in found.items() if record in self.given_up}
+        self.ghosts = set() if power else self.ghosts | back
+        self.given_up.difference_update(found.values())
         self.records, self.durable = found, self.log.synced
 
 

@@ -90,15 +90,15 @@ class Queue(RuleBasedStateMachine):
         self.in_hand = None
 
     @rule()
-    @precondition(lambda self: not self.unconfirmed.empty)
+    @precondition(lambda self: self.unconfirmed.queue)
     def look(self) -> None:
-        self.unconfirmed.look(unread(self.ours))
+        self.unconfirmed.look(unread(self.ours.fileno()))
 
     @rule()
     def end(self) -> None:
         self.in_hand = None
         before = set(self.unconfirmed.lost)
-        count = self.unconfirmed.lose(unread(self.ours))
+        count = self.unconfirmed.lose(unread(self.ours.fileno()))
         after = list(self.unconfirmed.lost)
         assert sorted({*before, *after}) == after
         assert count >= len(after) - len(before)
@@ -115,7 +115,7 @@ class Queue(RuleBasedStateMachine):
         lost = self.unconfirmed.lost
         self.unconfirmed = Unconfirmed(self.log)
         if lost:  # then the stream in the store has broken
-            self.unconfirmed.lose(unread(self.ours))
+            self.unconfirmed.lose(unread(self.ours.fileno()))
 
     @invariant()
     def nothing_is_forgotten(self) -> None:
@@ -139,16 +139,16 @@ def test_a_record_is_confirmed_when_the_same_journald_has_read_a_later_one() -> 
         ours.send(b"")
         unconfirmed.append_mark()
         assert unconfirmed.marked
-        unconfirmed.look(unread(ours))
+        unconfirmed.look(unread(ours.fileno()))
         theirs.recv(10)
         theirs.recv(10)
-        unconfirmed.look(unread(ours))
-        assert not unconfirmed.empty
+        unconfirmed.look(unread(ours.fileno()))
+        assert unconfirmed.queue
         assert log.read == 0
-        unconfirmed.look(unread(ours))
-        assert unconfirmed.empty
+        unconfirmed.look(unread(ours.fileno()))
+        assert not unconfirmed.queue
         assert log.read == 1
-        assert unconfirmed.lose(unread(ours)) == 0
+        assert unconfirmed.lose(unread(ours.fileno())) == 0
     log.close(clean=True)
 
 
@@ -185,10 +185,10 @@ def test_records_of_the_process_before_are_confirmed_once_all_of_them_are_read()
         send(log, after, b"three", ours)
         for read in (b"one", b"two"):
             assert theirs.recv(10) == read
-            after.look(unread(ours))
-            after.look(unread(ours))
+            after.look(unread(ours.fileno()))
+            after.look(unread(ours.fileno()))
         assert log.read == 0
-        assert after.lose(unread(ours)) == 2
+        assert after.lose(unread(ours.fileno())) == 2
         assert list(after.lost) == [0, 1]
     log.close(clean=True)
 

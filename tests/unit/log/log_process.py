@@ -5,12 +5,13 @@ import select
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from subprocess import PIPE, Popen
+from subprocess import PIPE, STDOUT, Popen
 
 from ackd.log.disk import Directory
 from ackd.log.files import FileStorage
 from ackd.log.log import Log
 from ackd.log.memory import MemoryStorage
+from ackd.log.storage import LogError
 from tests.support.project import PROJECT
 
 SIZE = 64 * 1024 * 1024
@@ -36,7 +37,7 @@ def use_files(log: Log) -> None:
     """Print the number of the last record of each commit; commits and appends overlap."""
     while True:
         for _ in range(30):
-            assert log.append(record_of(log.appended))
+            log.append(record_of(log.appended))  # has no room while the disk is slow
         if select.select([log], [], [], 0)[0]:
             assert log.collect() is None
             print(log.synced - 1, flush=True)
@@ -85,6 +86,7 @@ def started(
         command,
         stdin=PIPE,
         stdout=PIPE,
+        stderr=STDOUT,
         text=True,
         pass_fds=[place] if isinstance(place, int) else [],
         cwd=PROJECT,
@@ -100,7 +102,10 @@ def main(use: str, place: str) -> None:
     if use == use_memory.__name__:
         use_memory(Log(MemoryStorage(int(place))))
     else:
-        log = Log(FileStorage(Directory(place), SIZE))
+        try:
+            log = Log(FileStorage(Directory(place), SIZE))
+        except LogError as error:
+            sys.exit(str(error))
         (use_files if use == use_files.__name__ else obey)(log)
 
 

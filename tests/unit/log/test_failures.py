@@ -1,6 +1,7 @@
 """Commits fail: the disk is full, or fdatasync(2) reports an error. Later ones succeed."""
 
 import errno
+import os
 import resource
 import shutil
 import subprocess
@@ -80,6 +81,33 @@ def test_a_full_disk(tmp_path: Path) -> None:
             assert tell(process, "check") == "True"
             assert tell(process, "free") == "freed"
         end(process)
+
+
+READ_ONLY = 'mount --bind "$0" "$0" && mount -o remount,bind,ro "$0" && exec "$@"'
+
+
+@needs_namespaces
+@pytest.mark.parametrize("exists", [False, True])
+def test_a_read_only_disk(tmp_path: Path, exists: bool) -> None:
+    if exists:
+        Log(FileStorage(Directory(str(tmp_path)), SIZE)).close(clean=True)
+    before = ("unshare", "--mount", "sh", "-c", READ_ONLY, str(tmp_path))
+    with started(obey, str(tmp_path), before) as process:
+        assert process.communicate()[0] == f"{tmp_path}: Read-only file system\n"
+        assert process.returncode == 1
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+@pytest.mark.parametrize("mode", [0o700, 0o755])
+def test_a_directory_of_another_user(tmp_path: Path, mode: int) -> None:
+    directory = tmp_path / "log"
+    directory.mkdir(mode)
+    os.chown(directory, 65534, 65534)
+    # Without these two root is a user like any other, capabilities(7).
+    before = ("setpriv", "--bounding-set=-dac_override,-dac_read_search")
+    with started(obey, str(directory), before) as process:
+        assert process.communicate()[0] == f"{directory}: Permission denied\n"
+        assert process.returncode == 1
 
 
 @pytest.mark.skipif(not shutil.which("gcc"), reason="needs gcc")
