@@ -96,6 +96,8 @@ class JournaldSocket(DatagramSocket):
 
     def put_lost(self) -> bool:
         """Put again, marked, what journald may have lost; return whether nothing of it is left."""
+        if self.holds:
+            return False
         lost, log = self._unconfirmed.lost, self._log
         if not lost:
             return True
@@ -180,14 +182,18 @@ def _same_peer(connected: socket.socket, path: str) -> bool:
 
 def _reads_all(connected: socket.socket) -> bool:
     """Return whether journald reads all that is in the queue, and a mark behind it, in a moment."""
-    with suppress(OSError):
-        connected.send(_MARK)
-        end = monotonic() + _LAST_RECORDS
-        while unread(connected.fileno()):
-            if monotonic() > end:
-                return False
-            sleep(_LAST_RECORDS / 100)
-        return True
+    end = monotonic() + _LAST_RECORDS
+    marked = False
+    while monotonic() < end:
+        try:
+            marked = marked or connected.send(_MARK) == 0
+        except BlockingIOError:  # the queue is full
+            pass
+        except OSError:
+            return False
+        if marked and not unread(connected.fileno()):
+            return True
+        sleep(_LAST_RECORDS / 100)
     return False
 
 

@@ -39,6 +39,7 @@ class Sink(Protocol):
     gone: bool = False
     obstacle: str = ""
     confirms: bool = False
+    holds: bool = False
     reachable: bool
     why: str
 

@@ -21,9 +21,10 @@ _RECONNECT = 0.01
 # Seconds before the next attempt, at most. journald refuses streams beyond 4,096, which any local
 # user can hold, and logs each refusal.
 LONGEST_PAUSE = 30.0
-# Seconds that a start waits for journald to accept the stream: what journald reads before is
-# recorded again. journald needs a millisecond; a start must not wait for a journald that hangs.
-_FIRST_ACCEPT = 0.1
+# Seconds for which a start holds records back until journald accepts the stream: what journald
+# reads before is recorded again. A journald that runs needs a millisecond; that of a namespace may
+# only be started by this stream; and one that hangs must not keep clients waiting.
+FIRST_ACCEPT = 1.0
 # Bytes of unconfirmed records from which on the watch does not wait for the next journald's accept.
 # The log has room for twice as many in any case: the longest record fits once into a segment.
 _TOO_MUCH = 4 * 1024 * 1024
@@ -46,7 +47,7 @@ class WatchedQueue(Protocol):
     """journald's socket for records, as the watch uses it."""
 
     path: str
-    reachable: bool
+    holds: bool
 
     def unread(self) -> int:
         """Return the kernel's charge for what is not read yet, in bytes."""
@@ -121,6 +122,8 @@ class JournaldWatch:
         unconfirmed = self._unconfirmed
         if not (self._kept or unconfirmed.lost):
             self._keep_stream()
+        if self._queue.holds:
+            return
         if unconfirmed.queue and (not self._accept_awaited or unconfirmed.size > _TOO_MUCH):
             unconfirmed.look(self._queue.unread())
         if not unconfirmed.queue:
@@ -129,7 +132,10 @@ class JournaldWatch:
             self._set_deadline()
 
     def on_deadline(self) -> None:
-        """Connect to journald again, or send a mark behind the last record."""
+        """Stop to hold records back; connect to journald again, or send a mark."""
+        if self._queue.holds:
+            self._queue.holds = False
+            self._recorder.resume()
         if not self._stream:
             self._open_stream()
         sent = self._unconfirmed.sent
@@ -150,7 +156,7 @@ class JournaldWatch:
             self._recorder.note(Record(Kind.REPEATED, Priority.WARNING, message))
 
     def _begin(self, stored: JournaldStream | None) -> None:
-        """Go on with the stream of the process before, or open one; wait for the accept briefly."""
+        """Go on with the stream of the process before, or open one and hold records back."""
         if self._unconfirmed.lost:
             self._recorder.block()
         if stored:
@@ -161,16 +167,19 @@ class JournaldWatch:
             self.repeat("journald may have ended")
         if not self._stream:
             self._open_stream()
-        if self._accept_awaited:
-            self._look_at_stream(_FIRST_ACCEPT)
+        if self._stream and self._accept_awaited:
+            self._queue.holds = True
+            self._recorder.block()
+            self.deadline = monotonic() + FIRST_ACCEPT
+            self._loop.timers.watch(self)
 
     def _on_event(self) -> None:
         self._look_at_stream()
+        self._queue.holds = False
         self._recorder.resume()
 
-    def _look_at_stream(self, timeout: float = 0) -> None:
-        """Act on what has happened to the stream, or happens within `timeout` seconds."""
-        for _, events in self._stream_events.poll(timeout):
+    def _look_at_stream(self) -> None:
+        for _, events in self._stream_events.poll(0):
             if events & _END:
                 self._on_end()
             else:

@@ -50,7 +50,8 @@ class Availability:
             self._recorder.resume()  # it may only have been restarted
         if self._unreachable is not self.lost:
             self._change()
-        self._watch_for_room(self._recorder.blocked and not self.lost)
+        holds = self._recorder.sink.holds
+        self._watch_for_room(self._recorder.blocked and not (self.lost or holds))
 
     def on_deadline(self) -> None:
         """Try again to reach the journal."""

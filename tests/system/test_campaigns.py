@@ -321,18 +321,25 @@ def test_the_promise_holds_when_ackd_and_journald_are_killed_in_the_same_moment(
     assert_promise_kept(result)
 
 
+def send_signal(machine: Machine, unit: str, signal: str) -> None:
+    """Send a signal to a unit's main process, if it has one."""
+    command = ("systemctl", "kill", f"--signal={signal}", "--kill-whom=main", unit)
+    machine.run(*command, check=False)
+
+
 def stop_and_start(machine: Machine) -> None:
     machine.run("systemctl", "stop", "ackd")
-    machine.run("systemctl", "start", "ackd")
+    machine.run("systemctl", "start", "--no-block", "ackd")
 
 
+# A start of ackd ends only when journald's sockets are there, so no fault waits for its end.
 FAULTS: dict[str, Callable[[Machine], object]] = {
-    "ackd killed": lambda machine: kill(machine, "ackd"),
-    "ackd restarted": lambda machine: machine.run("systemctl", "restart", "ackd"),
+    "ackd killed": lambda machine: send_signal(machine, "ackd", "KILL"),
+    "ackd restarted": lambda machine: machine.run("systemctl", "restart", "--no-block", "ackd"),
     "ackd stopped and started": stop_and_start,
-    "ackd frozen": lambda machine: kill(machine, "ackd", "STOP"),
-    "journald killed": lambda machine: kill(machine, JOURNALD),
-    "journald frozen": lambda machine: kill(machine, JOURNALD, "STOP"),
+    "ackd frozen": lambda machine: send_signal(machine, "ackd", "STOP"),
+    "journald killed": lambda machine: send_signal(machine, JOURNALD, "KILL"),
+    "journald frozen": lambda machine: send_signal(machine, JOURNALD, "STOP"),
     "journald restarted": lambda machine: succeed(machine, "restart", JOURNALD),
     "sockets restarted": lambda machine: succeed(machine, "restart", *SOCKETS),
     "start limit": lambda machine: kill_until_start_limit(machine),
@@ -371,7 +378,7 @@ def kill_until_start_limit(machine: Machine) -> None:
 def heal(machine: Machine) -> None:
     """Let ackd and journald run, whatever has happened to them."""
     for unit in ("ackd", JOURNALD):
-        machine.run("systemctl", "kill", "--signal=CONT", unit, check=False)
+        send_signal(machine, unit, "CONT")
     machine.run("systemctl", "reset-failed", JOURNALD, *SOCKETS, check=False)
     if any(await_settled(machine, unit) != "active" for unit in (JOURNALD, *SOCKETS)):
         succeed(machine, "restart", *SOCKETS, JOURNALD)

@@ -17,11 +17,11 @@ from ackd.journal.entry import JournalFormat, payloads_of
 from ackd.journal.journald import JournaldConnection, JournaldSocket
 from ackd.journal.recorder import Recorder
 from ackd.journal.storing import Storing
-from ackd.journal.watch import LONGEST_PAUSE, QUIET, JournaldStream
+from ackd.journal.watch import FIRST_ACCEPT, LONGEST_PAUSE, QUIET, JournaldStream
 from ackd.log.log import Log
 from ackd.log.memory import MemoryStorage
 from ackd.loop import Loop
-from ackd.records import Origin
+from ackd.records import Kind, Origin, Priority, Record
 from tests.support.journal_socket import Entry, parse
 from tests.support.journald import Journald
 
@@ -34,7 +34,7 @@ class Desk:
     `kept` is what the next process gets: the stream, the socket, and the descriptor of the log.
     """
 
-    def __init__(self, path: Path, begun: bool = True) -> None:
+    def __init__(self, path: Path, begun: bool = True, held: bool = False) -> None:
         self.path = path
         self.journald = Journald(path)
         self.kept: JournaldStream | None = None
@@ -43,6 +43,9 @@ class Desk:
         if begun:
             self.journald.begin()
             self.go_round()
+            self.go_round(monotonic() + FIRST_ACCEPT)
+        elif not held:
+            self.await_first_accept()
 
     def _start(self, storage: MemoryStorage, stored: JournaldConnection | None) -> None:
         self.storage = storage
@@ -54,6 +57,11 @@ class Desk:
         self.loop = Loop()
         self.recorder.watch(self.loop)
         self.recorder.resume()
+
+    def await_first_accept(self) -> None:
+        """Go round when the recorder holds no records back any more."""
+        if self.sink.holds:
+            self.go_round(monotonic() + FIRST_ACCEPT)
 
     def _keep(self, stream: JournaldStream) -> None:
         """Do what the service manager does: duplicate the descriptor."""
@@ -87,6 +95,7 @@ class Desk:
             stream = self.kept and JournaldStream(self.kept.socket.dup(), self.kept.accepted)
             stored = JournaldConnection(sock, stream)
         self._start(MemoryStorage(storage), stored)
+        self.await_first_accept()
 
     def write(self, *payloads: bytes) -> int:
         prefix = self.recorder.prefix(ORIGIN)
@@ -333,6 +342,28 @@ def test_payloads_that_share_a_record_are_recorded_again_in_one_record(desk: Des
     (again, _) = map(parse, desk.journald.read_all())
     assert again["ACKD_REPEATED"] == b"1"
     assert payloads_of(again) == [(1, b"one"), (2, b"two")]
+
+
+def test_a_start_holds_records_back_until_journald_accepts_the_stream(tmp_path: Path) -> None:
+    with contextlib.closing(Desk(tmp_path / "socket", begun=False, held=True)) as desk:
+        desk.recorder.note(Record(Kind.LOG, Priority.INFO, "note"))
+        assert desk.write(b"one") == 0
+        desk.go_round()
+        assert desk.read_all() == []
+        desk.journald.begin()
+        desk.go_round()
+        assert desk.write(b"one") == 1
+        assert desk.read_all() == ["note", "one"]
+
+
+def test_a_start_holds_no_records_back_before_a_journald_that_refuses_the_stream(
+    tmp_path: Path,
+) -> None:
+    with contextlib.closing(Desk(tmp_path / "socket", begun=False, held=True)) as desk:
+        assert desk.write(b"one") == 0
+        assert desk.journald.refuse() == 1
+        desk.go_round()
+        assert desk.write(b"one") == 1
 
 
 # From one process to the next
