@@ -1,18 +1,31 @@
 """Which records of a log the journal does not have."""
 
+import contextlib
 import errno
 import os
+import select
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from random import Random
+from time import monotonic
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ackd.journal.entry import JournalFormat, fields_of
+from ackd.journal.journald import JournaldSocket
 from ackd.journal.reader import NotReadableError
+from ackd.journal.recorder import Recorder
 from ackd.journal.recovery import Entry, Fingerprints, Recovery
+from ackd.journal.storing import Storing
+from ackd.log.disk import Directory
+from ackd.log.files import FileStorage
+from ackd.log.log import Log
+from ackd.log.storage import Found
+from ackd.loop import Loop
 from ackd.records import Kind, Origin, Priority, Record
+from tests.support.journald import Journald
 
 FORM = JournalFormat()
 
@@ -299,3 +312,65 @@ def test_fingerprints_are_counted() -> None:
     assert [fingerprints.remove(5) for _ in range(3)] == [True, True, False]
     assert fingerprints.remove(-(2**63))
     assert fingerprints.count == 1
+
+
+# With a real log, recorder and queue
+
+SIZE = 64 * 1024 * 1024
+
+
+def open_log(directory: Path, boot: bytes) -> Log:
+    return Log(FileStorage(Directory(str(directory)), SIZE, boot=boot * 16))
+
+
+def commit(log: Log) -> None:
+    while log.synced < log.appended:
+        log.commit()
+        select.select([log], [], [])
+        assert log.collect() is None
+
+
+def messages(journald: Journald) -> Iterator[str]:
+    for datagram in filter(None, journald.read_all()):  # an empty one is a mark
+        fields = fields_of(datagram)
+        repeated = "again " * ("ACKD_REPEATED" in fields)
+        yield repeated + fields["MESSAGE"].decode().removeprefix("Buffer: ")
+
+
+def test_missing_records_come_before_new_ones_and_only_they_are_marked(tmp_path: Path) -> None:
+    before = open_log(tmp_path, b"a")
+    records = payloads(20)
+    for record in records:
+        assert before.append(record)
+    commit(before)
+    for move in (before.set_sent, before.set_read):
+        move(20)
+    before.set_safe(3)
+    before.close(clean=True)
+
+    log = open_log(tmp_path, b"b")
+    path = tmp_path / "journal"
+    with contextlib.closing(Journald(path)) as journald, contextlib.closing(Loop()) as loop:
+        storing = Storing(str(path), {}, is_service=False)
+        sink = JournaldSocket(str(path), storing, log)
+        recorder = Recorder(sink, JournalFormat(), log, acks_wait=True)
+        there = journal_of(records[:5] + records[8:19])
+        recovery = Recovery(recorder, lambda: there)
+        recorder.watch(loop)
+        loop.timers.watch(recovery)
+        recorder.resume()
+        journald.begin()
+        assert recorder.write(prefix("0123456789abcdef-2"), 1, [b"new"]) == 1
+        commit(log)
+        seen: list[str] = []
+        while log.read < log.appended:
+            loop.handle(loop.wait(0.01))
+            loop.meet_deadlines(monotonic())
+            recorder.look()
+            seen += messages(journald)
+        assert seen == [f"again payload {number}" for number in (6, 7, 8, 20)] + ["new"]
+        assert (log.safe, log.sent) == (3, 21)
+        recorder.close()
+    after = open_log(tmp_path, b"b")
+    assert (after.found, after.read, after.appended) == (Found.CLEAN, 21, 21)
+    after.close(clean=True)
