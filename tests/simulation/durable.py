@@ -95,11 +95,14 @@ class DurableWorld(World):
 
     def cut_power(self) -> None:
         """Start the next server on what the disk has stored."""
-        self.may_repeat = True  # the cursors can be those of an earlier time
         self._boot = next(self._boots)
         self.crash()
 
     # As in the world without a disk
+
+    def crash(self) -> None:
+        self.may_repeat = True  # the cursors on the disk are those of the last commit
+        super().crash()
 
     def be_silent(self) -> None:
         if self.worker.prompt:
