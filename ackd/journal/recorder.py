@@ -119,7 +119,7 @@ class Recorder:
     commit of it (`acks_wait`): a refused payload stays with its connection.
 
     With `acks_wait`, `write` and `note` only append to the log. `commit` begins to make durable
-    what is appended. `collect` takes the result, and sends what is durable to the sink.
+    what is appended, and sends what is durable to the sink. `collect` takes the result.
     """
 
     def __init__(
@@ -219,15 +219,17 @@ class Recorder:
         self.resume()
 
     def commit(self) -> None:
-        """Begin to make durable what is appended; to be called at the end of each round."""
+        """Begin to make durable what is appended; to be called at the end of each round.
+
+        While the disk works, what is durable already is sent to the sink.
+        """
         self.log.commit()
+        if not self.blocked and self.log.sent < self.log.synced:
+            self.resume()
 
     def collect(self) -> OSError | None:
-        """Take the result of a commit, and send on; to be called when the log's event is set."""
-        error = self.log.collect()
-        if not self.blocked:
-            self.resume()
-        return error
+        """Take the result of a commit; to be called when the log's event is set."""
+        return self.log.collect()
 
     def hold(self) -> None:
         """Send nothing from the log until `release`, but what the sink has lost."""

@@ -12,8 +12,9 @@ from itertools import islice
 from ackd.journal.datagram import charge
 from ackd.log.log import Log
 
-# Bytes of unconfirmed records from which on those that are confirmed are looked for.
-_LOOK_AT = 1024 * 1024
+# Bytes of unconfirmed records from which on those that are confirmed are looked for. After a crash
+# of ackd and of journald all of these are recorded again.
+_LOOK_AT = 256 * 1024
 # In the place of a number: a mark, which is no record; and all records of the process before.
 _MARK, _EARLIER = -1, -2
 
@@ -74,8 +75,12 @@ class Unconfirmed:
         if not unread and self._proven == self._latest and self.marked:
             self._confirm(self.sent)
         elif self.size > self._look_at:
-            self._confirm(self._read(self._proven) - 1)
+            self.confirm()
             self._look_at = max(_LOOK_AT, 2 * self.size)
+
+    def confirm(self) -> None:
+        """Forget the records that are confirmed; `look` does so only from time to time."""
+        self._confirm(self._read(self._proven) - 1)
 
     def lose(self, unread: int) -> int:
         """Add to `lost` what is lost or may be, now that journald has ended; return how many.

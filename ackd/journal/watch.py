@@ -109,6 +109,7 @@ class JournaldWatch:
     def close(self) -> None:
         """Close the stream."""
         self.deadline = inf
+        self._unconfirmed.confirm()
         self._close_stream()
         self._loop.unwatch(self._stream_events)
         self._stream_events.close()

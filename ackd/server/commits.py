@@ -59,10 +59,10 @@ class Commits:
             return
         self._watch_room()
         records = self._recorder.log
-        if not records.committing:
-            self._recorder.commit()
-            if records.committing:
-                self._running, self._next = self._next, {}
+        ran = records.committing
+        self._recorder.commit()
+        if records.committing and not ran:
+            self._running, self._next = self._next, {}
 
     def finish(self, seconds: float) -> None:
         """Wait until all that is recorded is on the disk, at most so many seconds."""

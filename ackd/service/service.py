@@ -261,8 +261,9 @@ class Service:
             remove_log()
         else:
             save_log(self._stored.log, replaces=bool(self._stored.log_problem))
-        if isinstance(self._recorder.sink, JournaldSocket):
-            save_socket(self._recorder.sink.socket)
+        sink, stored = self._recorder.sink, self._stored.journald
+        if isinstance(sink, JournaldSocket) and not (stored and stored.socket is sink.socket):
+            save_socket(sink.socket)
         if kept.is_there(os.environ) or self._stored.left:
             systemd.barrier()
             kept.remove(os.environ)

@@ -103,7 +103,8 @@ def remove_log() -> None:
 
 
 def save_socket(sock: socket.socket) -> None:
-    """Store journald's socket, which goes on to count what journald has not read."""
+    """Store journald's socket, instead of one before: it counts what journald has not read."""
+    systemd.remove_descriptors(_SOCKET)
     systemd.store_descriptors(_SOCKET, [sock.fileno()], watched=False)
 
 

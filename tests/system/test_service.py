@@ -274,6 +274,26 @@ def test_a_restart_leaves_only_the_listener_in_the_descriptor_store(server: Mach
         assert property_of(server, "NFileDescriptorStore") == ONE_LISTENER
 
 
+def log_of(machine: Machine) -> str:
+    """Return the inode of the log that ackd has open."""
+    directory = f"/proc/{machine.pid_of('ackd')}/fd"
+    links = machine.run("find", directory, "-lname", "/memfd:ackd-log*").stdout.split()
+    return machine.run("stat", "--dereference", "--format=%i", links[0]).stdout
+
+
+def test_the_log_is_the_same_from_the_first_start_to_a_stop(server: Machine) -> None:
+    before = log_of(server)
+    server.run("systemctl", "restart", "ackd")
+    assert log_of(server) == before
+    send_signal(server, "KILL")
+    assert send(server, "hello") == 0
+    assert log_of(server) == before
+    server.run("systemctl", "stop", "ackd")
+    assert property_of(server, "NFileDescriptorStore") == "0"
+    server.run("systemctl", "start", "ackd")
+    assert log_of(server) != before
+
+
 def test_a_stored_listener_that_is_no_longer_configured_is_removed(server: Machine) -> None:
     server.put("/etc/ackd.yaml", f"{BIND}port: 10011\n")
     server.run("systemctl", "restart", "ackd")
@@ -346,6 +366,28 @@ def test_records_that_a_frozen_journald_has_not_read_are_handed_over_without_cli
     server.run("sh", "-c", f"kill -CONT {server.pid_of('systemd-journald')}")
     assert send(server, "hello") == 0
     assert len(server.journal(*stopped)) == before + 1
+
+
+def test_records_that_a_frozen_journald_has_not_read_at_a_stop_are_kept_for_the_next_start(
+    server: Machine,
+) -> None:
+    """Neither the stop nor the start waits for journald; nobody else can plant such a log."""
+    kept = "/run/private/ackd/log"
+    journald = server.pid_of("systemd-journald")
+    server.run("sh", "-c", f"kill -STOP {journald}")
+    assert send(server, "in doubt") == 0
+    server.run("systemctl", "stop", "ackd", timeout=30)
+    nobody = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
+    for path in (kept, "/run/ackd/log"):
+        server.run("test", "-s", path)
+        assert server.run(*nobody, "test", "-e", path, check=False).returncode
+    server.run("systemctl", "start", "ackd", timeout=30)
+    assert server.run("test", "-e", kept, check=False).returncode
+    server.run("sh", "-c", f"kill -CONT {journald}")
+    assert send(server, "hello") == 0
+    logged = [entry["MESSAGE"] for entry in server.journal("-u", "ackd", "-n", "60")]
+    assert any(b"journald may not have stored the last records yet: " in line for line in logged)
+    assert b"Buffer: in doubt" in logged
 
 
 def test_the_count_of_suppressed_messages_is_logged_before_a_restart(server: Machine) -> None:

@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import os
+import select
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from ackd.journal.entry import JournalFormat, payloads_of
 from ackd.journal.log_handler import RecordHandler
 from ackd.journal.recorder import MAX_NOTES, TURN_PAYLOADS, TURN_RECORDS, Recorder
 from ackd.journal.terminal import Stream, TerminalFormat
+from ackd.log.disk import Directory
+from ackd.log.files import FileStorage
 from ackd.log.log import Log
 from ackd.log.memory import MemoryStorage
 from ackd.records import Kind, Origin, Priority, Record
@@ -507,3 +510,81 @@ def test_a_log_line_waits_in_order_for_a_full_journal(desk: Desk, log: logging.L
     desk.note("behind")
     expected = ["before", "the journal can't be reached", "behind"]
     assert desk.all_messages() == ["Buffer: filler"] * count + expected
+
+
+# Acks that wait for a commit of the log
+
+
+class DiskDesk:
+    """A recorder whose acks wait for a commit of a log in files."""
+
+    def __init__(self, path: Path) -> None:
+        (path / "log").mkdir()
+        self.journal = LogDaemon(path / "journal")
+        self.log = Log(FileStorage(Directory(str(path / "log")), 16 * 1024 * 1024))
+        sink = DatagramSocket(str(path / "journal"))
+        self.recorder = Recorder(sink, JournalFormat(), self.log, acks_wait=True)
+        self.prefix = self.recorder.prefix(ORIGIN)
+
+    def write(self, *payloads: bytes) -> int:
+        return self.recorder.write(self.prefix, self.log.appended + 1, list(payloads))
+
+    def commit(self) -> None:
+        self.recorder.commit()
+        while self.log.committing:
+            select.select([self.log.fileno()], [], [])
+            assert self.recorder.collect() is None
+        self.recorder.commit()  # as at the end of the next round
+
+    def messages(self) -> list[str]:
+        return [parse(datagram)["MESSAGE"].decode() for datagram in self.journal.read_all()]
+
+    def close(self) -> None:
+        self.recorder.close()
+        self.journal.close()
+
+
+@pytest.fixture
+def disk_desk(tmp_path: Path) -> Iterator[DiskDesk]:
+    with contextlib.closing(DiskDesk(tmp_path)) as desk:
+        yield desk
+
+
+def test_records_are_sent_once_they_are_durable_in_one_order(disk_desk: DiskDesk) -> None:
+    desk = disk_desk
+    desk.recorder.note(Record(Kind.LOG, Priority.INFO, "first"))
+    assert desk.write(b"second", b"third") == 2
+    assert desk.log.synced == 0
+    assert desk.messages() == []
+    desk.commit()
+    assert desk.log.synced == desk.log.sent == 3
+    assert desk.messages() == ["first", "Buffer: second", "Buffer: third"]
+
+
+def test_payloads_are_taken_while_the_journal_is_full(disk_desk: DiskDesk) -> None:
+    desk = disk_desk
+    numbers = [b"%d" % number for number in range(2000)]
+    while desk.log.appended < len(numbers):
+        assert desk.write(*numbers[desk.log.appended :])
+        desk.commit()
+    assert desk.recorder.blocked
+    assert not desk.recorder.must_wait
+    assert desk.log.synced == 2000
+    lines = desk.messages()
+    while not desk.recorder.resume():
+        lines += desk.messages()
+    lines += desk.messages()
+    assert lines == [f"Buffer: {number}" for number in range(2000)]
+
+
+def test_payloads_wait_while_the_log_is_full(disk_desk: DiskDesk) -> None:
+    desk, payload = disk_desk, b"x" * 60_000
+    while desk.write(payload):
+        desk.commit()
+        desk.messages()
+        desk.recorder.resume()
+    assert desk.recorder.must_wait
+    desk.log.set_read(desk.log.sent)
+    desk.log.set_safe(desk.log.sent)
+    assert not desk.recorder.must_wait
+    assert desk.write(payload) == 1
