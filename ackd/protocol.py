@@ -22,6 +22,9 @@ UNREACHABLE = " can't be reached"  # after the name of the sink
 JOURNAL_UNREACHABLE = f"the journal{UNREACHABLE}"
 OUTPUT_UNREACHABLE = f"the standard output{UNREACHABLE}"
 NOT_STORED = "the journal does not store "  # which payloads, and why, follows
+LOG_FULL = "the log is full"
+DISK_FULL = "the disk is full"
+DISK_FAILED = "the disk failed: "  # the system's error message follows
 LONGER_THAN = "longer than "  # a number of bytes follows
 NO_PROXY_PROTOCOL = "this port takes no PROXY header, switch it off in the balancer"
 NO_TLS = "this port takes no TLS, connect without it"
@@ -124,6 +127,9 @@ class ServerProtocol:
     refusal is kept, and comes out in its place between the acks. Only acknowledged payloads are
     numbered, so the records of a connection count 1, 2, 3 without a gap.
 
+    `taken` is the number of payloads that are recorded, but not answered yet. While there are any,
+    payloads behind them can be taken as well, but not answered: replies come out in order.
+
     A last line that EOF has ended instead of LF comes after all others, alone: it may be only the
     beginning of what the client wanted to send.
 
@@ -150,14 +156,16 @@ class ServerProtocol:
         "received",
         "refused",
         "sequence",
+        "taken",
     )
 
     def __init__(self, max_payload: int, ack: bytes, record_empty: bool = True) -> None:
         self.payloads: list[bytes] = _NO_PAYLOADS
+        self.taken = 0
         self.received = 0  # bytes
         self.sequence = 1  # the number that the first of `payloads` will have
         self.refused = 0
-        self._answered = 0  # payloads that have left the list, acknowledged or refused
+        self._answered = 0  # payloads that are acknowledged or refused
         self._unsplit = b""
         self.partial: bytes | bytearray = b""
         self._last = b""  # the line that EOF has ended, until it is among the payloads
@@ -179,7 +187,7 @@ class ServerProtocol:
         self._record_empty = record_empty
 
     def state(self) -> ProtocolState:
-        """Return the state from which another ServerProtocol can continue."""
+        """Return the state from which another ServerProtocol can continue; nothing is `taken`."""
         self._split_all()
         payloads, partial = tuple(self.payloads), self._last or bytes(self.partial)
         if self.unterminated:
@@ -212,7 +220,7 @@ class ServerProtocol:
     @property
     def acknowledged(self) -> int:
         """How many payloads have been acknowledged."""
-        return self.sequence - 1
+        return self.sequence - self.taken - 1
 
     @property
     def unfinished(self) -> int:
@@ -268,8 +276,32 @@ class ServerProtocol:
 
     def acknowledge(self, count: int) -> list[Run]:
         """Return the replies that are due after the first `count` payloads have been recorded."""
+        self._remove(count)
         self.sequence += count
         return self._answer(count, self._ack)
+
+    def take(self, count: int) -> list[Run]:
+        """Take the first `count` payloads: they are recorded, and will be answered later.
+
+        Return the replies that are due before theirs: refusals of lines that were too long.
+        """
+        self._remove(count)
+        replies = self._answer(0, b"")
+        self.sequence += count
+        self.taken += count
+        return replies
+
+    def acknowledge_taken(self, count: int) -> list[Run]:
+        """Return the replies that are due after the first `count` taken payloads are safe."""
+        self.taken -= count
+        return self._answer(count, self._ack)
+
+    def refuse_taken(self, reason: str) -> list[Run]:
+        """Return the replies to all taken payloads if none of them is safe."""
+        count, self.taken = self.taken, 0
+        self.sequence -= count
+        self.refused += count
+        return self._answer(count, _refusal_line(reason))
 
     def refuse(self, reason: str) -> list[Run]:
         """Return the replies to all waiting payloads if none of them can be recorded."""
@@ -280,6 +312,7 @@ class ServerProtocol:
     def refuse_payloads(self, reason: str) -> list[Run]:
         """Return the replies to `payloads`, which leave out those that are not split off yet."""
         count = len(self.payloads)
+        self.payloads = _NO_PAYLOADS
         self.refused += count
         return self._answer(count, _refusal_line(reason))
 
@@ -358,18 +391,21 @@ class ServerProtocol:
 
     def _refuse_long(self) -> None:
         self.refused += 1
-        refusal = (self._answered + len(self.payloads), _longer_than(self.max_payload))
+        position = self._answered + self.taken + len(self.payloads)
+        refusal = (position, _longer_than(self.max_payload))
         if self._refusals:
             self._refusals.append(refusal)
         else:
             self._refusals = [refusal]
 
-    def _answer(self, count: int, reply: bytes) -> list[Run]:
-        """Remove `count` payloads; return their replies, with refusals in their places."""
+    def _remove(self, count: int) -> None:
         if count < len(self.payloads):
             del self.payloads[:count]
         else:
             self.payloads = _NO_PAYLOADS
+
+    def _answer(self, count: int, reply: bytes) -> list[Run]:
+        """Return the replies to the next `count` payloads, with refusals in their places."""
         self._answered += count
         if self._refusals:
             return self._answer_among_refusals(self._answered - count, reply)

@@ -65,6 +65,16 @@ class JournaldSocket(DatagramSocket):
         super().__init__(path, connected)
 
     @property
+    def journald(self) -> str:
+        """The name of the journald that has our socket; empty if it is unknown."""
+        return self._storing.journald
+
+    @property
+    def unit(self) -> str:
+        """The name of ackd's unit; empty if there is none, or if it is uncertain."""
+        return self._storing.unit
+
+    @property
     def socket(self) -> socket.socket:
         """The socket that counts what journald has not read; the same one for ever."""
         return self._socket
@@ -85,6 +95,10 @@ class JournaldSocket(DatagramSocket):
         self._unconfirmed.append(self._log.sent, len(datagram))
         return True
 
+    def marked(self, record: bytes) -> bytes:
+        """Return the record with a mark: it may be in the journal twice."""
+        return _REPEATED + record
+
     def put_lost(self) -> bool:
         """Put again, marked, what journald may have lost; return whether nothing of it is left."""
         if self.holds:
@@ -92,16 +106,18 @@ class JournaldSocket(DatagramSocket):
         lost, log = self._unconfirmed.lost, self._log
         if not lost:
             return True
-        first, end = lost[0], lost[-1] + 1
-        for number, record in zip(range(first, end), log.records(first, end), strict=False):
-            if number != lost[0]:
-                continue
-            datagram = _REPEATED + record
-            if not super().put(datagram):
-                return False
-            lost.popleft()
-            self._unconfirmed.append(number, len(datagram))
-            log.set_sent(max(number + 1, log.sent))
+        reader = log.reader(lost[0])
+        while lost and (record := reader.peek(lost[-1] + 1)) is not None:
+            while lost and lost[0] < reader.number:
+                lost.popleft()  # the log has a gap
+            if lost and lost[0] == reader.number:
+                datagram = self.marked(record)
+                if not super().put(datagram):
+                    return False
+                self._unconfirmed.append(lost.popleft(), len(datagram))
+                log.set_sent(max(reader.number + 1, log.sent))
+            reader.advance()
+        lost.clear()
         return True
 
     def put_mark(self) -> bool:

@@ -20,6 +20,8 @@ TURN_RECORDS = 256
 TURN_PAYLOADS = 1024
 # Bytes of a record that several payloads share, at most.
 _SHARED_BYTES = 128 * 1024
+# Bytes of the log that may be in memory and not on the disk, but for the segment that fills now.
+_MOST_UNSYNCED = 8 * 1024 * 1024
 # Notes that may wait while the sink takes no records; each has about 300 bytes.
 MAX_NOTES = 4096
 
@@ -50,6 +52,10 @@ class Sink(Protocol):
 
     def put(self, record: bytes, /) -> bool:
         """Return whether the record was taken: it is the record of the log's number `sent`."""
+
+    def marked(self, record: bytes, /) -> bytes:
+        """Return a record that is put again; a mark says so where a record can have marks."""
+        return record
 
     def put_lost(self) -> bool:
         """Put the records again that the other end may have lost; return whether none is left."""
@@ -113,7 +119,7 @@ class Recorder:
     commit of it (`acks_wait`): a refused payload stays with its connection.
 
     With `acks_wait`, `write` and `note` only append to the log. `commit` begins to make durable
-    what is appended. `collect` takes the result, and sends what is durable to the sink.
+    what is appended, and sends what is durable to the sink. `collect` takes the result.
     """
 
     def __init__(
@@ -137,18 +143,27 @@ class Recorder:
         self._notes = 0  # that have been appended since `blocked`
         self._refused_room = -1  # bytes that the log had when it last refused a payload
         self._left_out = 0
+        self._held = False
+        self.volatile = ""  # why the journal does not outlive the power, with `acks_wait`
 
     @property
     def must_wait(self) -> bool:
         """Whether payloads must wait."""
         if self.recording is _NONE:
             return False
-        return self.log.room <= self._refused_room if self.acks_wait else self.blocked
+        if self.acks_wait:
+            return self.full or self.log.unsynced >= _MOST_UNSYNCED
+        return self.blocked
+
+    @property
+    def full(self) -> bool:
+        """Whether the log has no room for payloads, and acks wait for it."""
+        return self.log.room <= self._refused_room
 
     @property
     def obstacle(self) -> str:
         """Why payloads must be refused, as text; empty if they need not be."""
-        return "" if self.recording is _NONE else self.sink.obstacle
+        return "" if self.recording is _NONE else self.sink.obstacle or self.volatile
 
     @property
     def unsettled(self) -> int:
@@ -204,15 +219,38 @@ class Recorder:
         self.resume()
 
     def commit(self) -> None:
-        """Begin to make durable what is appended; to be called at the end of each round."""
+        """Begin to make durable what is appended; to be called at the end of each round.
+
+        While the disk works, what is durable already is sent to the sink.
+        """
         self.log.commit()
+        if not self.blocked and self.log.sent < self.log.synced:
+            self.resume()
 
     def collect(self) -> OSError | None:
-        """Take the result of a commit, and send on; to be called when the log's event is set."""
-        error = self.log.collect()
-        if not self.blocked:
-            self.resume()
-        return error
+        """Take the result of a commit; to be called when the log's event is set."""
+        return self.log.collect()
+
+    def hold(self) -> None:
+        """Send nothing from the log until `release`, but what the sink has lost."""
+        self._held = True
+
+    def repeat(self, number: int, record: bytes) -> bool:
+        """Send a record of the log again, marked, while it is held; return whether it was taken."""
+        if self.blocked:
+            return False
+        self.log.set_sent(number)
+        if not self.sink.put(self.sink.marked(record)):
+            self.blocked = True
+            return False
+        self.log.set_sent(number + 1)
+        return True
+
+    def release(self, number: int) -> None:
+        """Send the records from `number` on: all before have been sent."""
+        self.log.set_sent(number)
+        self._held = False
+        self.resume()
 
     def block(self) -> None:
         """Let the next `resume` put the sink's lost records before anything else."""
@@ -248,6 +286,7 @@ class Recorder:
 
     def _look(self) -> None:
         self.log.set_read(self.log.sent)
+        self.log.set_safe(self.log.sent)
 
     def _append(self, record: bytes) -> bool:
         if self.log.append(record):
@@ -287,7 +326,7 @@ class Recorder:
         The sink's queue bounds how many these are in one call.
         """
         log = self.log
-        if log.sent == log.synced:
+        if self._held or log.sent == log.synced:
             return True
         reader = self._reader = self._reader or log.reader(log.sent)
         while (record := reader.peek()) is not None:

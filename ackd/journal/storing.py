@@ -66,12 +66,12 @@ class Storing:
         journald reads its settings only when it starts. If they have changed since then, the former
         ones are in force, and ackd knows them only from an earlier call.
         """
-        journald = self._journald()
+        journald = self.journald
         self._look(journald, self._started(journald), self._settings)
 
     def look_at_new(self) -> None:
         """Find out which settings a journald that is about to start will have."""
-        self._look(self._journald(), inf, {})
+        self._look(self.journald, inf, {})
 
     def _look(self, journald: str, read_at: float, known: Settings) -> None:
         self._settings = known
@@ -96,7 +96,7 @@ class Storing:
             )
 
     def _find_obstacle(self) -> str:
-        unit = self._unit()
+        unit = self.unit
         needed = (
             (self._settings.get(Key.STORAGE), 1),
             (self._settings.get(Key.LEVEL), Priority.INFO),
@@ -118,8 +118,9 @@ class Storing:
     def _path(self, *parts: str) -> str:
         return os.path.join(self._root, *parts)
 
-    def _journald(self) -> str:
-        """Return the name of the journald that has our socket; empty if it is unknown.
+    @property
+    def journald(self) -> str:
+        """The name of the journald that has our socket; empty if it is unknown.
 
         With LogNamespace=, a service finds the directory of the namespace at /run/systemd/journal.
         A container may have the socket of its host. The files are those of the container then, and
@@ -168,8 +169,9 @@ class Storing:
 
     # The unit
 
-    def _unit(self) -> str:
-        """Return the name of our unit; empty if there is none, or if it is uncertain.
+    @property
+    def unit(self) -> str:
+        """The name of our unit; empty if there is none, or if it is uncertain.
 
         The path of a cgroup has slices, then the unit: cg_path_get_unit, src/basic/cgroup-util.c.
         """

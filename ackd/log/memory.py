@@ -73,12 +73,20 @@ class MemoryStorage:
     def commit(self, parts: list[Part]) -> None:
         """Do nothing: memory needs no commit."""
 
+    @property
+    def descriptors(self) -> list[int]:
+        """All open descriptors."""
+        return [self.descriptor, self._event]
+
     def fileno(self) -> int:
         """Return a descriptor that is never readable."""
         return self._event
 
     def collect(self) -> None:
         """Do nothing: memory needs no commit."""
+
+    def set_recovered(self) -> None:
+        """Do nothing: memory does not outlive the boot."""
 
     def close(self, clean: bool) -> None:
         """Close the descriptors; for a `clean` end the next process finds Found.CLEAN."""

@@ -14,7 +14,7 @@ from time import monotonic
 from typing import TypeAlias, TypeVarTuple
 
 from ackd.journal.recorder import Recorder
-from ackd.protocol import Run, ServerProtocol, rejection_line, unreachable
+from ackd.protocol import LOG_FULL, Run, ServerProtocol, rejection_line, unreachable
 from ackd.records import Kind, Origin, Priority, Reason, Record
 from ackd.server.budget import CHUNK, Budget
 from ackd.server.counters import Counters
@@ -40,13 +40,15 @@ _Fields: TypeAlias = tuple[tuple[str, str | int | float], ...]
 class Wait(Enum):
     """The one thing that a connection waits for.
 
-    In READ and JOURNAL a connection can owe replies as well, and sends them when there is room.
+    In READ, JOURNAL and COMMIT a connection can owe replies as well, and sends them when there is
+    room.
     """
 
     GREETING = "its greeting"
     READ = "the client's next bytes"
     WRITE = "the client to read its replies"
     JOURNAL = "its turn to have payloads recorded"
+    COMMIT = "its recorded payloads to be on the disk"
     LINGER = "the client to close as well"
     NOTHING = "nothing, it is closed"
 
@@ -75,6 +77,10 @@ class Timeouts:
         return self.linger if wait is _LINGER else inf
 
 
+def _ignore(_connection: "Connection", _count: int) -> None:
+    return
+
+
 @dataclass(slots=True)
 class Shared:
     """The state and the parts that all connections of one server share.
@@ -83,7 +89,8 @@ class Shared:
     any, no other connection is read. The quotas bound what is recorded about clients beside their
     payloads. `changed` is called with each connection whose `wait` or `owes` has changed, and the
     `wait` of before. `received` is called with each connection that has received bytes, and their
-    number.
+    number. `taken` is called with each connection whose payloads are recorded and wait for the
+    disk, and their number; `on_commit` or `on_failed_commit` must follow.
     """
 
     recorder: Recorder
@@ -97,6 +104,7 @@ class Shared:
     received: Callable[["Connection", int], None]
     debug: bool = False
     draining: bool = False
+    taken: Callable[["Connection", int], None] = _ignore
 
 
 _Ts = TypeVarTuple("_Ts")
@@ -151,6 +159,7 @@ class Connection:
     __slots__ = (
         "_beginning",
         "_chunk_was_full",
+        "_closed_why",
         "_connect_recorded",
         "_eof",
         "_origin",
@@ -190,6 +199,7 @@ class Connection:
         self._owed = NOTHING
         self._send_error = 0  # errno; 0 while replies can be sent
         self._eof = False
+        self._closed_why = ""
 
     @property
     def peer(self) -> str:
@@ -268,7 +278,8 @@ class Connection:
         """Read once: record the payloads, then acknowledge what was recorded."""
         shared = self._shared
         recorder = shared.recorder
-        must_wait = shared.first_turns or (recorder.blocked and recorder.must_wait)
+        may_have_to = recorder.blocked or recorder.acks_wait
+        must_wait = shared.first_turns or (may_have_to and recorder.must_wait)
         # An empty peek is EOF: handle it without the journal.
         if must_wait and self._socket.recv(1, socket.MSG_PEEK):
             self._await(_JOURNAL)
@@ -303,12 +314,19 @@ class Connection:
     def on_writable(self) -> None:
         """Send more of the replies that the client had no room for."""
         self._send_owed()
-        if self.wait is Wait.JOURNAL:
-            deadline = self.deadline
-            self._await(Wait.JOURNAL)
-            self.deadline = deadline  # of payloads that still wait
-        else:
-            self._settle()
+        self._go_on()
+
+    @_close_on_error
+    def on_commit(self, count: int) -> None:
+        """Acknowledge so many taken payloads: their records are on the disk."""
+        self._shared.counters.acknowledged += count
+        self._answer_taken(self.protocol.acknowledge_taken(count))
+
+    @_close_on_error
+    def on_failed_commit(self, reason: str) -> None:
+        """Refuse all taken payloads: their records are given up."""
+        self._shared.counters.refused += self.protocol.taken
+        self._answer_taken(self.protocol.refuse_taken(reason))
 
     def _receive(self) -> None:
         budget = self._shared.budget
@@ -356,12 +374,14 @@ class Connection:
     def _record(self) -> int:
         """Record payloads that wait; return how many were taken.
 
-        If the journal would not store them, refuse them instead.
+        If the journal would not store them, refuse them instead, once no payload is taken.
         """
         protocol, recorder = self.protocol, self._shared.recorder
         payloads = protocol.payloads or self._split()
-        # Each payload comes here: an attribute is read first, which is faster than the property.
-        if recorder.sink.obstacle and recorder.obstacle:
+        # Each payload comes here: attributes are read first, which is faster than the property.
+        if (recorder.sink.obstacle or recorder.volatile) and recorder.obstacle:
+            if protocol.taken:
+                return 0
             self._shared.counters.refused += len(payloads)
             self._send(protocol.refuse_payloads(recorder.obstacle))
             return 0
@@ -372,8 +392,27 @@ class Connection:
 
     def _acknowledge(self, recorded: int) -> None:
         """Send the replies that are due now that so many more payloads are recorded."""
-        self._shared.counters.acknowledged += recorded
-        self._send(self.protocol.acknowledge(recorded))
+        shared = self._shared
+        if shared.recorder.acks_wait:
+            self._take(recorded)
+        else:
+            shared.counters.acknowledged += recorded
+            self._send(self.protocol.acknowledge(recorded))
+
+    def _take(self, recorded: int) -> None:
+        """Let so many more payloads wait for the disk; send refusals that come before them."""
+        self._send(self.protocol.take(recorded))
+        if recorded:
+            self._shared.taken(self, recorded)
+
+    def _answer_taken(self, replies: list[Run]) -> None:
+        """Send the replies to taken payloads, unless ackd has ended the sending."""
+        if self.wait is Wait.NOTHING:
+            if self._connect_recorded and not self.protocol.taken:
+                self._record_close(self._closed_why)
+        elif self.wait is not Wait.LINGER:
+            self._send(replies)
+            self._go_on()
 
     def _split(self) -> list[bytes]:
         refused = self.protocol.refused
@@ -419,12 +458,16 @@ class Connection:
         """End this wait: its deadline has passed."""
         silence = Reason.STOP if self._shared.draining else Reason.IDLE
         match self.wait:
+            case Wait.READ if self.protocol.taken:
+                self._await(Wait.READ)  # the client waits for ackd
             case Wait.READ:
                 self.finish(silence)
             case Wait.WRITE:
                 self.close(silence)
             case Wait.JOURNAL:
-                self._refuse(unreachable(self._shared.recorder.sink.name))
+                recorder = self._shared.recorder
+                full, away = LOG_FULL, unreachable(recorder.sink.name)
+                self._refuse(full if recorder.acks_wait else away)
             case _:
                 self.close(self.reason)
 
@@ -437,15 +480,27 @@ class Connection:
         if self._owed and len(self._owed) > _MOST_RUNS:
             self._await(Wait.WRITE)
         elif self.protocol.waiting:
-            self._await(_JOURNAL)
+            refusable = not (self.protocol.taken and self._shared.recorder.obstacle)
+            self._await(_JOURNAL if refusable else Wait.COMMIT)
         elif not self._eof:
             self._await(_READ)
         elif self._owed:
             self._await(Wait.WRITE)
+        elif self.protocol.taken:
+            self._await(Wait.COMMIT)
         elif self._send_error:
             self.close(Reason.LOST, _lost(os.strerror(self._send_error)))
         else:
             self.close(Reason.CLIENT)
+
+    def _go_on(self) -> None:
+        """Settle after replies were sent; payloads that wait for their turn keep their deadline."""
+        if self.wait is Wait.JOURNAL:
+            deadline = self.deadline
+            self._await(Wait.JOURNAL)
+            self.deadline = deadline
+        else:
+            self._settle()
 
     def _await(self, wait: Wait) -> None:
         owes = bool(self._owed)
@@ -458,7 +513,13 @@ class Connection:
             self._shared.changed(self, before)
 
     def _refuse(self, reason: str) -> None:
-        """Reply `not received` to what waits, or to what has arrived meanwhile."""
+        """Reply `not received` to what waits, or to what has arrived meanwhile.
+
+        Taken payloads must be answered first; then what waits has a new deadline.
+        """
+        if self.protocol.taken:
+            self._await(Wait.COMMIT)
+            return
         if not self.protocol.waiting:
             self._receive()
         refused = self.protocol.refused
@@ -488,13 +549,17 @@ class Connection:
             self.close(self.reason)
 
     def close(self, reason: Reason, why: str = "") -> None:
-        """Close at once; `why`, if given, is recorded as the reason."""
+        """Close at once; `why`, if given, is recorded as the reason.
+
+        The end is recorded when it is known whether taken payloads are on the disk.
+        """
         self._end_beginning()
         self._owed = NOTHING
         self._await(Wait.NOTHING)
         self._socket.close()
-        if self._connect_recorded:
-            self._record_close(why or reason.value)
+        self._closed_why = why or reason.value
+        if self._connect_recorded and not self.protocol.taken:
+            self._record_close(self._closed_why)
 
     # What is recorded about the connection
 

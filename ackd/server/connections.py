@@ -14,6 +14,7 @@ _HANDLERS = {
     (Wait.READ, False): (READABLE, Connection.on_readable),
     (Wait.READ, True): (READABLE | WRITABLE, Connection.on_readable_or_writable),
     (Wait.JOURNAL, True): (WRITABLE, Connection.on_writable),
+    (Wait.COMMIT, True): (WRITABLE, Connection.on_writable),
     (Wait.WRITE, True): (WRITABLE, Connection.on_writable),
     (Wait.LINGER, False): (READABLE, Connection.on_linger),
 }

@@ -18,6 +18,7 @@ from ackd.server.acceptor import Acceptor
 from ackd.server.admission import Admission
 from ackd.server.availability import Availability
 from ackd.server.budget import Budget
+from ackd.server.commits import Commits
 from ackd.server.connection import Connection, Shared, Timeouts, Wait
 from ackd.server.connections import Connections
 from ackd.server.counters import Counters
@@ -37,6 +38,8 @@ from ackd.server.unfinished import UnfinishedLines
 
 # Rejected clients that may take their time to close; beyond, they are closed at once.
 _MAX_REJECTED = 256
+# Seconds that a process which ends waits for the disk.
+_COMMIT = 5.0
 
 
 class Server:
@@ -66,6 +69,8 @@ class Server:
             self._connections.changed,
             self._unfinished.note,
         )
+        self._commits = Commits(loop, recorder, self._on_journal_change)
+        self._shared.taken = self._commits.add
         self._acceptor = Acceptor(loop, self._welcome)
         self._admission = Admission(config)
         self._presence = Presence(loop.timers)
@@ -93,7 +98,12 @@ class Server:
     @property
     def trouble(self) -> str:
         """Why clients or payloads wait, as text; empty if none waits."""
-        return self._availability.trouble or self._acceptor.trouble or self._presence.trouble
+        return (
+            self._commits.trouble
+            or self._availability.trouble
+            or self._acceptor.trouble
+            or self._presence.trouble
+        )
 
     @property
     def draining(self) -> bool:
@@ -148,11 +158,15 @@ class Server:
         self.before_sleep()
 
     def before_sleep(self) -> None:
-        """End a round: record and acknowledge waiting payloads, then look at the journal."""
+        """End a round: record and acknowledge waiting payloads, then look at the journal.
+
+        The commit comes last, with the notes of all others.
+        """
         self._queue.give_turns()
         self._unfinished.enforce()
         self._recorder.look()
         self._availability.check()
+        self._commits.begin()
 
     def timeout(self) -> float | None:
         """Return the seconds until something is due although nothing happens; None for never."""
@@ -197,11 +211,23 @@ class Server:
         self._connections.restart_deadlines(self._queue)
 
     def _set_journal_wait(self) -> None:
-        """Let payloads wait without limit for a slow journal, but not for an absent one."""
-        lost = self._availability.lost
-        self._shared.timeouts.journal = self._config.journal_wait if lost else inf
+        """Let payloads wait without limit for a slow journal, but not for an absent one.
+
+        If acks wait for the disk, payloads wait only for the log, which can be full.
+        """
+        in_log = self._recorder.acks_wait
+        stuck = self._commits.full if in_log else self._availability.lost
+        self._shared.timeouts.journal = self._config.journal_wait if stuck else inf
 
     # From one process to the next
+
+    def finish_commits(self) -> None:
+        """Wait for the disk, and answer all payloads that wait for it; a few seconds at most.
+
+        A client whose payloads are still not on the disk then gets no reply to them.
+        """
+        self._commits.finish(_COMMIT)
+        self._connections.finish(c for c in self._connections if c.protocol.taken)
 
     def snapshots(self) -> Iterator[tuple[int, Snapshot]]:
         """Yield the descriptor and the state of each connection that the hand-over has left."""

@@ -21,9 +21,12 @@ from ackd.server.listener import ListenError, Listeners, open_listeners
 from ackd.server.server import Server
 from ackd.service import kept, systemd
 from ackd.service.control import Control
+from ackd.service.disk_log import DiskLogError, check_lasting, forget
+from ackd.service.safety import recovery, watch_archives
 from ackd.service.store import (
     Stored,
     remove_listeners,
+    remove_log,
     save_connections,
     save_listeners,
     save_log,
@@ -59,14 +62,14 @@ class Service:
         self._ending = self._handing_over = self._hurried = False
         self._check_capacity(self._config)
         self._listeners = self._open_listeners(self._config, stored.listeners)
+        self._recovery = recovery(recorder)
 
     @property
     def descriptors(self) -> list[int]:
         """The descriptors that must stay open when the process goes into the background."""
         recorder = self._recorder
-        log_descriptors = [recorder.log.fileno(), self._stored.log] if self._stored.log else []
         listeners = (listener.fileno() for listener in self._listeners.values())
-        return [recorder.sink.fileno(), *log_descriptors, *listeners]
+        return [recorder.sink.fileno(), *recorder.log.descriptors, *listeners]
 
     def run(self, ready: Callable[[], None] = lambda: None) -> None:
         """Serve until a signal ends the service; `ready` is called when clients can connect.
@@ -84,6 +87,9 @@ class Service:
         self._open_control()
         self._store_log()
         self._recorder.watch(self._loop)
+        watch_archives(self._recorder, self._loop)
+        if self._recovery:
+            self._loop.timers.watch(self._recovery)
         self._recorder.resume()
         self._enforce(self._config, self._listeners)
         self._take_over()
@@ -158,7 +164,8 @@ class Service:
             f"clients: {self._server.connected};"
             f" payloads: {counters.acknowledged} acknowledged, {counters.refused} refused"
         )
-        return f"{self._server.trouble}; {counts}" if self._server.trouble else counts
+        progress = self._recovery.progress if self._recovery else ""
+        return "; ".join(filter(None, (self._server.trouble, progress, counts)))
 
     # Signals and reloads
 
@@ -224,9 +231,10 @@ class Service:
         systemd.notify_reloading()
         try:
             config = self._configure()
+            check_lasting(self._config, config)
             self._check_capacity(config)
             listeners = self._open_listeners(config, self._server.listeners)
-        except (ConfigError, CapacityError, ListenError) as error:
+        except (ConfigError, DiskLogError, CapacityError, ListenError) as error:
             for line in str(error).splitlines():
                 log.error("not reloaded: %s", line, extra={"kind": Kind.NOT_RELOADED})
             return str(error)
@@ -249,14 +257,18 @@ class Service:
         """Store the log and what leads to journald, before anything is recorded."""
         if not systemd.listens(os.environ):
             return
-        if self._stored.log is not None:
+        if self._stored.log is None:
+            remove_log()
+        else:
             save_log(self._stored.log, replaces=bool(self._stored.log_problem))
         sink, stored = self._recorder.sink, self._stored.journald
         if isinstance(sink, JournaldSocket) and not (stored and stored.socket is sink.socket):
             save_socket(sink.socket)
-        if kept.is_there(os.environ):
+        if kept.is_there(os.environ) or self._stored.left:
             systemd.barrier()
             kept.remove(os.environ)
+        if self._stored.left:
+            forget(self._stored.left)
 
     def _take_over(self) -> None:
         """Continue the connections that the previous process has left."""
@@ -277,10 +289,12 @@ class Service:
 
     def _end(self) -> None:
         """Log the end; leave connections to the next process, or wait for the journal."""
+        self._server.finish_commits()
         self._server.report_left_out()
         clients = self._server.remaining
         text = f"stopped, clients handed over: {clients}" if clients else "stopped"
         log.info(text, extra={"kind": Kind.STOPPED})
+        self._server.finish_commits()
         self._recorder.resume()
         kept_log = None
         if self._handing_over:
@@ -308,13 +322,12 @@ class Service:
             self._server.round(_STORING / 200)
         if not recorder.unsettled:
             return None
-        text = "journald may not have stored the last records yet: %d%s"
         descriptor = self._stored.log
-        if descriptor is None or not systemd.runtime_directory(os.environ):
-            log.warning(text, recorder.unsettled, "")
-            return None
-        log.warning(text, recorder.unsettled, "; the next start records them again")
-        return os.dup(descriptor)
+        keeps = descriptor is not None and systemd.runtime_directory(os.environ)
+        what_next = "; the next start records them again" if recorder.acks_wait or keeps else ""
+        text = "journald may not have stored the last records yet: %d%s"
+        log.warning(text, recorder.unsettled, what_next)
+        return os.dup(descriptor) if descriptor is not None and keeps else None
 
 
 def _keep_log(descriptor: int) -> None:

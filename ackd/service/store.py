@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 
 from ackd.journal.journald import JournaldConnection
 from ackd.journal.watch import JournaldStream
+from ackd.log.log import Log
 from ackd.server.connection import cookie
 from ackd.server.listener import ListenError, Listeners, take_over_listener
 from ackd.server.snapshot import Snapshot
@@ -39,7 +40,8 @@ class Stored:
     says why its state can't be used, and is empty otherwise. `has_connections` says whether
     connections or a state are in the store; `start_failed` whether the start before this one has
     failed. `log` is the descriptor of the log, `log_problem` says why the log of the process before
-    can't be used, and `journald` is what leads to journald.
+    can't be used, and `journald` is what leads to journald. `left` is a log on the disk that is not
+    used any more, and that must be forgotten when `log` is in the store.
     """
 
     unit_listeners: Listeners = field(default_factory=dict)
@@ -52,6 +54,7 @@ class Stored:
     log: int | None = None
     log_problem: str = ""
     journald: JournaldConnection | None = None
+    left: Log | None = None
 
 
 def load() -> Stored:
@@ -92,6 +95,11 @@ def save_log(descriptor: int, *, replaces: bool) -> None:
     if replaces:
         systemd.remove_descriptors(_LOG)
     systemd.store_descriptors(_LOG, [descriptor], watched=False)
+
+
+def remove_log() -> None:
+    """Remove the log from the store: it is on the disk."""
+    systemd.remove_descriptors(_LOG)
 
 
 def save_socket(sock: socket.socket) -> None:

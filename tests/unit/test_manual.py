@@ -127,7 +127,7 @@ def test_no_option_is_mentioned_that_does_not_exist(page: str) -> None:
 # Ours, others in examples, and what ends a command.
 _WORD = re.compile(
     r"(?<![\w/.=+-])(?P<ours>ackd|ackctl)(?![\w.@])"
-    r"|\b(?P<other>systemctl|journalctl|seal|own-journal|nc|netcat|jq|tail|mkdir|rm)\b"
+    r"|\b(?P<other>systemctl|journalctl|seal|own-journal|durable|nc|netcat|jq|tail|mkdir|rm)\b"
     r"|(?<![\w-])(?P<option>-{1,2}[A-Za-z][\w-]*)"
     r"|(?P<end>[*|&;#])"
 )

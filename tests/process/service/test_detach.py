@@ -128,6 +128,19 @@ def test_clients_are_served_when_the_command_returns(host: Host) -> None:
     assert host.journal.payloads(1) == [b"hello"]
 
 
+def test_the_daemon_has_its_log_on_the_disk_and_others_can_not_use_it(host: Host) -> None:
+    host.configure(f"port: 0\ndurability: disk\nwal_directory: {host.directory}")
+    assert host.detach("--pidfile", "ackd.pid") == (0, "", "")
+    with Peer(host.port()) as peer:
+        peer.expect(GREETING)
+        peer.send(b"hello\n")
+        peer.expect(ACK)
+    assert host.journal.payloads(1) == [b"hello"]
+    status, _, error = host.detach()
+    assert (status, error.count("\n")) == (1, 1)
+    assert f"{host.directory}: another ackd uses this directory" in error
+
+
 def test_the_daemon_keeps_nothing_of_the_shell_that_started_it(host: Host) -> None:
     with_more_open = ("sh", "-c", '"$@" 9>"open in the shell"', "sh")
     assert host.detach("--pidfile", "ackd.pid", before=with_more_open) == (0, "", "")
