@@ -4,7 +4,7 @@ The clients run on this host, so they remember their acks when the machine loses
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields
 
@@ -24,17 +24,17 @@ from .machine import LOOPBACK, VirtualMachine
 
 @contextmanager
 def clients_of(
-    machine: VirtualMachine, port: int, run: str, clients: int, depth: int
+    machine: VirtualMachine, port: int, run: str, *, clients: int, depth: int, payloads: int = 0
 ) -> Iterator[Load]:
-    """Start clients that send to a port of the machine, without an end."""
+    """Start clients that send to a port of the machine: `load` of other machines."""
     host = Host(prefix=(), environment=dict(os.environ))
-    arguments = (run, LOOPBACK, str(machine.ports[port]), str(clients), str(depth), "0")
-    with load_from(host, *arguments) as load:
+    numbers = map(str, (machine.ports[port], clients, depth, payloads))
+    with load_from(host, run, LOOPBACK, *numbers) as load:
         yield load
 
 
-def compare_runs(machine: VirtualMachine, reports: dict[str, ClientReport]) -> dict[str, Audit]:
-    """Compare the report of each run with the machine's journal."""
+def compare_runs(machine: VirtualMachine, reports: Mapping[str, ClientReport]) -> dict[str, Audit]:
+    """Compare the clients' report of each run with the machine's journal."""
     machine.run("journalctl", "--sync")
     lines = machine.run("journalctl", *READ_PAYLOADS).stdout.splitlines()
     return {
@@ -42,12 +42,12 @@ def compare_runs(machine: VirtualMachine, reports: dict[str, ClientReport]) -> d
     }
 
 
-def total(audits: dict[str, Audit]) -> Audit:
-    """Return the sums of the counts, and the longest times."""
-    values = {
-        field.name: [getattr(audit, field.name) for audit in audits.values()]
-        for field in fields(Audit)
-    }
+def total(audits: list[Audit]) -> Audit:
+    """Return the sums of the counts, and the longest of the times."""
+    columns = {field.name: [getattr(a, field.name) for a in audits] for field in fields(Audit)}
     return Audit(
-        **{name: max(v) if isinstance(v[0], float) else sum(v) for name, v in values.items()}
+        **{
+            name: max(values) if isinstance(values[0], float) else sum(values)
+            for name, values in columns.items()
+        }
     )

@@ -19,7 +19,7 @@ class PowerCut:
     lost: int
 
 
-class Disk:
+class VirtualDisk:
     """A disk over an image file; one thread at a time may use it.
 
     A power cut tears no block: the medium has a whole version of each. `block_size` is in bytes.

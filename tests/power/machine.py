@@ -25,7 +25,7 @@ from tests.support.peer import GREETING
 from tests.system.support.base_root import Release, cache_directory, locked
 from tests.system.support.machine import BootError, CommandError, MachineError, wait_until
 
-from .disk import Disk, PowerCut
+from .disk import PowerCut, VirtualDisk
 from .initramfs import Kernel
 from .nbd import DiskServer
 
@@ -34,8 +34,9 @@ SHELL_PORT = 10099  # in the machine; image.py installs the shell
 _DIES_WITH_PARENT = ("setpriv", "--pdeathsig", "KILL", "--")
 _QEMU = (
     *("qemu-system-x86_64", "-nodefaults", "-no-user-config", "-nographic", "-no-reboot"),
-    *("-accel", "tcg,thread=multi", "-smp", "2", "-m", "1024", "-serial", "stdio"),
-    *("-append", "console=ttyS0 quiet panic=-1"),
+    # With two processors, the emulated kernel sometimes runs into an instruction that it replaces.
+    *("-accel", "tcg", "-smp", "1", "-m", "1024", "-serial", "stdio"),
+    *("-append", "console=ttyS0 quiet panic=-1 mitigations=off"),
 )
 _SLOW = ",throttling.iops-write=60,throttling.bps-write=4000000"
 
@@ -58,13 +59,13 @@ class Hardware:
     ) -> Iterator[VirtualMachine]:
         """Switch the machine on, and yield it before it has booted; at the end cut its power.
 
-        The disk is a `Disk`; a slow one writes 60 times and 4 MB a second at most. Only one machine
+        The disk is a `VirtualDisk`; a slow one writes 60 times and 4 MB a second at most. Only one machine
         of all runs of the tests has power at a time: the others wait.
         """
         console = self.image.with_suffix(".console")
         with contextlib.ExitStack() as at_end:
             at_end.enter_context(locked(cache_directory() / ".power.lock", fcntl.LOCK_EX))
-            disk = Disk(self.image, chance, block_size)
+            disk = VirtualDisk(self.image, chance, block_size)
             at_end.callback(disk.close)
             ours, theirs = socket.socketpair()
             ports = {port: _free_port() for port in (*self.ports, SHELL_PORT)}
@@ -116,7 +117,7 @@ class VirtualMachine:
         release: Release,
         console: Path,
         ports: dict[int, int],
-        disk: Disk,
+        disk: VirtualDisk,
         server: DiskServer,
         qemu: subprocess.Popen[bytes],
     ) -> None:
@@ -172,7 +173,7 @@ class VirtualMachine:
         return done
 
     def cut_power(self, share: float | None = None) -> PowerCut:
-        """Cut the power. Of what the disk has not flushed, it keeps a share: see `Disk`."""
+        """Cut the power. Of what the disk has not flushed, it keeps a share: see `VirtualDisk`."""
         self._qemu.kill()
         self._qemu.wait()
         self._server.join()

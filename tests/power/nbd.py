@@ -1,4 +1,4 @@
-"""Serves a `Disk` to QEMU by the protocol NBD, with the messages that QEMU needs.
+"""Serves a `VirtualDisk` to QEMU by the protocol NBD, with the messages that QEMU needs.
 
 The specification is doc/proto.md of https://github.com/NetworkBlockDevice/nbd.
 """
@@ -10,7 +10,7 @@ import socket
 import struct
 import threading
 
-from .disk import Disk
+from .disk import VirtualDisk
 
 _OPTION_MAGIC = b"IHAVEOPT"
 _OPTION_REPLY_MAGIC = 0x3E889045565A9
@@ -55,7 +55,7 @@ class Command(enum.IntEnum):
 class DiskServer:
     """A thread that serves one connection, until the client closes it."""
 
-    def __init__(self, disk: Disk, connection: socket.socket) -> None:
+    def __init__(self, disk: VirtualDisk, connection: socket.socket) -> None:
         self._disk = disk
         self._connection = connection
         self._stream = connection.makefile("rb")

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from .disk import Disk, PowerCut
+from .disk import PowerCut, VirtualDisk
 from .nbd import Command, DiskServer, Option, OptionReply
 
 BLOCK = 512
@@ -25,8 +25,8 @@ def image(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def disk(image: Path) -> Iterator[Disk]:
-    opened = Disk(image, random.Random(1), BLOCK)
+def disk(image: Path) -> Iterator[VirtualDisk]:
+    opened = VirtualDisk(image, random.Random(1), BLOCK)
     yield opened
     opened.close()
 
@@ -35,7 +35,7 @@ def block(fill: int) -> bytes:
     return bytes([fill]) * BLOCK
 
 
-def test_a_cut_loses_what_was_not_flushed(disk: Disk, image: Path) -> None:
+def test_a_cut_loses_what_was_not_flushed(disk: VirtualDisk, image: Path) -> None:
     disk.write(0, block(1))
     disk.flush()
     disk.write(BLOCK, block(2))
@@ -44,7 +44,7 @@ def test_a_cut_loses_what_was_not_flushed(disk: Disk, image: Path) -> None:
     assert disk.read(0, 2 * BLOCK) == image.read_bytes()[: 2 * BLOCK] == block(1) + block(0)
 
 
-def test_a_cut_can_keep_everything(disk: Disk, image: Path) -> None:
+def test_a_cut_can_keep_everything(disk: VirtualDisk, image: Path) -> None:
     disk.write(0, block(1) + block(2))
     assert disk.cut_power(share=1) == PowerCut(kept=2, lost=0)
     assert image.read_bytes()[: 2 * BLOCK] == block(1) + block(2)
@@ -53,7 +53,7 @@ def test_a_cut_can_keep_everything(disk: Disk, image: Path) -> None:
 def test_a_cut_keeps_any_subset_of_the_blocks(image: Path) -> None:
     seen = set()
     for seed in range(200):
-        disk = Disk(image, random.Random(seed), BLOCK)
+        disk = VirtualDisk(image, random.Random(seed), BLOCK)
         disk.write(0, bytes(3 * BLOCK))
         disk.flush()
         disk.write(0, block(1) + block(2) + block(3))
@@ -66,7 +66,7 @@ def test_a_cut_keeps_any_subset_of_the_blocks(image: Path) -> None:
 def test_a_cut_can_leave_each_version_of_a_block(image: Path) -> None:
     seen = set()
     for seed in range(200):
-        disk = Disk(image, random.Random(seed), BLOCK)
+        disk = VirtualDisk(image, random.Random(seed), BLOCK)
         for fill in (0, 1, 2, 3):
             disk.write(0, block(fill))
             if fill == 0:
@@ -81,7 +81,7 @@ def test_the_same_seed_repeats_a_cut(image: Path) -> None:
     after = []
     for _ in range(2):
         image.write_bytes(bytes(BLOCK * BLOCKS))
-        disk = Disk(image, random.Random(7), BLOCK)
+        disk = VirtualDisk(image, random.Random(7), BLOCK)
         for fill in range(1, 4):
             disk.write(0, block(fill) * BLOCKS)
         disk.cut_power()
@@ -106,7 +106,7 @@ def test_a_read_returns_the_latest_writes_of_any_offset_and_length(
 ) -> None:
     image = tmp_path_factory.mktemp("disk") / "image"
     image.write_bytes(bytes(SIZE))
-    disk, expected = Disk(image, random.Random(1), BLOCK), bytearray(SIZE)
+    disk, expected = VirtualDisk(image, random.Random(1), BLOCK), bytearray(SIZE)
     for offset, data in writes:
         disk.write(offset, data)
         expected[offset : offset + len(data)] = data
@@ -121,7 +121,7 @@ def test_a_read_returns_the_latest_writes_of_any_offset_and_length(
 class Client:
     """A client of the protocol, as QEMU is."""
 
-    def __init__(self, disk: Disk) -> None:
+    def __init__(self, disk: VirtualDisk) -> None:
         self._socket, server = socket.socketpair()
         self.server = DiskServer(disk, server)
         self._stream = self._socket.makefile("rb")
@@ -156,7 +156,7 @@ class Client:
 
 
 @pytest.fixture
-def client(disk: Disk) -> Iterator[Client]:
+def client(disk: VirtualDisk) -> Iterator[Client]:
     connected = Client(disk)
     yield connected
     connected.close()
