@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields
+from typing import Any
 
 from tests.system.support.audit import (
     READ_PAYLOADS,
@@ -42,12 +43,11 @@ def compare_runs(machine: VirtualMachine, reports: Mapping[str, ClientReport]) -
     }
 
 
-def total(audits: list[Audit]) -> Audit:
+def total(audits: Mapping[str, Audit]) -> Audit:
     """Return the sums of the counts, and the longest of the times."""
-    columns = {field.name: [getattr(a, field.name) for a in audits] for field in fields(Audit)}
-    return Audit(
-        **{
-            name: max(values) if isinstance(values[0], float) else sum(values)
-            for name, values in columns.items()
-        }
-    )
+
+    def combined(name: str) -> Any:
+        values = [getattr(audit, name) for audit in audits.values()]
+        return max(values) if isinstance(values[0], float) else sum(values)
+
+    return Audit(**{field.name: combined(field.name) for field in fields(Audit)})

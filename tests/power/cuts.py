@@ -1,7 +1,6 @@
 """The ways in which the tests cut the power of a machine, and the acks that clients then have.
 
-Each way is a function that gets a machine which has just been switched on. It returns the report of
-the clients whose acks must outlive the cut.
+Each way is a function that gets a machine which has just been switched on.
 """
 
 import random
@@ -46,10 +45,11 @@ print(sum(map(torn, glob.glob("/var/log/journal/*/*"))))
 
 
 @dataclass
-class Acks:
-    """What the clients of one machine remember: the report of each run of clients, by its name.
+class Experience:
+    """What clients of one machine remember, and what its disk did, through all its cuts.
 
-    `volatile` are runs whose acks did not wait for the disk. `cuts` has what the disk did.
+    `durable` has the reports of clients whose acks must outlive a cut, by the names of their runs.
+    `volatile` has those of clients whose acks need not.
     """
 
     durable: dict[str, ClientReport] = field(default_factory=dict)
@@ -57,38 +57,34 @@ class Acks:
     cuts: list[PowerCut] = field(default_factory=list)
 
 
-def cut_under_load(machine: VirtualMachine, chance: random.Random, acks: Acks) -> None:
+def cut_under_load(machine: VirtualMachine, chance: random.Random, past: Experience) -> None:
     """Cut the power while clients send, and after other clients got acks that may be lost."""
     machine.await_greeting(DISK_PORT)
     machine.run("systemctl", "start", "ackd@journal")
     run, other = _name(), _name()
     with clients_of(machine, DISK_PORT, run, clients=8, depth=8) as load:
         with clients_of(machine, JOURNAL_PORT, other, clients=1, depth=1, payloads=100) as short:
-            acks.volatile[other] = short.finish()
+            past.volatile[other] = short.finish()
         load.await_acks(chance.randrange(100, 3000, 100))
-        acks.cuts.append(machine.cut_power())
-        acks.durable[run] = load.finish()
+        past.cuts.append(machine.cut_power_at_write(chance.randint(1, 20)))
+        past.durable[run] = load.finish()
 
 
-def cut_during_recovery(machine: VirtualMachine, chance: random.Random, acks: Acks) -> None:
+def cut_during_recovery(machine: VirtualMachine, chance: random.Random, past: Experience) -> None:
     """Cut the power when ackd has just begun to recover from the cut before."""
     machine.await_greeting(DISK_PORT)
-    run = _name()
-    with clients_of(machine, DISK_PORT, run, clients=1, depth=100) as load:
-        load.await_acks(chance.choice((100, 200, 300)))
-        acks.cuts.append(machine.cut_power())
-        acks.durable[run] = load.finish()
+    past.cuts.append(machine.cut_power_at_write(chance.randint(1, 200)))
 
 
-def cut_with_a_torn_header(machine: VirtualMachine, _: random.Random, acks: Acks) -> None:
+def cut_with_a_torn_header(machine: VirtualMachine, _: random.Random, past: Experience) -> None:
     """Cut the power when the header of the journal's file is on the disk, but not its size."""
     machine.await_greeting(DISK_PORT)
     run = _name()
     with clients_of(machine, DISK_PORT, run, clients=4, depth=8, payloads=400) as load:
-        acks.durable[run] = load.finish()
+        past.durable[run] = load.finish()
     machine.run("journalctl", "--sync")
     machine.run("python3", "-c", _TEAR)
-    acks.cuts.append(machine.cut_power(share=1))
+    past.cuts.append(machine.cut_power(share=1))
 
 
 def torn_files(machine: VirtualMachine) -> int:
@@ -100,4 +96,4 @@ def _name() -> str:
     return f"R{secrets.token_hex(4)}"
 
 
-Cut = Callable[[VirtualMachine, random.Random, Acks], None]
+Cut = Callable[[VirtualMachine, random.Random, Experience], None]

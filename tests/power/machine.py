@@ -59,8 +59,8 @@ class Hardware:
     ) -> Iterator[VirtualMachine]:
         """Switch the machine on, and yield it before it has booted; at the end cut its power.
 
-        The disk is a `VirtualDisk`; a slow one writes 60 times and 4 MB a second at most. Only one machine
-        of all runs of the tests has power at a time: the others wait.
+        The disk is a `VirtualDisk`; a slow one writes 60 times and 4 MB a second at most. Only one
+        machine of all runs of the tests has power at a time: the others wait.
         """
         console = self.image.with_suffix(".console")
         with contextlib.ExitStack() as at_end:
@@ -171,6 +171,12 @@ class VirtualMachine:
         if check and done.returncode != 0:
             raise CommandError(done)
         return done
+
+    def cut_power_at_write(self, count: int) -> PowerCut:
+        """Cut the power just after so many more writes, when the disk has not flushed the last."""
+        self._server.stop_after_writes(count)
+        self._server.await_stop(timeout=60)
+        return self.cut_power()
 
     def cut_power(self, share: float | None = None) -> PowerCut:
         """Cut the power. Of what the disk has not flushed, it keeps a share: see `VirtualDisk`."""

@@ -59,8 +59,21 @@ class DiskServer:
         self._disk = disk
         self._connection = connection
         self._stream = connection.makefile("rb")
+        self._writes_left = -1  # no limit
+        self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._serve, daemon=True)
         self._thread.start()
+
+    def stop_after_writes(self, count: int) -> None:
+        """Answer nothing any more after so many writes: the last one is not flushed then.
+
+        The connection stays open, so the client sees no error.
+        """
+        self._writes_left = count
+
+    def await_stop(self, timeout: float) -> None:
+        """Wait until it has stopped, or at most so many seconds."""
+        self._stopped.wait(timeout)
 
     def join(self) -> None:
         """Wait until the client has closed the connection, and all its requests are done."""
@@ -70,6 +83,8 @@ class DiskServer:
         with self._connection, self._stream, contextlib.suppress(EOFError, ConnectionError):
             if self._negotiate():
                 while self._reply_to_request():
+                    pass
+                while self._stream.read(65536):
                     pass
 
     def _negotiate(self) -> bool:
@@ -107,12 +122,16 @@ class DiskServer:
                 data = self._disk.read(offset, length)
             case Command.WRITE:
                 self._disk.write(offset, self._read(length))
+                self._writes_left -= 1
             case Command.FLUSH:
                 self._disk.flush()
             case Command.DISCONNECT:
                 return False
             case _:
                 error = errno.EINVAL
+        if self._writes_left == 0:
+            self._stopped.set()
+            return False
         self._connection.sendall(_REPLY.pack(_REPLY_MAGIC, error, cookie) + data)
         return True
 

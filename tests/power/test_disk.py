@@ -142,12 +142,15 @@ class Client:
         self, command: int, offset: int = 0, length: int = 0, data: bytes = b""
     ) -> tuple[int, bytes]:
         """Send a command; return the error of the reply, and the data of a read."""
-        length = len(data) or length
-        head = struct.pack(">IHHQQI", 0x25609513, 0, command, 42, offset, length)
-        self._socket.sendall(head + data)
+        self.send(command, offset, length, data)
         magic, error, cookie = struct.unpack(">IIQ", self._stream.read(16))
         assert (magic, cookie) == (0x67446698, 42)
         return error, self._stream.read(length if command == Command.READ else 0)
+
+    def send(self, command: int, offset: int = 0, length: int = 0, data: bytes = b"") -> None:
+        length = len(data) or length
+        head = struct.pack(">IHHQQI", 0x25609513, 0, command, 42, offset, length)
+        self._socket.sendall(head + data)
 
     def close(self) -> None:
         self._stream.close()
@@ -186,6 +189,19 @@ def test_commands_read_write_and_flush(client: Client, image: Path) -> None:
     assert image.read_bytes()[BLOCK : 2 * BLOCK] == block(0)
     assert client.command(Command.FLUSH) == (0, b"")
     assert image.read_bytes()[BLOCK : 2 * BLOCK] == block(5)
+
+
+def test_a_stopped_server_answers_nothing(client: Client, disk: VirtualDisk, image: Path) -> None:
+    go(client)
+    client.server.stop_after_writes(2)
+    client.command(Command.WRITE, data=block(1))
+    client.send(Command.WRITE, BLOCK, data=block(2))
+    client.send(Command.FLUSH)
+    client.server.await_stop(60)
+    client.close()
+    assert disk.read(0, 2 * BLOCK) == block(1) + block(2)
+    assert image.read_bytes()[: 2 * BLOCK] == bytes(2 * BLOCK)
+    assert disk.cut_power(share=0) == PowerCut(kept=0, lost=2)
 
 
 def test_an_unknown_command_is_an_error(client: Client) -> None:

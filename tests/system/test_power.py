@@ -1,18 +1,23 @@
-"""Acks outlive power cuts: virtual machines lose their power, are switched on again, and recover."""
+"""Acks outlive power cuts: virtual machines lose their power, boot again, and recover."""
 
 import random
 import secrets
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from time import monotonic
 
 import pytest
 
 from ackd.records import Kind
 from tests.power.clients import compare_runs, total
 from tests.power.cuts import (
-    Acks,
+    Cut,
+    Experience,
+    cut_during_recovery,
     cut_under_load,
+    cut_with_a_torn_header,
+    torn_files,
 )
 from tests.power.image import DISK_PORT, JOURNAL_PORT, make_image
 from tests.power.initramfs import make_kernel
@@ -20,11 +25,16 @@ from tests.power.machine import Hardware, VirtualMachine
 
 from .support.audit import assert_promise_kept
 from .support.base_root import Release, kernel_root
-from .support.campaign import CampaignTable
+from .support.campaign import LONG, CampaignTable, long_or_short
 from .support.machine import wait_until
 from .support.workshop import Versions
 
 RECOVERED = f"MESSAGE_ID={Kind.REPEATED.value}"
+# A cut during the recovery has more effect after a cut under load.
+CUTS: list[Cut] = long_or_short(
+    [cut_under_load, cut_during_recovery, cut_with_a_torn_header, cut_during_recovery] * 3,
+    [cut_under_load],
+)
 
 
 @pytest.fixture(scope="module")
@@ -55,14 +65,30 @@ def await_recovery(machine: VirtualMachine) -> None:
 def test_acks_outlive_power_cuts(
     hardware: Hardware, chance: random.Random, table: CampaignTable
 ) -> None:
-    acks = Acks()
-    for cut in (cut_under_load,):
-        with hardware.power_on(chance) as machine:
-            cut(machine, chance, acks)
+    """Each boot recovers from the cut before, and meanwhile clients already send."""
+    past = Experience()
+    for cut in CUTS:
+        began, slow = monotonic(), LONG and chance.random() < 0.5
+        block_size = chance.choice((512, 4096))
+        with hardware.power_on(chance, block_size=block_size, slow=slow) as machine:
+            cut(machine, chance, past)
+        print(f"{cut.__name__}: {past.cuts[-1]}, {slow=}, {monotonic() - began:.0f} s")
     with hardware.power_on(chance) as machine:
         await_recovery(machine)
-        result = total(list(compare_runs(machine, acks.durable).values()))
-        lost = total(list(compare_runs(machine, acks.volatile).values())).missing
-        table.add(machine, "power cut", result, f"{acks.cuts}")
+        result = total(compare_runs(machine, past.durable))
+        lost = total(compare_runs(machine, past.volatile)).missing
+        torn = torn_files(machine)
+        table.add(machine, f"{len(CUTS)} power cuts", result, notes(past, lost, torn))
     assert_promise_kept(result)
     assert lost > 0
+    assert torn > 0 or cut_with_a_torn_header not in CUTS
+
+
+def notes(past: Experience, lost: int, torn: int) -> str:
+    kept = sum(cut.kept for cut in past.cuts)
+    unflushed = kept + sum(cut.lost for cut in past.cuts)
+    return (
+        f"the disks kept {kept} of {unflushed} unflushed blocks;"
+        f" torn files of the journal: {torn};"
+        f" acks that did not wait for the disk: {100 * len(past.volatile)}, lost: {lost}"
+    )
