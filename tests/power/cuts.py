@@ -45,7 +45,7 @@ print(sum(map(torn, glob.glob("/var/log/journal/*/*"))))
 
 
 @dataclass
-class Experience:
+class History:
     """What clients of one machine remember, and what its disk did, through all its cuts.
 
     `durable` has the reports of clients whose acks must outlive a cut, by the names of their runs.
@@ -57,7 +57,7 @@ class Experience:
     cuts: list[PowerCut] = field(default_factory=list)
 
 
-def cut_under_load(machine: VirtualMachine, chance: random.Random, past: Experience) -> None:
+def cut_under_load(machine: VirtualMachine, chance: random.Random, past: History) -> None:
     """Cut the power while clients send, and after other clients got acks that may be lost."""
     machine.await_greeting(DISK_PORT)
     machine.run("systemctl", "start", "ackd@journal")
@@ -70,13 +70,13 @@ def cut_under_load(machine: VirtualMachine, chance: random.Random, past: Experie
         past.durable[run] = load.finish()
 
 
-def cut_during_recovery(machine: VirtualMachine, chance: random.Random, past: Experience) -> None:
+def cut_during_recovery(machine: VirtualMachine, chance: random.Random, past: History) -> None:
     """Cut the power when ackd has just begun to recover from the cut before."""
     machine.await_greeting(DISK_PORT)
     past.cuts.append(machine.cut_power_at_write(chance.randint(1, 200)))
 
 
-def cut_with_a_torn_header(machine: VirtualMachine, _: random.Random, past: Experience) -> None:
+def cut_with_a_torn_header(machine: VirtualMachine, _: random.Random, past: History) -> None:
     """Cut the power when the header of the journal's file is on the disk, but not its size."""
     machine.await_greeting(DISK_PORT)
     run = _name()
@@ -96,4 +96,4 @@ def _name() -> str:
     return f"R{secrets.token_hex(4)}"
 
 
-Cut = Callable[[VirtualMachine, random.Random, Experience], None]
+Cut = Callable[[VirtualMachine, random.Random, History], None]

@@ -13,7 +13,7 @@ from ackd.records import Kind
 from tests.power.clients import compare_runs, total
 from tests.power.cuts import (
     Cut,
-    Experience,
+    History,
     cut_during_recovery,
     cut_under_load,
     cut_with_a_torn_header,
@@ -70,7 +70,7 @@ def test_acks_outlive_power_cuts(
     hardware: Hardware, chance: random.Random, table: CampaignTable
 ) -> None:
     """Each boot recovers from the cut before, and meanwhile clients already send."""
-    past = Experience()
+    past = History()
     for cut in CUTS:
         began, slow = monotonic(), LONG and chance.random() < 0.5
         block_size = chance.choice((512, 4096))
@@ -79,7 +79,9 @@ def test_acks_outlive_power_cuts(
         print(f"{cut.__name__}: {past.cuts[-1]}, {slow=}, {monotonic() - began:.0f} s")
     with hardware.power_on(chance) as machine:
         await_recovery(machine)
-        result = total(compare_runs(machine, past.durable))
+        audits = compare_runs(machine, past.durable)
+        print("missing of each run of clients:", [audit.missing for audit in audits.values()])
+        result = total(audits)
         lost = total(compare_runs(machine, past.volatile)).missing
         torn = torn_files(machine)
         table.add(machine, f"{len(CUTS)} power cuts", result, notes(past, lost, torn))
@@ -88,7 +90,7 @@ def test_acks_outlive_power_cuts(
     assert torn > 0 or cut_with_a_torn_header not in CUTS
 
 
-def notes(past: Experience, lost: int, torn: int) -> str:
+def notes(past: History, lost: int, torn: int) -> str:
     kept = sum(cut.kept for cut in past.cuts)
     unflushed = kept + sum(cut.lost for cut in past.cuts)
     return (
