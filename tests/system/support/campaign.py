@@ -19,9 +19,11 @@ T = TypeVar("T")
 _HEAD = """\
 # Results of the campaigns
 
-Written by `make campaign`. Each row is one campaign in booted Debian systems:
+Written by `make campaign`. Each row is one campaign in one booted Debian system:
 
 {versions}
+
+The system is a container, or a *virtual* machine of QEMU, whose power the campaign cuts.
 
 The table compares the clients' counts with the journal.
 
