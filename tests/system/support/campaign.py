@@ -48,7 +48,7 @@ def long_or_short(long: T, short: T) -> T:
     return long if LONG else short
 
 
-class TestedSystem(Protocol):
+class BootedSystem(Protocol):
     """A booted Debian system; `title` has its release."""
 
     @property
@@ -64,7 +64,7 @@ class CampaignTable:
     rows: list[str] = field(default_factory=list)
     versions: dict[str, str] = field(default_factory=dict)
 
-    def add(self, system: TestedSystem, campaign: str, result: Audit, notes: str = "") -> None:
+    def add(self, system: BootedSystem, campaign: str, result: Audit, notes: str = "") -> None:
         """Add a row, and print it."""
         if system.title not in self.versions:
             self.versions[system.title] = _versions(system)
@@ -91,7 +91,7 @@ class CampaignTable:
         RESULTS.write_text(_HEAD.format(versions=versions) + "\n".join(sorted(self.rows)) + "\n")
 
 
-def _versions(system: TestedSystem) -> str:
+def _versions(system: BootedSystem) -> str:
     def ask(command: str) -> str:
         return system.run("sh", "-c", command).stdout.strip()
 
