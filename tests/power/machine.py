@@ -4,7 +4,7 @@ QEMU emulates the processor, so the host's processor need not support virtual ma
 run outside of the machine. They run commands in it through a shell that listens on a port.
 
     with hardware.power_on(chance) as machine:
-        machine.await_boot()
+        machine.await_greeting(port)
         machine.run("journalctl", "--sync")
         cut = machine.cut_power()
 """
@@ -133,19 +133,11 @@ class VirtualMachine:
         """The name of the system in tables of results."""
         return f"{self.release.value}, virtual"
 
-    def await_boot(self, timeout: float = 240) -> None:
-        """Wait until the shell answers. Raises `BootError`, or `DeadlineError`."""
-
-        def answers() -> bool:
-            self._check_power()
-            with contextlib.suppress(OSError):
-                return self._execute("true").endswith(b"\n0")
-            return False
-
-        wait_until("the machine has booted", answers, timeout)
-
     def await_greeting(self, port: int, timeout: float = 240) -> None:
-        """Wait until ackd accepts a client at this port of the machine."""
+        """Wait until ackd accepts a client at this port of the machine.
+
+        Raises `BootError` if the machine ends first, and `DeadlineError`.
+        """
 
         def greets() -> bool:
             self._check_power()
@@ -158,16 +150,16 @@ class VirtualMachine:
     def run(
         self, *argv: str, check: bool = True, timeout: float = 240
     ) -> subprocess.CompletedProcess[str]:
-        """Run a command as root, without input; `stdout` has its output and its errors.
+        """Run a command as root, without input.
 
         Raises `CommandError` if `check` is set and the command fails, and `MachineError` if the
         machine ends first.
         """
-        output, _, status = self._execute(shlex.join(argv), timeout).rpartition(b"\n")
-        if not status:
+        answer = self._execute(shlex.join(argv), timeout).rsplit(b"\0", 2)
+        if len(answer) < 3:
             raise MachineError(f"`{shlex.join(argv)}` did not end\n{self._console_text()}")
-        text = output.decode(errors="surrogateescape")
-        done = subprocess.CompletedProcess(argv, int(status), text, "")
+        out, err, status = (part.decode(errors="surrogateescape") for part in answer)
+        done = subprocess.CompletedProcess(argv, int(status), out, err)
         if check and done.returncode != 0:
             raise CommandError(done)
         return done
@@ -186,9 +178,11 @@ class VirtualMachine:
         return self._disk.cut_power(share)
 
     def _execute(self, command: str, timeout: float = 10) -> bytes:
-        """Return the output of a shell command, a newline, and the exit status."""
+        """Return a shell command's output, its errors and its exit status, with NUL between."""
+        run = f"errors=$(mktemp); {command} </dev/null 2>$errors; status=$?"
+        answer = "printf '\\0'; cat $errors; printf '\\0%d' $status; rm $errors; exit"
         with self._connect(SHELL_PORT, timeout) as shell, shell.makefile("rb") as output:
-            shell.sendall(f"{command} </dev/null; printf '\\n%d' $?; exit\n".encode())
+            shell.sendall(f"{run}; {answer}\n".encode())
             return output.read()
 
     def _connect(self, port: int, timeout: float) -> socket.socket:
