@@ -45,7 +45,7 @@ unit: $(VENV)/.test
 	$(VENV)/bin/python -m coverage report --fail-under=100 --show-missing
 	$(VENV)/bin/python -m pytest --verbose -n $(WORKERS) --ignore=tests/system
 
-# Build the Debian systems that the tests boot; the user's cache keeps them.
+# Build the Debian systems that the tests boot, and kernels; the user's cache keeps them.
 bases: $(VENV)/.test
 	$(VENV)/bin/python -m tests.system.support.build_bases
 
