@@ -12,7 +12,7 @@ from xdist.scheduler import LoadScopeScheduling
 from tests.support.obstacle import obstacle
 
 from .support.base_root import Release
-from .support.campaign import long_or_short
+from .support.campaign import LONG, CampaignTable, long_or_short
 from .support.install import BIND, install
 from .support.machine import DeadlineError, Machine, boot
 from .support.workshop import Versions, versions_in
@@ -72,6 +72,15 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> Versions:
         pytest.skip(f"no namespaces: {obstacle()}")
     own = tmp_path_factory.getbasetemp()
     return versions_in(own.parent if "PYTEST_XDIST_WORKER" in os.environ else own)
+
+
+@pytest.fixture(scope="session")
+def table() -> Iterator[CampaignTable]:
+    """The table of results; long campaigns write it to RESULTS.md."""
+    results = CampaignTable()
+    yield results
+    if LONG:
+        results.write()
 
 
 @pytest.fixture(autouse=True)
