@@ -4,6 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from pathlib import Path
 
+from tests.bench.places import DURABLE_SERVERS, own_release
 from tests.support.obstacle import obstacle
 
 from .base_root import Release, base_root, minimal_root
@@ -13,6 +14,7 @@ BASES: tuple[AbstractContextManager[Path], ...] = (
     *(base_root(release) for release in Release),
     *(minimal_root(release) for release in Release),
     base_root(Release.TRIXIE, TOOLS),
+    base_root(own_release(), DURABLE_SERVERS),
 )
 
 
