@@ -1,10 +1,4 @@
-"""The targets of ackd, and whether a run of the benchmarks meets them.
-
-Some are missed, and the tables of RESULTS.md show by how much. With one payload in flight per
-client, no other process works meanwhile, so the CPU that Python needs more than C delays each ack.
-uvloop's loop is C too, and its server does not split the data into payloads. With many payloads in
-flight, or in batches, journald is the bottleneck of all servers.
-"""
+"""The targets of ackd, and whether a run of the benchmarks meets them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
