@@ -1,6 +1,5 @@
 """The configuration file: YAML with flat keys; an error says in which line and column it is."""
 
-import difflib
 import errno
 import ipaddress
 import os
@@ -9,7 +8,6 @@ import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import Enum
-from pathlib import Path
 from reprlib import Repr
 from typing import Any, TypeVar
 
@@ -69,7 +67,7 @@ class Config:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One error and its place; `line` and `column` count from 1, and are 0 if unknown."""
+    """One error and its place. `line` and `column` begin with 1; 0 means unknown."""
 
     file: str
     line: int
@@ -153,6 +151,8 @@ def first_closed(path: str) -> str:
 
     Return nothing if there is none, or if there is no such file.
     """
+    from pathlib import Path  # here, because it would delay every start
+
     file = Path(path).resolve()
     if not file.exists():
         return ""
@@ -238,6 +238,8 @@ class _Reader:
             self._add_at(mark, "a key must be one word")
             return False
         if key not in _CHECKS:
+            import difflib  # here, because it would delay every start
+
             near = difflib.get_close_matches(key, _CHECKS, n=1)
             hint = f"; did you mean {near[0]}?" if near else ""
             printable_key = key if key.isprintable() else _shortened(key)

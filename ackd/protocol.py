@@ -18,26 +18,16 @@ NOT_RECEIVED = b"not received"
 NOT_ALLOWED = "is not allowed here"
 TOO_MANY_CONNECTIONS = "too many connections"
 STOPPING = "ackd is stopping"
-UNREACHABLE = " can't be reached"  # behind where ackd records
+UNREACHABLE = " can't be reached"  # after the name of the sink
 JOURNAL_UNREACHABLE = f"the journal{UNREACHABLE}"
 OUTPUT_UNREACHABLE = f"the standard output{UNREACHABLE}"
-NOT_STORED = "the journal does not store "  # what it does not store follows, and why
+NOT_STORED = "the journal does not store "  # which payloads, and why, follows
 LONGER_THAN = "longer than "  # a number of bytes follows
 NO_PROXY_PROTOCOL = "this port takes no PROXY header, switch it off in the balancer"
 NO_TLS = "this port takes no TLS, connect without it"
 NO_HTTP = "this port takes no HTTP, send lines of text over plain TCP"
 FOREIGN_REASONS = (NO_PROXY_PROTOCOL, NO_TLS, NO_HTTP)
-REASONS = (
-    NOT_ALLOWED,
-    TOO_MANY_CONNECTIONS,
-    STOPPING,
-    JOURNAL_UNREACHABLE,
-    OUTPUT_UNREACHABLE,
-    NOT_STORED,
-    LONGER_THAN,
-    *FOREIGN_REASONS,
-)
-# As long as nobody changes a configuration, the same client gets these reasons again.
+# The same client gets these reasons again until an administrator changes a configuration.
 LASTING_REASONS = (NOT_ALLOWED, *FOREIGN_REASONS)
 
 # Bytes. ackd sends no longer line; without a limit, another server's line could fill the memory.
@@ -45,7 +35,7 @@ MAX_REPLY = 65536
 
 
 def unreachable(name: str) -> str:
-    """Return the reason that payloads are refused when ackd can't record where it should."""
+    """Return the reason for refusing payloads when ackd can't reach the sink of this name."""
     return name + UNREACHABLE
 
 
@@ -154,18 +144,18 @@ class ServerProtocol:
         "_skipping",
         "_unsplit",
         "_unterminated",
-        "acknowledged",
         "max_payload",
         "partial",
         "payloads",
         "received",
         "refused",
+        "sequence",
     )
 
-    def __init__(self, max_payload: int, ack: bytes) -> None:
+    def __init__(self, max_payload: int, ack: bytes, record_empty: bool = True) -> None:
         self.payloads: list[bytes] = _NO_PAYLOADS
         self.received = 0  # bytes
-        self.acknowledged = 0
+        self.sequence = 1  # the number that the first of `payloads` will have
         self.refused = 0
         self._answered = 0  # payloads that have left the list, acknowledged or refused
         self._unsplit = b""
@@ -177,7 +167,7 @@ class ServerProtocol:
         self._skipped_ends = b""
         # (payloads that come before it, reply)
         self._refusals: list[tuple[int, bytes]] = _NO_REFUSALS
-        self.configure(max_payload, ack)
+        self.configure(max_payload, ack, record_empty)
 
     def configure(self, max_payload: int, ack: bytes, record_empty: bool = True) -> None:
         """Change the longest payload, in bytes, and the ack line, which ends in LF or is empty.
@@ -214,15 +204,15 @@ class ServerProtocol:
         self._answered = 0
         self._refusals = list(state.refusals)
         self.received = state.received
-        self.acknowledged = state.acknowledged
+        self.sequence = state.acknowledged + 1
         self.refused = state.refused
         self._skipped = state.skipped
         self._skipped_ends = state.skipped_ends
 
     @property
-    def sequence(self) -> int:
-        """The number that the first of `payloads` will have, from 1."""
-        return self.acknowledged + 1
+    def acknowledged(self) -> int:
+        """How many payloads have been acknowledged."""
+        return self.sequence - 1
 
     @property
     def unfinished(self) -> int:
@@ -278,7 +268,7 @@ class ServerProtocol:
 
     def acknowledge(self, count: int) -> list[Run]:
         """Return the replies that are due after the first `count` payloads have been recorded."""
-        self.acknowledged += count
+        self.sequence += count
         return self._answer(count, self._ack)
 
     def refuse(self, reason: str) -> list[Run]:
@@ -397,7 +387,7 @@ class ServerProtocol:
         return replies
 
 
-# What some devices end a line with in the place of LF.
+# Some devices end a line with these bytes instead of LF.
 _ENDS = b"\r\0"
 
 
@@ -442,7 +432,7 @@ class Reply(NamedTuple):
         return int(digits) if digits.isdigit() and len(digits) < _DIGITS else None
 
 
-# As many digits no limit of an ackd has.
+# No limit of an ackd has so many digits.
 _DIGITS = 10
 
 

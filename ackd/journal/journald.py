@@ -1,4 +1,4 @@
-"""journald's socket for records, as a sink that has no record lost when journald ends."""
+"""journald's socket for records, as a sink. No record is lost when journald ends."""
 
 from ackd.journal.datagram import DatagramSocket
 from ackd.journal.recorder import Recorder

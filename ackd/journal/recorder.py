@@ -9,6 +9,8 @@ from ackd.config import Recording
 from ackd.loop import Loop
 from ackd.records import Kind, Origin, Priority, Record
 
+# Each payload needs these members, and Python 3.11 looks the members of an Enum up slowly.
+_NONE, _BATCH = Recording.NONE, Recording.BATCH
 # Records that one connection may have written in its turn: one read can hold 65,536 empty payloads.
 TURN_RECORDS = 256
 # Payloads that may be acknowledged in one turn, if several share a record or need none. This bounds
@@ -110,12 +112,12 @@ class Recorder:
     @property
     def must_wait(self) -> bool:
         """Whether payloads must wait."""
-        return self.blocked and self.recording is not Recording.NONE
+        return self.blocked and self.recording is not _NONE
 
     @property
     def obstacle(self) -> str:
         """Why payloads must be refused, as text; empty if they need not be."""
-        return "" if self.recording is Recording.NONE else self.sink.obstacle
+        return "" if self.recording is _NONE else self.sink.obstacle
 
     def watch(self, loop: Loop) -> None:
         """From now on record again all records that the sink has taken and may have lost."""
@@ -135,11 +137,11 @@ class Recorder:
 
     def write(self, prefix: bytes, sequence: int, payloads: list[bytes]) -> int:
         """Record payloads, the first as number `sequence`; return how many may be acknowledged."""
-        if self.recording is Recording.NONE:
+        if self.recording is _NONE:
             return min(len(payloads), TURN_PAYLOADS)
         if self.blocked:
             return 0
-        if self.recording is Recording.BATCH and len(payloads) > 1:
+        if self.recording is _BATCH and len(payloads) > 1:
             return self._write_batches(prefix, sequence, payloads[:TURN_PAYLOADS])
         put, form = self.sink.put, self._format.payload
         turn = payloads[:TURN_RECORDS]

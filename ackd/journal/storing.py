@@ -1,4 +1,4 @@
-"""Whether journald stores what it takes: a payload that journald drops must get no ack.
+"""Whether journald stores the records that it takes: a dropped payload must get no ack.
 
 journald silently drops records if its settings say so, or the settings of ackd's unit. A sandboxed
 service can't read the journal, but it can read these settings.
@@ -29,6 +29,7 @@ from ackd.records import Priority
 log = logging.getLogger("ackd")
 
 # Records per second. Neither ackd nor journald reaches this rate, so a higher limit drops nothing.
+# ackd can't count records against a lower limit: journald counts when it reads them, not before.
 _UNREACHABLE = 100_000
 # Where systemd writes what journald must know about a unit: unit_export_state_files, unit.c.
 _UNITS = "run/systemd/units"
@@ -60,7 +61,7 @@ class Storing:
         self._settings: Settings = {}  # those in force, as far as they are known
 
     def look(self) -> None:
-        """Find out what is in force.
+        """Find out which settings are in force.
 
         journald reads its settings only when it starts. If they have changed since then, the former
         ones are in force, and ackd knows them only from an earlier call.
@@ -69,7 +70,7 @@ class Storing:
         self._look(journald, self._started(journald), self._settings)
 
     def look_at_new(self) -> None:
-        """Find out what is in force for a journald that is about to start."""
+        """Find out which settings a journald that is about to start will have."""
         self._look(self._journald(), inf, {})
 
     def _look(self, journald: str, read_at: float, known: Settings) -> None:
@@ -90,7 +91,8 @@ class Storing:
         if why != self.unknown:
             self.unknown = why
             log.warning(
-                "what the journal does not store is unknown: %s", printable(os.fsencode(why))
+                "can't find out whether the journal stores payloads: %s",
+                printable(os.fsencode(why)),
             )
 
     def _find_obstacle(self) -> str:

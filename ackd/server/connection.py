@@ -1,4 +1,4 @@
-"""One client's connection: what it reads is recorded, and what is recorded is acknowledged."""
+"""One client's connection: payloads are read, recorded, and acknowledged, in this order."""
 
 import errno
 import os
@@ -25,11 +25,14 @@ from ackd.server.snapshot import Snapshot
 
 # linux/socket.h; the socket module does not name it.
 _SO_COOKIE = 57
-# What some devices end a line with, in the place of LF.
+# Some devices end a line with these bytes instead of LF.
 _ENDS = ((b"\r", "CR"), (b"\0", "NUL"))
 # Runs of equal replies that a client can be owed and still be read. An honest client's replies are
 # a few runs; a client that makes each reply differ from the one before must read them.
 _MOST_RUNS = 1024
+
+# A kernel that resets a connection drops the bytes that it has not sent yet: RFC 1122, 4.2.2.13.
+_DROPPED = "; the client's system may have dropped lines that ackd has not received"
 
 _Fields: TypeAlias = tuple[tuple[str, str | int | float], ...]
 
@@ -48,6 +51,10 @@ class Wait(Enum):
     NOTHING = "nothing, it is closed"
 
 
+# Python 3.11 looks the members of an Enum up slowly, and each payload needs some of these.
+_READ, _WRITE, _JOURNAL, _LINGER = Wait.READ, Wait.WRITE, Wait.JOURNAL, Wait.LINGER
+
+
 @dataclass(slots=True)
 class Timeouts:
     """Seconds for each kind of waiting; inf is for ever."""
@@ -59,22 +66,18 @@ class Timeouts:
 
     def of(self, wait: Wait, owes: bool) -> float:
         """Return how long a connection may wait so; `owes` is whether it owes replies."""
-        if wait is Wait.READ:
+        if wait is _READ:
             return self.unread if owes else self.idle
-        if wait is Wait.WRITE:
+        if wait is _WRITE:
             return self.unread
-        if wait is Wait.JOURNAL:
+        if wait is _JOURNAL:
             return self.journal
-        return self.linger if wait is Wait.LINGER else inf
-
-
-def _ignore(_connection: "Connection", _received: int) -> None:
-    return
+        return self.linger if wait is _LINGER else inf
 
 
 @dataclass(slots=True)
 class Shared:
-    """What all connections of one server share.
+    """The state and the parts that all connections of one server share.
 
     `first_turns` are the connections that wait for their first turn at the journal: while there are
     any, no other connection is read. The quotas bound what is recorded about clients beside their
@@ -91,9 +94,9 @@ class Shared:
     connect_quota: Quota
     reject_quota: Quota
     changed: Callable[["Connection", Wait], None]
+    received: Callable[["Connection", int], None]
     debug: bool = False
     draining: bool = False
-    received: Callable[["Connection", int], None] = _ignore
 
 
 _Ts = TypeVarTuple("_Ts")
@@ -103,6 +106,9 @@ def _lost(why: str | None) -> str:
     return f"{Reason.LOST.value}: {why}"
 
 
+_RESET = _lost(os.strerror(errno.ECONNRESET))
+
+
 def _close_on_error(
     method: Callable[["Connection", *_Ts], None],
 ) -> Callable[["Connection", *_Ts], None]:
@@ -110,11 +116,15 @@ def _close_on_error(
 
     Whatever the connection was about to record then has no ack yet.
     """
+    handler: Callable[..., None] = method
 
     @wraps(method)
     def guarded(connection: "Connection", /, *args: *_Ts) -> None:
         try:
-            method(connection, *args)
+            if args:
+                handler(connection, *args)
+            else:  # the usual case: to unpack no arguments takes as long as the whole call
+                handler(connection)
             return
         except BlockingIOError:
             return  # the socket was not ready after all, select(2)
@@ -125,16 +135,17 @@ def _close_on_error(
             why = error.strerror
         except MemoryError:
             why = "ackd is out of memory"
-        # Outside the `except`, where the memory that a MemoryError refers to is free again.
+        # Outside the `except`: there, the memory that a MemoryError refers to is not free yet.
         connection.close(Reason.LOST, _lost(why))
 
     return guarded
 
 
 class Connection:
-    """A client's connection. The loop calls the handler of what `wait` and `owes` name.
+    """A client's connection. The loop calls the handler for `wait` and `owes`.
 
-    After a send has failed, nothing more is sent, and whatever has arrived is read and recorded.
+    After a send has failed, nothing more is sent, and whatever has arrived is read and recorded:
+    the receive queue of a socket outlives a reset.
     """
 
     __slots__ = (
@@ -214,7 +225,7 @@ class Connection:
 
     @_close_on_error
     def restore(self, snapshot: Snapshot) -> None:
-        """Admit a client of the process before, and go on where that process has stopped."""
+        """Admit a client of the previous process, and continue where that process has stopped."""
         self.admitted = True
         self.protocol.restore(snapshot.protocol)
         self._started = snapshot.started
@@ -260,7 +271,7 @@ class Connection:
         must_wait = shared.first_turns or (recorder.blocked and recorder.must_wait)
         # An empty peek is EOF: handle it without the journal.
         if must_wait and self._socket.recv(1, socket.MSG_PEEK):
-            self._await(Wait.JOURNAL)
+            self._await(_JOURNAL)
             return
         self._receive()
         self._acknowledge(self._record())
@@ -268,7 +279,7 @@ class Connection:
 
     @_close_on_error
     def on_readable_or_writable(self) -> None:
-        """Send more of what is owed, and read once: either may be impossible now."""
+        """Send more of the owed replies, and read once; each may be impossible now."""
         self._send_owed()
         self._settle()
         if self.wait is Wait.READ:
@@ -328,7 +339,7 @@ class Connection:
             self.protocol.receive_eof()
 
     def _examine(self, data: bytes) -> None:
-        """See whether this is a client of ours; raises ForeignClientError.
+        """Check that the client speaks this protocol; raises ForeignClientError.
 
         Nothing is recorded about a client that may be foreign until its first line has come.
         """
@@ -337,7 +348,7 @@ class Connection:
             self._record_connect()
 
     def _end_beginning(self) -> None:
-        """Take what has come for the beginning of a payload: no more comes."""
+        """Take the first bytes for the beginning of a payload, because no more bytes come."""
         if self._beginning and not self._prefix:
             self._record_connect()
         self._beginning = None
@@ -349,7 +360,8 @@ class Connection:
         """
         protocol, recorder = self.protocol, self._shared.recorder
         payloads = protocol.payloads or self._split()
-        if recorder.obstacle:
+        # Each payload comes here: an attribute is read first, which is faster than the property.
+        if recorder.sink.obstacle and recorder.obstacle:
             self._shared.counters.refused += len(payloads)
             self._send(protocol.refuse_payloads(recorder.obstacle))
             return 0
@@ -404,7 +416,7 @@ class Connection:
 
     @_close_on_error
     def on_deadline(self) -> None:
-        """Give up what the connection has waited for."""
+        """End this wait: its deadline has passed."""
         silence = Reason.STOP if self._shared.draining else Reason.IDLE
         match self.wait:
             case Wait.READ:
@@ -425,9 +437,9 @@ class Connection:
         if self._owed and len(self._owed) > _MOST_RUNS:
             self._await(Wait.WRITE)
         elif self.protocol.waiting:
-            self._await(Wait.JOURNAL)
+            self._await(_JOURNAL)
         elif not self._eof:
-            self._await(Wait.READ)
+            self._await(_READ)
         elif self._owed:
             self._await(Wait.WRITE)
         elif self._send_error:
@@ -438,7 +450,7 @@ class Connection:
     def _await(self, wait: Wait) -> None:
         owes = bool(self._owed)
         timeouts = self._shared.timeouts
-        usual = wait is Wait.READ and not owes
+        usual = wait is _READ and not owes
         self.deadline = monotonic() + (timeouts.idle if usual else timeouts.of(wait, owes))
         before = self.wait
         if wait is not before or owes is not self.owes:
@@ -506,6 +518,7 @@ class Connection:
         detail = (
             f"payloads: {protocol.acknowledged} acknowledged,"
             f" {protocol.refused} refused; {protocol.received} bytes, {seconds} s, {why}"
+            f"{_DROPPED if why == _RESET else ''}"
         )
         fields: _Fields = (
             ("ACKD_PAYLOADS", protocol.acknowledged),

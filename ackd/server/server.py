@@ -1,4 +1,4 @@
-"""The server: it admits clients, and goes round: read what is readable, record, acknowledge."""
+"""The server admits clients, and works in rounds: read, record, acknowledge."""
 
 import itertools
 import os
@@ -63,7 +63,7 @@ class Server:
             Quota("connections", CONNECTS, CONNECT_CLIENTS, recorder.note, loop.timers),
             Quota("turned away", REJECTS, REJECT_CLIENTS, recorder.note, loop.timers),
             self._connections.changed,
-            received=self._unfinished.note,
+            self._unfinished.note,
         )
         self._acceptor = Acceptor(loop, self._welcome)
         self._admission = Admission(config)
@@ -91,7 +91,7 @@ class Server:
 
     @property
     def trouble(self) -> str:
-        """What keeps clients or payloads waiting, as text; empty if nothing does."""
+        """Why clients or payloads wait, as text; empty if none waits."""
         return self._availability.trouble or self._acceptor.trouble or self._presence.trouble
 
     @property
@@ -125,8 +125,9 @@ class Server:
         self._admission.configure(config)
         self._shared.timeouts.idle = self._shared.timeouts.unread = config.idle_timeout or inf
         self._set_journal_wait()
+        self._record_empty = config.empty_lines is EmptyLines.RECORD
         for connection in self._connections:
-            self._configure_protocol(connection.protocol)
+            connection.protocol.configure(config.max_payload, self._ack, self._record_empty)
         self._connections.restart_deadlines(self._connections)
         self._acceptor.change(listeners)
         self._presence.change(listeners.values())
@@ -146,7 +147,7 @@ class Server:
         self.before_sleep()
 
     def before_sleep(self) -> None:
-        """End a round: record and acknowledge what waits, then see how the journal has taken it."""
+        """End a round: record and acknowledge waiting payloads, then look at the journal."""
         self._queue.give_turns()
         self._unfinished.enforce()
         self._recorder.sink.look()
@@ -178,15 +179,10 @@ class Server:
             connection.close(Reason.REJECTED)
 
     def _add(self, client: socket.socket, origin: Origin) -> Connection:
-        protocol = ServerProtocol(self._config.max_payload, self._ack)
-        self._configure_protocol(protocol)
+        protocol = ServerProtocol(self._config.max_payload, self._ack, self._record_empty)
         connection = Connection(client, origin, protocol, self._shared)
         self._connections.add(connection)
         return connection
-
-    def _configure_protocol(self, protocol: ServerProtocol) -> None:
-        record_empty = self._config.empty_lines is EmptyLines.RECORD
-        protocol.configure(self._config.max_payload, self._ack, record_empty)
 
     def _on_closed(self, connection: Connection) -> None:
         self._unfinished.forget(connection)
@@ -199,7 +195,7 @@ class Server:
         self._connections.restart_deadlines(self._queue)
 
     def _set_journal_wait(self) -> None:
-        """Let payloads wait for ever for a journal that is slow, but not for one that is away."""
+        """Let payloads wait without limit for a slow journal, but not for an absent one."""
         lost = self._availability.lost
         self._shared.timeouts.journal = self._config.journal_wait if lost else inf
 
@@ -211,7 +207,7 @@ class Server:
             yield connection.fileno(), connection.snapshot()
 
     def take_over(self, client: socket.socket, snapshot: Snapshot | None) -> None:
-        """Go on with a connection of the process before; without its state only close it well."""
+        """Continue a connection of the previous process; without a state, only close it."""
         if snapshot:
             origin = Origin(
                 snapshot.peer, snapshot.peer_port, snapshot.listener, snapshot.connection
@@ -224,6 +220,6 @@ class Server:
             self._add(client, Origin("", 0, "", "")).finish(Reason.NOT_TAKEN_OVER)
 
     def report_left_out(self) -> None:
-        """Record what was left out about clients and not reported yet."""
+        """Record how many records about clients were left out and not reported yet."""
         self._shared.connect_quota.report()
         self._shared.reject_quota.report()

@@ -11,7 +11,6 @@ import os
 import socket
 import struct
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 
 from ackd.printable import printable
 
@@ -125,7 +124,7 @@ def _check_answerer(control: socket.socket, pid: int, trusted: set[int]) -> None
         raise ControlError(f"process {answerer} listens in the place of process {pid}")
     if user not in trusted:
         raise ControlError(
-            f"process {pid} belongs to user {user}, who may pretend that it is ackd:"
+            f"process {pid} belongs to user {user}, and need not be ackd:"
             f" as that user, use --reload; or use kill -HUP {pid}"
         )
 
@@ -164,7 +163,8 @@ def _credentials(sock: socket.socket) -> tuple[int, int]:
 
 def _has_all_users() -> bool:
     """Return whether this process's user namespace has every user: user_namespaces(7)."""
-    return Path("/proc/self/uid_map").read_text().split() == ["0", "0", "4294967295"]
+    with open("/proc/self/uid_map") as uid_map:
+        return uid_map.read().split() == ["0", "0", "4294967295"]
 
 
 def _is_private(directory: str) -> bool:

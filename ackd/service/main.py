@@ -107,7 +107,7 @@ def _check_config(options: argparse.Namespace) -> int:
 
 
 def _warnings(path: str, config: Config) -> Iterator[str]:
-    """Yield what is no error, but would surprise."""
+    """Yield warnings about a valid configuration that may not be intended."""
     if os.geteuid() == 0 and (closed := first_closed(path)):
         yield f"the service can't read it, because it is another user: chmod o+rX {closed}"
     if config.bind != DEFAULT_BIND:  # a host without IPv6 need not have ::1

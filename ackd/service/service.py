@@ -37,7 +37,7 @@ class CapacityError(Exception):
 
 
 class RecordingError(Exception):
-    """What ackd records to is gone for good; the text says what."""
+    """The sink is gone for good, such as a closed terminal; the text names the sink."""
 
 
 class Service:
@@ -59,7 +59,7 @@ class Service:
         return [self._recorder.sink.fileno(), *(s.fileno() for s in self._listeners.values())]
 
     def run(self, ready: Callable[[], None] = lambda: None) -> None:
-        """Serve until a signal ends it; `ready` is called when clients can connect.
+        """Serve until a signal ends the service; `ready` is called when clients can connect.
 
         Raises RecordingError at the end if nothing could be recorded any more.
         """
@@ -130,7 +130,7 @@ class Service:
         log.info("listening on %s%s", where, note, extra={"kind": Kind.LISTENING})
 
     def _report_to_manager(self) -> systemd.ServiceStatus:
-        """Report that ackd is ready before the first client can connect; return what reports."""
+        """Report that ackd is ready before the first client can connect; return the reporter."""
         timers = self._loop.timers
         timers.watch(systemd.Watchdog(os.environ))
         status = systemd.ServiceStatus(os.environ, self._describe, self._can_record, timers)
@@ -233,11 +233,11 @@ class Service:
     # The beginning and the end
 
     def _take_over(self) -> None:
-        """Go on with the connections that the process before has left."""
+        """Continue the connections that the previous process has left."""
         count = len(self._stored.clients)
         connections = take_connections(self._stored)
         if self._stored.problem:
-            text = "the state of the process before is of no use, its clients go: %s"
+            text = "can't use the state of the previous process, its clients are disconnected: %s"
             log.error(text, self._stored.problem)
         self._recorder.restore_backlog(self._stored.state.notes)
         for client, snapshot in connections:

@@ -21,7 +21,7 @@ from ackd.service.store import START_FAILED
 
 # Seconds between two attempts, at first and at most.
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 15.0
-# Seconds between two reports of what is wrong, at least.
+# Seconds between two reports of the error, at least.
 _REPORT_INTERVAL = 60.0
 
 START_ERRORS = (ConfigError, CapacityError, ListenError)

@@ -104,7 +104,7 @@ class Watchdog:
         self.scheduled = inf
 
     def on_deadline(self) -> None:
-        """Send a sign of life."""
+        """Report that the loop runs."""
         self.deadline = monotonic() + self._interval
         notify("WATCHDOG=1")
 
@@ -132,7 +132,7 @@ class ServiceStatus:
         self._next_report = 0.0
 
     def report(self) -> None:
-        """Report what has changed, the status at most once a second; to be called each round."""
+        """Report changes, the status at most once a second; call this in each round."""
         if not self._listens:
             return
         if not self._reported_ready and self._ready():

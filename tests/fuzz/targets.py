@@ -1,9 +1,16 @@
 """Conditions that must hold for any bytes: a target raises an error if they do not hold."""
 
+import sys
 from collections.abc import Callable, Iterator
 from itertools import cycle
+from random import Random
+from zlib import crc32
 
 from ackd.journal.entry import JournalFormat
+from ackd.log.files import FileStorage
+from ackd.log.format import FRAME, Header
+from ackd.log.log import Log
+from ackd.log.storage import LogError
 from ackd.protocol import (
     NOT_CONNECT,
     NOT_RECEIVED,
@@ -16,6 +23,7 @@ from ackd.protocol import (
 from ackd.records import Kind, Origin, Priority, Record
 from ackd.server.snapshot import Snapshot
 from ackd.service.handover import HandoverError, State
+from tests.simulation.disk import SimulatedDisk, SimulatedWorker
 from tests.support.handover_bytes import dump, load
 from tests.support.runs import in_bytes
 
@@ -236,8 +244,89 @@ def record(snapshot: Snapshot, protocol: ServerProtocol) -> None:
     form.record(Record(Kind.CLOSED, Priority.INFO, f"{snapshot.started}", origin, counts))
 
 
+# The log of the previous process
+
+
+class SmallFiles(FileStorage):
+    """The log in files that are small enough for a fuzzer."""
+
+    segment_size = 1024
+
+
+def log_files(data: bytes) -> None:
+    """Whatever is in the files, only whole records are read, and all those before the damage."""
+    (count, size, place, file, control), damage = options(data, 5)
+    headers = [Header(77 + epoch, epoch, 9 * epoch, 0, True) for epoch in (1, 2)]
+    files = [segment_file(header, count % 10, b"r" * size) for header in headers]
+    start = place * 4
+    expected = {
+        number
+        for header, content, damaged in zip(headers, files, (file % 2, not file % 2), strict=True)
+        for number, end in records_in(header, content)
+        if end <= start or not damaged
+    }
+    files[1 - file % 2][start : start + len(damage)] = damage[: SmallFiles.segment_size - start]
+    disk = SimulatedDisk(Random(0), 512)
+    for slot, content in enumerate(files):
+        disk.open(f"segment-{slot:06d}", create=True).write(bytes(content), 0)
+    disk.open("control", create=True).write(damage * (control % 2), 0)
+    try:
+        log = Log(SmallFiles(disk, 1 << 20, SimulatedWorker(), bytes(16)))
+    except LogError as error:
+        assert "version" in error.problem  # noqa: PT017
+        return
+    found = found_in(log)
+    assert expected <= found.keys()
+    for number, record in found.items():
+        frames = [frame(header, number, record) for header in headers]
+        assert any(whole in content for whole, content in zip(frames, files, strict=True))
+    missing = {number for gap in log.gaps for number in range(gap.first, gap.next)}
+    assert missing | found.keys() == set(range(log.appended))
+    assert not missing & found.keys()
+    assert log.append(b"next")
+    assert [*log.records(0, log.appended)] == [*found.values(), b"next"]
+
+
+def frame(header: Header, number: int, record: bytes) -> bytes:
+    """Return the bytes of a record in a segment."""
+    return FRAME.pack(len(record), crc32(record, header.salt + number), number) + record
+
+
+def segment_file(header: Header, count: int, rest: bytes) -> bytearray:
+    """Return a segment with so many records, each its number and `rest`; then zeros."""
+    content = bytearray(header.pack())
+    for number in range(header.first, header.first + count):
+        content += frame(header, number, b"%d" % number + rest)
+        content += bytes(-len(content) % 8)
+    return content[: SmallFiles.segment_size].ljust(SmallFiles.segment_size, b"\0")
+
+
+def records_in(header: Header, content: bytearray) -> Iterator[tuple[int, int]]:
+    """Yield the number of each whole record of a segment, and where it ends."""
+    start = len(header.pack())
+    number = header.first
+    while (length := int.from_bytes(content[start : start + 4], sys.byteorder)) > 0:
+        end = start + FRAME.size + length
+        if end > len(content):
+            break
+        yield number, end
+        start = end + -end % 8
+        number += 1
+
+
+def found_in(log: Log) -> dict[int, bytes]:
+    """Return all records of a log by their numbers."""
+    found = {}
+    reader = log.reader(0)
+    while (record := reader.peek()) is not None:
+        found[reader.number] = record
+        reader.advance()
+    return found
+
+
 TARGETS: dict[str, Callable[[bytes], None]] = {
     "server_protocol": server_protocol,
     "client_protocol": client_protocol,
     "handover": handover,
+    "log_files": log_files,
 }

@@ -76,6 +76,10 @@ class Release(enum.Enum):
     TRIXIE = "trixie"
 
 
+# Log daemons that the tests try: their packages conflict, so each is in the system of one release.
+LOG_DAEMONS = {Release.TRIXIE: ("rsyslog",), Release.BOOKWORM: ("syslog-ng-core",)}
+
+
 class BuildError(Exception):
     """mmdebstrap could not build a base system; the text ends with its last output."""
 

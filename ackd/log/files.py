@@ -1,0 +1,258 @@
+"""The log in files: segments in a directory, and a file `control` with the cursors."""
+
+import re
+from collections import deque
+from collections.abc import Iterator
+from contextlib import suppress
+from functools import partial
+from random import getrandbits
+from zlib import crc32
+
+from ackd.log.control import CONTROL_SIZE, ControlBlock
+from ackd.log.disk import Disk, File
+from ackd.log.format import CHECKSUM, HEADER_SIZE, Header, VersionError, read_header
+from ackd.log.storage import READ, SAFE, SENT, Found, LogError, Part, Segment
+from ackd.log.worker import Worker, WorkerThread
+
+_CONTROL = "control"
+_NAME = re.compile(r"segment-([0-9]{6})")
+# So many records may be sent, or read, until the cursors are written without a commit.
+_MOVED = 1024
+
+
+def this_boot() -> bytes:
+    """Return the id of this boot of the machine, 16 bytes, random(4)."""
+    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+        return bytes.fromhex(file.read().strip().replace("-", ""))
+
+
+class FileStorage:
+    """Segments in files that are written over zeros and used again: at most `size` bytes.
+
+    All that can wait for the disk is done by a worker, but for reading. A commit writes and syncs
+    the segment's file. Where a segment begins, the worker has prepared a spare file before. A file
+    that was used before gets a header without records and is synced, so that a power cut can not
+    leave the old header and some of the new records.
+    """
+
+    durable = True
+    segment_size = 4 * 1024 * 1024
+
+    def __init__(
+        self, disk: Disk, size: int, worker: Worker | None = None, boot: bytes = b""
+    ) -> None:
+        """Use the files in a directory; `boot` is the id of this boot. Raises LogError."""
+        self.limit = max(2, size // self.segment_size)
+        self.place = disk.place
+        self._disk = disk
+        self._error: OSError | None = None
+        # Only the worker uses these: the slots that have a file, those that are free, those that
+        # are free and prepared, and the file that was written last.
+        self._slots: set[int] = set()
+        self._free: deque[int] = deque()
+        self._spare: deque[int] = deque()
+        self._file: tuple[int, File] | None = None
+        try:
+            self._open(boot or this_boot())
+        except (OSError, VersionError) as error:
+            disk.close()
+            number = getattr(error, "errno", None)
+            raise LogError(disk.place, getattr(error, "strerror", str(error)), number) from error
+        self._worker = worker or WorkerThread()
+        self._worker.do(self._prepare_spare)
+
+    def stored(self) -> Iterator[Segment]:
+        """Yield the segments of the process before, in any order."""
+        for slot, header in self._headers.items():
+            yield Segment(header, None, header.first, HEADER_SIZE, slot=slot)
+
+    def begin(self, header: Header) -> Segment:
+        """Return a new segment; its first commit gives it a file."""
+        view = memoryview(bytearray(self.segment_size))
+        view[:HEADER_SIZE] = header.pack()
+        return Segment(header, view, header.first, HEADER_SIZE)
+
+    def load(self, segment: Segment) -> memoryview:
+        """Return a segment's bytes. Raises OSError."""
+        file = self._disk.open(_name(segment.slot))
+        try:
+            return memoryview(file.read(self.segment_size, 0))
+        finally:
+            file.close()
+
+    def free(self, segment: Segment) -> None:
+        """Let another segment use the file, or remove it if a commit to it has failed."""
+        self._worker.do(partial(self._recycle, segment))
+
+    def commit(self, parts: list[Part]) -> None:
+        """Begin to write the parts, and the cursors with them."""
+        if parts:
+            self._worker.do(partial(self._commit, parts, self._control_bytes()))
+        elif self._cursors_are_due():
+            self._worker.do(partial(self._save_cursors, self._control_bytes()))
+
+    def fileno(self) -> int:
+        """Return the descriptor that becomes readable when a commit has ended."""
+        return self._worker.fileno()
+
+    def collect(self) -> OSError | None:
+        """Return the error of the commit that has ended."""
+        self._worker.acknowledge()
+        return self._error
+
+    def close(self, clean: bool) -> None:
+        """Wait for the worker, and close everything."""
+        self._worker.stop()
+        self._close_file()
+        self._control.mark(clean, self._control.boot)
+        self._save_cursors(self._control_bytes())
+        self._control_file.close()
+        self._disk.close()
+
+    # At the start
+
+    def _open(self, boot: bytes) -> None:
+        """Find which files are there, and whether the directory can be written."""
+        self._control_file = self._disk.open(_CONTROL, create=True)
+        data = self._control_file.read(CONTROL_SIZE + CHECKSUM.size, 0)
+        block, checksum = data[:CONTROL_SIZE], data[CONTROL_SIZE:]
+        good = checksum == CHECKSUM.pack(crc32(block))
+        self._control = ControlBlock(memoryview(bytearray(block if good else CONTROL_SIZE)))
+        self.cursors = self._control.cursors
+        same_boot = self._control.valid and self._control.boot == boot
+        # After a crash of the process, the kernel can have records that the disk does not have yet.
+        self._headers = self._read_headers(sync=same_boot and not self._control.clean)
+        if same_boot:
+            self.found = Found.CLEAN if self._control.clean else Found.SAME_BOOT
+        else:
+            self.found = Found.OTHER_BOOT if self._control.valid or self._headers else Found.NEW
+        self._control.mark(clean=False, boot=boot)
+        self._control_file.write(self._control_bytes(), 0)
+        self._control_file.sync()
+        self._disk.sync()
+
+    def _read_headers(self, sync: bool) -> dict[int, Header]:
+        """Return the header of each segment's file; remove files without one."""
+        headers = {}
+        for name in sorted(filter(_NAME.fullmatch, self._disk.names())):
+            file = self._disk.open(name)
+            header = read_header(file.read(HEADER_SIZE, 0))
+            whole = len(file.read(2, self.segment_size - 1)) == 1
+            if sync:
+                file.sync()
+            file.close()
+            if header and whole:
+                headers[int(name[-6:])] = header
+            else:
+                self._disk.remove(name)
+        self._slots.update(headers)
+        return headers
+
+    # The cursors
+
+    def _control_bytes(self) -> bytes:
+        self._saved = self._control.cursors.tolist()
+        block = bytes(self._control.view)
+        return block + CHECKSUM.pack(crc32(block))
+
+    def _cursors_are_due(self) -> bool:
+        """Return whether to write the cursors without a commit.
+
+        They are written when they have moved far, and when journald has read all that was sent.
+        """
+        sent, read, _ = now = self._control.cursors.tolist()
+        moved = max(sent - self._saved[SENT], read - self._saved[READ])
+        return now != self._saved and (sent == read or moved >= _MOVED)
+
+    def _save_cursors(self, data: bytes) -> None:
+        """Write them without a sync: they must outlive the process, not the power."""
+        with suppress(OSError):  # without them, ackd only records more again
+            self._control_file.write(data, 0)
+
+    # In the worker
+
+    def _commit(self, parts: list[Part], control: bytes) -> None:
+        self._error = None
+        try:
+            for part in parts:
+                self._write(part)
+        except OSError as error:
+            # After a failed fdatasync the kernel takes the pages for written: another one proves
+            # nothing. https://www.usenix.org/conference/atc20/presentation/rebello
+            self._close_file()
+            self._error = error
+        self._save_cursors(control)
+        self._worker.report()
+        self._prepare_spare()
+
+    def _write(self, part: Part) -> None:
+        segment = part.segment
+        if segment.slot < 0:
+            segment.slot = self._spare.popleft() if self._spare else self._prepared()
+        if not self._file or self._file[0] != segment.slot:
+            self._close_file()
+            self._file = segment.slot, self._disk.open(_name(segment.slot))
+        file = self._file[1]
+        file.write(part.data, part.start)
+        file.sync()
+
+    def _close_file(self) -> None:
+        if self._file:
+            self._file[1].close()
+        self._file = None
+
+    def _recycle(self, segment: Segment) -> None:
+        if segment.slot < 0:  # the segment's first commit has failed
+            return
+        if self._file and self._file[0] == segment.slot:
+            self._close_file()
+        if segment.spoiled or len(self._slots) > self.limit:
+            self._remove(segment.slot)
+        else:
+            self._free.append(segment.slot)
+        self._prepare_spare()
+
+    def _prepare_spare(self) -> None:
+        """Prepare a file for the next segment, if that is possible now."""
+        if not self._spare and (self._free or len(self._slots) < self.limit):
+            with suppress(OSError):  # the commit that needs the file reports the error
+                self._spare.append(self._prepared())
+
+    def _prepared(self) -> int:
+        """Return the slot of a file for a new segment. Raises OSError."""
+        # The first to be freed is the first to be used again: while a segment is there that has
+        # given-up records, the later one is there that cuts them off.
+        new = not self._free
+        slot = _lowest(self._slots) if new else self._free.popleft()
+        self._slots.add(slot)
+        unused = Header(getrandbits(32), 0, 0, self._control.cursors[SAFE], True)
+        try:
+            file = self._disk.open(_name(slot), create=new)
+            try:
+                if new:
+                    file.fill(self.segment_size)
+                file.write(unused.pack(), 0)
+                file.sync()
+            finally:
+                file.close()
+            if new:
+                self._disk.sync()
+        except OSError:
+            self._remove(slot)
+            raise
+        return slot
+
+    def _remove(self, slot: int) -> None:
+        self._slots.discard(slot)
+        with suppress(OSError):
+            self._disk.remove(_name(slot))
+            self._disk.sync()
+
+
+def _name(slot: int) -> str:
+    return f"segment-{slot:06d}"
+
+
+def _lowest(slots: set[int]) -> int:
+    """Return the lowest number that is no slot yet."""
+    return next(slot for slot in range(len(slots) + 1) if slot not in slots)
