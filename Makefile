@@ -58,9 +58,9 @@ campaign: $(VENV)/.test
 	ACKD_CAMPAIGN=1 $(VENV)/bin/python -m pytest -rP \
 		tests/system/test_campaigns.py tests/system/test_power.py tests/simulation tests/fuzz
 
-# Compare ackd with servers in C and other Python servers: about ten minutes, as root. Write
-# tests/bench/RESULTS.md and its chart. `bench-quick` takes a minute, and only prints. With
-# ACKD_BEFORE=DIR both also measure the ackd of another checkout, and print the ratios to it.
+# Compare ackd with servers in C, other Python servers, Redis and beanstalkd: about ten minutes, as
+# root. Write tests/bench/RESULTS.md and its chart. `bench-quick` takes two minutes, and only prints.
+# With ACKD_BEFORE=DIR both also measure the ackd of another checkout, and print the ratios to it.
 bench: $(VENV)/.test
 	$(VENV)/bin/python -m tests.bench
 

@@ -33,6 +33,7 @@ from .base_root import Release, base_root
 
 MACHINE_ADDRESS = "192.168.150.1"
 CLIENT_ADDRESS = "192.168.150.2"
+DISK = "/disk"
 INTERFACE = "lan0"  # in the machine and on the client host: their network namespaces differ
 
 _TOOLS = ("mmdebstrap", "systemd-nspawn", "ip", "unshare", "nsenter", "setpriv")
@@ -274,19 +275,25 @@ class Machine(Host):
 
 
 @contextlib.contextmanager
-def boot(release: Release, timeout: float = 60.0, tools: tuple[str, ...] = ()) -> Iterator[Machine]:
+def boot(
+    release: Release,
+    timeout: float = 60.0,
+    tools: tuple[str, ...] = (),
+    disk: Path | None = None,
+) -> Iterator[Machine]:
     """Yield a booted system; at the end of the block, stop it and all commands.
 
-    `tools` are packages in addition to those of every base system. Raises `BootError` if not all
-    units run after `timeout` seconds, `BuildError` if there is no base system, and `MachineError`
-    if a tool is missing on this host.
+    `tools` are packages in addition to those of every base system. `disk` is a directory of this
+    host that is `DISK` in the machine, whose other files are in memory. Raises `BootError` if not
+    all units run after `timeout` seconds, `BuildError` if there is no base system, and
+    `MachineError` if a tool is missing on this host.
     """
     for tool in _TOOLS:
         if shutil.which(tool) is None:
             raise MachineError(f"{tool} is not installed; `make test` installs it")
     with base_root(release, tools) as base, tempfile.TemporaryFile() as console:
         name = f"ackd-{release.value}-{secrets.token_hex(4)}"
-        with _supervisor(base, name, console) as supervisor:
+        with _supervisor(base, name, disk, console) as supervisor:
             try:
                 machine = _await_machine(release, name, supervisor, timeout)
             except MachineError as error:
@@ -300,10 +307,12 @@ def boot(release: Release, timeout: float = 60.0, tools: tuple[str, ...] = ()) -
 
 
 @contextlib.contextmanager
-def _supervisor(base: Path, name: str, console: IO[bytes]) -> Iterator[subprocess.Popen[bytes]]:
+def _supervisor(
+    base: Path, name: str, disk: Path | None, console: IO[bytes]
+) -> Iterator[subprocess.Popen[bytes]]:
     """Run run_machine.sh; at the end, close its standard input and wait until it has cleaned up."""
     supervisor = subprocess.Popen(
-        [*_UNSHARED, "sh", str(_SUPERVISOR), str(base), name],
+        [*_UNSHARED, "sh", str(_SUPERVISOR), str(base), name, *([str(disk)] if disk else [])],
         stdin=subprocess.PIPE,
         stdout=console,
         stderr=console,
