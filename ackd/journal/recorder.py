@@ -47,6 +47,16 @@ class Sink(Protocol):
     def capacity(self) -> int:
         """The bytes that one record may have."""
 
+    @property
+    def journald(self) -> str:
+        """The name of the journald that stores the records; empty if it is unknown."""
+        return ""
+
+    @property
+    def unit(self) -> str:
+        """The unit to which the records belong; empty if it is unknown."""
+        return ""
+
     def connect(self) -> bool:
         """Try to reach the other end again; return whether it can be reached."""
 

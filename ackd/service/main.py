@@ -236,7 +236,9 @@ def _recorder(options: argparse.Namespace, stored: Stored, config: Config) -> Re
     if options.journal or is_service or os.path.exists(journald.SOCKET):
         path = options.journal or journald.SOCKET
         storing = Storing(path, os.environ, is_service=is_service)
-        sink = JournaldSocket(path, storing, records, stored.journald, store.save_stream)
+        sink = JournaldSocket(
+            path, storing, records, stored.journald, store.save_socket, store.save_stream
+        )
         return Recorder(sink, JournalFormat(), records, acks_wait)
     if not options.detach:
         return _terminal_recorder(records, acks_wait)
