@@ -3,6 +3,7 @@
 Each way is a function that gets a machine which has just been switched on.
 """
 
+import itertools
 import random
 import secrets
 from collections.abc import Callable
@@ -27,10 +28,10 @@ descriptor = os.open(path, os.O_RDWR)
 size = os.pread(descriptor, 8, 96)
 while os.pread(descriptor, 8, 96) == size:
     journal.send(secrets.token_hex(100_000))
-libc = ctypes.CDLL(None, use_errno=True)
 write_and_wait = 1 | 2 | 4
-if libc.sync_file_range(descriptor, ctypes.c_int64(0), ctypes.c_int64(4096), write_and_wait):
-    raise OSError(ctypes.get_errno(), "sync_file_range")
+ctypes.CDLL(None).sync_file_range(
+    descriptor, ctypes.c_int64(0), ctypes.c_int64(4096), write_and_wait
+)
 """
 _COUNT_TORN = """
 import glob, os, struct
@@ -66,14 +67,14 @@ def cut_under_load(machine: VirtualMachine, chance: random.Random, past: History
         past.volatile[other] = short.finish()
     with clients_of(machine, DISK_PORT, run, clients=8, depth=8) as load:
         load.await_acks(chance.randrange(100, 2000, 100))
-        past.cuts.append(machine.cut_power_at_write(chance.randint(1, 20)))
+        past.cuts.append(machine.cut_power_at_write(_nth(chance.randint(1, 20))))
         past.durable[run] = load.finish()
 
 
 def cut_during_recovery(machine: VirtualMachine, chance: random.Random, past: History) -> None:
     """Cut the power when ackd has just begun to recover from the cut before."""
     machine.await_greeting(DISK_PORT)
-    past.cuts.append(machine.cut_power_at_write(chance.randint(1, 200)))
+    past.cuts.append(machine.cut_power_at_write(_nth(chance.randint(1, 200))))
 
 
 def cut_with_a_torn_header(machine: VirtualMachine, _: random.Random, past: History) -> None:
@@ -83,13 +84,24 @@ def cut_with_a_torn_header(machine: VirtualMachine, _: random.Random, past: Hist
     with clients_of(machine, DISK_PORT, run, clients=4, depth=8, payloads=400) as load:
         past.durable[run] = load.finish()
     machine.run("journalctl", "--sync")
-    machine.run("python3", "-c", _TEAR)
-    past.cuts.append(machine.cut_power(share=1))
+    machine.run("sh", "-c", 'python3 -c "$1" >/dev/null 2>&1 &', "sh", _TEAR)
+    past.cuts.append(machine.cut_power_at_write(_is_header, share=1))
 
 
 def torn_files(machine: VirtualMachine) -> int:
     """Return how many files of the journal have a header that promises more than they have."""
     return int(machine.run("python3", "-c", _COUNT_TORN).stdout)
+
+
+def _nth(count: int) -> Callable[[bytes], bool]:
+    """Return a function whose result is true from the n-th call on."""
+    calls = itertools.count(1)
+    return lambda data: next(calls) >= count
+
+
+def _is_header(data: bytes) -> bool:
+    """Return whether this is the beginning of a file of the journal."""
+    return data.startswith(b"LPKSHHRH")
 
 
 def _name() -> str:

@@ -29,6 +29,8 @@ ExecStart=/bin/sh -s
 StandardInput=socket
 StandardOutput=socket
 StandardError=socket
+# A command may start a program in the background.
+KillMode=process
 """
 # Units that no test here needs. Without them the machine boots in half of the time.
 _UNNEEDED = (

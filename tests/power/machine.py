@@ -17,7 +17,7 @@ import random
 import shlex
 import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -164,11 +164,16 @@ class VirtualMachine:
             raise CommandError(done)
         return done
 
-    def cut_power_at_write(self, count: int) -> PowerCut:
-        """Cut the power just after so many more writes, when the disk has not flushed the last."""
-        self._server.stop_after_writes(count)
+    def cut_power_at_write(
+        self, is_last: Callable[[bytes], bool], share: float | None = None
+    ) -> PowerCut:
+        """Cut the power at a write for whose data `is_last` returns true, before any flush.
+
+        Without such a write, cut the power after a minute.
+        """
+        self._server.stop_at(is_last)
         self._server.await_stop(timeout=60)
-        return self.cut_power()
+        return self.cut_power(share)
 
     def cut_power(self, share: float | None = None) -> PowerCut:
         """Cut the power. Of what the disk has not flushed, it keeps a share: see `VirtualDisk`."""

@@ -9,6 +9,7 @@ import errno
 import socket
 import struct
 import threading
+from collections.abc import Callable
 
 from .disk import VirtualDisk
 
@@ -59,17 +60,17 @@ class DiskServer:
         self._disk = disk
         self._connection = connection
         self._stream = connection.makefile("rb")
-        self._writes_left = -1  # no limit
+        self._is_last: Callable[[bytes], bool] = lambda data: False
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._serve, daemon=True)
         self._thread.start()
 
-    def stop_after_writes(self, count: int) -> None:
-        """Answer nothing any more after so many writes: the last one is not flushed then.
+    def stop_at(self, is_last: Callable[[bytes], bool]) -> None:
+        """Answer nothing from a write on for whose data `is_last` returns true.
 
-        The connection stays open, so the client sees no error.
+        That write is in the disk's cache. The connection stays open: the client sees no error.
         """
-        self._writes_left = count
+        self._is_last = is_last
 
     def await_stop(self, timeout: float) -> None:
         """Wait until it has stopped, or at most so many seconds."""
@@ -121,17 +122,17 @@ class DiskServer:
             case Command.READ:
                 data = self._disk.read(offset, length)
             case Command.WRITE:
-                self._disk.write(offset, self._read(length))
-                self._writes_left -= 1
+                written = self._read(length)
+                self._disk.write(offset, written)
+                if self._is_last(written):
+                    self._stopped.set()
+                    return False
             case Command.FLUSH:
                 self._disk.flush()
             case Command.DISCONNECT:
                 return False
             case _:
                 error = errno.EINVAL
-        if self._writes_left == 0:
-            self._stopped.set()
-            return False
         self._connection.sendall(_REPLY.pack(_REPLY_MAGIC, error, cookie) + data)
         return True
 

@@ -193,7 +193,7 @@ def test_commands_read_write_and_flush(client: Client, image: Path) -> None:
 
 def test_a_stopped_server_answers_nothing(client: Client, disk: VirtualDisk, image: Path) -> None:
     go(client)
-    client.server.stop_after_writes(2)
+    client.server.stop_at(lambda data: data == block(2))
     client.command(Command.WRITE, data=block(1))
     client.send(Command.WRITE, BLOCK, data=block(2))
     client.send(Command.FLUSH)
