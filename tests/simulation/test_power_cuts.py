@@ -205,6 +205,7 @@ class LogSchedule(RuleBasedStateMachine):
         self.ghosts = set() if power else self.ghosts | back
         self.given_up.difference_update(found.values())
         self.records, self.durable = found, self.log.synced
+        self.log.set_recovered()
 
 
 TestLogSchedule = LogSchedule.TestCase
