@@ -88,6 +88,7 @@ class DurableWorld(World):
 
     def fail(self, operation: int, error: int) -> None:
         """Let one of the next operations of the disk fail."""
+        self.may_repeat = True  # it can be the one that writes the cursors
         self.disk.failing[operation] = error
 
     def fill_disk(self) -> None:
