@@ -59,14 +59,14 @@ class History:
 
 
 def cut_under_load(machine: VirtualMachine, chance: random.Random, past: History) -> None:
-    """Cut the power while clients send. Other clients got acks before that the cut may lose."""
+    """Cut the power while clients send. Another client has just got acks that the cut may lose."""
     machine.await_greeting(DISK_PORT)
     machine.run("systemctl", "start", "ackd@journal")
     run, other = _name(), _name()
-    with clients_of(machine, JOURNAL_PORT, other, clients=1, depth=1, payloads=100) as short:
-        past.volatile[other] = short.finish()
     with clients_of(machine, DISK_PORT, run, clients=8, depth=8) as load:
         load.await_acks(chance.randrange(100, 2000, 100))
+        with clients_of(machine, JOURNAL_PORT, other, clients=1, depth=10, payloads=10) as short:
+            past.volatile[other] = short.finish()
         past.cuts.append(machine.cut_power_at_write(_nth(chance.randint(1, 20))))
         past.durable[run] = load.finish()
 

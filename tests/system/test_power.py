@@ -96,5 +96,5 @@ def notes(past: History, lost: int, torn: int) -> str:
     return (
         f"the disks kept {kept} of {unflushed} unflushed blocks;"
         f" torn files of the journal: {torn};"
-        f" acks that did not wait for the disk: {100 * len(past.volatile)}, lost: {lost}"
+        f" acks that did not wait for the disk: {10 * len(past.volatile)}, lost: {lost}"
     )
