@@ -6,7 +6,7 @@ from functools import partial
 
 from ackd.journal.archives import Archives
 from ackd.journal.files import journal_files
-from ackd.journal.reader import fields_backwards
+from ackd.journal.reader import last_entries
 from ackd.journal.recorder import Recorder
 from ackd.journal.recovery import Recovery
 from ackd.log.storage import Found
@@ -26,7 +26,7 @@ def recovery(recorder: Recorder) -> Recovery | None:
     if records.read == records.appended or not sink.confirms:
         records.set_recovered()  # nothing can be compared with a terminal or a syslog daemon
         return None
-    return Recovery(recorder, partial(fields_backwards, os.geteuid(), sink.unit))
+    return Recovery(recorder, partial(last_entries, os.geteuid(), sink.unit))
 
 
 def watch_archives(recorder: Recorder, loop: Loop) -> None:
