@@ -74,7 +74,7 @@ def cut_under_load(machine: VirtualMachine, chance: random.Random, past: History
 def cut_during_recovery(machine: VirtualMachine, chance: random.Random, past: History) -> None:
     """Cut the power when ackd has just begun to recover from the cut before."""
     machine.await_greeting(DISK_PORT)
-    past.cuts.append(machine.cut_power_at_write(_nth(chance.randint(1, 200))))
+    past.cuts.append(machine.cut_power_at_write(_nth(chance.randint(1, 50))))
 
 
 def cut_with_a_torn_header(machine: VirtualMachine, _: random.Random, past: History) -> None:

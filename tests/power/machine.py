@@ -169,10 +169,10 @@ class VirtualMachine:
     ) -> PowerCut:
         """Cut the power at a write for whose data `is_last` returns true, before any flush.
 
-        Without such a write, cut the power after a minute.
+        Without such a write, cut the power after 15 seconds.
         """
         self._server.stop_at(is_last)
-        self._server.await_stop(timeout=60)
+        self._server.await_stop(timeout=15)
         return self.cut_power(share)
 
     def cut_power(self, share: float | None = None) -> PowerCut:

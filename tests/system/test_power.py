@@ -22,7 +22,6 @@ from tests.power.cuts import (
 from tests.power.image import DISK_PORT, JOURNAL_PORT, make_image
 from tests.power.initramfs import make_kernel
 from tests.power.machine import Hardware, VirtualMachine
-from tests.support.project import PROJECT
 
 from .support.audit import assert_promise_kept
 from .support.base_root import Release, kernel_root
@@ -30,9 +29,6 @@ from .support.campaign import LONG, CampaignTable, long_or_short
 from .support.machine import wait_until
 from .support.workshop import Versions
 
-pytestmark = pytest.mark.skipif(
-    not (PROJECT / "packaging" / "durable").exists(), reason="no `durability: disk` yet"
-)
 RECOVERED = f"MESSAGE_ID={Kind.REPEATED.value}"
 # A cut during the recovery has more effect after a cut under load.
 CUTS: list[Cut] = long_or_short(
