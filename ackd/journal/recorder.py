@@ -152,7 +152,6 @@ class Recorder:
         self._reader: Reader | None = None  # while records wait in the log
         self._notes = 0  # that have been appended since `blocked`
         self._refused_room = -1  # bytes that the log had when it last refused a payload
-        self._unreadable = False
         self._left_out = 0
         self.unreadable = ""  # why records that wait can't be read from the log
         self._held = False
@@ -279,6 +278,7 @@ class Recorder:
                 return False
         except OSError as error:  # of the disk: the records stay in the log
             self.unreadable = error.strerror or str(error)
+            self._reader = None
             return False
         self.blocked = False
         self._notes = 0
@@ -346,7 +346,7 @@ class Recorder:
         if self._held or log.sent == log.synced:
             return True
         reader = self._reader = self._reader or log.reader(log.sent)
-        while (record := self._read(reader)) is not None:
+        while (record := reader.peek()) is not None:
             log.set_sent(reader.number)  # the numbers between are those of a gap
             if not self.sink.put(record):
                 return False
@@ -355,20 +355,6 @@ class Recorder:
         if not self.acks_wait:
             self._reader = None  # records that do not wait are not read from the log
         return True
-
-    def _read(self, reader: Reader) -> bytes | None:
-        """Return the next record that waits; None if there is none, or if it can't be read now."""
-        try:
-            record = reader.peek()
-        except OSError as error:
-            self._reader = None  # the next round tries again, with a new reader
-            if not self._unreadable:
-                self._unreadable = True
-                message = f"can't read the log, records wait: {error.strerror}"
-                self.note(Record(Kind.LOG, Priority.ERROR, message))
-            return None
-        self._unreadable = False
-        return record
 
     def _append_note(self, note: bytes) -> None:
         if self._notes < MAX_NOTES and self.log.append(note):
