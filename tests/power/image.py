@@ -33,7 +33,7 @@ StandardError=socket
 KillMode=process
 """
 # An emulated machine on a busy host is slow: a start can take longer than systemd allows.
-_SLOW_MACHINE = "[Service]\nTimeoutStartSec=10min\nWatchdogSec=5min\n"
+_SLOW_MACHINE = "[Service]\nWatchdogSec=5min\n"
 # Units that no test here needs. Without them the machine boots in half of the time.
 _UNNEEDED = (
     *("dbus.service", "dbus.socket", "getty.target", "systemd-logind.service"),
