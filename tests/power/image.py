@@ -32,7 +32,7 @@ StandardError=socket
 # A command may start a program in the background.
 KillMode=process
 """
-# An emulated machine on a busy host is slow: a start can take longer than systemd allows.
+# An emulated machine on a busy host is slow: ackd can be silent for longer than systemd allows.
 _SLOW_MACHINE = "[Service]\nWatchdogSec=5min\n"
 # Units that no test here needs. Without them the machine boots in half of the time.
 _UNNEEDED = (
