@@ -24,23 +24,24 @@ class Log:
 
     safe <= read <= sent <= appended, and synced <= appended. Other objects only read them.
 
-    The log keeps the records from `read` on in memory, and from `safe` on in files. `found`
+    If the log is `durable`, it is in files, and its records outlive the power after a commit. It
+    keeps the records from `safe` on then, and those from `read` on if it is in memory. `found`
     describes the log at its opening, and `gaps` are the records that could not be read then.
     """
 
     __slots__ = (
-        *("appended", "committing", "found", "gaps", "read", "safe", "sent", "synced"),
-        *("_cursors", "_durable", "_epoch", "_last", "_salt", "_segment", "_segments", "_size"),
+        *("appended", "committing", "durable", "found", "gaps", "read", "safe", "sent", "synced"),
+        *("_cursors", "_epoch", "_last", "_salt", "_segment", "_segments", "_size"),
         *("_storage", "_target", "_unsynced", "_used", "_view"),
     )
 
     def __init__(self, storage: Storage) -> None:
         """Find the records that the storage has. Raises LogError."""
         self._storage = storage
-        self._durable = storage.durable
+        self.durable = storage.durable
         self._cursors = storage.cursors
         sent, read, safe = self._cursors
-        keep = safe if self._durable else read
+        keep = safe if self.durable else read
         torn = storage.found is Found.OTHER_BOOT
         try:
             recovered = recover(storage.stored(), storage.load, keep, torn)
@@ -64,7 +65,7 @@ class Log:
         # The cursors in files can be those of an earlier time after an unclean end. After a power
         # cut the journal can lack any record that is not safe.
         keep = recovered.keep
-        if self._durable and self.found is not Found.CLEAN:
+        if self.durable and self.found is not Found.CLEAN:
             sent = read = keep if self.found is Found.OTHER_BOOT else read
         self.set_sent(min(max(sent, read, keep), recovered.end))
         self.set_read(min(max(read, keep), recovered.end))
@@ -87,7 +88,7 @@ class Log:
         checksum = self._salt + number & MASK
         # The frame comes last: a process that is killed leaves no frame without its data.
         self._view[frame + FRAME_SIZE : end] = record
-        if self._durable:
+        if self.durable:
             checksum = crc32(record, checksum)
         else:
             self.synced = number + 1
@@ -102,7 +103,7 @@ class Log:
         _pack_frame(self._view, self._last, 0, 0, 0)
         self._used = self._last
         self.appended -= 1
-        if not self._durable:
+        if not self.durable:
             self.synced = self.appended
 
     def records(self, start: int, end: int) -> Iterator[bytes]:
@@ -126,7 +127,7 @@ class Log:
     def set_read(self, number: int) -> None:
         """Move the cursor `read` forward."""
         self.read = self._cursors[READ] = number
-        if not self._durable:
+        if not self.durable:
             self.set_safe(number)
 
     def set_safe(self, number: int) -> None:
@@ -155,7 +156,7 @@ class Log:
 
     def commit(self) -> None:
         """Begin to write all that is appended, unless a commit runs. Never blocks."""
-        if self.committing or not self._durable:
+        if self.committing or not self.durable:
             return
         self._note_end()
         segments = [*self._unsynced, self._segment] if self._segment else self._unsynced
@@ -239,7 +240,7 @@ class Log:
         if self._segments_in_use >= self._storage.limit:
             return False
         self._end_segment()
-        header = Header(getrandbits(32), self._epoch, self.appended, self.safe, self._durable)
+        header = Header(getrandbits(32), self._epoch, self.appended, self.safe, self.durable)
         self._segment = self._storage.begin(header)
         self._view = self.load(self._segment)
         self._epoch += 1
@@ -252,7 +253,7 @@ class Log:
         if self._segment:
             self._note_end()
             self._segments.append(self._segment)
-            if self._durable:
+            if self.durable:
                 self._unsynced.append(self._segment)
         self._segment = None
         self._size = self._used = 0

@@ -5,9 +5,10 @@ import os
 import select
 from collections.abc import Iterator, Mapping
 
-from ackd.config import Config, Durability
+from ackd.config import Config, Durability, Recording
 from ackd.log.disk import Directory
 from ackd.log.files import FileStorage
+from ackd.log.format import FRAME_SIZE
 from ackd.log.log import Log
 from ackd.log.storage import LogError
 
@@ -46,7 +47,8 @@ def open_log(config: Config, environ: Mapping[str, str]) -> Log:
 def open_left(config: Config, environ: Mapping[str, str]) -> Log | None:
     """Return the log that an ackd with `durability: disk` has left, if it is still needed.
 
-    To be called with `durability: journal`. Raises DiskLogError.
+    To be called with `durability: journal`. Raises DiskLogError, also with `record: none`, if the
+    log is still needed.
     """
     place = _place(config, environ)
     if not place or not os.path.exists(os.path.join(place, "control")):
@@ -59,9 +61,24 @@ def open_left(config: Config, environ: Mapping[str, str]) -> Log | None:
         text = f"durability: journal: the earlier log on the disk can't be read: {error}"
         raise DiskLogError(f"{text}; with durability: disk ackd uses it") from error
     if left.read < left.appended:
+        if config.record is Recording.NONE:
+            raise DiskLogError(
+                "record: none: the log on the disk has records that the journal may not have;"
+                " write record: each until it has them"
+            )
         return left
     forget(left)
     return None
+
+
+def fits(left: Log, memory: Log) -> bool:
+    """Return whether a log in memory has room for what the journal may not have of another log."""
+    room = memory.room // 2  # segments have ends that stay unused
+    for record in left.records(left.read, left.appended):
+        room -= len(record) + FRAME_SIZE
+        if room < 0:
+            return False
+    return True
 
 
 def carry(left: Log, records: Log) -> None:

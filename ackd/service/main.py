@@ -42,6 +42,7 @@ from ackd.service.disk_log import (
     DiskLogError,
     carry,
     check_lasting,
+    fits,
     forget,
     open_left,
     open_log,
@@ -233,7 +234,7 @@ def _recorder(options: argparse.Namespace, stored: Stored, config: Config) -> Re
     On a host without a journal: for the terminal, or with --detach for the syslog daemon.
     """
     records = _open_log(stored, config)
-    acks_wait = config.durability is Durability.DISK
+    acks_wait = records.durable
     if options.terminal:
         return _terminal_recorder(records, acks_wait)
     is_service = systemd.has_started(os.environ, os.getpid())
@@ -256,21 +257,22 @@ def _recorder(options: argparse.Namespace, stored: Stored, config: Config) -> Re
 def _open_log(stored: Stored, config: Config) -> Log:
     """Return the log that the configuration asks for. Raises DiskLogError.
 
-    It takes over what an ackd with the other `durability` has left.
+    It takes over what an ackd with the other `durability` has left. If memory can't take that over,
+    the log on the disk stays in use until the next start.
     """
     systemd.notify(f"EXTEND_TIMEOUT_USEC={_OPENING}")
     memory = _log_in_memory(stored)
-    if config.durability is Durability.JOURNAL:
-        stored.left = open_left(config, os.environ)
-        if stored.left and not systemd.listens(os.environ):
-            raise DiskLogError(
-                "durability: journal: the log on the disk has records that the journal may not"
-                " have; write durability: disk until it has them"
-            )
-        if stored.left:
-            carry(stored.left, memory)
-        return memory
-    records = open_log(config, os.environ)
+    if config.durability is Durability.DISK:
+        records = open_log(config, os.environ)
+    else:
+        left = open_left(config, os.environ)
+        if not left:
+            return memory
+        if systemd.listens(os.environ) and fits(left, memory):
+            stored.left = left
+            carry(left, memory)
+            return memory
+        records = left
     if memory.read < memory.appended:
         carry(memory, records)
     forget(memory)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from time import monotonic
 
-from ackd.config import DEFAULT_BIND, Config, ConfigError, Recording
+from ackd.config import DEFAULT_BIND, Config, ConfigError, Durability, Recording
 from ackd.journal.log_handler import RecordHandler
 from ackd.journal.recorder import Recorder
 from ackd.loop import READABLE, Loop
@@ -163,7 +163,21 @@ class Service:
             f" payloads: {counters.acknowledged} acknowledged, {counters.refused} refused"
         )
         progress = self._recovery.progress if self._recovery else ""
-        return "; ".join(filter(None, (self._server.trouble, progress, counts)))
+        return "; ".join(filter(None, (self._server.trouble, progress, self._waiting, counts)))
+
+    @property
+    def _waiting(self) -> str:
+        """What the log on the disk has that the journal does not have yet, as text."""
+        records = self._recorder.log
+        if not self._recorder.acks_wait:
+            return ""
+        if self._config.durability is Durability.JOURNAL:
+            return (
+                f"durability: journal needs another restart, once the journal has the last"
+                f" {self._recorder.unsettled} records of the log on the disk"
+            )
+        waiting = records.synced - records.sent
+        return f"records that wait for the journal: {waiting}" if waiting else ""
 
     # Signals and reloads
 
