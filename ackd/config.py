@@ -1,6 +1,5 @@
 """The configuration file: YAML with flat keys; an error says in which line and column it is."""
 
-import difflib
 import errno
 import ipaddress
 import os
@@ -9,7 +8,6 @@ import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import Enum
-from pathlib import Path
 from reprlib import Repr
 from typing import Any, TypeVar
 
@@ -28,6 +26,8 @@ _LARGEST_FILE = 1 << 20
 _MOST_PROBLEMS = 100
 _LONGEST_LINE = 4096  # characters
 _LONGEST_TIME = 1_000_000  # seconds; epoll_wait(2) can't wait longer than 2,147,483 s at once
+# Bytes of the log: a few of its segments at least, a terabyte at most.
+_SMALLEST_WAL, _LARGEST_WAL = 1 << 24, 1 << 40
 
 T = TypeVar("T")
 EnumT = TypeVar("EnumT", bound=Enum)
@@ -39,6 +39,13 @@ class Recording(Enum):
     EACH = "each"
     BATCH = "batch"
     NONE = "none"
+
+
+class Durability(Enum):
+    """What an acknowledgement waits for: journald's socket, or ackd's own log on the disk."""
+
+    JOURNAL = "journal"
+    DISK = "disk"
 
 
 class EmptyLines(Enum):
@@ -58,6 +65,9 @@ class Config:
     greeting: str = "Connect"
     ack: str = "thank you client, you data is Received success"
     record: Recording = Recording.EACH
+    durability: Durability = Durability.JOURNAL
+    wal_size: int = 1 << 30
+    wal_directory: str | None = None
     empty_lines: EmptyLines = EmptyLines.RECORD
     max_payload: int = 65536
     max_connections: int = 4096
@@ -69,7 +79,7 @@ class Config:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One error and its place; `line` and `column` count from 1, and are 0 if unknown."""
+    """One error and its place. `line` and `column` begin with 1; 0 means unknown."""
 
     file: str
     line: int
@@ -153,6 +163,8 @@ def first_closed(path: str) -> str:
 
     Return nothing if there is none, or if there is no such file.
     """
+    from pathlib import Path  # here, because it would delay every start
+
     file = Path(path).resolve()
     if not file.exists():
         return ""
@@ -195,6 +207,7 @@ class _Reader:
         self.problems: list[Problem] = []
         self._file = file
         self._lines: dict[str, int] = {}
+        self._values_at: dict[str, yaml.Mark] = {}
         self._hints = Hints("")
 
     def read(self, text: bytes) -> dict[str, Any]:
@@ -211,7 +224,9 @@ class _Reader:
         document = long_document(text)
         loader = yaml.SafeLoader(text)
         try:
-            return dict(self._entries(*(document or (loader, loader.get_single_node()))))
+            values = dict(self._entries(*(document or (loader, loader.get_single_node()))))
+            self._check_together(values)
+            return values
         except yaml.MarkedYAMLError as error:
             self._add_at(error.problem_mark or error.context_mark, _explanation(error))
         except RecursionError:
@@ -238,6 +253,8 @@ class _Reader:
             self._add_at(mark, "a key must be one word")
             return False
         if key not in _CHECKS:
+            import difflib  # here, because it would delay every start
+
             near = difflib.get_close_matches(key, _CHECKS, n=1)
             hint = f"; did you mean {near[0]}?" if near else ""
             printable_key = key if key.isprintable() else _shortened(key)
@@ -256,6 +273,7 @@ class _Reader:
             value = check(key, loader.construct_object(node, deep=True))
             _check_spelling(node, value)
             _check_quotes(node)
+            self._values_at[key] = node.start_mark
             yield key, value
         except yaml.MarkedYAMLError as error:
             self._add_at(error.problem_mark, f"{key}: {_explanation(error)}")
@@ -267,6 +285,14 @@ class _Reader:
         except _UNREADABLE:
             kind = node.tag.rpartition(":")[2]
             self._add_at(node.start_mark, f"{key}: can't be read as {kind}")
+
+    def _check_together(self, values: dict[str, Any]) -> None:
+        """Add a problem for values that are good alone, and contradict each other."""
+        durability, record = values.get("durability"), values.get("record")
+        if durability is Durability.DISK and record is Recording.NONE:
+            text = "durability: disk needs a record of each payload, but line"
+            line = self._lines["record"]
+            self._add_at(self._values_at["durability"], f"{text} {line} says `record: none`")
 
     def _add_after(self, text: str, problem: str) -> None:
         """Add a problem with the character after `text`; PyYAML gives no line for it."""
@@ -326,7 +352,7 @@ def _whole_number(low: int, high: int) -> Callable[[object], int]:
     return check_number
 
 
-def _or_none(check_value: Callable[[object], int]) -> Callable[[object], int | None]:
+def _or_none(check_value: Callable[[object], T]) -> Callable[[object], T | None]:
     return lambda value: None if value is None else check_value(value)
 
 
@@ -356,6 +382,15 @@ def _one_line(value: object) -> str:
     except UnicodeEncodeError:
         raise BadValueError(f"{_shortened(value)} has characters that UTF-8 can't encode") from None
     return value
+
+
+def _absolute_path(value: object) -> str:
+    path = _one_line(value)
+    if not path.startswith("/"):
+        raise BadValueError(f"{_shortened(value)} is not an absolute path, such as /srv/ackd")
+    if "\0" in path:
+        raise BadValueError(f"{_shortened(value)} holds a NUL, which no path can have")
+    return path
 
 
 def _ack(value: object) -> str:
@@ -472,6 +507,9 @@ _CHECKS: dict[str, Callable[[object], Any]] = {
     "greeting": _one_line,
     "ack": _ack,
     "record": _one_of(Recording),
+    "durability": _one_of(Durability),
+    "wal_size": _whole_number(_SMALLEST_WAL, _LARGEST_WAL),
+    "wal_directory": _or_none(_absolute_path),
     "empty_lines": _one_of(EmptyLines),
     "max_payload": _whole_number(1, 131072),
     "max_connections": _whole_number(1, 1_000_000),

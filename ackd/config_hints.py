@@ -1,16 +1,16 @@
 """Hints for errors in a configuration file whose cause the parser does not name."""
 
 import re
-import unicodedata
 
+# Strings, which `re` compiles once they are needed: a start with a good file needs none of them.
 _QUOTES = "\u201c\u201d\u201e\u201f\u2018\u2019\u201a\u201b"  # typographic ones
 # Spaces that only look like the space between a key and its value, and characters of no width.
 _SPACES = "\u00a0\u2000-\u200d\u202f\u205f\u2060\u3000\ufeff"
-_ODD = re.compile(f"[{_QUOTES}{_SPACES}]")
-_COMMENT = re.compile(r"(?:^|\s)#.*")
+_ODD = f"[{_QUOTES}{_SPACES}]"
+_COMMENT = r"(?:^|\s)#.*"
 # An IPv6 address that begins with a colon, as the first or a further item of a list in brackets.
-_BARE_IPV6 = re.compile(r"[\[,]\s*(::[0-9A-Fa-f:./]*)")
-_LINE_END = re.compile("\r\n|[\r\n\x85\u2028\u2029]")  # as PyYAML counts lines
+_BARE_IPV6 = r"[\[,]\s*(::[0-9A-Fa-f:./]*)"
+_LINE_END = "\r\n|[\r\n\x85\u2028\u2029]"  # as PyYAML counts lines
 # The parser finds these in the line after a line that it has read as plain text.
 _BY_LINE_BEFORE = ("could not find expected ':'", "mapping values are not allowed here")
 _BY_PROBLEM = {
@@ -41,7 +41,7 @@ class Hints:
 
     def _line(self, number: int) -> str:
         if self._lines is None:
-            self._lines = _LINE_END.split(self._text)
+            self._lines = re.split(_LINE_END, self._text)
         return self._lines[number] if 0 <= number < len(self._lines) else ""
 
 
@@ -51,9 +51,11 @@ def is_quoted_typographically(text: str) -> bool:
 
 
 def _odd_character(line: str, where: str) -> str:
-    found = _ODD.search(_COMMENT.sub("", line))
+    found = re.search(_ODD, re.sub(_COMMENT, "", line))
     if not found:
         return ""
+    import unicodedata  # here, because it would delay every start
+
     name = unicodedata.name(found[0]).lower()
     column = found.start() + 1
     what = "\" or '" if found[0] in _QUOTES else "an ordinary space"
@@ -61,7 +63,7 @@ def _odd_character(line: str, where: str) -> str:
 
 
 def _bare_address(line: str, problem: str) -> str:
-    found = _BARE_IPV6.search(line)
+    found = re.search(_BARE_IPV6, line)
     if not found or "expected the node content" not in problem:
         return ""
     return f'put the IPv6 address in quotes: "{found[1]}"'

@@ -53,9 +53,6 @@ class Networks:
             prefixes = self._prefixes[network.version].setdefault(host_bits, set())
             prefixes.add(int(network.network_address) >> host_bits)
 
-    def __bool__(self) -> bool:
-        return any(self._prefixes.values())
-
     def __contains__(self, address: Address) -> bool:
         number = int(address)
         by_host_bits = self._prefixes[address.version].items()

@@ -18,26 +18,19 @@ NOT_RECEIVED = b"not received"
 NOT_ALLOWED = "is not allowed here"
 TOO_MANY_CONNECTIONS = "too many connections"
 STOPPING = "ackd is stopping"
-UNREACHABLE = " can't be reached"  # behind where ackd records
+UNREACHABLE = " can't be reached"  # after the name of the sink
 JOURNAL_UNREACHABLE = f"the journal{UNREACHABLE}"
 OUTPUT_UNREACHABLE = f"the standard output{UNREACHABLE}"
-NOT_STORED = "the journal does not store "  # what it does not store follows, and why
+NOT_STORED = "the journal does not store "  # which payloads, and why, follows
+LOG_FULL = "the log is full"
+DISK_FULL = "the disk is full"
+DISK_FAILED = "the disk failed: "  # the system's error message follows
 LONGER_THAN = "longer than "  # a number of bytes follows
 NO_PROXY_PROTOCOL = "this port takes no PROXY header, switch it off in the balancer"
 NO_TLS = "this port takes no TLS, connect without it"
 NO_HTTP = "this port takes no HTTP, send lines of text over plain TCP"
 FOREIGN_REASONS = (NO_PROXY_PROTOCOL, NO_TLS, NO_HTTP)
-REASONS = (
-    NOT_ALLOWED,
-    TOO_MANY_CONNECTIONS,
-    STOPPING,
-    JOURNAL_UNREACHABLE,
-    OUTPUT_UNREACHABLE,
-    NOT_STORED,
-    LONGER_THAN,
-    *FOREIGN_REASONS,
-)
-# As long as nobody changes a configuration, the same client gets these reasons again.
+# The same client gets these reasons again until an administrator changes a configuration.
 LASTING_REASONS = (NOT_ALLOWED, *FOREIGN_REASONS)
 
 # Bytes. ackd sends no longer line; without a limit, another server's line could fill the memory.
@@ -45,7 +38,7 @@ MAX_REPLY = 65536
 
 
 def unreachable(name: str) -> str:
-    """Return the reason that payloads are refused when ackd can't record where it should."""
+    """Return the reason for refusing payloads when ackd can't reach the sink of this name."""
     return name + UNREACHABLE
 
 
@@ -134,6 +127,9 @@ class ServerProtocol:
     refusal is kept, and comes out in its place between the acks. Only acknowledged payloads are
     numbered, so the records of a connection count 1, 2, 3 without a gap.
 
+    `taken` is the number of payloads that are recorded, but not answered yet. While there are any,
+    payloads behind them can be taken as well, but not answered: replies come out in order.
+
     A last line that EOF has ended instead of LF comes after all others, alone: it may be only the
     beginning of what the client wanted to send.
 
@@ -154,20 +150,22 @@ class ServerProtocol:
         "_skipping",
         "_unsplit",
         "_unterminated",
-        "acknowledged",
         "max_payload",
         "partial",
         "payloads",
         "received",
         "refused",
+        "sequence",
+        "taken",
     )
 
-    def __init__(self, max_payload: int, ack: bytes) -> None:
+    def __init__(self, max_payload: int, ack: bytes, record_empty: bool = True) -> None:
         self.payloads: list[bytes] = _NO_PAYLOADS
+        self.taken = 0
         self.received = 0  # bytes
-        self.acknowledged = 0
+        self.sequence = 1  # the number that the first of `payloads` will have
         self.refused = 0
-        self._answered = 0  # payloads that have left the list, acknowledged or refused
+        self._answered = 0  # payloads that are acknowledged or refused
         self._unsplit = b""
         self.partial: bytes | bytearray = b""
         self._last = b""  # the line that EOF has ended, until it is among the payloads
@@ -177,7 +175,7 @@ class ServerProtocol:
         self._skipped_ends = b""
         # (payloads that come before it, reply)
         self._refusals: list[tuple[int, bytes]] = _NO_REFUSALS
-        self.configure(max_payload, ack)
+        self.configure(max_payload, ack, record_empty)
 
     def configure(self, max_payload: int, ack: bytes, record_empty: bool = True) -> None:
         """Change the longest payload, in bytes, and the ack line, which ends in LF or is empty.
@@ -189,7 +187,7 @@ class ServerProtocol:
         self._record_empty = record_empty
 
     def state(self) -> ProtocolState:
-        """Return the state from which another ServerProtocol can continue."""
+        """Return the state from which another ServerProtocol can continue; nothing is `taken`."""
         self._split_all()
         payloads, partial = tuple(self.payloads), self._last or bytes(self.partial)
         if self.unterminated:
@@ -214,15 +212,15 @@ class ServerProtocol:
         self._answered = 0
         self._refusals = list(state.refusals)
         self.received = state.received
-        self.acknowledged = state.acknowledged
+        self.sequence = state.acknowledged + 1
         self.refused = state.refused
         self._skipped = state.skipped
         self._skipped_ends = state.skipped_ends
 
     @property
-    def sequence(self) -> int:
-        """The number that the first of `payloads` will have, from 1."""
-        return self.acknowledged + 1
+    def acknowledged(self) -> int:
+        """How many payloads have been acknowledged."""
+        return self.sequence - self.taken - 1
 
     @property
     def unfinished(self) -> int:
@@ -278,8 +276,32 @@ class ServerProtocol:
 
     def acknowledge(self, count: int) -> list[Run]:
         """Return the replies that are due after the first `count` payloads have been recorded."""
-        self.acknowledged += count
+        self._remove(count)
+        self.sequence += count
         return self._answer(count, self._ack)
+
+    def take(self, count: int) -> list[Run]:
+        """Take the first `count` payloads: they are recorded, and will be answered later.
+
+        Return the replies that are due before theirs: refusals of lines that were too long.
+        """
+        self._remove(count)
+        replies = self._answer(0, b"")
+        self.sequence += count
+        self.taken += count
+        return replies
+
+    def acknowledge_taken(self, count: int) -> list[Run]:
+        """Return the replies that are due after the first `count` taken payloads are safe."""
+        self.taken -= count
+        return self._answer(count, self._ack)
+
+    def refuse_taken(self, reason: str) -> list[Run]:
+        """Return the replies to all taken payloads if none of them is safe."""
+        count, self.taken = self.taken, 0
+        self.sequence -= count
+        self.refused += count
+        return self._answer(count, _refusal_line(reason))
 
     def refuse(self, reason: str) -> list[Run]:
         """Return the replies to all waiting payloads if none of them can be recorded."""
@@ -290,6 +312,7 @@ class ServerProtocol:
     def refuse_payloads(self, reason: str) -> list[Run]:
         """Return the replies to `payloads`, which leave out those that are not split off yet."""
         count = len(self.payloads)
+        self.payloads = _NO_PAYLOADS
         self.refused += count
         return self._answer(count, _refusal_line(reason))
 
@@ -368,18 +391,21 @@ class ServerProtocol:
 
     def _refuse_long(self) -> None:
         self.refused += 1
-        refusal = (self._answered + len(self.payloads), _longer_than(self.max_payload))
+        position = self._answered + self.taken + len(self.payloads)
+        refusal = (position, _longer_than(self.max_payload))
         if self._refusals:
             self._refusals.append(refusal)
         else:
             self._refusals = [refusal]
 
-    def _answer(self, count: int, reply: bytes) -> list[Run]:
-        """Remove `count` payloads; return their replies, with refusals in their places."""
+    def _remove(self, count: int) -> None:
         if count < len(self.payloads):
             del self.payloads[:count]
         else:
             self.payloads = _NO_PAYLOADS
+
+    def _answer(self, count: int, reply: bytes) -> list[Run]:
+        """Return the replies to the next `count` payloads, with refusals in their places."""
         self._answered += count
         if self._refusals:
             return self._answer_among_refusals(self._answered - count, reply)
@@ -397,7 +423,7 @@ class ServerProtocol:
         return replies
 
 
-# What some devices end a line with in the place of LF.
+# Some devices end a line with these bytes instead of LF.
 _ENDS = b"\r\0"
 
 
@@ -442,7 +468,7 @@ class Reply(NamedTuple):
         return int(digits) if digits.isdigit() and len(digits) < _DIGITS else None
 
 
-# As many digits no limit of an ackd has.
+# No limit of an ackd has so many digits.
 _DIGITS = 10
 
 

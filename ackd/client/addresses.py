@@ -71,11 +71,11 @@ def resolve(destination: Destination) -> Steps[list[SocketAddress]]:
 
 
 def _resolve(destination: Destination) -> Steps[list[SocketAddress]]:
-    """Return the addresses; raises TimeoutError, and what getaddrinfo() does."""
+    """Return the addresses; raises TimeoutError, and the errors of getaddrinfo()."""
     host, port = destination.host, destination.port
     if host.isascii():
         with suppress(socket.gaierror):
-            # As bytes: for a str, Python would import what only other names need.
+            # As bytes: for a str, Python would import modules that only other names need.
             return _addresses(host.encode(), port, socket.AI_NUMERICHOST)
     # In a thread: getaddrinfo() blocks, with timeouts of its own, and Ctrl-C does not end it.
     from threading import Thread  # for names only: the import takes longer than to send a line
@@ -180,7 +180,7 @@ class _Attempts:
 
     @property
     def failure(self) -> OSError:
-        """The failure that says most: a refusal, because a host has answered, or the last one."""
+        """The most informative failure: a refusal, because a host has answered, or the last."""
         late = [TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))] * self.running
         failures = [*self.failures, *late]
         refusals = (each for each in failures if isinstance(each, ConnectionRefusedError))

@@ -1,4 +1,4 @@
-"""What can go wrong between a client and its server.
+"""The errors between a client and its server.
 
 The errors have the facts. `str` makes sentences of them, all of which are in this module.
 """
@@ -18,7 +18,7 @@ class ClientError(Exception):
 
 
 class Unreached(Enum):
-    """What is missing for a connection."""
+    """The reason why there is no connection."""
 
     NAME = "name"  # the name can't be resolved
     FAMILY = "family"  # no address is of the family, IPv4 or IPv6, that is asked for
@@ -97,7 +97,7 @@ class UnknownOutcomeError(ClientError):
 
 
 class Unexpected(Enum):
-    """In which place the server did what no ackd does."""
+    """The point of the exchange at which the server did something that no ackd does."""
 
     REPLY = "reply"  # in the place of a reply
     GREETING = "greeting"  # it spoke first, where no greeting was expected
@@ -106,7 +106,7 @@ class Unexpected(Enum):
 
 
 class UnexpectedReplyError(UnknownOutcomeError):
-    """The server did what no ackd does, so no reply of this server can be trusted."""
+    """The server did something that no ackd does, so no reply of this server can be trusted."""
 
     def __init__(self, end: End, where: Unexpected = Unexpected.REPLY) -> None:
         super().__init__(end)
@@ -120,7 +120,7 @@ class UnexpectedReplyError(UnknownOutcomeError):
 
 
 def error_of(end: End) -> ClientError:
-    """Return what an end means for the payloads without a reply."""
+    """Return the error for the payloads without a reply."""
     if end.how is EndKind.REJECTED:
         return RejectedError(end.line)
     if end.how is EndKind.UNEXPECTED:

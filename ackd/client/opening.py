@@ -44,7 +44,7 @@ def _greeted(transport: Transport[TagT]) -> Steps[None]:
 
 
 def _check_silence(destination: Destination, addresses: list[SocketAddress]) -> Steps[None]:
-    """See by a connection without payloads that the server does not greet.
+    """Check with a connection without payloads that the server does not greet.
 
     A greeting would be taken for the ack of the first payload.
     """

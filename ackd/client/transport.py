@@ -48,7 +48,7 @@ class Transport(Generic[TagT]):
 
     @property
     def socket(self) -> socket.socket:
-        """The socket, for what only the kernel knows."""
+        """The socket, for questions to the kernel."""
         return self._socket
 
     @property
@@ -63,7 +63,7 @@ class Transport(Generic[TagT]):
 
     @property
     def full(self) -> bool:
-        """Whether replies are to be waited for before the next payload is offered."""
+        """Whether the caller must wait for replies before it offers the next payload."""
         return len(self._output) >= _FULL or len(self.in_flight) >= _WINDOW
 
     @property
@@ -102,7 +102,7 @@ class Transport(Generic[TagT]):
         except BlockingIOError:
             return
         except OSError as error:
-            # What the server has sent before that can still be read.
+            # The data that the server has sent before can still be read.
             self._broken = end_of(error, b"")
         else:
             self.written += sent

@@ -1,4 +1,4 @@
-"""What an error of the client means for the exit status, and for what ackctl prints."""
+"""The exit status and the words for each error of the client."""
 
 from ackd.client.errors import (
     ClientError,
@@ -23,5 +23,5 @@ def meaning(error: ClientError) -> tuple[Status, str]:
 
 
 def describe_failure(error: ClientError) -> str:
-    """Return what happened to the connection, and how."""
+    """Return the error of a connection as a sentence."""
     return f"{meaning(error)[1]}: {error}"

@@ -1,7 +1,7 @@
 """Ctrl-C (SIGINT), and the signals that mean the same: SIGTERM, and SIGHUP of a closed terminal.
 
-This is the only module that deals with them. A verb meets Ctrl-C in one of two ways: it leaves what
-it is doing at once, or it goes on and brings its work to an end. Outside of both blocks these
+This is the only module that deals with them. A verb handles Ctrl-C in one of two ways: it stops
+at once, or it continues and completes its work. Outside of both blocks these
 signals end ackctl at once and in silence, see `start`.
 """
 

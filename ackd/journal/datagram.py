@@ -1,10 +1,10 @@
 """A connected, non-blocking datagram socket to a log daemon on this host, unix(7)."""
 
-import fcntl
 import socket
-import termios
 from array import array
+from fcntl import ioctl
 from functools import lru_cache
+from termios import TIOCOUTQ
 
 from ackd.journal.recorder import Sink
 
@@ -24,13 +24,18 @@ class DatagramSocket(Sink):
     `reachable` is False while no process has the socket at the other end open; `why` is the reason.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, connected: socket.socket | None = None) -> None:
+        """Connect to the socket at `path`, or use a socket that the process before has connected.
+
+        The latter still counts what that process has sent and the other end has not read.
+        """
         self.path = path
-        self.reachable = False
+        self.reachable = bool(connected)
         self.why = ""
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
-        self.connect()
+        self._socket = connected or new_socket()
+        self._descriptor = self._socket.fileno()
+        if not connected:
+            self.connect()
 
     def connect(self) -> bool:
         """Connect again, and return whether a process has the other end open.
@@ -57,7 +62,7 @@ class DatagramSocket(Sink):
 
     def unread(self) -> int:
         """Return the kernel's charge for the datagrams that are not read yet, in bytes."""
-        return unread(self._socket)
+        return unread(self._descriptor)
 
     def fileno(self) -> int:
         """Return the descriptor to be watched for writability."""
@@ -79,16 +84,23 @@ class DatagramSocket(Sink):
         return False
 
 
+def new_socket() -> socket.socket:
+    """Return a non-blocking datagram socket that is not connected yet."""
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
+    return sock
+
+
 # A C int that ioctl(2) writes in place: cheaper than a bytes object in each round.
 _unread = array("i", [0])
 
 
-def unread(sock: socket.socket) -> int:
-    """Return the kernel's charge for the datagrams that are not read yet, in bytes.
+def unread(descriptor: int) -> int:
+    """Return the kernel's charge for a socket's datagrams that are not read yet, in bytes.
 
     This is SIOCOUTQ of linux/sockios.h, which has the same number as TIOCOUTQ.
     """
-    fcntl.ioctl(sock, termios.TIOCOUTQ, _unread)
+    ioctl(descriptor, TIOCOUTQ, _unread)
     return _unread[0]
 
 
@@ -102,4 +114,4 @@ def charge(size: int) -> int:
     with ours, theirs:
         ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
         ours.send(bytes(size))
-        return unread(ours)
+        return unread(ours.fileno())

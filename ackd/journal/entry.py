@@ -28,6 +28,22 @@ def field(name: str, value: bytes) -> bytes:
     return b"%b=%b\n" % (name.encode(), value)
 
 
+def fields_of(record: bytes) -> dict[str, bytes]:
+    """Return the fields of a record; raises ValueError if it is not an entry of `field`s."""
+    fields: dict[str, bytes] = {}
+    start = 0
+    while start < len(record):
+        end = record.index(b"\n", start)
+        name, equals, value = record[start:end].partition(b"=")
+        if not equals:
+            first = end + 9
+            end = first + int.from_bytes(record[end + 1 : first], "little")
+            value = record[first:end]
+        fields[name.decode()] = value
+        start = end + 1
+    return fields
+
+
 def _common_fields(kind: Kind, priority: Priority) -> bytes:
     return b"SYSLOG_IDENTIFIER=ackd\nPRIORITY=%d\nMESSAGE_ID=%b\n" % (priority, kind.value.encode())
 

@@ -1,14 +1,18 @@
-"""The recorder: it writes payloads and notes to a sink in order, and counts the taken payloads."""
+"""The recorder: it writes payloads and notes to the log and a sink, in order."""
 
-from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Protocol
 
 from ackd.config import Recording
+from ackd.log.log import Log
+from ackd.log.memory import MemoryStorage
+from ackd.log.reader import Reader
 from ackd.loop import Loop
 from ackd.records import Kind, Origin, Priority, Record
 
+# Each payload needs these members, and Python 3.11 looks the members of an Enum up slowly.
+_NONE, _BATCH = Recording.NONE, Recording.BATCH
 # Records that one connection may have written in its turn: one read can hold 65,536 empty payloads.
 TURN_RECORDS = 256
 # Payloads that may be acknowledged in one turn, if several share a record or need none. This bounds
@@ -16,6 +20,8 @@ TURN_RECORDS = 256
 TURN_PAYLOADS = 1024
 # Bytes of a record that several payloads share, at most.
 _SHARED_BYTES = 128 * 1024
+# Bytes of the log that may be in memory and not on the disk, but for the segment that fills now.
+_MOST_UNSYNCED = 8 * 1024 * 1024
 # Notes that may wait while the sink takes no records; each has about 300 bytes.
 MAX_NOTES = 4096
 
@@ -23,14 +29,17 @@ MAX_NOTES = 4096
 class Sink(Protocol):
     """Takes whole records, or refuses them. Never blocks.
 
-    By default a sink is not watched: only journald shows which records it has stored. `name` says
-    in messages what the sink is. A sink that is `gone` can never be reached again. `obstacle` says
-    why the sink would take payloads and not store them; empty if it stores them, or if unknown.
+    By default a sink stores what it takes: only journald shows which records it has stored. `name`
+    says in messages what the sink is. A sink that is `gone` can never be reached again. `obstacle`
+    says why the sink would take payloads and not store them; empty if it stores them, or if
+    unknown. `confirms` is whether the sink itself moves the log's cursor `read`.
     """
 
     name: str = "the journal"
     gone: bool = False
     obstacle: str = ""
+    confirms: bool = False
+    holds: bool = False
     reachable: bool
     why: str
 
@@ -42,7 +51,15 @@ class Sink(Protocol):
         """Try to reach the other end again; return whether it can be reached."""
 
     def put(self, record: bytes, /) -> bool:
-        """Return whether the record was taken."""
+        """Return whether the record was taken: it is the record of the log's number `sent`."""
+
+    def marked(self, record: bytes, /) -> bytes:
+        """Return a record that is put again; a mark says so where a record can have marks."""
+        return record
+
+    def put_lost(self) -> bool:
+        """Put the records again that the other end may have lost; return whether none is left."""
+        return True
 
     def fileno(self) -> int:
         """Return the descriptor that becomes writable when there is room, while `reachable`."""
@@ -55,11 +72,14 @@ class Sink(Protocol):
         return
 
     def watch(self, loop: Loop, recorder: "Recorder", /) -> None:
-        """Watch in the loop whether the other end loses records; have it record them again."""
+        """Watch in the loop whether the other end loses records, to put them again.
+
+        A sink that confirms records sets `recorder.look`.
+        """
         return
 
-    def look(self) -> None:
-        """Note which records the other end has stored; called at the end of each round."""
+    def settle(self) -> None:
+        """Have the other end show soon that it has stored everything."""
         return
 
 
@@ -91,31 +111,64 @@ class Format(Protocol):
 
 
 class Recorder:
-    """Writes records to a sink, in order.
+    """Writes records to the log, and from there to a sink, in order.
 
-    `blocked` is True from the first record that the sink refuses until `resume` succeeds. Notes,
-    which are all records but payloads, then wait in a bounded backlog. Later payloads are recorded
-    after the backlog. Payloads never wait here: a refused payload stays with its connection.
+    Usually the sink takes each record at once. `blocked` is True from the first record that it
+    refuses until `resume` succeeds. Notes, which are all records but payloads, then wait in the
+    log; there is a bound to their number. Payloads do not wait in the log, unless acks wait for a
+    commit of it (`acks_wait`): a refused payload stays with its connection.
+
+    With `acks_wait`, `write` and `note` only append to the log. `commit` begins to make durable
+    what is appended, and sends what is durable to the sink. `collect` takes the result.
     """
 
-    def __init__(self, sink: Sink, form: Format) -> None:
+    def __init__(
+        self, sink: Sink, form: Format, log: Log | None = None, acks_wait: bool = False
+    ) -> None:
+        """Without a `log`, use a new one in memory."""
+        log = log or Log(MemoryStorage())
         self.sink = sink
+        self.log = log
+        self.acks_wait = acks_wait
         self.recording = Recording.EACH
-        self.blocked = not sink.reachable
+        self.blocked = not sink.reachable or log.sent < log.appended
         self._room = min(_SHARED_BYTES, sink.capacity)
         self._format = form
-        self._backlog: deque[bytes] = deque()
+        self._put = sink.put
+        self._take = self._choose_way()
+        # Notes which records the sink has stored; to be called at the end of each round. A sink
+        # that confirms records replaces it.
+        self.look: Callable[[], None] = self._look
+        self._reader: Reader | None = None  # while records wait in the log
+        self._notes = 0  # that have been appended since `blocked`
+        self._refused_room = -1  # bytes that the log had when it last refused a payload
         self._left_out = 0
+        self._held = False
+        self.volatile = ""  # why the journal does not outlive the power, with `acks_wait`
 
     @property
     def must_wait(self) -> bool:
         """Whether payloads must wait."""
-        return self.blocked and self.recording is not Recording.NONE
+        if self.recording is _NONE:
+            return False
+        if self.acks_wait:
+            return self.full or self.log.unsynced >= _MOST_UNSYNCED
+        return self.blocked
+
+    @property
+    def full(self) -> bool:
+        """Whether the log has no room for payloads, and acks wait for it."""
+        return self.log.room <= self._refused_room
 
     @property
     def obstacle(self) -> str:
         """Why payloads must be refused, as text; empty if they need not be."""
-        return "" if self.recording is Recording.NONE else self.sink.obstacle
+        return "" if self.recording is _NONE else self.sink.obstacle or self.volatile
+
+    @property
+    def unsettled(self) -> int:
+        """How many records may not be stored yet where the sink stores them."""
+        return self.log.appended - self.log.read
 
     def watch(self, loop: Loop) -> None:
         """From now on record again all records that the sink has taken and may have lost."""
@@ -134,87 +187,166 @@ class Recorder:
         return self._format.longest(payload)
 
     def write(self, prefix: bytes, sequence: int, payloads: list[bytes]) -> int:
-        """Record payloads, the first as number `sequence`; return how many may be acknowledged."""
-        if self.recording is Recording.NONE:
+        """Record payloads, the first as number `sequence`; return how many were taken.
+
+        These may be acknowledged; with `acks_wait`, once `log.synced` has reached the present
+        `log.appended`.
+        """
+        if self.recording is _NONE:
             return min(len(payloads), TURN_PAYLOADS)
-        if self.blocked:
+        if self.blocked and not self.acks_wait:
             return 0
-        if self.recording is Recording.BATCH and len(payloads) > 1:
+        if self.recording is _BATCH and len(payloads) > 1:
             return self._write_batches(prefix, sequence, payloads[:TURN_PAYLOADS])
-        put, form = self.sink.put, self._format.payload
+        take, form = self._take, self._format.payload
         turn = payloads[:TURN_RECORDS]
         for taken, payload in enumerate(turn):
-            if not put(form(prefix, sequence + taken, payload)):
-                self.blocked = True
+            if not take(form(prefix, sequence + taken, payload)):
                 return taken
         return len(turn)
 
     def note(self, record: Record) -> None:
         """Record anything but a payload, now or when the sink takes records again."""
         data = self._format.record(record)
-        if self.blocked or not self.sink.put(data):
-            self.blocked = True
-            self._keep(data)
+        if self.blocked or self.acks_wait or not self._take(data):
+            self._append_note(data)
 
-    def put_first(self, records: Iterable[bytes]) -> None:
-        """Let the next `resume` write these records first; they are in the sink's own form."""
+    def append_notes(self, notes: Iterable[bytes]) -> None:
+        """Record notes that a process of an earlier version has left, in the sink's own form."""
         self.blocked = True
-        self._backlog.extendleft(reversed(list(records)))
+        for note in notes:
+            self._append_note(note)
+        self.resume()
+
+    def commit(self) -> None:
+        """Begin to make durable what is appended; to be called at the end of each round.
+
+        While the disk works, what is durable already is sent to the sink.
+        """
+        self.log.commit()
+        if not self.blocked and self.log.sent < self.log.synced:
+            self.resume()
+
+    def collect(self) -> OSError | None:
+        """Take the result of a commit; to be called when the log's event is set."""
+        return self.log.collect()
+
+    def hold(self) -> None:
+        """Send nothing from the log until `release`, but what the sink has lost."""
+        self._held = True
+
+    def repeat(self, number: int, record: bytes) -> bool:
+        """Send a record of the log again, marked, while it is held; return whether it was taken."""
+        if self.blocked:
+            return False
+        self.log.set_sent(number)
+        if not self.sink.put(self.sink.marked(record)):
+            self.blocked = True
+            return False
+        self.log.set_sent(number + 1)
+        return True
+
+    def release(self, number: int) -> None:
+        """Send the records from `number` on: all before have been sent."""
+        self.log.set_sent(number)
+        self._held = False
+        self.resume()
+
+    def block(self) -> None:
+        """Let the next `resume` put the sink's lost records before anything else."""
+        self.blocked = True
 
     def resume(self) -> bool:
-        """Write the backlog; return whether payloads may be written now."""
+        """Send what waits in the log; return whether the sink takes more."""
+        self.blocked = True
         if not self.sink.reachable and not self.sink.connect():
             return False
-        while self._backlog:
-            if not self.sink.put(self._backlog[0]):
-                return False
-            self._backlog.popleft()
+        if not (self.sink.put_lost() and self._send_waiting()):
+            return False
         self.blocked = False
+        self._notes = 0
         self._report_left_out()
         return not self.blocked
 
-    def take_backlog(self) -> tuple[bytes, ...]:
-        """Return the backlog for the next process, and empty it."""
-        notes = tuple(self._backlog)
-        if self._left_out:
-            notes += (self._format.record(self._left_out_record()),)
-        self._backlog.clear()
-        return notes
-
-    def restore_backlog(self, notes: Iterable[bytes]) -> None:
-        """Record the backlog of the previous process."""
-        self._backlog.extend(notes)
-        if self._backlog:
-            self.blocked = True
-            self.resume()
-
-    def close(self) -> None:
-        """Try to write the backlog a last time, and close the sink."""
+    def close(self, clean: bool = True) -> None:
+        """Try a last time to send what waits, and close the sink and the log."""
+        self._report_left_out()
         self.resume()
         self.sink.close()
+        self.log.close(clean)
+
+    def _choose_way(self) -> Callable[[bytes], bool]:
+        """Return what takes a record: by default the log, and the sink at once.
+
+        For a sink that stores what it takes, the log would make nothing safer.
+        """
+        if self.acks_wait:
+            return self._append
+        return self._append_and_send if self.sink.confirms else self._send
+
+    def _look(self) -> None:
+        self.log.set_read(self.log.sent)
+        self.log.set_safe(self.log.sent)
+
+    def _append(self, record: bytes) -> bool:
+        if self.log.append(record):
+            return True
+        self._refused_room = self.log.room
+        return False
+
+    def _send(self, record: bytes) -> bool:
+        taken = self.sink.put(record)
+        self.blocked = not taken
+        return taken
+
+    def _append_and_send(self, record: bytes) -> bool:
+        """Return whether the sink has taken the record; otherwise it is not in the log either."""
+        log = self.log
+        if log.append(record):
+            if self._put(record):
+                log.set_sent(log.appended)
+                return True
+            log.withdraw()
+        self.blocked = True
+        return False
 
     def _write_batches(self, prefix: bytes, sequence: int, payloads: list[bytes]) -> int:
         """Record payloads in as few records as possible."""
         batches = self._format.batches(prefix, sequence, payloads, self._room)
         taken = 0
         for count, record in islice(batches, TURN_RECORDS):
-            if not self.sink.put(record):
-                self.blocked = True
+            if not self._take(record):
                 break
             taken += count
         return taken
 
-    def _keep(self, note: bytes) -> None:
-        if len(self._backlog) < MAX_NOTES:
-            self._backlog.append(note)
+    def _send_waiting(self) -> bool:
+        """Send the records of the log that have not been sent; return whether none is left.
+
+        The sink's queue bounds how many these are in one call.
+        """
+        log = self.log
+        if self._held or log.sent == log.synced:
+            return True
+        reader = self._reader = self._reader or log.reader(log.sent)
+        while (record := reader.peek()) is not None:
+            log.set_sent(reader.number)  # the numbers between are those of a gap
+            if not self.sink.put(record):
+                return False
+            reader.advance()
+            log.set_sent(reader.number)
+        if not self.acks_wait:
+            self._reader = None  # records that do not wait are not read from the log
+        return True
+
+    def _append_note(self, note: bytes) -> None:
+        if self._notes < MAX_NOTES and self.log.append(note):
+            self._notes += self.blocked
         else:
             self._left_out += 1
 
     def _report_left_out(self) -> None:
         if self._left_out:
-            self.note(self._left_out_record())
-
-    def _left_out_record(self) -> Record:
-        message = f"left out {self._left_out} records about connections: the journal was full"
-        self._left_out = 0
-        return Record(Kind.LEFT_OUT, Priority.WARNING, message)
+            message = f"left out {self._left_out} records about connections: the journal was full"
+            self._left_out = self._notes = 0  # the report itself must not be left out
+            self.note(Record(Kind.LEFT_OUT, Priority.WARNING, message))

@@ -43,7 +43,7 @@ _SECONDS = {name: seconds for seconds, names in _UNITS for name in names}
 
 
 class UnknownError(Exception):
-    """It can't be known what is in force; the text says why."""
+    """The settings in force can't be known; the text says why."""
 
 
 class Key(Enum):

@@ -1,4 +1,4 @@
-"""Whether journald stores what it takes: a payload that journald drops must get no ack.
+"""Whether journald stores the records that it takes: a dropped payload must get no ack.
 
 journald silently drops records if its settings say so, or the settings of ackd's unit. A sandboxed
 service can't read the journal, but it can read these settings.
@@ -29,6 +29,7 @@ from ackd.records import Priority
 log = logging.getLogger("ackd")
 
 # Records per second. Neither ackd nor journald reaches this rate, so a higher limit drops nothing.
+# ackd can't count records against a lower limit: journald counts when it reads them, not before.
 _UNREACHABLE = 100_000
 # Where systemd writes what journald must know about a unit: unit_export_state_files, unit.c.
 _UNITS = "run/systemd/units"
@@ -60,17 +61,17 @@ class Storing:
         self._settings: Settings = {}  # those in force, as far as they are known
 
     def look(self) -> None:
-        """Find out what is in force.
+        """Find out which settings are in force.
 
         journald reads its settings only when it starts. If they have changed since then, the former
         ones are in force, and ackd knows them only from an earlier call.
         """
-        journald = self._journald()
+        journald = self.journald
         self._look(journald, self._started(journald), self._settings)
 
     def look_at_new(self) -> None:
-        """Find out what is in force for a journald that is about to start."""
-        self._look(self._journald(), inf, {})
+        """Find out which settings a journald that is about to start will have."""
+        self._look(self.journald, inf, {})
 
     def _look(self, journald: str, read_at: float, known: Settings) -> None:
         self._settings = known
@@ -90,7 +91,8 @@ class Storing:
         if why != self.unknown:
             self.unknown = why
             log.warning(
-                "what the journal does not store is unknown: %s", printable(os.fsencode(why))
+                "can't find out whether the journal stores payloads: %s",
+                printable(os.fsencode(why)),
             )
 
     def _find_obstacle(self) -> str:
@@ -116,8 +118,9 @@ class Storing:
     def _path(self, *parts: str) -> str:
         return os.path.join(self._root, *parts)
 
-    def _journald(self) -> str:
-        """Return the name of the journald that has our socket; empty if it is unknown.
+    @property
+    def journald(self) -> str:
+        """The name of the journald that has our socket; empty if it is unknown.
 
         With LogNamespace=, a service finds the directory of the namespace at /run/systemd/journal.
         A container may have the socket of its host. The files are those of the container then, and

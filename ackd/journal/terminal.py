@@ -80,11 +80,11 @@ class Stream(Sink):
         self._descriptor = _open_again(descriptor)
         self._is_file = stat.S_ISREG(os.fstat(self._descriptor).st_mode)
         self._cut = False  # whether a part of a line could not be removed
-        # Of its own, since a selector can't watch for EPOLLHUP alone: epoll_ctl(2).
+        # A separate epoll: a selector can't watch for EPOLLHUP alone, epoll_ctl(2).
         self._events: select.epoll | None = None
 
     def connect(self) -> bool:
-        """Return whether it is worth trying again: a file may have room again after a moment."""
+        """Return whether a later attempt can succeed: a file may have room again."""
         self.reachable = not self.gone and monotonic() >= self._next_try
         return self.reachable
 

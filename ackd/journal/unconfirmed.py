@@ -6,60 +6,84 @@ stopped together with its socket, it loses all that is in the queue as well.
 """
 
 from collections import deque
+from collections.abc import Iterable, Iterator
 from itertools import islice
 
 from ackd.journal.datagram import charge
+from ackd.log.log import Log
 
-# Bytes of kept records from which on those that are confirmed are looked for.
-_LOOK_AT = 1024 * 1024
+# Bytes of unconfirmed records from which on those that are confirmed are looked for. After a crash
+# of ackd and of journald all of these are recorded again.
+_LOOK_AT = 256 * 1024
+# In the place of a number: a mark, which is no record; and all records of the process before.
+_MARK, _EARLIER = -1, -2
 
 
 class Unconfirmed:
-    """Knows which records may be lost when journald has ended.
+    """Knows which records of the log may be lost when journald has ended; moves the cursor `read`.
 
     A record is stored when the same journald has read a later one. If no later record comes, the
     watch sends a mark: an empty datagram, which journald ignores.
+
+    `queue` has the number and the size of each record and mark that is not confirmed, in order as
+    sent; `lost` has the numbers of the records that must be sent again, in order.
+
+    The records that the process before has sent, and that were not confirmed then, are confirmed
+    together, once all of them have been read: nobody knows which marks and repeated records are
+    in the queue between them, or whether the last one is in the queue at all.
     """
 
-    def __init__(self) -> None:
-        self.size = 0  # bytes of the records that are kept
-        self._records: deque[bytes] = deque()
+    def __init__(self, log: Log) -> None:
+        self.size = 0  # bytes of the records that have been sent and are not confirmed
+        self.lost: deque[int] = deque()
+        self._log = log
+        self.queue: deque[tuple[int, int]] = deque()
         self._dropped = 0
         self._look_at = _LOOK_AT
-        # (records sent, bytes unread): when journald was certainly alive after, and now.
+        # (entries sent, bytes unread): when journald was certainly alive after, and now.
         self._proven = self._latest = (0, 0)
+        self._earlier = range(log.read, log.sent)
+        if self._earlier:
+            self.queue.append((_EARLIER, 0))
 
     @property
     def sent(self) -> int:
-        """How many records have been sent from the start."""
-        return self._dropped + len(self._records)
-
-    @property
-    def empty(self) -> bool:
-        """Whether journald has stored everything that was sent."""
-        return not self._records
+        """How many records and marks have been sent from the start."""
+        return self._dropped + len(self.queue)
 
     @property
     def marked(self) -> bool:
         """Whether a mark is the last that was sent, or none is needed."""
-        return not (self._records and self._records[-1])
+        return not self.queue or self.queue[-1][0] == _MARK
 
-    def append(self, record: bytes) -> None:
-        """Keep a record that the queue has taken."""
-        self._records.append(record)
-        self.size += len(record)
+    def numbers(self) -> Iterator[int]:
+        """Return the numbers of the records that have been sent and are not confirmed."""
+        return self._numbers(self.queue)
+
+    def append(self, number: int, size: int) -> None:
+        """Note that the queue has taken the record with this number, as a datagram of `size`."""
+        self.queue.append((number, size))
+        self.size += size
+
+    def append_mark(self) -> None:
+        """Note that the queue has taken a mark."""
+        self.queue.append((_MARK, 0))
 
     def look(self, unread: int) -> None:
         """Note the bytes that are unread; journald must have been alive since the last call."""
-        self._proven, self._latest = self._latest, (self.sent, unread)
+        self._proven, self._latest = self._latest, (self._dropped + len(self.queue), unread)
         if not unread and self._proven == self._latest and self.marked:
-            self._drop(self.sent)
+            self._confirm(self.sent)
         elif self.size > self._look_at:
-            self._drop(self._read(self._proven) - 1)
+            self.confirm()
             self._look_at = max(_LOOK_AT, 2 * self.size)
 
-    def take(self, unread: int) -> list[bytes]:
-        """Return the records that are lost or may be, now that journald has ended; forget them.
+    def confirm(self) -> None:
+        """Forget the records that are confirmed; `look` does so only from time to time."""
+        self._confirm(self._read(self._proven) - 1)
+
+    def lose(self, unread: int) -> int:
+        """Add to `lost` what is lost or may be, now that journald has ended; return how many.
 
         These are the records that were read since journald was certainly alive, and the one that
         it may have had in hand before. If the queue has gone as well, nothing is unread, so these
@@ -67,24 +91,44 @@ class Unconfirmed:
         """
         start = self._dropped
         first, end = self._read(self._proven) - 1, self._read((self.sent, unread))
-        records = list(islice(self._records, max(0, first - start), end - start))
-        self._drop(end)
+        if not start and self._earlier:
+            first, end = 0, max(end, 1)
+        queued = islice(self.queue, max(0, first - start), end - start)
+        numbers = set(self._numbers(queued))
+        self.lost = deque(sorted(numbers.union(self.lost)))
+        self._confirm(end)
         self._proven = self._latest = (self.sent, unread)
-        return [record for record in records if record]
+        return len(numbers)
 
     def _read(self, sample: tuple[int, int]) -> int:
-        """Return how many of all records had been read when the sample was taken."""
+        """Return how many of all entries had been read when the sample was taken.
+
+        That the records of the process before are read is certain only if nothing else is unread:
+        so they count as one entry, for which the kernel charges the last byte that is unread.
+        """
         sent, unread = sample
         read = sent
-        for record in islice(reversed(self._records), self.sent - sent, None):
-            unread -= charge(len(record))
+        for number, size in islice(reversed(self.queue), self.sent - sent, None):
+            unread -= 1 if number == _EARLIER else charge(size)
             if unread < 0:
                 break
             read -= 1
         return read
 
-    def _drop(self, end: int) -> None:
-        """Forget the records before number `end`, counted from 0."""
+    def _confirm(self, end: int) -> None:
+        """Forget the entries before number `end`, counted from 0; only `lost` still has them."""
+        if end <= self._dropped:
+            return
         while self._dropped < end:
-            self.size -= len(self._records.popleft())
+            _, size = self.queue.popleft()
+            self.size -= size
             self._dropped += 1
+        needed = self._numbers(self.queue)
+        self._log.set_read(min([*needed, *self.lost], default=self._log.sent))
+
+    def _numbers(self, entries: Iterable[tuple[int, int]]) -> Iterator[int]:
+        for number, _ in entries:
+            if number == _EARLIER:
+                yield from self._earlier
+            elif number != _MARK:
+                yield number

@@ -4,10 +4,11 @@ import os
 import select
 import socket
 from collections.abc import Callable
+from dataclasses import dataclass
 from math import inf
 from time import monotonic
+from typing import Protocol, TypeAlias
 
-from ackd.journal.datagram import DatagramSocket
 from ackd.journal.recorder import Recorder
 from ackd.journal.unconfirmed import Unconfirmed
 from ackd.loop import READABLE, Loop
@@ -20,12 +21,39 @@ _RECONNECT = 0.01
 # Seconds before the next attempt, at most. journald refuses streams beyond 4,096, which any local
 # user can hold, and logs each refusal.
 LONGEST_PAUSE = 30.0
+# Seconds for which a start holds records back until journald accepts the stream: what journald
+# reads before is recorded again. A journald that runs needs a millisecond; that of a namespace may
+# only be started by this stream; and one that hangs must not keep clients waiting.
+FIRST_ACCEPT = 1.0
 # Bytes of unconfirmed records from which on the watch does not wait for the next journald's accept.
-_TOO_MUCH = 8 * 1024 * 1024
-# The last datagram when no record follows: journald ignores it, and has then read all before it.
-_MARK = b""
-# Before all other fields of a record, where no payload can be.
-_REPEATED = b"ACKD_REPEATED=1\n"
+# The log has room for twice as many in any case: the longest record fits once into a segment.
+_TOO_MUCH = 4 * 1024 * 1024
+# The end of a stream: always reported.
+_END = select.EPOLLHUP | select.EPOLLERR
+
+
+@dataclass(frozen=True, slots=True)
+class JournaldStream:
+    """A connection to journald's socket `stdout`, and whether journald has accepted it."""
+
+    socket: socket.socket
+    accepted: bool
+
+
+KeepStream: TypeAlias = Callable[[JournaldStream], None]
+
+
+class WatchedQueue(Protocol):
+    """journald's socket for records, as the watch uses it."""
+
+    path: str
+    holds: bool
+
+    def unread(self) -> int:
+        """Return the kernel's charge for what is not read yet, in bytes."""
+
+    def put_mark(self) -> bool:
+        """Return whether the queue has taken a mark."""
 
 
 class JournaldWatch:
@@ -33,15 +61,18 @@ class JournaldWatch:
 
     journald keeps streams over its restarts only after they have introduced themselves. Nothing is
     written to this stream, so it breaks when journald ends, for whatever reason. While it has not
-    broken, one journald has read everything that was read.
-
-    When journald has ended, another stream waits for the next journald, which shuts its own
-    direction of the stream when it accepts. What is read before that may have been read by a
-    journald that ended at once, so it is recorded again as well.
+    broken, one journald has read everything that was read. journald shuts its own direction of the
+    stream when it accepts. What is read before that may have been read by a journald that ended at
+    once, so it is recorded again: nothing is confirmed before the accept.
 
     A stream that breaks before journald has accepted it does not show that journald has ended:
     journald closes each stream beyond its limit. Then nothing is recorded again before journald
     accepts a later stream, and the pauses between the attempts double.
+
+    `stored` is the stream of the process before. If it has broken, or if there is none, all that
+    the process before has sent and that was not confirmed then is recorded again. `keep` keeps the
+    stream for the next process. It is called only once nothing is left that must be recorded again
+    because an earlier stream has broken: until then the earlier stream stays the kept one.
 
     `inspect` finds out whether journald stores payloads, or whether a journald that starts will.
     """
@@ -50,30 +81,35 @@ class JournaldWatch:
         self,
         loop: Loop,
         recorder: Recorder,
-        sock: DatagramSocket,
+        queue: WatchedQueue,
         unconfirmed: Unconfirmed,
         inspect: Callable[[bool], None],
+        stored: JournaldStream | None,
+        keep: KeepStream,
     ) -> None:
         self.deadline = self.scheduled = inf
         self._loop = loop
         self._recorder = recorder
-        self._socket = sock
+        self._queue = queue
         self._unconfirmed = unconfirmed
         self._inspect = inspect
-        self._path = os.path.join(os.path.dirname(sock.path), "stdout")
+        self._keep = keep
+        self._path = os.path.join(os.path.dirname(queue.path), "stdout")
         self._stream: socket.socket | None = None
         # Of its own, since a selector can't watch for EPOLLHUP alone: epoll_ctl(2).
         self._stream_events = select.epoll()
-        self._next_awaited = False  # whether the next journald has not accepted yet
+        self._accept_awaited = False  # whether journald has not accepted the latest stream yet
         self._accepted = False  # whether journald has accepted the stream
+        self._kept = True  # whether the next process would get the stream
         self._pause = _RECONNECT
         self._sent = 0
         loop.watch(self._stream_events, READABLE, self._on_event)
-        self._open_stream()
+        self._begin(stored)
 
     def close(self) -> None:
         """Close the stream."""
         self.deadline = inf
+        self._unconfirmed.confirm()
         self._close_stream()
         self._loop.unwatch(self._stream_events)
         self._stream_events.close()
@@ -85,37 +121,67 @@ class JournaldWatch:
         journald was alive after the last look.
         """
         unconfirmed = self._unconfirmed
-        if not unconfirmed.empty and (not self._next_awaited or unconfirmed.size > _TOO_MUCH):
-            unconfirmed.look(self._socket.unread())
-        if unconfirmed.empty:
+        if not (self._kept or unconfirmed.lost):
+            self._keep_stream()
+        if self._queue.holds:
+            return
+        if unconfirmed.queue and (not self._accept_awaited or unconfirmed.size > _TOO_MUCH):
+            unconfirmed.look(self._queue.unread())
+        if not unconfirmed.queue:
             self.deadline = inf
         elif self.deadline == inf:
             self._set_deadline()
 
     def on_deadline(self) -> None:
-        """Connect to journald again, or send a mark behind the last record."""
+        """Stop to hold records back; connect to journald again, or send a mark."""
+        if self._queue.holds:
+            self._queue.holds = False
+            self._recorder.resume()
         if not self._stream:
             self._open_stream()
         sent = self._unconfirmed.sent
-        if sent == self._sent and not self._unconfirmed.marked and not self._recorder.blocked:
-            self._recorder.put_first([_MARK])
-            self._recorder.resume()
+        quiet = sent == self._sent and not self._unconfirmed.marked and not self._recorder.blocked
+        if quiet and not self._queue.put_mark():
+            self._recorder.block()  # as when it refuses a record
         self._sent = self._unconfirmed.sent
         self._set_deadline()
 
-    def repeat(self) -> None:
-        """Have the recorder record again, before all else, what a journald may have lost."""
-        if self._unconfirmed.empty:
+    def repeat(self, why: str = "journald has ended") -> None:
+        """Have recorded again, before all else, what a journald may have lost."""
+        if not self._unconfirmed.queue:
             return
-        records = self._unconfirmed.take(self._socket.unread())
-        if records:
-            self._recorder.put_first(map(_as_repeated, records))
-            message = f"journald has ended; records repeated that may be lost: {len(records)}"
+        count = self._unconfirmed.lose(self._queue.unread())
+        if count:
+            self._recorder.block()
+            message = f"{why}; records repeated that may be lost: {count}"
             self._recorder.note(Record(Kind.REPEATED, Priority.WARNING, message))
 
+    def _begin(self, stored: JournaldStream | None) -> None:
+        """Go on with the stream of the process before, or open one and hold records back."""
+        if self._unconfirmed.lost:
+            self._recorder.block()
+        if stored:
+            self._accepted, self._accept_awaited = stored.accepted, not stored.accepted
+            self._use(stored.socket)
+            self._look_at_stream()
+        else:
+            self.repeat("journald may have ended")
+        if not self._stream:
+            self._open_stream()
+        if self._stream and self._accept_awaited:
+            self._queue.holds = True
+            self._recorder.block()
+            self.deadline = monotonic() + FIRST_ACCEPT
+            self._loop.timers.watch(self)
+
     def _on_event(self) -> None:
+        self._look_at_stream()
+        self._queue.holds = False
+        self._recorder.resume()
+
+    def _look_at_stream(self) -> None:
         for _, events in self._stream_events.poll(0):
-            if events & (select.EPOLLHUP | select.EPOLLERR):
+            if events & _END:
                 self._on_end()
             else:
                 self._on_accepted()
@@ -124,12 +190,11 @@ class JournaldWatch:
         """Have recorded again what was lost; wait for the next journald."""
         accepted = self._accepted
         self._close_stream()
-        self._next_awaited = True
+        self._accept_awaited = True
         self.deadline = inf  # the end of this round sets it
         if accepted:
             self._inspect(True)
             self.repeat()
-            self._recorder.resume()
             self._pause = _RECONNECT
             self._open_stream()
         else:
@@ -139,15 +204,14 @@ class JournaldWatch:
         self._accepted = True
         self._pause = _RECONNECT
         if self._stream:
-            self._stream_events.modify(self._stream, 0)  # EPOLLHUP is reported in any case
-        if self._next_awaited:
-            self._next_awaited = False
+            self._stream_events.modify(self._stream, 0)  # the end is reported in any case
+        if self._accept_awaited:
+            self._accept_awaited = self._kept = False
             self._inspect(False)
             self.repeat()
-            self._recorder.resume()
 
     def _set_deadline(self) -> None:
-        connecting = self._next_awaited and not self._stream
+        connecting = self._accept_awaited and not self._stream
         self.deadline = monotonic() + (self._pause if connecting else QUIET)
         self._loop.timers.watch(self)
 
@@ -158,15 +222,23 @@ class JournaldWatch:
         except OSError:  # journald has no sockets at the moment, or too many clients
             stream.close()
         else:
-            self._stream = stream
-            self._stream_events.register(stream, select.EPOLLIN)
+            self._accept_awaited = True
+            self._kept = False
+            self._use(stream)
+
+    def _use(self, stream: socket.socket) -> None:
+        self._stream = stream
+        self._stream_events.register(stream, 0 if self._accepted else select.EPOLLIN)
+
+    def _keep_stream(self) -> None:
+        if self._stream:
+            self._keep(JournaldStream(self._stream, self._accepted))
+            self._kept = True
 
     def _close_stream(self) -> None:
         if self._stream:
+            # A stream that is kept is not closed for epoll, and would go on to cause events.
+            self._stream_events.unregister(self._stream)
             self._stream.close()
             self._stream = None
         self._accepted = False
-
-
-def _as_repeated(record: bytes) -> bytes:
-    return record if record.startswith(_REPEATED) else _REPEATED + record

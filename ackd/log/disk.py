@@ -26,6 +26,9 @@ class File(Protocol):
     def sync(self) -> None:
         """Wait until the disk has stored what was written."""
 
+    def fileno(self) -> int:
+        """Return the descriptor."""
+
     def close(self) -> None:
         """Close the file."""
 
@@ -46,6 +49,9 @@ class Disk(Protocol):
 
     def sync(self) -> None:
         """Wait until the disk has stored which files there are."""
+
+    def fileno(self) -> int:
+        """Return the descriptor that holds the lock."""
 
     def close(self) -> None:
         """Let other processes use the directory."""
@@ -86,6 +92,10 @@ class Directory:
         """Wait until the disk has stored which files there are."""
         os.fsync(self._descriptor)
 
+    def fileno(self) -> int:
+        """Return the descriptor that holds the lock."""
+        return self._descriptor
+
     def close(self) -> None:
         """Let other processes use the directory."""
         os.close(self._descriptor)
@@ -125,6 +135,10 @@ class OpenFile:
     def sync(self) -> None:
         """Wait until the disk has stored what was written."""
         os.fdatasync(self._descriptor)
+
+    def fileno(self) -> int:
+        """Return the descriptor."""
+        return self._descriptor
 
     def close(self) -> None:
         """Close the file."""

@@ -1,8 +1,9 @@
 """The log in files: segments in a directory, and a file `control` with the cursors."""
 
+import os
 import re
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from functools import partial
 from random import getrandbits
@@ -20,9 +21,14 @@ _NAME = re.compile(r"segment-([0-9]{6})")
 _MOVED = 1024
 
 
-def this_boot() -> bytes:
-    """Return the id of this boot of the machine, 16 bytes, random(4)."""
-    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+def this_boot(environ: Mapping[str, str] = os.environ) -> bytes:
+    """Return the id of this boot of the machine, 16 bytes, random(4). Raises OSError.
+
+    ackd's unit hides the kernel's file, and passes it as a credential.
+    """
+    credential = os.path.join(environ.get("CREDENTIALS_DIRECTORY", os.devnull), "boot-id")
+    path = credential if os.path.exists(credential) else "/proc/sys/kernel/random/boot_id"
+    with open(path, encoding="ascii") as file:
         return bytes.fromhex(file.read().strip().replace("-", ""))
 
 
@@ -88,6 +94,7 @@ class FileStorage:
 
     def commit(self, parts: list[Part]) -> None:
         """Begin to write the parts, and the cursors with them."""
+        self._worker.start()
         if parts:
             self._worker.do(partial(self._commit, parts))
         elif self._cursors_are_due():
@@ -95,6 +102,11 @@ class FileStorage:
         else:
             return
         self._saved = self.cursors.tolist()
+
+    @property
+    def descriptors(self) -> list[int]:
+        """All open descriptors, but for a file that the worker has opened."""
+        return [self._worker.fileno(), self._disk.fileno(), self._control_file.fileno()]
 
     def fileno(self) -> int:
         """Return the descriptor that becomes readable when a commit has ended."""
@@ -105,11 +117,17 @@ class FileStorage:
         self._worker.acknowledge()
         return self._error
 
+    def set_recovered(self) -> None:
+        """Note this boot, and that a clean end is one."""
+        self._recovered = True
+        self._control.mark(clean=False, boot=self._boot)
+        self._worker.do(self._save_cursors)
+
     def close(self, clean: bool) -> None:
         """Wait for the worker, and close everything."""
         self._worker.stop()
         self._close_file()
-        self._control.mark(clean, self._control.boot)
+        self._control.mark(clean and self._recovered, self._control.boot)
         self._save_cursors()
         self._control_file.close()
         self._disk.close()
@@ -126,13 +144,17 @@ class FileStorage:
         self.cursors = self._control.cursors
         same_boot = self._control.valid and self._control.boot == boot
         # After a crash of the process, the kernel can have records that the disk does not have yet.
-        self._headers = self._read_headers(sync=same_boot and not self._control.clean)
+        # The control block has an earlier boot's id until the records of that boot are recovered.
+        self._headers = self._read_headers(sync=not (same_boot and self._control.clean))
         if same_boot:
             self.found = Found.CLEAN if self._control.clean else Found.SAME_BOOT
         else:
             self.found = Found.OTHER_BOOT if self._control.valid or self._headers else Found.NEW
         self._saved = self.cursors.tolist()
-        self._control.mark(clean=False, boot=boot)
+        self._boot = boot
+        self._recovered = self.found in (Found.NEW, Found.CLEAN)
+        known = self._control.boot if self.found is Found.OTHER_BOOT else boot
+        self._control.mark(clean=False, boot=known)
         self._control_file.write(self._control_bytes(), 0)
         self._control_file.sync()
         self._disk.sync()

@@ -61,8 +61,11 @@ class Log:
         self._unsynced: list[Segment] = []  # those of them that the next commit must write
         self._epoch = recovered.epoch
         self._target = 0  # what `synced` becomes when the commit has ended
-        # After a power cut the cursors can be those of an earlier time.
+        # The cursors in files can be those of an earlier time after an unclean end. After a power
+        # cut the journal can lack any record that is not safe.
         keep = recovered.keep
+        if self._durable and self.found is not Found.CLEAN:
+            sent = read = keep if self.found is Found.OTHER_BOOT else read
         self.set_sent(min(max(sent, read, keep), recovered.end))
         self.set_read(min(max(read, keep), recovered.end))
         self.set_safe(keep)
@@ -171,6 +174,16 @@ class Log:
         """Return the descriptor that becomes readable when a commit has ended."""
         return self._storage.fileno()
 
+    @property
+    def descriptors(self) -> list[int]:
+        """The descriptors that must stay open when the process goes into the background."""
+        return self._storage.descriptors
+
+    @property
+    def unsynced(self) -> int:
+        """The bytes of the full segments that have records which are not synced."""
+        return len(self._unsynced) * self._storage.segment_size
+
     def collect(self) -> OSError | None:
         """Take the result of the commit that has ended.
 
@@ -185,6 +198,13 @@ class Log:
         while self._unsynced and self._unsynced[0].end <= self.synced:
             self._unsynced.pop(0).view = None
         return None
+
+    def set_recovered(self) -> None:
+        """Note that the records of before have been recovered, after an unclean end.
+
+        Until then the next process finds the same as this one.
+        """
+        self._storage.set_recovered()
 
     def close(self, clean: bool) -> None:
         """Close the storage; for a `clean` end the next process finds Found.CLEAN."""

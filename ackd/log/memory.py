@@ -33,8 +33,7 @@ class MemoryStorage:
     def __init__(self, descriptor: int | None = None) -> None:
         """Continue with the log of another process, or begin a new one. Raises LogError."""
         if descriptor is None:
-            descriptor = os.memfd_create("ackd-log")
-            os.ftruncate(descriptor, _SIZE)
+            descriptor = _new()
         self.descriptor = descriptor
         self._view = _mapped(descriptor)
         try:
@@ -74,12 +73,20 @@ class MemoryStorage:
     def commit(self, parts: list[Part]) -> None:
         """Do nothing: memory needs no commit."""
 
+    @property
+    def descriptors(self) -> list[int]:
+        """All open descriptors."""
+        return [self.descriptor, self._event]
+
     def fileno(self) -> int:
         """Return a descriptor that is never readable."""
         return self._event
 
     def collect(self) -> None:
         """Do nothing: memory needs no commit."""
+
+    def set_recovered(self) -> None:
+        """Do nothing: memory does not outlive the boot."""
 
     def close(self, clean: bool) -> None:
         """Close the descriptors; for a `clean` end the next process finds Found.CLEAN."""
@@ -97,6 +104,17 @@ class MemoryStorage:
 
 def _start(slot: int) -> int:
     return mmap.PAGESIZE + slot * _SEGMENT_SIZE
+
+
+def _new() -> int:
+    """Return the descriptor of a new memfd. Raises LogError."""
+    descriptor = os.memfd_create("ackd-log")
+    try:
+        os.ftruncate(descriptor, _SIZE)
+    except OSError as error:  # beyond RLIMIT_FSIZE
+        os.close(descriptor)
+        raise LogError(_PLACE, f"{error.strerror}") from error
+    return descriptor
 
 
 def _mapped(descriptor: int) -> memoryview:

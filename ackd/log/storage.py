@@ -98,11 +98,18 @@ class Storage(Protocol):
     def commit(self, parts: list[Part]) -> None:
         """Begin to write, so that the parts outlive the power; never blocks."""
 
+    @property
+    def descriptors(self) -> list[int]:
+        """All open descriptors."""
+
     def fileno(self) -> int:
         """Return the descriptor that becomes readable when a commit has ended."""
 
     def collect(self) -> OSError | None:
         """Return the error of the commit that has ended."""
+
+    def set_recovered(self) -> None:
+        """Let the next process not find what this one has found. Never blocks."""
 
     def close(self, clean: bool) -> None:
         """Close everything; for a `clean` end the next process finds Found.CLEAN."""

@@ -10,7 +10,10 @@ from typing import Protocol
 
 
 class Worker(Protocol):
-    """Does jobs one after the other, while its owner goes on."""
+    """Does jobs one after the other, while its owner goes on; they wait until it is started."""
+
+    def start(self) -> None:
+        """Begin to do jobs, unless it has begun."""
 
     def do(self, job: Callable[[], None]) -> None:
         """Do a job after all earlier ones. Never blocks."""
@@ -29,12 +32,18 @@ class Worker(Protocol):
 
 
 class WorkerThread:
-    """A worker in a thread of this process; os.fork() does not take it along."""
+    """A worker in a thread of this process."""
 
     def __init__(self) -> None:
         self._jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._event = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._ended = False
+        self._thread: Thread | None = None
+
+    def start(self) -> None:
+        """Begin to do jobs, unless it has begun: after os.fork(), which takes no thread along."""
+        if self._thread:
+            return
         self._thread = Thread(target=self._run, name="ackd-log", daemon=True)
         # Signals must interrupt the main thread's select; a new thread inherits the mask.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
@@ -62,8 +71,9 @@ class WorkerThread:
 
     def stop(self) -> None:
         """Wait until all jobs are done, and end."""
-        self._jobs.put(None)
-        self._thread.join()
+        if self._thread:
+            self._jobs.put(None)
+            self._thread.join()
         os.close(self._event)
 
     def _run(self) -> None:

@@ -1,1 +1,1 @@
-"""Clients: they are let in, read, recorded in the order of a queue, and acknowledged."""
+"""Serves clients: accepts them, reads them, records in the order of a queue, acknowledges."""

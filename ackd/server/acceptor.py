@@ -45,7 +45,7 @@ class Acceptor:
 
     @property
     def trouble(self) -> str:
-        """What keeps clients waiting, as text; empty if nothing does."""
+        """Why clients wait, as text; empty if none waits."""
         return "out of descriptors, clients wait" if self._paused else ""
 
     def on_deadline(self) -> None:
@@ -73,7 +73,7 @@ class Acceptor:
             self._loop.unwatch(listener)
 
     def resume(self) -> None:
-        """Accept again: a descriptor is free, or may be."""
+        """Accept again, because a descriptor may be free."""
         if self._paused:
             self.deadline = inf
             for listener in self.listeners.values():

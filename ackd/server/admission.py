@@ -10,7 +10,7 @@ from ackd.records import Kind
 
 log = logging.getLogger("ackd")
 
-# Only after the clients have been fewer than this share of the limit is it logged again.
+# The limit is logged again only after the clients were fewer than this share of the limit.
 _QUIET_SHARE = 0.9
 
 
@@ -25,7 +25,7 @@ class Admission:
 
     def configure(self, config: Config) -> None:
         """Set the limits from now on; clients that are connected stay."""
-        self._allow = Networks(config.allow)
+        self._allow = Networks(config.allow) if config.allow else None
         self._limit = config.max_connections
         self._limit_per_client = config.max_connections_per_client
 

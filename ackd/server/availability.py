@@ -1,4 +1,4 @@
-"""Whether the journal takes records, and stores them: it can be full, or away, or set not to."""
+"""Whether the journal takes records and stores them."""
 
 import logging
 from collections.abc import Callable
@@ -34,14 +34,14 @@ class Availability:
 
     @property
     def trouble(self) -> str:
-        """What is wrong with the journal, as text; empty if nothing is."""
+        """Why the journal takes or stores no records, as text; empty if it does."""
         sink = self._recorder.sink
         what = "payloads" if self._recorder.must_wait else "records"
         lost = f"{unreachable(sink.name)}, {what} wait: {sink.why}" if self.lost else ""
         return lost or self._recorder.obstacle
 
     def check(self) -> None:
-        """Look how a round has left the journal; to be called before the loop waits."""
+        """Note whether the journal takes records after a round; call this before the loop waits."""
         if self._recorder.obstacle != self._obstacle:
             self._report_obstacle()
         if not (self._recorder.blocked or self._watched or self.lost):
@@ -50,7 +50,8 @@ class Availability:
             self._recorder.resume()  # it may only have been restarted
         if self._unreachable is not self.lost:
             self._change()
-        self._watch_for_room(self._recorder.blocked and not self.lost)
+        holds = self._recorder.sink.holds
+        self._watch_for_room(self._recorder.blocked and not (self.lost or holds))
 
     def on_deadline(self) -> None:
         """Try again to reach the journal."""

@@ -10,7 +10,7 @@ _LEAST_CHUNK = 2048
 # Payloads that all connections which wait or are readable may record in one round of the loop, so
 # that a round stays short.
 _ROUND_PAYLOADS = 1024
-# Payloads that each may record in any case where many share a record or need none: so many are
+# Payloads that each may record in any case if many share a record or need none: so many are
 # recorded as fast as one.
 _LEAST_SHARED = 64
 
@@ -42,7 +42,7 @@ class Budget:
         self.divide()
 
     def divide(self) -> None:
-        """Divide anew, as after a change of the setting `record`."""
+        """Divide again, for instance after a change of the setting `record`."""
         each = self._recorder.recording is Recording.EACH
         least, most = (1, TURN_RECORDS) if each else (_LEAST_SHARED, TURN_PAYLOADS)
         share = _ROUND_PAYLOADS // max(1, self._waiting, self._ready)

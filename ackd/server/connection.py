@@ -1,4 +1,4 @@
-"""One client's connection: what it reads is recorded, and what is recorded is acknowledged."""
+"""One client's connection: payloads are read, recorded, and acknowledged, in this order."""
 
 import errno
 import os
@@ -14,7 +14,7 @@ from time import monotonic
 from typing import TypeAlias, TypeVarTuple
 
 from ackd.journal.recorder import Recorder
-from ackd.protocol import Run, ServerProtocol, rejection_line, unreachable
+from ackd.protocol import LOG_FULL, Run, ServerProtocol, rejection_line, unreachable
 from ackd.records import Kind, Origin, Priority, Reason, Record
 from ackd.server.budget import CHUNK, Budget
 from ackd.server.counters import Counters
@@ -25,11 +25,14 @@ from ackd.server.snapshot import Snapshot
 
 # linux/socket.h; the socket module does not name it.
 _SO_COOKIE = 57
-# What some devices end a line with, in the place of LF.
+# Some devices end a line with these bytes instead of LF.
 _ENDS = ((b"\r", "CR"), (b"\0", "NUL"))
 # Runs of equal replies that a client can be owed and still be read. An honest client's replies are
 # a few runs; a client that makes each reply differ from the one before must read them.
 _MOST_RUNS = 1024
+
+# A kernel that resets a connection drops the bytes that it has not sent yet: RFC 1122, 4.2.2.13.
+_DROPPED = "; the client's system may have dropped lines that ackd has not received"
 
 _Fields: TypeAlias = tuple[tuple[str, str | int | float], ...]
 
@@ -37,15 +40,21 @@ _Fields: TypeAlias = tuple[tuple[str, str | int | float], ...]
 class Wait(Enum):
     """The one thing that a connection waits for.
 
-    In READ and JOURNAL a connection can owe replies as well, and sends them when there is room.
+    In READ, JOURNAL and COMMIT a connection can owe replies as well, and sends them when there is
+    room.
     """
 
     GREETING = "its greeting"
     READ = "the client's next bytes"
     WRITE = "the client to read its replies"
     JOURNAL = "its turn to have payloads recorded"
+    COMMIT = "its recorded payloads to be on the disk"
     LINGER = "the client to close as well"
     NOTHING = "nothing, it is closed"
+
+
+# Python 3.11 looks the members of an Enum up slowly, and each payload needs some of these.
+_READ, _WRITE, _JOURNAL, _LINGER = Wait.READ, Wait.WRITE, Wait.JOURNAL, Wait.LINGER
 
 
 @dataclass(slots=True)
@@ -59,28 +68,29 @@ class Timeouts:
 
     def of(self, wait: Wait, owes: bool) -> float:
         """Return how long a connection may wait so; `owes` is whether it owes replies."""
-        if wait is Wait.READ:
+        if wait is _READ:
             return self.unread if owes else self.idle
-        if wait is Wait.WRITE:
+        if wait is _WRITE:
             return self.unread
-        if wait is Wait.JOURNAL:
+        if wait is _JOURNAL:
             return self.journal
-        return self.linger if wait is Wait.LINGER else inf
+        return self.linger if wait is _LINGER else inf
 
 
-def _ignore(_connection: "Connection", _received: int) -> None:
+def _ignore(_connection: "Connection", _count: int) -> None:
     return
 
 
 @dataclass(slots=True)
 class Shared:
-    """What all connections of one server share.
+    """The state and the parts that all connections of one server share.
 
     `first_turns` are the connections that wait for their first turn at the journal: while there are
     any, no other connection is read. The quotas bound what is recorded about clients beside their
     payloads. `changed` is called with each connection whose `wait` or `owes` has changed, and the
     `wait` of before. `received` is called with each connection that has received bytes, and their
-    number.
+    number. `taken` is called with each connection whose payloads are recorded and wait for the
+    disk, and their number; `on_commit` or `on_failed_commit` must follow.
     """
 
     recorder: Recorder
@@ -91,9 +101,10 @@ class Shared:
     connect_quota: Quota
     reject_quota: Quota
     changed: Callable[["Connection", Wait], None]
+    received: Callable[["Connection", int], None]
     debug: bool = False
     draining: bool = False
-    received: Callable[["Connection", int], None] = _ignore
+    taken: Callable[["Connection", int], None] = _ignore
 
 
 _Ts = TypeVarTuple("_Ts")
@@ -103,6 +114,9 @@ def _lost(why: str | None) -> str:
     return f"{Reason.LOST.value}: {why}"
 
 
+_RESET = _lost(os.strerror(errno.ECONNRESET))
+
+
 def _close_on_error(
     method: Callable[["Connection", *_Ts], None],
 ) -> Callable[["Connection", *_Ts], None]:
@@ -110,11 +124,15 @@ def _close_on_error(
 
     Whatever the connection was about to record then has no ack yet.
     """
+    handler: Callable[..., None] = method
 
     @wraps(method)
     def guarded(connection: "Connection", /, *args: *_Ts) -> None:
         try:
-            method(connection, *args)
+            if args:
+                handler(connection, *args)
+            else:  # the usual case: to unpack no arguments takes as long as the whole call
+                handler(connection)
             return
         except BlockingIOError:
             return  # the socket was not ready after all, select(2)
@@ -125,21 +143,23 @@ def _close_on_error(
             why = error.strerror
         except MemoryError:
             why = "ackd is out of memory"
-        # Outside the `except`, where the memory that a MemoryError refers to is free again.
+        # Outside the `except`: there, the memory that a MemoryError refers to is not free yet.
         connection.close(Reason.LOST, _lost(why))
 
     return guarded
 
 
 class Connection:
-    """A client's connection. The loop calls the handler of what `wait` and `owes` name.
+    """A client's connection. The loop calls the handler for `wait` and `owes`.
 
-    After a send has failed, nothing more is sent, and whatever has arrived is read and recorded.
+    After a send has failed, nothing more is sent, and whatever has arrived is read and recorded:
+    the receive queue of a socket outlives a reset.
     """
 
     __slots__ = (
         "_beginning",
         "_chunk_was_full",
+        "_closed_why",
         "_connect_recorded",
         "_eof",
         "_origin",
@@ -179,6 +199,7 @@ class Connection:
         self._owed = NOTHING
         self._send_error = 0  # errno; 0 while replies can be sent
         self._eof = False
+        self._closed_why = ""
 
     @property
     def peer(self) -> str:
@@ -214,7 +235,7 @@ class Connection:
 
     @_close_on_error
     def restore(self, snapshot: Snapshot) -> None:
-        """Admit a client of the process before, and go on where that process has stopped."""
+        """Admit a client of the previous process, and continue where that process has stopped."""
         self.admitted = True
         self.protocol.restore(snapshot.protocol)
         self._started = snapshot.started
@@ -257,10 +278,11 @@ class Connection:
         """Read once: record the payloads, then acknowledge what was recorded."""
         shared = self._shared
         recorder = shared.recorder
-        must_wait = shared.first_turns or (recorder.blocked and recorder.must_wait)
+        may_have_to = recorder.blocked or recorder.acks_wait
+        must_wait = shared.first_turns or (may_have_to and recorder.must_wait)
         # An empty peek is EOF: handle it without the journal.
         if must_wait and self._socket.recv(1, socket.MSG_PEEK):
-            self._await(Wait.JOURNAL)
+            self._await(_JOURNAL)
             return
         self._receive()
         self._acknowledge(self._record())
@@ -268,7 +290,7 @@ class Connection:
 
     @_close_on_error
     def on_readable_or_writable(self) -> None:
-        """Send more of what is owed, and read once: either may be impossible now."""
+        """Send more of the owed replies, and read once; each may be impossible now."""
         self._send_owed()
         self._settle()
         if self.wait is Wait.READ:
@@ -292,12 +314,19 @@ class Connection:
     def on_writable(self) -> None:
         """Send more of the replies that the client had no room for."""
         self._send_owed()
-        if self.wait is Wait.JOURNAL:
-            deadline = self.deadline
-            self._await(Wait.JOURNAL)
-            self.deadline = deadline  # of payloads that still wait
-        else:
-            self._settle()
+        self._go_on()
+
+    @_close_on_error
+    def on_commit(self, count: int) -> None:
+        """Acknowledge so many taken payloads: their records are on the disk."""
+        self._shared.counters.acknowledged += count
+        self._answer_taken(self.protocol.acknowledge_taken(count))
+
+    @_close_on_error
+    def on_failed_commit(self, reason: str) -> None:
+        """Refuse all taken payloads: their records are given up."""
+        self._shared.counters.refused += self.protocol.taken
+        self._answer_taken(self.protocol.refuse_taken(reason))
 
     def _receive(self) -> None:
         budget = self._shared.budget
@@ -328,7 +357,7 @@ class Connection:
             self.protocol.receive_eof()
 
     def _examine(self, data: bytes) -> None:
-        """See whether this is a client of ours; raises ForeignClientError.
+        """Check that the client speaks this protocol; raises ForeignClientError.
 
         Nothing is recorded about a client that may be foreign until its first line has come.
         """
@@ -337,7 +366,7 @@ class Connection:
             self._record_connect()
 
     def _end_beginning(self) -> None:
-        """Take what has come for the beginning of a payload: no more comes."""
+        """Take the first bytes for the beginning of a payload, because no more bytes come."""
         if self._beginning and not self._prefix:
             self._record_connect()
         self._beginning = None
@@ -345,11 +374,14 @@ class Connection:
     def _record(self) -> int:
         """Record payloads that wait; return how many were taken.
 
-        If the journal would not store them, refuse them instead.
+        If the journal would not store them, refuse them instead, once no payload is taken.
         """
         protocol, recorder = self.protocol, self._shared.recorder
         payloads = protocol.payloads or self._split()
-        if recorder.obstacle:
+        # Each payload comes here: attributes are read first, which is faster than the property.
+        if (recorder.sink.obstacle or recorder.volatile) and recorder.obstacle:
+            if protocol.taken:
+                return 0
             self._shared.counters.refused += len(payloads)
             self._send(protocol.refuse_payloads(recorder.obstacle))
             return 0
@@ -360,8 +392,27 @@ class Connection:
 
     def _acknowledge(self, recorded: int) -> None:
         """Send the replies that are due now that so many more payloads are recorded."""
-        self._shared.counters.acknowledged += recorded
-        self._send(self.protocol.acknowledge(recorded))
+        shared = self._shared
+        if shared.recorder.acks_wait:
+            self._take(recorded)
+        else:
+            shared.counters.acknowledged += recorded
+            self._send(self.protocol.acknowledge(recorded))
+
+    def _take(self, recorded: int) -> None:
+        """Let so many more payloads wait for the disk; send refusals that come before them."""
+        self._send(self.protocol.take(recorded))
+        if recorded:
+            self._shared.taken(self, recorded)
+
+    def _answer_taken(self, replies: list[Run]) -> None:
+        """Send the replies to taken payloads, unless ackd has ended the sending."""
+        if self.wait is Wait.NOTHING:
+            if self._connect_recorded and not self.protocol.taken:
+                self._record_close(self._closed_why)
+        elif self.wait is not Wait.LINGER:
+            self._send(replies)
+            self._go_on()
 
     def _split(self) -> list[bytes]:
         refused = self.protocol.refused
@@ -404,15 +455,19 @@ class Connection:
 
     @_close_on_error
     def on_deadline(self) -> None:
-        """Give up what the connection has waited for."""
+        """End this wait: its deadline has passed."""
         silence = Reason.STOP if self._shared.draining else Reason.IDLE
         match self.wait:
+            case Wait.READ if self.protocol.taken:
+                self._await(Wait.READ)  # the client waits for ackd
             case Wait.READ:
                 self.finish(silence)
             case Wait.WRITE:
                 self.close(silence)
             case Wait.JOURNAL:
-                self._refuse(unreachable(self._shared.recorder.sink.name))
+                recorder = self._shared.recorder
+                full, away = LOG_FULL, unreachable(recorder.sink.name)
+                self._refuse(full if recorder.acks_wait else away)
             case _:
                 self.close(self.reason)
 
@@ -425,20 +480,32 @@ class Connection:
         if self._owed and len(self._owed) > _MOST_RUNS:
             self._await(Wait.WRITE)
         elif self.protocol.waiting:
-            self._await(Wait.JOURNAL)
+            refusable = not (self.protocol.taken and self._shared.recorder.obstacle)
+            self._await(_JOURNAL if refusable else Wait.COMMIT)
         elif not self._eof:
-            self._await(Wait.READ)
+            self._await(_READ)
         elif self._owed:
             self._await(Wait.WRITE)
+        elif self.protocol.taken:
+            self._await(Wait.COMMIT)
         elif self._send_error:
             self.close(Reason.LOST, _lost(os.strerror(self._send_error)))
         else:
             self.close(Reason.CLIENT)
 
+    def _go_on(self) -> None:
+        """Settle after replies were sent; payloads that wait for their turn keep their deadline."""
+        if self.wait is Wait.JOURNAL:
+            deadline = self.deadline
+            self._await(Wait.JOURNAL)
+            self.deadline = deadline
+        else:
+            self._settle()
+
     def _await(self, wait: Wait) -> None:
         owes = bool(self._owed)
         timeouts = self._shared.timeouts
-        usual = wait is Wait.READ and not owes
+        usual = wait is _READ and not owes
         self.deadline = monotonic() + (timeouts.idle if usual else timeouts.of(wait, owes))
         before = self.wait
         if wait is not before or owes is not self.owes:
@@ -446,7 +513,13 @@ class Connection:
             self._shared.changed(self, before)
 
     def _refuse(self, reason: str) -> None:
-        """Reply `not received` to what waits, or to what has arrived meanwhile."""
+        """Reply `not received` to what waits, or to what has arrived meanwhile.
+
+        Taken payloads must be answered first; then what waits has a new deadline.
+        """
+        if self.protocol.taken:
+            self._await(Wait.COMMIT)
+            return
         if not self.protocol.waiting:
             self._receive()
         refused = self.protocol.refused
@@ -476,13 +549,17 @@ class Connection:
             self.close(self.reason)
 
     def close(self, reason: Reason, why: str = "") -> None:
-        """Close at once; `why`, if given, is recorded as the reason."""
+        """Close at once; `why`, if given, is recorded as the reason.
+
+        The end is recorded when it is known whether taken payloads are on the disk.
+        """
         self._end_beginning()
         self._owed = NOTHING
         self._await(Wait.NOTHING)
         self._socket.close()
-        if self._connect_recorded:
-            self._record_close(why or reason.value)
+        self._closed_why = why or reason.value
+        if self._connect_recorded and not self.protocol.taken:
+            self._record_close(self._closed_why)
 
     # What is recorded about the connection
 
@@ -506,6 +583,7 @@ class Connection:
         detail = (
             f"payloads: {protocol.acknowledged} acknowledged,"
             f" {protocol.refused} refused; {protocol.received} bytes, {seconds} s, {why}"
+            f"{_DROPPED if why == _RESET else ''}"
         )
         fields: _Fields = (
             ("ACKD_PAYLOADS", protocol.acknowledged),

@@ -1,4 +1,4 @@
-"""All open connections, and what the loop and the queue must know of each."""
+"""All open connections, for the loop and the queue."""
 
 from collections.abc import Callable, Iterable, Iterator
 from types import MethodType
@@ -14,9 +14,14 @@ _HANDLERS = {
     (Wait.READ, False): (READABLE, Connection.on_readable),
     (Wait.READ, True): (READABLE | WRITABLE, Connection.on_readable_or_writable),
     (Wait.JOURNAL, True): (WRITABLE, Connection.on_writable),
+    (Wait.COMMIT, True): (WRITABLE, Connection.on_writable),
     (Wait.WRITE, True): (WRITABLE, Connection.on_writable),
     (Wait.LINGER, False): (READABLE, Connection.on_linger),
 }
+
+
+# Each connection needs these members, and Python 3.11 looks the members of an Enum up slowly.
+_JOURNAL, _NOTHING = Wait.JOURNAL, Wait.NOTHING
 
 
 class Connections:
@@ -42,7 +47,7 @@ class Connections:
         return len(self._by_descriptor)
 
     def __iter__(self) -> Iterator[Connection]:
-        """Iterate over the connections that are open now, whatever happens to them meanwhile."""
+        """Iterate over the connections that are open now, even if some close meanwhile."""
         return iter(list(self._by_descriptor.values()))
 
     def add(self, connection: Connection) -> None:
@@ -62,23 +67,25 @@ class Connections:
                 connection.finish(Reason.STOP)
 
     def changed(self, connection: Connection, before: Wait) -> None:
-        """Watch for what the connection waits for now."""
-        if (connection.wait, connection.owes) in _HANDLERS:
-            events, handler = _HANDLERS[connection.wait, connection.owes]
+        """Watch the connection for the event that it waits for now."""
+        wait = connection.wait
+        watched = _HANDLERS.get((wait, connection.owes))
+        if watched:
+            events, handler = watched
             self._loop.watch(connection, events, MethodType(handler, connection))
         else:
             self._loop.unwatch(connection)
-        if connection.wait is not before:
+        if wait is not before:
             self._queue_or_leave(connection, before)
-        if connection.wait is Wait.NOTHING:
+        if wait is _NOTHING:
             self._remove(connection)
         else:
             self._loop.timers.watch(connection)
 
     def _queue_or_leave(self, connection: Connection, before: Wait) -> None:
-        if before is Wait.JOURNAL:
+        if before is _JOURNAL:
             self._queue.leave(connection)
-        elif connection.wait is Wait.JOURNAL:
+        elif connection.wait is _JOURNAL:
             # A connection with payloads left although the journal takes more has had a turn.
             had_turn = connection.protocol.waiting and not self._recorder.must_wait
             self._queue.join(connection, first=before is Wait.READ and not had_turn)

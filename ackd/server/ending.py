@@ -12,13 +12,13 @@ from ackd.server.connections import Connections
 
 # Connections that are handed over to the next process; those beyond are closed before.
 _HAND_OVER = 4000
-# Seconds of silence after which a drain takes it that a client has sent everything, and seconds
+# Seconds of silence after which a drain assumes that a client has sent everything, and seconds
 # after which the drain ends the connections that are left.
 _DRAIN_SILENCE, _DRAIN = 0.1, 2.0
 
 
 class Ending:
-    """Ends serving, in the way that it is asked to."""
+    """Ends serving, in one of three ways."""
 
     def __init__(
         self, loop: Loop, acceptor: Acceptor, connections: Connections, shared: Shared
@@ -36,7 +36,7 @@ class Ending:
         return len(self._connections) <= self._left
 
     def drain(self) -> None:
-        """Let no client in any more, and finish with those that are connected.
+        """Accept no more clients, and finish with those that are connected.
 
         What has arrived is recorded and acknowledged. Once a client has been silent for a moment,
         ackd ends the connection; then the client has longer to read its replies. This takes a few

@@ -10,22 +10,18 @@ from ackd.protocol import NO_HTTP, NO_PROXY_PROTOCOL, NO_TLS
 
 # HAProxy's proxy-protocol.txt, 2.2 and 2.1: no line of version 1 is longer than 107 bytes.
 _PROXY_2 = b"\r\n\r\n\0\r\nQUIT\n"
-_PROXY_1 = re.compile(
-    rb"PROXY (?:TCP[46](?: [0-9A-Fa-f:.]+){2}(?: [0-9]{1,5}){2}\r?|UNKNOWN(?: [^\n]*)?\r)\n"
-)
+_PROXY_1 = rb"PROXY (?:TCP[46](?: [0-9A-Fa-f:.]+){2}(?: [0-9]{1,5}){2}\r?|UNKNOWN(?: [^\n]*)?\r)\n"
 # The content type `handshake`, and the version of SSL 3.0 to TLS 1.3: RFC 8446, 5.1.
-_TLS = re.compile(rb"\x16\x03[\x00-\x04]")
+_TLS = rb"\x16\x03[\x00-\x04]"
 # RFC 9112, 3: method, target in one of four forms, version. The preface of HTTP/2 is such a line.
-_HTTP = re.compile(
+_HTTP = (
     rb"[A-Za-z][A-Za-z_-]{0,19} (?:/|\*(?= )|\[|[A-Za-z0-9.+-]+:)[^ \n]*"
     rb" HTTP/[0-9](?:\.[0-9])?\r?\n"
 )
-_RECOGNISED = (
-    (re.compile(re.escape(_PROXY_2)), NO_PROXY_PROTOCOL),
-    (_PROXY_1, NO_PROXY_PROTOCOL),
-    (_TLS, NO_TLS),
-    (_HTTP, NO_HTTP),
+_FOREIGN = re.compile(
+    b"(?P<proxy>%b|%b)|(?P<tls>%b)|(?P<http>%b)" % (re.escape(_PROXY_2), _PROXY_1, _TLS, _HTTP)
 )
+_REASONS = {"proxy": NO_PROXY_PROTOCOL, "tls": NO_TLS, "http": NO_HTTP}
 # What can still become one of these, but for version 2 of PROXY.
 _OPEN = re.compile(
     rb"\x16\x03?|PROXY [^\n]{0,101}"
@@ -51,9 +47,9 @@ def examine(beginning: bytes) -> bytes | None:
     kept as are needed. The decision comes with the end of the first line at the latest, except for
     the header of PROXY version 2, which itself holds such ends. Raises ForeignClientError.
     """
-    for pattern, reason in _RECOGNISED:
-        if pattern.match(beginning):
-            raise ForeignClientError(reason)
+    foreign = _FOREIGN.match(beginning)
+    if foreign:
+        raise ForeignClientError(_REASONS[foreign.lastgroup or ""])
     if not (_PROXY_2.startswith(beginning) or _OPEN.fullmatch(beginning)):
         return None
     if len(beginning) <= _LONGEST:

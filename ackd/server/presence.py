@@ -35,7 +35,7 @@ class Presence:
 
     @property
     def trouble(self) -> str:
-        """What keeps clients away, as text; empty if nothing does."""
+        """Which listeners no client can reach yet, as text; empty if there are none."""
         names = " and ".join(map(name, self._absent))
         return f"{names} {'is' if len(self._absent) == 1 else 'are'} not there yet" if names else ""
 

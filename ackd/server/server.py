@@ -1,4 +1,4 @@
-"""The server: it admits clients, and goes round: read what is readable, record, acknowledge."""
+"""The server admits clients, and works in rounds: read, record, acknowledge."""
 
 import itertools
 import os
@@ -17,6 +17,7 @@ from ackd.server.acceptor import Acceptor
 from ackd.server.admission import Admission
 from ackd.server.availability import Availability
 from ackd.server.budget import Budget
+from ackd.server.commits import Commits
 from ackd.server.connection import Connection, Shared, Timeouts, Wait
 from ackd.server.connections import Connections
 from ackd.server.counters import Counters
@@ -36,6 +37,8 @@ from ackd.server.unfinished import UnfinishedLines
 
 # Rejected clients that may take their time to close; beyond, they are closed at once.
 _MAX_REJECTED = 256
+# Seconds that a process which ends waits for the disk.
+_COMMIT = 5.0
 
 
 class Server:
@@ -63,8 +66,10 @@ class Server:
             Quota("connections", CONNECTS, CONNECT_CLIENTS, recorder.note, loop.timers),
             Quota("turned away", REJECTS, REJECT_CLIENTS, recorder.note, loop.timers),
             self._connections.changed,
-            received=self._unfinished.note,
+            self._unfinished.note,
         )
+        self._commits = Commits(loop, recorder, self._on_journal_change)
+        self._shared.taken = self._commits.add
         self._acceptor = Acceptor(loop, self._welcome)
         self._admission = Admission(config)
         self._presence = Presence(loop.timers)
@@ -91,8 +96,13 @@ class Server:
 
     @property
     def trouble(self) -> str:
-        """What keeps clients or payloads waiting, as text; empty if nothing does."""
-        return self._availability.trouble or self._acceptor.trouble or self._presence.trouble
+        """Why clients or payloads wait, as text; empty if none waits."""
+        return (
+            self._commits.trouble
+            or self._availability.trouble
+            or self._acceptor.trouble
+            or self._presence.trouble
+        )
 
     @property
     def draining(self) -> bool:
@@ -125,8 +135,9 @@ class Server:
         self._admission.configure(config)
         self._shared.timeouts.idle = self._shared.timeouts.unread = config.idle_timeout or inf
         self._set_journal_wait()
+        self._record_empty = config.empty_lines is EmptyLines.RECORD
         for connection in self._connections:
-            self._configure_protocol(connection.protocol)
+            connection.protocol.configure(config.max_payload, self._ack, self._record_empty)
         self._connections.restart_deadlines(self._connections)
         self._acceptor.change(listeners)
         self._presence.change(listeners.values())
@@ -146,11 +157,15 @@ class Server:
         self.before_sleep()
 
     def before_sleep(self) -> None:
-        """End a round: record and acknowledge what waits, then see how the journal has taken it."""
+        """End a round: record and acknowledge waiting payloads, then look at the journal.
+
+        The commit comes last, with the notes of all others.
+        """
         self._queue.give_turns()
         self._unfinished.enforce()
-        self._recorder.sink.look()
+        self._recorder.look()
         self._availability.check()
+        self._commits.begin()
 
     def timeout(self) -> float | None:
         """Return the seconds until something is due although nothing happens; None for never."""
@@ -178,15 +193,10 @@ class Server:
             connection.close(Reason.REJECTED)
 
     def _add(self, client: socket.socket, origin: Origin) -> Connection:
-        protocol = ServerProtocol(self._config.max_payload, self._ack)
-        self._configure_protocol(protocol)
+        protocol = ServerProtocol(self._config.max_payload, self._ack, self._record_empty)
         connection = Connection(client, origin, protocol, self._shared)
         self._connections.add(connection)
         return connection
-
-    def _configure_protocol(self, protocol: ServerProtocol) -> None:
-        record_empty = self._config.empty_lines is EmptyLines.RECORD
-        protocol.configure(self._config.max_payload, self._ack, record_empty)
 
     def _on_closed(self, connection: Connection) -> None:
         self._unfinished.forget(connection)
@@ -199,11 +209,23 @@ class Server:
         self._connections.restart_deadlines(self._queue)
 
     def _set_journal_wait(self) -> None:
-        """Let payloads wait for ever for a journal that is slow, but not for one that is away."""
-        lost = self._availability.lost
-        self._shared.timeouts.journal = self._config.journal_wait if lost else inf
+        """Let payloads wait without limit for a slow journal, but not for an absent one.
+
+        If acks wait for the disk, payloads wait only for the log, which can be full.
+        """
+        in_log = self._recorder.acks_wait
+        stuck = self._commits.full if in_log else self._availability.lost
+        self._shared.timeouts.journal = self._config.journal_wait if stuck else inf
 
     # From one process to the next
+
+    def finish_commits(self) -> None:
+        """Wait for the disk, and answer all payloads that wait for it; a few seconds at most.
+
+        A client whose payloads are still not on the disk then gets no reply to them.
+        """
+        self._commits.finish(_COMMIT)
+        self._connections.finish(c for c in self._connections if c.protocol.taken)
 
     def snapshots(self) -> Iterator[tuple[int, Snapshot]]:
         """Yield the descriptor and the state of each connection that the hand-over has left."""
@@ -211,7 +233,7 @@ class Server:
             yield connection.fileno(), connection.snapshot()
 
     def take_over(self, client: socket.socket, snapshot: Snapshot | None) -> None:
-        """Go on with a connection of the process before; without its state only close it well."""
+        """Continue a connection of the previous process; without a state, only close it."""
         if snapshot:
             origin = Origin(
                 snapshot.peer, snapshot.peer_port, snapshot.listener, snapshot.connection
@@ -224,6 +246,6 @@ class Server:
             self._add(client, Origin("", 0, "", "")).finish(Reason.NOT_TAKEN_OVER)
 
     def report_left_out(self) -> None:
-        """Record what was left out about clients and not reported yet."""
+        """Record how many records about clients were left out and not reported yet."""
         self._shared.connect_quota.report()
         self._shared.reject_quota.report()

@@ -10,12 +10,12 @@ from ackd.records import Reason
 class Snapshot:
     """One connection between two processes.
 
-    `cookie` is the kernel's number for the socket, SO_COOKIE in socket(7): it tells which
-    descriptor the snapshot belongs to. `started` is a time of time.monotonic(), which goes on over
-    a restart of the process. `has_sent` is whether the client has sent anything, `connect_recorded`
-    whether its coming was recorded, so that its end will be. `send_error` is the errno of a
-    send that has failed, or 0. `leaving` is why the connection has ended, if it only waits for its
-    client to close.
+    `cookie` is the kernel's number for the socket, SO_COOKIE in socket(7). The next process finds
+    the snapshot of a descriptor by this number. `started` is a time of time.monotonic(), a clock
+    that all processes share. `has_sent` is whether the client has sent anything,
+    `connect_recorded` whether CONNECTED was recorded, so that CLOSED must be. `send_error` is the
+    errno of a send that has failed, or 0. `leaving` is why the connection has ended, if it only
+    waits until its client closes.
     """
 
     cookie: int

@@ -10,7 +10,7 @@ BOUND = 32 * 1024 * 1024
 
 
 class UnfinishedLines:
-    """Knows how much has arrived of lines whose end has not; beyond the bound, it ends the oldest.
+    """Counts the bytes of unfinished lines; beyond the bound, it ends the oldest one's connection.
 
     The line that has been on its way for the longest time is the least likely to be completed.
     Its connection is ended, because the reply to a line can't be sent while others are owed.
@@ -26,13 +26,13 @@ class UnfinishedLines:
         if not size and not before:
             return
         self.total += size - before
-        if size != before + received:  # the line of before has ended
+        if size != before + received:  # the previous line has ended
             self._sizes.pop(connection, None)
         if size:
             self._sizes[connection] = size
 
     def forget(self, connection: Connection) -> None:
-        """Forget a connection that is closed, or will not be read any more."""
+        """Forget a connection that is closed or no longer read."""
         self.total -= self._sizes.pop(connection, 0)
 
     def enforce(self) -> None:

@@ -11,9 +11,9 @@ import os
 import socket
 import struct
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 
 from ackd.printable import printable
+from ackd.service.systemd import runtime_directory
 
 # Seconds to wait for the outcome; a reload reads one file and opens listeners.
 _DEADLINE = 60.0
@@ -48,8 +48,11 @@ class Control:
         self._path = _own_path(environ)
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
         if self._path:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(self._path)  # of an earlier process that had the same number
+            for path in glob.glob(
+                os.path.join(glob.escape(os.path.dirname(self._path)), "control-*")
+            ):  # of earlier processes that were killed
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(path)
             self._socket.bind(self._path)
         else:
             self._socket.bind(_abstract(os.getpid()))
@@ -110,29 +113,37 @@ def _connect(control: socket.socket, pid: int, environ: Mapping[str, str]) -> No
     """Connect to the socket of process `pid`; raises ControlError if it can't be trusted."""
     for path in _paths(pid, environ):
         with contextlib.suppress(FileNotFoundError, ConnectionRefusedError):
-            owner = os.stat(os.path.dirname(path)).st_uid
+            directory = os.path.dirname(path)
+            owner = os.stat(directory).st_uid
             control.connect(path)
-            _check_answerer(control, pid, {0, os.geteuid(), owner})
+            # systemd 257 maps the owner of a private directory to another number, so that number
+            # does not say who may listen there. The mode does.
+            _check_answerer(control, pid, {0, os.geteuid(), owner}, _is_private(directory))
             return
     control.connect(_abstract(pid))
     _check_answerer(control, pid, {0, os.geteuid()})
 
 
-def _check_answerer(control: socket.socket, pid: int, trusted: set[int]) -> None:
-    """Raise ControlError unless process `pid`, of one of the `trusted` users, has the socket."""
+def _check_answerer(
+    control: socket.socket, pid: int, trusted: set[int], any_user: bool = False
+) -> None:
+    """Raise ControlError unless process `pid` has the socket, and is of one of the `trusted` users.
+
+    With `any_user`, nobody but such a user can listen there.
+    """
     answerer, user = _credentials(control)
     if answerer != pid:
         raise ControlError(f"process {answerer} listens in the place of process {pid}")
-    if user not in trusted:
+    if user not in trusted and not any_user:
         raise ControlError(
-            f"process {pid} belongs to user {user}, who may pretend that it is ackd:"
+            f"process {pid} belongs to user {user}, and need not be ackd:"
             f" as that user, use --reload; or use kill -HUP {pid}"
         )
 
 
 def _own_path(environ: Mapping[str, str]) -> str:
     """Return this process's path in its runtime directory; empty without such a directory."""
-    directory = environ.get("RUNTIME_DIRECTORY", "").partition(":")[0]
+    directory = runtime_directory(environ)
     return os.path.join(directory, _name(os.getpid())) if directory else ""
 
 
@@ -141,7 +152,7 @@ def _paths(pid: int, environ: Mapping[str, str]) -> Iterator[str]:
 
     /run belongs to root, so nobody else can make a directory there.
     """
-    if directory := environ.get("RUNTIME_DIRECTORY", "").partition(":")[0]:
+    if directory := runtime_directory(environ):
         yield os.path.join(directory, _name(pid))
     for pattern in _DIRECTORIES:
         yield from glob.glob(os.path.join(pattern, _name(pid)))
@@ -164,7 +175,8 @@ def _credentials(sock: socket.socket) -> tuple[int, int]:
 
 def _has_all_users() -> bool:
     """Return whether this process's user namespace has every user: user_namespaces(7)."""
-    return Path("/proc/self/uid_map").read_text().split() == ["0", "0", "4294967295"]
+    with open("/proc/self/uid_map") as uid_map:
+        return uid_map.read().split() == ["0", "0", "4294967295"]
 
 
 def _is_private(directory: str) -> bool:

@@ -3,9 +3,9 @@
 JSON, because the reader can be of another version than the writer. Bytes are written as ISO 8859-1
 text, in which each byte is one character.
 
-Each connection and each note has a line of its own, so that both processes hold one of them at a
-time as text: half lines of thousands of clients, as JSON, are far larger than as bytes. All lines
-together are one JSON text, which is how earlier versions have read and written it.
+Each connection has a line of its own, so that both processes hold one of them at a time as text:
+half lines of thousands of clients, as JSON, are far larger than as bytes. All lines together are
+one JSON text, which is how earlier versions have read and written it.
 
 The names of the members belong to the format: they stay when an attribute gets another name,
 because the next version must read a state that the previous version has written. Members that came
@@ -47,7 +47,10 @@ class HandoverError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """All that one process leaves to the next; `notes` are records that still wait for journald."""
+    """All that one process leaves to the next.
+
+    `notes` are records that wait for journald. Only versions without a log leave them here.
+    """
 
     connections: tuple[Snapshot, ...] = ()
     notes: tuple[bytes, ...] = ()
@@ -59,13 +62,14 @@ _NOTES = b'], "notes": [\n'
 _END = b"]}\n"
 
 
-def write(file: BinaryIO, connections: Iterable[Snapshot], notes: Iterable[bytes]) -> None:
-    """Write a state into a file, one connection after the other."""
+def write(file: BinaryIO, connections: Iterable[Snapshot]) -> None:
+    """Write a state into a file, one connection after the other.
+
+    Its list of notes is empty: versions without a log need it.
+    """
     file.write(_BEGIN)
     _write_lines(file, map(_dump_snapshot, connections))
-    file.write(_NOTES)
-    _write_lines(file, map(_text, notes))
-    file.write(_END)
+    file.write(_NOTES + _END)
 
 
 def read(file: BinaryIO) -> State:

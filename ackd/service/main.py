@@ -18,6 +18,7 @@ from ackd.config import (
     Config,
     ConfigError,
     ConfigFile,
+    Durability,
     check,
     first_closed,
 )
@@ -29,11 +30,23 @@ from ackd.journal.recorder import Recorder
 from ackd.journal.storing import Storing
 from ackd.journal.syslog import SyslogFormat
 from ackd.journal.terminal import Stream, TerminalFormat
+from ackd.log.log import Log
+from ackd.log.memory import MemoryStorage
+from ackd.log.storage import LogError
 from ackd.server.listener import ListenError
 from ackd.server.presence import NOT_THERE, has_address
-from ackd.service import starting, store, systemd
+from ackd.service import kept, starting, store, systemd
 from ackd.service.control import ControlError, NotReloadedError, request_reload
+from ackd.service.disk_log import (
+    DiskLogError,
+    carry,
+    check_lasting,
+    forget,
+    open_left,
+    open_log,
+)
 from ackd.service.service import CapacityError, RecordingError, Service
+from ackd.service.store import Stored
 
 
 class StartError(Exception):
@@ -107,7 +120,7 @@ def _check_config(options: argparse.Namespace) -> int:
 
 
 def _warnings(path: str, config: Config) -> Iterator[str]:
-    """Yield what is no error, but would surprise."""
+    """Yield warnings about a valid configuration that may not be intended."""
     if os.geteuid() == 0 and (closed := first_closed(path)):
         yield f"the service can't read it, because it is another user: chmod o+rX {closed}"
     if config.bind != DEFAULT_BIND:  # a host without IPv6 need not have ::1
@@ -182,10 +195,8 @@ def _configuration(options: argparse.Namespace, file: ConfigFile) -> Config:
 def _start(options: argparse.Namespace) -> int:
     try:
         stored = store.load()
-        recorder = _recorder(options)
-        configure = partial(_configuration, options, _config_file(options))
-        service = starting.start(lambda: Service(configure, recorder, stored), stored.start_failed)
-    except (CapacityError, ListenError) as error:
+        service = starting.start(_Attempt(options, stored), stored.start_failed)
+    except (CapacityError, ListenError, DiskLogError, LogError) as error:
         raise StartError(str(error)) from error
     if options.detach:
         return _detach(options, service)
@@ -193,34 +204,95 @@ def _start(options: argparse.Namespace) -> int:
     return 0
 
 
-def _recorder(options: argparse.Namespace) -> Recorder:
+class _Attempt:
+    """Makes the service; called again after an error, it goes on with the same recorder."""
+
+    def __init__(self, options: argparse.Namespace, stored: Stored) -> None:
+        self._options = options
+        self._stored = stored
+        self._configure = partial(_configuration, options, _config_file(options))
+        self._first: tuple[Config, Recorder] | None = None
+
+    def __call__(self) -> Service:
+        config = self._configure()
+        if not self._first:
+            self._first = config, _recorder(self._options, self._stored, config)
+        first, recorder = self._first
+        check_lasting(first, config)
+        return Service(self._configure, recorder, self._stored)
+
+
+def _recorder(options: argparse.Namespace, stored: Stored, config: Config) -> Recorder:
     """Return a recorder for the sink of the command line; by default the journal.
 
     On a host without a journal: for the terminal, or with --detach for the syslog daemon.
     """
+    records = _open_log(stored, config)
+    acks_wait = config.durability is Durability.DISK
     if options.terminal:
-        return _terminal_recorder()
+        return _terminal_recorder(records, acks_wait)
     is_service = systemd.has_started(os.environ, os.getpid())
     if options.journal or is_service or os.path.exists(journald.SOCKET):
         path = options.journal or journald.SOCKET
         storing = Storing(path, os.environ, is_service=is_service)
-        return Recorder(JournaldSocket(path, storing), JournalFormat())
+        sink = JournaldSocket(path, storing, records, stored.journald, store.save_stream)
+        return Recorder(sink, JournalFormat(), records, acks_wait)
     if not options.detach:
-        return _terminal_recorder()
+        return _terminal_recorder(records, acks_wait)
     if os.path.exists(syslog.SOCKET):
-        return Recorder(DatagramSocket(syslog.SOCKET), SyslogFormat())
+        return Recorder(DatagramSocket(syslog.SOCKET), SyslogFormat(), records, acks_wait)
     raise StartError(
         f"--detach: there is no journal and no {syslog.SOCKET} to record in: start a syslog daemon"
     )
 
 
-def _terminal_recorder() -> Recorder:
+def _open_log(stored: Stored, config: Config) -> Log:
+    """Return the log that the configuration asks for. Raises DiskLogError.
+
+    It takes over what an ackd with the other `durability` has left.
+    """
+    memory = _log_in_memory(stored)
+    if config.durability is Durability.JOURNAL:
+        stored.left = open_left(config, os.environ)
+        if stored.left and not systemd.listens(os.environ):
+            raise DiskLogError(
+                "durability: journal: the log on the disk has records that the journal may not"
+                " have; write durability: disk until it has them"
+            )
+        if stored.left:
+            carry(stored.left, memory)
+        return memory
+    records = open_log(config, os.environ)
+    if memory.read < memory.appended:
+        carry(memory, records)
+    forget(memory)
+    stored.log = None
+    return records
+
+
+def _log_in_memory(stored: Stored) -> Log:
+    """Return the log of the process before, or a new one; `stored.log` is then its descriptor.
+
+    Raises LogError if there can't be a new one.
+    """
+    try:
+        storage = MemoryStorage(kept.load(os.environ) if stored.log is None else stored.log)
+        records = Log(storage)
+    except (OSError, LogError) as error:
+        stored.log_problem = str(error)
+        storage = MemoryStorage()
+        records = Log(storage)
+    stored.log = storage.descriptor
+    return records
+
+
+def _terminal_recorder(records: Log, acks_wait: bool) -> Recorder:
     try:
         stream = Stream(1)
     except OSError as error:
         raise StartError(f"can't record on the standard output: {error.strerror}") from error
     colour = os.isatty(1) and "NO_COLOR" not in os.environ
-    return Recorder(stream, TerminalFormat(colour))
+    return Recorder(stream, TerminalFormat(colour), records, acks_wait)
 
 
 def _detach(options: argparse.Namespace, service: Service) -> int:

@@ -5,10 +5,13 @@ import os
 import resource
 import signal
 import socket
+import sys
 from collections.abc import Callable
 from dataclasses import asdict
+from time import monotonic
 
 from ackd.config import DEFAULT_BIND, Config, ConfigError, Recording
+from ackd.journal.journald import JournaldSocket
 from ackd.journal.log_handler import RecordHandler
 from ackd.journal.recorder import Recorder
 from ackd.loop import READABLE, Loop
@@ -16,13 +19,18 @@ from ackd.protocol import STOPPING
 from ackd.records import Kind, Priority, Record
 from ackd.server.listener import ListenError, Listeners, open_listeners
 from ackd.server.server import Server
-from ackd.service import systemd
+from ackd.service import kept, systemd
 from ackd.service.control import Control
+from ackd.service.disk_log import DiskLogError, check_lasting, forget
+from ackd.service.safety import recovery, watch_archives
 from ackd.service.store import (
     Stored,
     remove_listeners,
+    remove_log,
     save_connections,
     save_listeners,
+    save_log,
+    save_socket,
     take_connections,
 )
 
@@ -30,6 +38,8 @@ log = logging.getLogger("ackd")
 
 # Descriptors beside those of admitted clients: listeners, the journal, the loop, rejected clients.
 _SPARE_DESCRIPTORS = 320
+# Seconds that a stop waits at most until journald has certainly stored everything.
+_STORING = 2.0
 
 
 class CapacityError(Exception):
@@ -37,7 +47,7 @@ class CapacityError(Exception):
 
 
 class RecordingError(Exception):
-    """What ackd records to is gone for good; the text says what."""
+    """The sink is gone for good, such as a closed terminal; the text names the sink."""
 
 
 class Service:
@@ -49,17 +59,20 @@ class Service:
         self._recorder = recorder
         self._stored = stored
         self._config = configure()
-        self._ending = False
+        self._ending = self._handing_over = self._hurried = False
         self._check_capacity(self._config)
         self._listeners = self._open_listeners(self._config, stored.listeners)
+        self._recovery = recovery(recorder)
 
     @property
     def descriptors(self) -> list[int]:
         """The descriptors that must stay open when the process goes into the background."""
-        return [self._recorder.sink.fileno(), *(s.fileno() for s in self._listeners.values())]
+        recorder = self._recorder
+        listeners = (listener.fileno() for listener in self._listeners.values())
+        return [recorder.sink.fileno(), *recorder.log.descriptors, *listeners]
 
     def run(self, ready: Callable[[], None] = lambda: None) -> None:
-        """Serve until a signal ends it; `ready` is called when clients can connect.
+        """Serve until a signal ends the service; `ready` is called when clients can connect.
 
         Raises RecordingError at the end if nothing could be recorded any more.
         """
@@ -72,8 +85,13 @@ class Service:
         # Before any process can know that ackd runs, and send a signal.
         self._watch_signals()
         self._open_control()
-        self._enforce(self._config, self._listeners)
+        self._store_log()
         self._recorder.watch(self._loop)
+        watch_archives(self._recorder, self._loop)
+        if self._recovery:
+            self._loop.timers.watch(self._recovery)
+        self._recorder.resume()
+        self._enforce(self._config, self._listeners)
         self._take_over()
         status = self._report_to_manager()
         ready()
@@ -130,7 +148,7 @@ class Service:
         log.info("listening on %s%s", where, note, extra={"kind": Kind.LISTENING})
 
     def _report_to_manager(self) -> systemd.ServiceStatus:
-        """Report that ackd is ready before the first client can connect; return what reports."""
+        """Report that ackd is ready before the first client can connect; return the reporter."""
         timers = self._loop.timers
         timers.watch(systemd.Watchdog(os.environ))
         status = systemd.ServiceStatus(os.environ, self._describe, self._can_record, timers)
@@ -146,7 +164,8 @@ class Service:
             f"clients: {self._server.connected};"
             f" payloads: {counters.acknowledged} acknowledged, {counters.refused} refused"
         )
-        return f"{self._server.trouble}; {counts}" if self._server.trouble else counts
+        progress = self._recovery.progress if self._recovery else ""
+        return "; ".join(filter(None, (self._server.trouble, progress, counts)))
 
     # Signals and reloads
 
@@ -192,6 +211,7 @@ class Service:
 
     def _interrupt(self) -> None:
         if self._server.draining:
+            self._hurried = True
             self._server.ending.halt()
         else:
             self._stop()
@@ -201,7 +221,7 @@ class Service:
         if not systemd.listens(os.environ):
             self._stop()
         elif not self._ending:
-            self._ending = True
+            self._ending = self._handing_over = True
             self._server.ending.hand_over()
 
     def _reload(self) -> str:
@@ -211,9 +231,10 @@ class Service:
         systemd.notify_reloading()
         try:
             config = self._configure()
+            check_lasting(self._config, config)
             self._check_capacity(config)
             listeners = self._open_listeners(config, self._server.listeners)
-        except (ConfigError, CapacityError, ListenError) as error:
+        except (ConfigError, DiskLogError, CapacityError, ListenError) as error:
             for line in str(error).splitlines():
                 log.error("not reloaded: %s", line, extra={"kind": Kind.NOT_RELOADED})
             return str(error)
@@ -232,14 +253,34 @@ class Service:
 
     # The beginning and the end
 
+    def _store_log(self) -> None:
+        """Store the log and what leads to journald, before anything is recorded."""
+        if not systemd.listens(os.environ):
+            return
+        if self._stored.log is None:
+            remove_log()
+        else:
+            save_log(self._stored.log, replaces=bool(self._stored.log_problem))
+        sink, stored = self._recorder.sink, self._stored.journald
+        if isinstance(sink, JournaldSocket) and not (stored and stored.socket is sink.socket):
+            save_socket(sink.socket)
+        if kept.is_there(os.environ) or self._stored.left:
+            systemd.barrier()
+            kept.remove(os.environ)
+        if self._stored.left:
+            forget(self._stored.left)
+
     def _take_over(self) -> None:
-        """Go on with the connections that the process before has left."""
+        """Continue the connections that the previous process has left."""
         count = len(self._stored.clients)
         connections = take_connections(self._stored)
         if self._stored.problem:
-            text = "the state of the process before is of no use, its clients go: %s"
+            text = "can't use the state of the previous process, its clients are disconnected: %s"
             log.error(text, self._stored.problem)
-        self._recorder.restore_backlog(self._stored.state.notes)
+        if self._stored.log_problem:
+            log.error("the log of the process before is of no use: %s", self._stored.log_problem)
+        if self._stored.state.notes:
+            self._recorder.append_notes(self._stored.state.notes)
         for client, snapshot in connections:
             client.setblocking(False)
             self._server.take_over(client, snapshot)
@@ -247,18 +288,56 @@ class Service:
             log.info("took over clients: %d", count, extra={"kind": Kind.TAKEN_OVER})
 
     def _end(self) -> None:
-        """Log the end, and leave connections and notes to the next process."""
+        """Log the end; leave connections to the next process, or wait for the journal."""
+        self._server.finish_commits()
         self._server.report_left_out()
         clients = self._server.remaining
         text = f"stopped, clients handed over: {clients}" if clients else "stopped"
         log.info(text, extra={"kind": Kind.STOPPED})
+        self._server.finish_commits()
         self._recorder.resume()
-        if systemd.listens(os.environ):
-            save_connections(self._server.snapshots(), self._recorder.take_backlog())
+        kept_log = None
+        if self._handing_over:
+            save_connections(self._server.snapshots())
+        else:
+            kept_log = self._await_stored()
         self._recorder.close()
+        if kept_log is not None:
+            _keep_log(kept_log)
         if self._control:
             self._control.close()
         self._loop.close()
+
+    def _await_stored(self) -> int | None:
+        """Wait for a moment until journald has certainly stored everything.
+
+        Otherwise return the log, which must be kept for the next start.
+        """
+        recorder = self._recorder
+        if not recorder.sink.confirms:
+            return None
+        end = monotonic() + _STORING
+        while recorder.unsettled and monotonic() < end and not self._hurried:
+            recorder.sink.settle()
+            self._server.round(_STORING / 200)
+        if not recorder.unsettled:
+            return None
+        descriptor = self._stored.log
+        keeps = descriptor is not None and systemd.runtime_directory(os.environ)
+        what_next = "; the next start records them again" if recorder.acks_wait or keeps else ""
+        text = "journald may not have stored the last records yet: %d%s"
+        log.warning(text, recorder.unsettled, what_next)
+        return os.dup(descriptor) if descriptor is not None and keeps else None
+
+
+def _keep_log(descriptor: int) -> None:
+    """Keep the log for the next start; it is closed, so only the standard error takes messages."""
+    try:
+        kept.keep(descriptor, os.environ)
+    except OSError as error:
+        why = error.strerror or error
+        print(f"ackd: the last records can't be kept for the next start: {why}", file=sys.stderr)
+    os.close(descriptor)
 
 
 def _allow_descriptors(clients: int) -> None:

@@ -16,15 +16,16 @@ from typing import TypeVar
 from ackd.config import ConfigError
 from ackd.server.listener import ListenError
 from ackd.service import systemd
+from ackd.service.disk_log import DiskLogError
 from ackd.service.service import CapacityError
 from ackd.service.store import START_FAILED
 
 # Seconds between two attempts, at first and at most.
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 15.0
-# Seconds between two reports of what is wrong, at least.
+# Seconds between two reports of the error, at least.
 _REPORT_INTERVAL = 60.0
 
-START_ERRORS = (ConfigError, CapacityError, ListenError)
+START_ERRORS = (ConfigError, CapacityError, ListenError, DiskLogError)
 _STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2, signal.SIGHUP)
 StartedT = TypeVar("StartedT")
 

@@ -6,10 +6,13 @@ sd_notify(3) describes it, at FDSTORE=1.
 import os
 import socket
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
+from ackd.journal.journald import JournaldConnection
+from ackd.journal.watch import JournaldStream
+from ackd.log.log import Log
 from ackd.server.connection import cookie
 from ackd.server.listener import ListenError, Listeners, take_over_listener
 from ackd.server.snapshot import Snapshot
@@ -19,6 +22,11 @@ from ackd.service.handover import HandoverError, State
 # Names in the store; a descriptor with any other name belongs to a socket unit. These names stay,
 # because the next version must find descriptors that the previous version has stored.
 _LISTENER, _CLIENT, _STATE = "listener-", "client", "state"
+# The log, journald's socket, and the stream, which journald has accepted or not. Versions without a
+# log take each name that they do not know for a socket unit's listener, and do not start then. But
+# they ignore a descriptor whose name begins with "listener-" and that is no listener.
+_LOG, _SOCKET = "listener-log", "listener-journald"
+_ACCEPTED, _AWAITED = "listener-journald-accepted", "listener-journald-awaited"
 # A start has failed: see ackd/service/starting.py.
 START_FAILED = "start-failed"
 _TCP = socket.IPPROTO_TCP
@@ -31,7 +39,9 @@ class Stored:
     `unit_listeners` belong to a socket unit; the previous process has stored the rest. `problem`
     says why its state can't be used, and is empty otherwise. `has_connections` says whether
     connections or a state are in the store; `start_failed` whether the start before this one has
-    failed.
+    failed. `log` is the descriptor of the log, `log_problem` says why the log of the process before
+    can't be used, and `journald` is what leads to journald. `left` is a log on the disk that is not
+    used any more, and that must be forgotten when `log` is in the store.
     """
 
     unit_listeners: Listeners = field(default_factory=dict)
@@ -41,6 +51,10 @@ class Stored:
     problem: str = ""
     has_connections: bool = False
     start_failed: bool = False
+    log: int | None = None
+    log_problem: str = ""
+    journald: JournaldConnection | None = None
+    left: Log | None = None
 
 
 def load() -> Stored:
@@ -50,44 +64,63 @@ def load() -> Stored:
     its name says is closed. Raises ListenError for a socket unit's descriptor that is not a
     listener.
     """
-    unit_listeners: Listeners = {}
-    listeners: Listeners = {}
-    clients, states = [], []
-    has_connections = start_failed = False
+    passed: dict[str, list[int]] = {}
     for name, descriptor in systemd.passed_descriptors():
-        if name == _CLIENT:
-            has_connections = True
-            if _is_connection(descriptor):
-                clients.append(socket.socket(fileno=descriptor))
-            else:
-                os.close(descriptor)
-        elif name == _STATE:
-            has_connections = True
-            states.append(descriptor)
-        elif name == START_FAILED:
-            start_failed = True
-            os.close(descriptor)
-        elif name.startswith(_LISTENER):
-            with suppress(ListenError):
-                listener = take_over_listener(descriptor)
-                listeners[_key(name, listener)] = listener
-        else:
-            listener = take_over_listener(descriptor)
-            unit_listeners[_bound_to(listener)] = listener
+        passed.setdefault(name, []).append(descriptor)
+    clients, states = passed.pop(_CLIENT, []), passed.pop(_STATE, [])
+    marks, logs = passed.pop(START_FAILED, []), passed.pop(_LOG, [])
+    sockets = {name: passed.pop(name, []) for name in (_SOCKET, _ACCEPTED, _AWAITED)}
     state, problem = _read_state(states)
+    for mark in marks:
+        os.close(mark)
+    unit_listeners, listeners = _listeners(passed)
     return Stored(
         unit_listeners,
         listeners,
-        tuple(clients),
+        tuple(map(_socket, _keep(clients, _is_connection))),
         state,
         problem,
-        has_connections,
-        start_failed,
+        has_connections=bool(clients or states),
+        start_failed=bool(marks),
+        log=next(iter(logs), None),
+        journald=_journald(sockets),
     )
 
 
-def save_connections(clients: Iterable[tuple[int, Snapshot]], notes: tuple[bytes, ...]) -> None:
-    """Store connections and notes for the next process.
+def save_log(descriptor: int, *, replaces: bool) -> None:
+    """Store the log, so that it outlives this process, however that ends.
+
+    `replaces` says that a stored log is of no use.
+    """
+    if replaces:
+        systemd.remove_descriptors(_LOG)
+    systemd.store_descriptors(_LOG, [descriptor], watched=False)
+
+
+def remove_log() -> None:
+    """Remove the log from the store: it is on the disk."""
+    systemd.remove_descriptors(_LOG)
+
+
+def save_socket(sock: socket.socket) -> None:
+    """Store journald's socket, instead of one before: it counts what journald has not read."""
+    systemd.remove_descriptors(_SOCKET)
+    systemd.store_descriptors(_SOCKET, [sock.fileno()], watched=False)
+
+
+def save_stream(stream: JournaldStream) -> None:
+    """Store this stream to journald instead of the one before.
+
+    The manager does not watch it: a stream that has broken shows that journald has ended.
+    """
+    systemd.remove_descriptors(_ACCEPTED)
+    systemd.remove_descriptors(_AWAITED)
+    name = _ACCEPTED if stream.accepted else _AWAITED
+    systemd.store_descriptors(name, [stream.socket.fileno()], watched=False)
+
+
+def save_connections(clients: Iterable[tuple[int, Snapshot]]) -> None:
+    """Store connections for the next process.
 
     This process must not use the connections again. `clients` has each connection's descriptor.
     """
@@ -100,8 +133,9 @@ def save_connections(clients: Iterable[tuple[int, Snapshot]], notes: tuple[bytes
 
     memory = os.memfd_create("ackd-state")
     with open(memory, "wb", closefd=False) as file:
-        handover.write(file, snapshots(), notes)
-    if not (descriptors or notes):
+        handover.write(file, snapshots())
+    if not descriptors:
+        os.close(memory)
         return
     systemd.store_descriptors(_STATE, [memory])
     systemd.store_descriptors(_CLIENT, descriptors)
@@ -162,12 +196,67 @@ def _bound_to(listener: socket.socket) -> tuple[str, int]:
     return address, port
 
 
-def _is_connection(descriptor: int) -> bool:
-    """Return whether the descriptor is a TCP socket that does not listen."""
+def _listeners(passed: dict[str, list[int]]) -> tuple[Listeners, Listeners]:
+    """Return the listeners of a socket unit, and the stored ones."""
+    unit_listeners: Listeners = {}
+    listeners: Listeners = {}
+    for name, descriptors in passed.items():
+        for descriptor in descriptors:
+            if not name.startswith(_LISTENER):
+                listener = take_over_listener(descriptor)
+                unit_listeners[_bound_to(listener)] = listener
+                continue
+            with suppress(ListenError):
+                listener = take_over_listener(descriptor)
+                listeners[_key(name, listener)] = listener
+    return unit_listeners, listeners
+
+
+def _journald(passed: dict[str, list[int]]) -> JournaldConnection | None:
+    """Return what leads to journald. A stream alone shows nothing, so it is closed."""
+    sockets, accepted, awaited = (
+        list(map(_socket, _keep(passed[name], _is_unix_socket)))
+        for name in (_SOCKET, _ACCEPTED, _AWAITED)
+    )
+    streams = [JournaldStream(stream, accepted=True) for stream in accepted]
+    streams += [JournaldStream(stream, accepted=False) for stream in awaited]
+    if len(sockets) == 1 and len(streams) <= 1:
+        return JournaldConnection(sockets[0], next(iter(streams), None))
+    for sock in (*sockets, *accepted, *awaited):
+        sock.close()
+    return None
+
+
+def _socket(descriptor: int) -> socket.socket:
+    return socket.socket(fileno=descriptor)
+
+
+def _keep(descriptors: Iterable[int], is_right: Callable[[int], bool]) -> Iterator[int]:
+    """Yield the descriptors that are what their name says, and close the others."""
+    for descriptor in descriptors:
+        if is_right(descriptor):
+            yield descriptor
+        else:
+            os.close(descriptor)
+
+
+def _is_unix_socket(descriptor: int) -> bool:
+    return _is_socket(descriptor, socket.AF_UNIX)
+
+
+def _is_socket(descriptor: int, *families: int) -> bool:
     if not stat.S_ISSOCK(os.fstat(descriptor).st_mode):
         return False
+    with socket.socket(fileno=os.dup(descriptor)) as sock:
+        return sock.family in families
+
+
+def _is_connection(descriptor: int) -> bool:
+    """Return whether the descriptor is a TCP socket that does not listen."""
+    if not _is_socket(descriptor, socket.AF_INET, socket.AF_INET6):
+        return False
     with socket.socket(fileno=os.dup(descriptor)) as client:
-        tcp = client.family in (socket.AF_INET, socket.AF_INET6) and client.proto == _TCP
+        tcp = client.proto == _TCP
         return tcp and not client.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
 
 

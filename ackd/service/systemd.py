@@ -36,6 +36,11 @@ def listens(environ: Mapping[str, str]) -> bool:
     return "NOTIFY_SOCKET" in environ
 
 
+def runtime_directory(environ: Mapping[str, str]) -> str:
+    """Return the first RuntimeDirectory= of the unit, systemd.exec(5); empty without one."""
+    return environ.get("RUNTIME_DIRECTORY", "").partition(":")[0]
+
+
 def notify(*assignments: str, descriptors: Sequence[int] = ()) -> bool:
     """Send assignments like READY=1 in one message, sd_notify(3); return whether that worked.
 
@@ -62,11 +67,16 @@ def passed_descriptors() -> Iterator[tuple[str, int]]:
         yield name, number
 
 
-def store_descriptors(name: str, descriptors: Sequence[int]) -> None:
-    """Have the manager store descriptors under a name, for the next process."""
+def store_descriptors(name: str, descriptors: Sequence[int], *, watched: bool = True) -> None:
+    """Have the manager store descriptors under a name, for the next process.
+
+    The manager watches a descriptor, and closes it when the other end has gone, unless `watched` is
+    False.
+    """
+    unwatched = () if watched else ("FDPOLL=0",)
     for start in range(0, len(descriptors), _MESSAGE_DESCRIPTORS):
         part = descriptors[start : start + _MESSAGE_DESCRIPTORS]
-        notify("FDSTORE=1", f"FDNAME={name}", descriptors=part)
+        notify("FDSTORE=1", f"FDNAME={name}", *unwatched, descriptors=part)
 
 
 def remove_descriptors(name: str) -> None:
@@ -104,7 +114,7 @@ class Watchdog:
         self.scheduled = inf
 
     def on_deadline(self) -> None:
-        """Send a sign of life."""
+        """Report that the loop runs."""
         self.deadline = monotonic() + self._interval
         notify("WATCHDOG=1")
 
@@ -132,7 +142,7 @@ class ServiceStatus:
         self._next_report = 0.0
 
     def report(self) -> None:
-        """Report what has changed, the status at most once a second; to be called each round."""
+        """Report changes, the status at most once a second; call this in each round."""
         if not self._listens:
             return
         if not self._reported_ready and self._ready():

@@ -92,6 +92,9 @@ class SimulatedDisk:
         self.operation()
         self._stored_names = dict(self._names)
 
+    def fileno(self) -> int:
+        raise NotImplementedError
+
     def close(self) -> None:
         pass
 
@@ -166,6 +169,9 @@ class SimulatedFile:
             raise
         self._inode.sync()
 
+    def fileno(self) -> int:
+        raise NotImplementedError
+
     def close(self) -> None:
         pass
 
@@ -176,6 +182,9 @@ class SimulatedWorker:
     def __init__(self) -> None:
         self.jobs: deque[Callable[[], None]] = deque()
         self.reported = False
+
+    def start(self) -> None:
+        pass
 
     def do(self, job: Callable[[], None]) -> None:
         self.jobs.append(job)

@@ -21,6 +21,8 @@ from ackd.config import Config, Recording
 from ackd.journal.entry import JournalFormat, payloads_of
 from ackd.journal.log_handler import RecordHandler
 from ackd.journal.recorder import Recorder, Sink
+from ackd.log.log import Log
+from ackd.log.memory import MemoryStorage
 from ackd.loop import Loop
 from ackd.records import Kind, Reason
 from ackd.server.availability import RETRY
@@ -54,7 +56,7 @@ SPINNING = 1000
 CLOCKS = (
     "loop",
     *(f"server.{name}" for name in ("server", "connection", "acceptor", "availability")),
-    *(f"server.{name}" for name in ("quota", "ending")),
+    *(f"server.{name}" for name in ("quota", "ending", "commits")),
 )
 
 
@@ -145,13 +147,15 @@ class Journal:
 
 
 class JournalSink(Sink):
-    """One process's socket to the journal; behaves as a DatagramSocket does."""
+    """One process's socket to the journal, which stores at once what it takes."""
 
     capacity = 1 << 20
+    confirms = True
 
-    def __init__(self, journal: Journal) -> None:
+    def __init__(self, journal: Journal, records: Log) -> None:
         self.why = ""
         self._journal = journal
+        self._records = records
         self._descriptor = os.dup(journal.readiness)
         self.connect()
 
@@ -162,6 +166,13 @@ class JournalSink(Sink):
 
     def put(self, record: bytes) -> bool:
         return self.connect() and self._journal.take(record)
+
+    def watch(self, _loop: Loop, recorder: Recorder) -> None:
+        recorder.look = self._look
+
+    def _look(self) -> None:
+        self._records.set_read(self._records.sent)
+        self._records.set_safe(self._records.sent)
 
     def fileno(self) -> int:
         return self._descriptor
@@ -198,6 +209,7 @@ class Client:
         self.abandoned = False  # the server was asked to end it, or has ended
         self.lines: list[bytes] = []
         self.stored: dict[int, bytes] = {}
+        self.promised: dict[int, bytes] = {}  # acknowledged, by their numbers
         self.replies = 0
         self.acknowledged = 0
         self.reason = ""
@@ -306,10 +318,12 @@ class Client:
         self.replies += 1
         if reply in self._world.expected.acks:
             self.acknowledged += 1
+            self.promised[self.acknowledged] = line
             if self.acknowledged in self.stored:
                 assert self.stored[self.acknowledged] == line, "acknowledged in another's place"
             else:
-                assert self._world.expected.unrecorded, "acknowledged, not stored"
+                early = self._world.expected.unrecorded or self._world.acks_wait
+                assert early, "acknowledged, not stored"
         else:
             self._on_refusal(reply, line)
 
@@ -318,6 +332,8 @@ class Client:
             limit = int(long[1])
             assert limit in self._world.expected.limits
             assert len(line) > limit
+        elif self._world.acks_wait:
+            assert reply in self._world.refusals
         else:
             assert reply == UNREACHABLE
             journal, wait = self._world.journal, self._world.shortest_wait
@@ -327,6 +343,8 @@ class Client:
     def on_record(self, entry: Entry) -> None:
         """Check a record about this client before it is stored."""
         kind = entry["MESSAGE_ID"].decode()
+        if self._world.may_repeat and self._is_repeated(kind, entry):
+            return
         assert not self.reason, "something was recorded after its end"
         if kind == Kind.CONNECTED.value:
             assert not self._connection, "connected twice"
@@ -337,16 +355,29 @@ class Client:
             self._on_closed(entry)
 
     def _on_payload(self, entry: Entry) -> None:
+        if self._world.acks_wait:  # the record of the connection may have been given up
+            self._connection = entry["ACKD_CONNECTION"]
         assert entry["ACKD_CONNECTION"] == self._connection
         payloads, acks = payloads_of(entry), self._visible_acks()
         assert int(entry["ACKD_BYTES"]) == sum(len(payload) for _, payload in payloads)
         for number, payload in payloads:
-            assert number > acks, "acknowledged before it was stored"
+            assert number > acks or self._world.acks_wait, "acknowledged before it was stored"
             assert number not in self.stored
             assert number == len(self.stored) + 1 or self._world.expected.unrecorded
             assert payload in self.lines[self._searched :], "stored, but not sent so"
             self._searched = self.lines.index(payload, self._searched) + 1
             self.stored[number] = payload
+
+    def _is_repeated(self, kind: str, entry: Entry) -> bool:
+        """Return whether a record is there already, and the same."""
+        if kind == Kind.PAYLOAD.value:
+            return all(self.stored.get(n) == payload for n, payload in payloads_of(entry))
+        return bool(self.reason if kind == Kind.CLOSED.value else self._connection)
+
+    @property
+    def kept(self) -> bool:
+        """Whether all that was acknowledged is stored."""
+        return self._world.expected.unrecorded or self.promised.items() <= self.stored.items()
 
     def _on_closed(self, entry: Entry) -> None:
         self.reason = entry["ACKD_REASON"].decode()
@@ -386,7 +417,14 @@ class Client:
 
 
 class World:
-    """One server after another on the same journal, their clients, and the simulated time."""
+    """One server after another on the same journal, their clients, and the simulated time.
+
+    With `acks_wait`, acks wait for the disk and not for the journal; `refusals` are the replies
+    that a client may get then. With `may_repeat`, what is stored may be stored once more.
+    """
+
+    acks_wait = may_repeat = False
+    refusals: tuple[bytes, ...] = ()
 
     def __init__(self, config: Config) -> None:
         self.clock = Clock()
@@ -395,6 +433,7 @@ class World:
             self._patches.enter_context(patch(f"ackd.{module}.monotonic", self.clock))
         self._patches.enter_context(patch.object(log, "propagate", False))
         self._descriptors = descriptors()
+        self._log = _new_log()
         self.expected = Expectations()
         self.journal = Journal(self.clock, self._on_record)
         self.clients: list[Client] = []
@@ -483,26 +522,26 @@ class World:
     def hand_over(self, lose_state: bool) -> None:
         """Hand over to the next server, like Service and its store."""
         self._server.ending.hand_over()
+        self._server.finish_commits()
         left = list(self._server.snapshots())
         self._recorder.resume()
-        text = dump(State(tuple(state for _, state in left), self._recorder.take_backlog()))
+        text = dump(State(tuple(state for _, state in left)))
         sockets = [socket.socket(fileno=os.dup(descriptor)) for descriptor, _ in left]
-        self._end_process()
+        self._end_process(clean=True)
         self._start(self._config)
         try:
             state = load(b"of a later version" if lose_state else text)
         except HandoverError:
             state = State()
             self._abandon()
-        self._recorder.restore_backlog(state.notes)
         for sock in sockets:
             sock.setblocking(False)
             self._server.take_over(sock, by_cookie(state).get(cookie(sock)))
 
     def crash(self) -> None:
-        """Start the next server with nothing but the listeners."""
+        """Start the next server with nothing but the listeners and the log."""
         self._abandon()
-        self._end_process()
+        self._end_process(clean=False)
         self._start(self._config)
 
     def drain(self) -> None:
@@ -531,15 +570,19 @@ class World:
             self._server.ending.drain()
         self.pass_time(5)
         assert self._server.ended, "a drain takes four seconds at most"
+        self._server.finish_commits()
         self._recorder.resume()
-        assert self._recorder.take_backlog() == ()
+        self._recorder.look()
+        assert self._recorder.unsettled == 0
         assert all(client.complete for client in self.active), "a line without a reply"
+        assert all(client.kept for client in self.clients), "acknowledged, never stored"
 
     def close(self) -> None:
         """Close all descriptors, and check that the server has closed its own."""
         for client in self.active:
             client.close()
-        self._end_process()
+        self._end_process(clean=True)
+        os.close(self._log)
         for listener in self._listeners.values():
             listener.close()
         self.journal.close()
@@ -556,12 +599,20 @@ class World:
 
     def _start(self, config: Config) -> None:
         self._expect(config)
-        self._recorder = Recorder(JournalSink(self.journal), JournalFormat())
+        records = self._open_log()
+        sink = JournalSink(self.journal, records)
+        self._recorder = Recorder(sink, JournalFormat(), records, self.acks_wait)
         self._handler = RecordHandler(self._recorder)
         log.addHandler(self._handler)
         self._loop = Loop()
+        self._recorder.watch(self._loop)
+        self._recorder.resume()
         self._server = Server(config, self._listeners, self._recorder, self._loop)
         self._server.before_sleep()
+
+    def _open_log(self) -> Log:
+        """Return the log of the process before, as the next process opens it."""
+        return Log(MemoryStorage(os.dup(self._log)))
 
     def _expect(self, config: Config) -> None:
         self._config = config
@@ -570,13 +621,18 @@ class World:
         self.shortest_wait = min(self.shortest_wait, config.journal_wait)
         self.longest_wait = max(self.longest_wait, config.journal_wait)
 
-    def _end_process(self) -> None:
+    def _end_process(self, clean: bool) -> None:
         """Close all that the process has open, as its exit does."""
         for connection in self._server._connections:
             connection._socket.close()
         log.removeHandler(self._handler)
         self._loop.close()
         self._recorder.sink.close()
+        self._close_log(clean)
+
+    def _close_log(self, clean: bool) -> None:
+        """Close the log, as at an end of the process that is `clean` or not."""
+        self._recorder.log.close(clean)
 
     def _abandon(self) -> None:
         """Note that the server ends all connections that are open now."""
@@ -594,11 +650,22 @@ class World:
 
 
 def descriptors() -> list[str]:
-    """Return the open descriptors of this process."""
-    return sorted(_open_descriptors())
+    """Return the open descriptors of this process, but for logs.
+
+    A mapping of Python has a descriptor of its own, which is open until the mapping is freed.
+    """
+    return sorted(name for name in _open_descriptors() if "memfd:ackd-log" not in name)
 
 
 def _open_descriptors() -> Iterator[str]:
     for name in os.listdir("/proc/self/fd"):
         with suppress(FileNotFoundError):  # the descriptor of the listing itself
             yield f"{name} {os.readlink(f'/proc/self/fd/{name}')}"
+
+
+def _new_log() -> int:
+    """Return the descriptor of an empty log, as the service manager keeps it."""
+    storage = MemoryStorage()
+    descriptor = os.dup(storage.descriptor)
+    storage.close(clean=True)
+    return descriptor

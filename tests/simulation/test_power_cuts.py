@@ -45,6 +45,7 @@ class LogSchedule(RuleBasedStateMachine):
         self.banned: set[bytes] = set()
         self.ghosts: set[int] = set()
         self.missing: set[int] = set()
+        self.unrecovered: Found | None = None  # what the log has found, until that is recovered
         self.durable = self.safe = 0
         self.boot()
         self.open()
@@ -153,7 +154,6 @@ class LogSchedule(RuleBasedStateMachine):
                 self.open()
             self.end_process(power)
         self.open()
-        assert self.log.found is (Found.OTHER_BOOT if power else Found.SAME_BOOT)
         self.check(power)
 
     @rule(power=st.booleans())
@@ -164,8 +164,7 @@ class LogSchedule(RuleBasedStateMachine):
         if power:
             self.end_process(power)
         self.open()
-        assert self.log.found is (Found.OTHER_BOOT if power else Found.CLEAN)
-        self.check(power)
+        self.check(power, clean=True)
 
     def collect_if_ended(self) -> None:
         if self.worker.reported:
@@ -178,8 +177,22 @@ class LogSchedule(RuleBasedStateMachine):
             self.disk.cut_power()
             self.boot()
 
-    def check(self, power: bool) -> None:
+    @precondition(lambda self: self.unrecovered)
+    @rule()
+    def recover(self) -> None:
+        self.disk.failing = {}
+        self.log.set_recovered()
+        self.worker.work_off()
+        self.collect_if_ended()
+        self.unrecovered = None
+
+    def check(self, power: bool, clean: bool = False) -> None:
         """Compare what the log has with what it must have."""
+        if power or self.unrecovered is Found.OTHER_BOOT:
+            self.unrecovered = Found.OTHER_BOOT
+        elif not clean:
+            self.unrecovered = Found.SAME_BOOT
+        assert self.log.found is (self.unrecovered or Found.CLEAN)
         assert self.safe >= self.log.safe <= self.log.read <= self.log.sent <= self.log.appended
         assert self.log.synced == self.log.appended
         assert self.ghosts.issuperset(range(self.log.synced, self.durable))

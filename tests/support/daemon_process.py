@@ -57,7 +57,11 @@ class Daemon:
 
     def await_listening(self) -> int:
         """Wait until ackd logs its listeners; return the port of the first one."""
-        message = self.journal.next(Kind.LISTENING)["MESSAGE"].decode()
+        listening = Kind.LISTENING.value.encode()
+        # Not one that a process before had sent, and that this process has recorded again.
+        message = self.journal.wait_for(
+            lambda entry: entry["MESSAGE_ID"] == listening and "ACKD_REPEATED" not in entry
+        )["MESSAGE"].decode()
         match = re.search(r":(\d+)( and | \(|$)", message)
         assert match, message
         return int(match[1])

@@ -6,9 +6,9 @@ from ackd.service.handover import State, read, write
 
 
 def dump(state: State) -> bytes:
-    """Return the bytes that ackd writes."""
+    """Return the bytes that ackd writes; they have no notes."""
     file = BytesIO()
-    write(file, state.connections, state.notes)
+    write(file, state.connections)
     return file.getvalue()
 
 

@@ -24,6 +24,11 @@ class LogDaemon:
             datagrams.append(self.read())
         return datagrams
 
+    def read_to_mark(self) -> None:
+        """Wait for an empty datagram, and read all before it."""
+        while not select.select([self._socket], [], [])[0] or self.read():
+            pass
+
     def close(self) -> None:
         """Close the socket; the path stays, as after a crash."""
         self._socket.close()

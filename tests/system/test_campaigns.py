@@ -6,7 +6,7 @@ Meanwhile load clients remember their acks. Afterwards a test compares them with
 import random
 import secrets
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
 import pytest
@@ -39,6 +39,7 @@ HOSTILE_ADDRESS = "192.168.150.3"
 # the others while it runs. The first socket to be opened can have the same effect: then systemctl
 # fails, and `succeed` tries again.
 SOCKETS = ("systemd-journald.socket", "systemd-journald-dev-log.socket")
+JOURNALD = "systemd-journald.service"
 
 
 @pytest.fixture(scope="module")
@@ -271,16 +272,9 @@ def test_nothing_is_lost_while_journald_ends_repeatedly(
 def test_the_promise_holds_when_journald_reaches_its_start_limit(
     server: Machine, run: str, table: CampaignTable
 ) -> None:
-    limit = "[Unit]\nStartLimitIntervalSec=60\nStartLimitBurst=3\n"
-    with (
-        unit_setting(server, "systemd-journald.service", limit),
-        load(server, run, clients=40, depth=16) as clients,
-    ):
-        while await_settled(server, "systemd-journald.service") != "failed":
-            # This fails if systemd has just noticed that the unit has reached its start limit.
-            server.run(*KILL, "systemd-journald.service", check=False)
-        server.run("systemctl", "reset-failed", "systemd-journald.service")
-        succeed(server, "restart", *SOCKETS, "systemd-journald.service")
+    with load(server, run, clients=40, depth=16) as clients:
+        kill_until_start_limit(server)
+        heal(server)
         clients.await_acks(1000)
         report = clients.stop()
     result = audit(server, run, report)
@@ -288,9 +282,112 @@ def test_the_promise_holds_when_journald_reaches_its_start_limit(
     assert_promise_kept(result)
 
 
+def test_the_promise_outlives_ackd_and_the_sockets_of_a_journald_that_hangs(
+    server: Machine, run: str, table: CampaignTable
+) -> None:
+    """Nothing but the log has the records then: not ackd's memory, and not journald's queue."""
+    times = long_or_short(10, 2)
+    with load(server, run, clients=40, depth=16) as clients:
+        for _ in range(times):
+            clients.await_acks(1000)
+            kill(server, JOURNALD, "STOP")
+            server.run("systemctl", "restart", "ackd")
+            kill_until_start_limit(server)
+            heal(server)
+        clients.await_acks(1000)
+        report = clients.stop()
+    result = audit(server, run, report)
+    campaign = f"ackd restarted while journald hangs, then journald's sockets gone, {times} times"
+    table.add(server, campaign, result)
+    assert_promise_kept(result)
+    assert result.repeated > 0
+
+
+def test_the_promise_holds_when_ackd_and_journald_are_killed_in_the_same_moment(
+    server: Machine, run: str, table: CampaignTable
+) -> None:
+    kills, before = long_or_short(50, 8), restarts(server)
+    with reconnecting_load(server, run) as clients:
+        for number in range(1, kills + 1):
+            clients.await_acks(500)
+            both = (server.pid_of("ackd"), server.pid_of(JOURNALD))
+            server.run("sh", "-c", f"kill -KILL {both[0]} {both[1]}")
+            await_restarts(server, before + number)
+            wait_until("journald runs", lambda: await_settled(server, JOURNALD) == "active")
+        clients.await_acks(500)
+        report = clients.stop()
+    result = audit(server, run, report)
+    table.add(server, f"ackd and journald killed in the same moment {kills} times", result)
+    assert_promise_kept(result)
+
+
+def send_signal(machine: Machine, unit: str, signal: str) -> None:
+    """Send a signal to a unit's main process, if it has one."""
+    command = ("systemctl", "kill", f"--signal={signal}", "--kill-whom=main", unit)
+    machine.run(*command, check=False)
+
+
+def stop_and_start(machine: Machine) -> None:
+    machine.run("systemctl", "stop", "ackd")
+    machine.run("systemctl", "start", "--no-block", "ackd")
+
+
+# A start of ackd ends only when journald's sockets are there, so no fault waits for its end.
+FAULTS: dict[str, Callable[[Machine], object]] = {
+    "ackd killed": lambda machine: send_signal(machine, "ackd", "KILL"),
+    "ackd restarted": lambda machine: machine.run("systemctl", "restart", "--no-block", "ackd"),
+    "ackd stopped and started": stop_and_start,
+    "ackd frozen": lambda machine: send_signal(machine, "ackd", "STOP"),
+    "journald killed": lambda machine: send_signal(machine, JOURNALD, "KILL"),
+    "journald frozen": lambda machine: send_signal(machine, JOURNALD, "STOP"),
+    "journald restarted": lambda machine: succeed(machine, "restart", JOURNALD),
+    "sockets restarted": lambda machine: succeed(machine, "restart", *SOCKETS),
+    "start limit": lambda machine: kill_until_start_limit(machine),
+}
+
+
+def test_the_promise_holds_under_random_faults_of_ackd_and_journald(
+    server: Machine, run: str, table: CampaignTable
+) -> None:
+    rounds, seed = long_or_short(40, 5), secrets.randbits(32)
+    print(f"seed {seed}")
+    chance = random.Random(seed)
+    with reconnecting_load(server, run) as clients:
+        for _ in range(rounds):
+            clients.await_acks(chance.choice((100, 1000)))
+            for fault in chance.choices(list(FAULTS), k=chance.choice((1, 2, 3))):
+                print(fault)
+                FAULTS[fault](server)
+            heal(server)
+        clients.await_acks(500)
+        report = clients.stop()
+    result = audit(server, run, report)
+    table.add(server, f"{rounds} times faults of ackd and journald at random, seed {seed}", result)
+    assert_promise_kept(result)
+
+
+def kill_until_start_limit(machine: Machine) -> None:
+    """Kill journald until systemd does not start it any more, and closes its sockets."""
+    limit = "[Unit]\nStartLimitIntervalSec=60\nStartLimitBurst=3\n"
+    with unit_setting(machine, JOURNALD, limit):
+        while await_settled(machine, JOURNALD) != "failed":
+            # This fails if systemd has just noticed that the unit has reached its start limit.
+            machine.run(*KILL, JOURNALD, check=False)
+
+
+def heal(machine: Machine) -> None:
+    """Let ackd and journald run, whatever has happened to them."""
+    for unit in ("ackd", JOURNALD):
+        send_signal(machine, unit, "CONT")
+    machine.run("systemctl", "reset-failed", JOURNALD, *SOCKETS, check=False)
+    if any(await_settled(machine, unit) != "active" for unit in (JOURNALD, *SOCKETS)):
+        succeed(machine, "restart", *SOCKETS, JOURNALD)
+    succeed(machine, "start", "ackd")
+
+
 def await_settled(machine: Machine, unit: str) -> str:
     """Wait until a unit is active, or has failed; return its state."""
-    settled = ("active", "failed")
+    settled = ("active", "failed", "inactive")
 
     def state() -> str:
         return machine.run("systemctl", "is-active", unit, check=False).stdout.strip()

@@ -322,11 +322,6 @@ def journald_starts_once(server: Machine) -> Iterator[Machine]:
     succeed(server, "restart", *SOCKETS)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=AssertionError,
-    reason="the records are in the queue of journald's socket only, and that is closed",
-)
 def test_records_outlive_ackd_and_a_journald_that_is_not_started_again(
     journald_starts_once: Machine, run: Run
 ) -> None:

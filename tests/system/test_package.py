@@ -362,8 +362,11 @@ def test_purging_leaves_nothing_behind(
     on_network.run("ackctl", "send", "--host", MACHINE_ADDRESS, "hello")
     put_packages(on_network, packages.next)
     assert state(on_network) != bare_state
+    runtime = ("find", "/run", "-name", "ackd*")
+    assert on_network.run(*runtime).stdout
     on_network.run("apt-get", "purge", "--yes", *NAMES)
     assert state(on_network) == bare_state
+    assert on_network.run(*runtime).stdout == ""
     with pytest.raises(CommandError):
         on_network.run("journalctl", "--list-catalog", Kind.PAYLOAD.value)
 

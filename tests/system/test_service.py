@@ -23,6 +23,10 @@ from .support.connections import connect, greeted
 from .support.install import BIND, MODULES, install
 from .support.machine import CLIENT_ADDRESS, INTERFACE, MACHINE_ADDRESS, Machine, wait_until
 
+# Descriptors in the store: a listener, and those that stay there from the first start to a stop:
+# the log, journald's socket, and the stream.
+ONE_LISTENER = "4"
+
 
 def send(machine: Machine, *payloads: str) -> int:
     """Send payloads from the client host; return the exit status of ackctl."""
@@ -104,7 +108,7 @@ def test_ackd_can_write_only_its_runtime_directory(server: Machine) -> None:
     found = server.run("nsenter", f"--target={pid}", "--mount", "--", *find).stdout.splitlines()
     # From systemd 254 on, a service writes to this file to subscribe to events of memory pressure.
     writable = [path for path in found if not path.endswith("/ackd.service/memory.pressure")]
-    assert writable == ["/run/ackd"]
+    assert writable == ["/run/private/ackd"]  # where /run/ackd leads to
 
 
 # Runs a shell, as a program could that has taken over ackd; prints what prevents it.
@@ -267,7 +271,27 @@ def test_a_restart_leaves_only_the_listener_in_the_descriptor_store(server: Mach
         server.run("systemctl", "restart", "ackd")
         peer.send(b"hello\n")
         peer.expect(ACK)
-        assert property_of(server, "NFileDescriptorStore") == "1"  # the listener
+        assert property_of(server, "NFileDescriptorStore") == ONE_LISTENER
+
+
+def log_of(machine: Machine) -> str:
+    """Return the inode of the log that ackd has open."""
+    directory = f"/proc/{machine.pid_of('ackd')}/fd"
+    links = machine.run("find", directory, "-lname", "/memfd:ackd-log*").stdout.split()
+    return machine.run("stat", "--dereference", "--format=%i", links[0]).stdout
+
+
+def test_the_log_is_the_same_from_the_first_start_to_a_stop(server: Machine) -> None:
+    before = log_of(server)
+    server.run("systemctl", "restart", "ackd")
+    assert log_of(server) == before
+    send_signal(server, "KILL")
+    assert send(server, "hello") == 0
+    assert log_of(server) == before
+    server.run("systemctl", "stop", "ackd")
+    assert property_of(server, "NFileDescriptorStore") == "0"
+    server.run("systemctl", "start", "ackd")
+    assert log_of(server) != before
 
 
 def test_a_stored_listener_that_is_no_longer_configured_is_removed(server: Machine) -> None:
@@ -276,7 +300,7 @@ def test_a_stored_listener_that_is_no_longer_configured_is_removed(server: Machi
     assert send(server, "hello") == 3
     with connect(server, port=10011) as peer:
         peer.expect(GREETING)
-    assert property_of(server, "NFileDescriptorStore") == "1"
+    assert property_of(server, "NFileDescriptorStore") == ONE_LISTENER
 
 
 def listening_on(machine: Machine) -> bytes:
@@ -297,7 +321,7 @@ def test_a_port_chosen_by_the_kernel_stays_the_same_over_restarts_and_crashes(
     with connect(server, port=int(before.rpartition(b":")[2])) as peer:
         peer.expect(GREETING)
     assert listening_on(server) == before
-    assert property_of(server, "NFileDescriptorStore") == "1"
+    assert property_of(server, "NFileDescriptorStore") == ONE_LISTENER
 
 
 def test_a_restart_keeps_a_listener_that_is_bound_to_one_interface(server: Machine) -> None:
@@ -312,7 +336,7 @@ def test_a_restart_keeps_a_listener_that_is_bound_to_one_interface(server: Machi
     )
     server.put("/etc/ackd.yaml", BIND)
     server.run("systemctl", "restart", "ackd")
-    assert property_of(server, "NFileDescriptorStore") == "1"
+    assert property_of(server, "NFileDescriptorStore") == ONE_LISTENER
 
 
 # Waits after each signal: pending signals of the same number are merged, signal(7).
@@ -342,6 +366,28 @@ def test_records_that_a_frozen_journald_has_not_read_are_handed_over_without_cli
     server.run("sh", "-c", f"kill -CONT {server.pid_of('systemd-journald')}")
     assert send(server, "hello") == 0
     assert len(server.journal(*stopped)) == before + 1
+
+
+def test_records_that_a_frozen_journald_has_not_read_at_a_stop_are_kept_for_the_next_start(
+    server: Machine,
+) -> None:
+    """Neither the stop nor the start waits for journald; nobody else can plant such a log."""
+    kept = "/run/private/ackd/log"
+    journald = server.pid_of("systemd-journald")
+    server.run("sh", "-c", f"kill -STOP {journald}")
+    assert send(server, "in doubt") == 0
+    server.run("systemctl", "stop", "ackd", timeout=30)
+    nobody = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
+    for path in (kept, "/run/ackd/log"):
+        server.run("test", "-s", path)
+        assert server.run(*nobody, "test", "-e", path, check=False).returncode
+    server.run("systemctl", "start", "ackd", timeout=30)
+    assert server.run("test", "-e", kept, check=False).returncode
+    server.run("sh", "-c", f"kill -CONT {journald}")
+    assert send(server, "hello") == 0
+    logged = [entry["MESSAGE"] for entry in server.journal("-u", "ackd", "-n", "60")]
+    assert any(b"journald may not have stored the last records yet: " in line for line in logged)
+    assert b"Buffer: in doubt" in logged
 
 
 def test_the_count_of_suppressed_messages_is_logged_before_a_restart(server: Machine) -> None:
@@ -424,7 +470,8 @@ def test_clients_with_a_state_of_another_version_are_closed_without_a_reset(
         server.run("sed", "-i", "s/^VERSION = .*/VERSION = 0/", handover)
         server.run("systemctl", "restart", "ackd")
         peer.expect_end()
-    assert "is of no use" in server.run("journalctl", "-u", "ackd", "-n", "20").stdout
+    logged = server.run("journalctl", "-u", "ackd", "-n", "20").stdout
+    assert "can't use the state of the previous process" in logged
     assert send(server, "hello") == 0
     install(server)
 
@@ -459,7 +506,7 @@ def test_a_wrong_configuration_is_tried_rarely_until_it_is_right(server: Machine
         peer.expect(ACK)
         assert server.pid_of("ackd") == waiting
         wait_until("ackd runs", lambda: property_of(server, "ActiveState") == "active")
-        assert property_of(server, "NFileDescriptorStore") == "1"
+        assert property_of(server, "NFileDescriptorStore") == ONE_LISTENER
     server.put("/etc/ackd.yaml", "prot: 1\n")
     assert server.run("systemctl", "restart", "ackd", check=False).returncode
     server.run("systemctl", "stop", "ackd")

@@ -1,6 +1,7 @@
 """The configuration file: its settings, and the errors in a file that can't be used."""
 
 import dataclasses
+import enum
 import os
 import re
 import socket
@@ -18,6 +19,7 @@ from ackd.config import (
     Config,
     ConfigError,
     ConfigFile,
+    Durability,
     EmptyLines,
     Recording,
     check,
@@ -76,6 +78,13 @@ GOOD = {
     "record: each": ("record", Recording.EACH),
     "record: batch": ("record", Recording.BATCH),
     "record: none": ("record", Recording.NONE),
+    "durability: journal": ("durability", Durability.JOURNAL),
+    "durability: disk": ("durability", Durability.DISK),
+    "wal_size: 16777216": ("wal_size", 1 << 24),
+    "wal_size: 1_099_511_627_776": ("wal_size", 1 << 40),
+    "wal_directory: /srv/ackd": ("wal_directory", "/srv/ackd"),
+    "wal_directory: '/srv/the log'": ("wal_directory", "/srv/the log"),
+    "wal_directory: null": ("wal_directory", None),
     "empty_lines: record": ("empty_lines", EmptyLines.RECORD),
     "empty_lines: ignore": ("empty_lines", EmptyLines.IGNORE),
     "max_payload: 1": ("max_payload", 1),
@@ -256,6 +265,20 @@ BAD = {
     "record: true": "1:9: record: True is none of these: each, batch, none",
     "record: [each]": "1:9: record: ['each'] is none of these: each, batch, none",
     "record:": "1:8: record: None is none of these: each, batch, none",
+    "durability: fsync": "1:13: durability: 'fsync' is none of these: journal, disk",
+    "durability: true": "1:13: durability: True is none of these: journal, disk",
+    "durability:": "1:12: durability: None is none of these: journal, disk",
+    "wal_size: 16777215": "1:11: wal_size: 16777215 is not between 16777216 and 1099511627776",
+    "wal_size: 1G": "1:11: wal_size: '1G' is not a whole number",
+    "wal_size: null": "1:11: wal_size: None is not a whole number",
+    "wal_directory: ackd": (
+        "1:16: wal_directory: 'ackd' is not an absolute path, such as /srv/ackd"
+    ),
+    "wal_directory: ''": "1:16: wal_directory: '' is not an absolute path, such as /srv/ackd",
+    "wal_directory: 7": "1:16: wal_directory: 7 is not text; put it in quotes",
+    'wal_directory: "/a\\0b"': (
+        "1:16: wal_directory: '/a\\x00b' holds a NUL, which no path can have"
+    ),
     "empty_lines: no": "1:14: empty_lines: False is none of these: record, ignore",
     "debug: 1": "1:8: debug: 1 is neither true nor false",
     "debug: 'yes'": "1:8: debug: 'yes' is neither true nor false",
@@ -266,6 +289,16 @@ BAD = {
 @pytest.mark.parametrize(("text", "error"), BAD.items(), ids=[text[:40] for text in BAD])
 def test_a_wrong_value_is_reported_with_its_place(text: str, error: str) -> None:
     assert errors(text) == [error]
+
+
+def test_durability_disk_is_an_error_beside_record_none() -> None:
+    needs = "durability: disk needs a record of each payload, but line"
+    assert errors("durability: disk\nport: 1\nrecord: none") == [
+        f"1:13: {needs} 3 says `record: none`"
+    ]
+    assert errors("record: none\ndurability: disk") == [f"2:13: {needs} 1 says `record: none`"]
+    parse(b"durability: disk\nrecord: batch", "f")
+    parse(b"durability: journal\nrecord: none", "f")
 
 
 UNREADABLE = {
@@ -629,8 +662,8 @@ def test_any_bytes_give_a_configuration_or_an_error_with_problems(text: bytes) -
     outcome = read(text)
     if isinstance(outcome, Config):
         lists = {"bind": list(outcome.bind), "allow": list(map(str, outcome.allow))}
-        choices = {"record": outcome.record.value, "empty_lines": outcome.empty_lines.value}
-        settings = dataclasses.asdict(outcome) | lists | choices
+        settings = dataclasses.asdict(outcome) | lists
+        settings |= {k: v.value for k, v in settings.items() if isinstance(v, enum.Enum)}
         assert read(yaml.safe_dump(settings).encode()) == outcome
     else:
         assert outcome.problems

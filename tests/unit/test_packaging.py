@@ -35,7 +35,7 @@ def test_the_template_unit_differs_only_by_its_configuration() -> None:
     ]
 
 
-@pytest.mark.parametrize("script", ["seal", "own-journal"])
+@pytest.mark.parametrize("script", ["seal", "own-journal", "durable"])
 @pytest.mark.parametrize("arguments", [["--undoo"], ["--undo", "more"], [""], ["--help", "--undo"]])
 def test_a_switch_rejects_arguments_that_it_does_not_know(
     script: str, arguments: list[str]
@@ -46,7 +46,7 @@ def test_a_switch_rejects_arguments_that_it_does_not_know(
     assert done.stderr.startswith("usage: ")
 
 
-@pytest.mark.parametrize("script", ["seal", "own-journal"])
+@pytest.mark.parametrize("script", ["seal", "own-journal", "durable"])
 def test_a_switch_shows_its_usage(script: str) -> None:
     command = ["sh", str(PACKAGING / script), "--help"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -24,6 +24,7 @@ from tests.support.runs import in_bytes
 
 OK = ack_line(b"ok")
 LONG = b"not received: longer than 10 bytes\n"
+DISK_FULL = b"not received: the disk is full\n"
 TEN = b"0123456789"
 ELEVEN = b"0123456789a"
 ACKNOWLEDGED = Reply(Verdict.ACKNOWLEDGED, b"ok")
@@ -287,6 +288,93 @@ def test_payloads_can_be_refused_a_few_at_a_time() -> None:
 
 def test_refusing_without_waiting_payloads_gives_no_replies() -> None:
     assert in_bytes(ServerProtocol(10, b"ok\n").refuse("no journal")) == b""
+
+
+def test_taken_payloads_are_answered_later_and_more_are_received_meanwhile() -> None:
+    server = ServerProtocol(10, b"ok\n")
+    server.receive_data(b"a\nb\nc\n")
+    assert server.take(2) == []
+    assert (server.taken, server.payloads, server.waiting) == (2, [b"c"], True)
+    server.receive_data(b"d\n")
+    assert server.take(2) == []
+    assert (server.taken, server.acknowledged, server.waiting) == (4, 0, False)
+    assert in_bytes(server.acknowledge_taken(3)) == OK * 3
+    assert (server.taken, server.acknowledged) == (1, 3)
+    assert in_bytes(server.acknowledge_taken(1)) == OK
+    assert (server.taken, server.acknowledged) == (0, 4)
+
+
+def test_taken_payloads_have_their_numbers() -> None:
+    server = ServerProtocol(10, b"ok\n")
+    server.receive_data(b"a\nb\nc\n")
+    server.acknowledge(1)
+    server.take(1)
+    assert server.sequence == 3
+    server.take(1)
+    assert server.sequence == 4
+    server.acknowledge_taken(2)
+    assert server.sequence == 4
+
+
+def test_the_numbers_of_refused_taken_payloads_are_given_again() -> None:
+    server = ServerProtocol(10, b"ok\n")
+    server.receive_data(b"a\nb\nc\n")
+    server.take(3)
+    server.acknowledge_taken(1)
+    assert in_bytes(server.refuse_taken("the disk is full")) == DISK_FULL * 2
+    assert (server.taken, server.acknowledged, server.refused, server.sequence) == (0, 1, 2, 2)
+    server.receive_data(b"d\n")
+    server.take(1)
+    assert in_bytes(server.acknowledge_taken(1)) == OK
+
+
+def test_a_refusal_before_taken_payloads_is_due_at_once_and_others_keep_their_places() -> None:
+    server = ServerProtocol(10, b"ok\n")
+    server.receive_data(ELEVEN + b"\na\n" + ELEVEN + b"\nb\nc\n")
+    assert in_bytes(server.take(2)) == LONG
+    server.receive_data(ELEVEN + b"\n")
+    assert server.take(1) == []
+    assert in_bytes(server.acknowledge_taken(1)) == OK + LONG
+    server.receive_data(ELEVEN + b"\nd\n")
+    assert in_bytes(server.refuse_taken("the disk is full")) == DISK_FULL * 2 + LONG * 2
+    assert in_bytes(server.acknowledge(1)) == OK
+
+
+def test_payloads_that_wait_can_be_refused_once_no_payload_is_taken() -> None:
+    server = ServerProtocol(10, b"ok\n")
+    server.receive_data(b"a\nb\n" + ELEVEN + b"\nc")
+    server.take(1)
+    assert in_bytes(server.acknowledge_taken(1)) == OK
+    assert in_bytes(server.refuse("the log is full")) == b"not received: the log is full\n" + LONG
+
+
+def test_a_last_line_without_its_end_can_be_taken() -> None:
+    server = ServerProtocol(10, b"ok\n")
+    server.receive_data(b"21.5")
+    assert server.receive_eof() == [b"21.5"]
+    server.take(1)
+    assert not server.waiting
+    assert not server.unterminated
+    assert server.unended.size == 0
+    assert in_bytes(server.acknowledge_taken(1)) == OK
+
+
+@given(st.lists(st.sampled_from([TEN, ELEVEN, b"", b"a"])), st.data())
+def test_replies_come_in_the_order_of_the_lines_whatever_is_taken_when(
+    lines: list[bytes], data: st.DataObject
+) -> None:
+    taking, plain = ServerProtocol(10, OK), Server()
+    replies = b""
+    for line in lines:
+        plain.feed([line + b"\n"])
+        taking.receive_data(line + b"\n")
+        replies += in_bytes(taking.take(data.draw(st.integers(0, len(taking.payloads)))))
+        if data.draw(st.booleans()):
+            replies += in_bytes(taking.acknowledge_taken(data.draw(st.integers(0, taking.taken))))
+    replies += in_bytes(taking.take(len(taking.payloads)))
+    replies += in_bytes(taking.acknowledge_taken(taking.taken))
+    assert replies == plain.replies
+    assert (taking.acknowledged, taking.refused) == (plain.acknowledged, plain.refused)
 
 
 def test_a_changed_ack_is_used_for_later_acknowledgements() -> None:

@@ -1,4 +1,4 @@
-"""The loop of `ackctl bench`: clients, each with a number of payloads on the way all the time."""
+"""The loop of `ackctl bench`: clients, each of which keeps several payloads on their way."""
 
 import selectors
 from collections import Counter
@@ -25,7 +25,7 @@ _TICK = 0.25
 
 @dataclass(frozen=True, slots=True)
 class BenchPlan:
-    """How many clients, each with `depth` payloads of `size` bytes on the way, for `seconds`."""
+    """The load: `clients` keep `depth` payloads of `size` bytes on their way for `seconds`."""
 
     clients: int
     depth: int
@@ -38,16 +38,16 @@ BenchConnection = Transport[float]
 
 
 class Load:
-    """Puts a load on a server, and counts what becomes of it."""
+    """Puts a load on a server, and counts the outcomes."""
 
     def __init__(self, plan: BenchPlan, run: Run, destination: Destination) -> None:
         self.counts = Counts()
-        self.trouble: Counter[str] = Counter()  # to how many clients it happened
+        self.trouble: Counter[str] = Counter()  # how many clients had each
         self.seconds = 0.0  # from the first payload to the last reply
         self.run = run
         self._plan = plan
         self._connections: list[BenchConnection] = []
-        self._expected = plan.clients  # that are still being connected
+        self._expected = plan.clients  # clients that are still being connected
         self._until = self._last = 0.0
         self._selector = selectors.DefaultSelector()
         self._opening: Opening[float] = Opening(destination, self._selector, self._on_opened)
@@ -58,7 +58,7 @@ class Load:
         return self.counts.acknowledged / self.seconds if self.seconds else 0.0
 
     def make(self, interrupt: Interrupt, tick: Callable[[float], None]) -> None:
-        """Make the load, or until Ctrl-C; `tick` is called now and then with the seconds so far."""
+        """Make the load, until Ctrl-C at most; `tick` is called often, with the seconds so far."""
         self._interrupt = interrupt
         with self._opening, self._selector:
             self._selector.register(interrupt, selectors.EVENT_READ, interrupt.read)
@@ -96,7 +96,7 @@ class Load:
             self._selector.register(opened, selectors.EVENT_READ, on_ready)
 
     def _loop(self, tick: Callable[[], None]) -> None:
-        """Go on until all is answered; a second Ctrl-C ends that too."""
+        """Continue until all payloads are answered, or until a second Ctrl-C."""
         due = 0.0
         while self._interrupt.pressed < 2 and any(each.unanswered for each in self._connections):
             self._turn(_TICK)
@@ -123,7 +123,7 @@ class Load:
             self._go_on(connection)
 
     def _go_on(self, connection: BenchConnection) -> None:
-        """Have as many payloads on their way as there should be."""
+        """Send payloads until `depth` of them are on their way."""
         now = monotonic()
         if now < self._until and not self._interrupt.pressed:
             for _ in range(self._plan.depth - connection.unanswered):
@@ -148,7 +148,7 @@ class Load:
         self.trouble[self.counts.problem] += 1
 
     def _lose_ended(self, connection: BenchConnection) -> bool:
-        """Go on without a connection if it has ended; return whether it has."""
+        """Remove a connection that has ended; return whether it has ended."""
         if not connection.ended:
             return False
         error = error_of(connection.ended)
@@ -156,7 +156,7 @@ class Load:
         self._selector.unregister(connection)
         self._connections.remove(connection)
         unanswered = len(connection.close())
-        if isinstance(error, RejectedError):  # which means that nothing was recorded
+        if isinstance(error, RejectedError):  # the server has recorded nothing
             self.counts.refused += unanswered
         else:
             self.counts.unknown += unanswered

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class BenchReport:
-    """Prints text: what the load is, and the figures in a table."""
+    """Prints text: a description of the load, and the figures in a table."""
 
     def __init__(
         self, destination: Destination, plan: BenchPlan, load: Load, output: Output
@@ -33,8 +33,8 @@ class BenchReport:
         self._status_line = output.status_line()
 
     def begin(self, what: str) -> None:
-        """Print what the load will be."""
-        where = "all are recorded there, unless it records none"
+        """Print a description of the load."""
+        where = "the server records each of them, unless it is set to record none"
         self._output.print(f"run {self._load.run.name}: {what}; {where}")
 
     def progress(self, elapsed: float) -> None:
@@ -54,7 +54,7 @@ class BenchReport:
         return ProgressBar(self._output.err, self._plan.seconds, monotonic())
 
     def end(self) -> None:
-        """Print the outcome, and what happened to clients that failed."""
+        """Print the outcome, and the problems of clients that failed."""
         self._status_line.end()
         for trouble, clients in self._load.trouble.items():
             whose = f"{clients:,} of {self._plan.clients:,} clients: " * (self._plan.clients > 1)
@@ -70,7 +70,7 @@ class BenchReport:
         if counts.latencies.count:
             lines += ["", *latency_histogram(counts.latencies, out)]
         if counts.sent:
-            lines += ["", *verify_hint(self._load.run.name, self._began, counts.ended, out)]
+            lines += ["", *verify_hint(self._load.run, self._began, counts.ended, out)]
         # Last, where it does not scroll off.
         self._output.print(*lines, "", f"{self._load.rate:,.0f} acks/s")
 
@@ -79,7 +79,7 @@ class BenchJson(BenchReport):
     """Prints the figures as one JSON object."""
 
     def begin(self, what: str) -> None:
-        """Print nothing: the object has it all."""
+        """Print nothing: the object has all figures."""
 
     def _print_figures(self) -> None:
         counts, plan = self._load.counts, self._plan

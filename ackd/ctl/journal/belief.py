@@ -5,7 +5,7 @@ from datetime import timedelta
 from enum import Enum
 from fnmatch import fnmatchcase
 
-from ackd.ctl.journal.reader import BOOT, INVOCATION, UNIT, USER, next_entry, open_journals
+from ackd.journal.reader import BOOT, INVOCATION, UNIT, USER, next_entry, open_journals
 from ackd.printable import printable
 
 _UNITS = ("ackd.service", "ackd@*.service")

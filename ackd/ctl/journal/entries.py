@@ -9,9 +9,9 @@ from datetime import datetime
 from typing import Any
 
 from ackd.ctl.journal.belief import Belief, Doubt
-from ackd.ctl.journal.reader import FIELDS, NAMESPACE, UNIT, directories, next_entry, open_journals
 from ackd.ctl.journal.since import since
 from ackd.journal.entry import payloads_of
+from ackd.journal.reader import FIELDS, NAMESPACE, UNIT, directories, next_entry, open_journals
 from ackd.printable import printable
 from ackd.records import Kind
 

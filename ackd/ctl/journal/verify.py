@@ -3,14 +3,15 @@
 import argparse
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
+from glob import glob
 from itertools import islice
 from time import monotonic
 
 from ackd.ctl.journal.belief import Doubt
 from ackd.ctl.journal.entries import Entries, RecordedPayload, add_journal_options
-from ackd.ctl.journal.reader import NotReadableError
 from ackd.ctl.output.json_lines import json_line
 from ackd.ctl.output.status_line import StatusLine
 from ackd.ctl.output.streams import Output
@@ -20,11 +21,14 @@ from ackd.ctl.runs.options import add_key_option, run_named
 from ackd.ctl.runs.payloads import Run, parse
 from ackd.ctl.runs.ranges import Ranges
 from ackd.ctl.status import Status
+from ackd.journal.reader import NotReadableError
 
-# Seconds that journald has for writing the last records.
-_PATIENCE = 1.0
+# Seconds that journald has for the next record of a run that is not whole, and for all of them.
+_PATIENCE, _LONGEST = 1.0, 60.0
 _OFTEN = 50_000  # payloads between two updates of the status line: about a second
 _SHOWN = 10
+# The configurations of ackd@NAME.service.
+_INSTANCES = "/etc/ackd/*.yaml"
 
 HELP = "check whether a run is in the journal as it was sent"
 DESCRIPTION = """\
@@ -63,6 +67,8 @@ def run(options: argparse.Namespace, output: Output) -> Status:
         output.warn(str(error))
         return Status.USAGE
     status = Status.DELIVERED if found.audit.whole else Status.NOT_WHOLE
+    if status is Status.NOT_WHOLE and (found.arriving or _acks_precede_journald()):
+        output.warn("records may still be on their way: see `systemctl status ackd`, and try again")
     output.print(*(json_report(found, status) if options.json else report(found)))
     return status
 
@@ -72,7 +78,8 @@ class RunFound:
 
     `senders` are the addresses, and the numbers of the payloads that came from each. The end, and
     payloads that are altered, have no number. `begun` are the times of the first payloads: more
-    than one if the name was used for several runs. Nothing before `since` was read.
+    than one if the name was used for several runs. Nothing before `since` was read. `arriving` is
+    whether the last reading has found more of the run.
     """
 
     def __init__(self, run: Run, since: float = 0) -> None:
@@ -83,15 +90,18 @@ class RunFound:
         self.begun: deque[datetime] = deque(maxlen=_SHOWN)
         self.first: datetime | None = None
         self.last: datetime | None = None
+        self.arriving = False
         self.doubts: Counter[Doubt] = Counter()
 
     def add_all(self, payloads: Iterable[RecordedPayload], line: StatusLine) -> None:
         """Add payloads of the journal, and show in the status line how far the reading is."""
+        before = self.last
         for count, recorded in enumerate(payloads, 1):
             self.add(recorded)
             if count % _OFTEN == 0:
                 time = f"{recorded.time.astimezone():%Y-%m-%d %H:%M}"
                 line.show(f"{count:,} payloads read, up to {time}")
+        self.arriving = self.last != before
 
     def add(self, recorded: RecordedPayload) -> None:
         """Add a payload of the journal, of the run or not."""
@@ -118,16 +128,32 @@ class RunFound:
 
 
 def _read(entries: Entries, found: RunFound, output: Output) -> None:
-    """Read the journal, and wait for the records that a run still lacks: they may be on the way."""
-    patience = _PATIENCE
+    """Read the journal; while a run is not whole and more of it arrives, wait for the rest.
+
+    With `durability: disk` acks can be long before journald has the records.
+    """
+    longest = monotonic() + _LONGEST
+    patience = 0.0
     while True:
         with output.status_line() as line:
             found.add_all(entries, line)
-        if found.audit.whole or patience <= 0:
+        if found.arriving or not patience:
+            patience = monotonic() + _PATIENCE
+        seconds = min(patience, longest) - monotonic()
+        if found.audit.whole or seconds <= 0:
             return
-        began = monotonic()
-        entries.wait(patience)
-        patience -= monotonic() - began
+        entries.wait(seconds)
+
+
+def _acks_precede_journald() -> bool:
+    """Return whether an ackd of this host is configured to acknowledge what the disk has."""
+    from ackd.config import DEFAULT_PATH, ConfigError, Durability, load  # needed rarely
+
+    for path in (DEFAULT_PATH, *glob(_INSTANCES)):
+        with suppress(ConfigError):
+            if load(path, optional=True).durability is Durability.DISK:
+                return True
+    return False
 
 
 def report(found: RunFound) -> Iterator[str]:

@@ -28,7 +28,7 @@ def many(number: int, noun: str) -> str:
 
 
 def histogram(steps: Sequence[Step], stream: TextIO | None) -> list[str]:
-    """Return a line for each step, with a bar for its count, as long as `stream` has room for."""
+    """Return a line for each step, with a bar for its count, in the width of `stream`."""
     if not steps:
         return []
     most = max(count for *_, count in steps)

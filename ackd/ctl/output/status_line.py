@@ -1,4 +1,4 @@
-"""One line of a terminal that is overwritten to show what is under way."""
+"""One line of a terminal that is overwritten to show the progress."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

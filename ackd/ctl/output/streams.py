@@ -26,18 +26,18 @@ class Output:
         return self._status_line
 
     def print(self, *lines: str) -> None:
-        """Print lines that are to be seen at once: in a pipe, others would wait for more."""
+        """Print lines and flush them: in a pipe, Python would hold them back."""
         with self._status_line.aside():
             self._write(self.out, *lines)
             self.flush()
 
     def write(self, line: str) -> None:
-        """Print a line that is to be seen after the next `flush`."""
+        """Print a line, without flushing it."""
         with self._status_line.aside():
             self._write(self.out, line)
 
     def flush(self) -> None:
-        """Let all lines be seen; raises OSError."""
+        """Flush all lines; raises OSError."""
         if self.out:
             self.out.flush()
 

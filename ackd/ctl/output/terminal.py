@@ -1,4 +1,4 @@
-"""What the terminal behind a stream can show."""
+"""The abilities of the terminal behind a stream."""
 
 import os
 from typing import TextIO
@@ -17,7 +17,7 @@ def has_colours(stream: TextIO | None) -> bool:
 
 
 def has_blocks(stream: TextIO | None) -> bool:
-    """Return whether the stream's encoding has the letters that bars are made of."""
+    """Return whether the stream's encoding has the block letters of bars."""
     try:
         BLOCKS.encode(getattr(stream, "encoding", None) or "ascii")
     except UnicodeEncodeError:

@@ -1,4 +1,4 @@
-"""One of the connections of a ping: what was sent over it, and when something is due."""
+"""One connection of a ping: its payloads without a reply, and its next deadline."""
 
 from dataclasses import dataclass
 from math import inf
@@ -72,12 +72,12 @@ class PingConnection:
 
     @property
     def deadline(self) -> float:
-        """When to do something although nothing has happened."""
+        """When the next action is due, if no event comes before."""
         overdue = self.transport.deadline if self.transport else inf
         return min(self.due, self.retry, overdue, self.stalled)
 
     def be_patient(self) -> None:
-        """Let a longer time pass until the next report that a reply does not come."""
+        """Double the time until the next report that a reply does not come."""
         self._patience *= 2
 
     def send(self, number: int, payload: bytes) -> None:
@@ -103,11 +103,11 @@ class PingConnection:
         return unanswered
 
     def open_later(self) -> None:
-        """Let it be opened again after a pause, unless nothing is left to be sent."""
+        """Open the connection again after a pause, unless no payload is left."""
         if self.left:
             self.retry = monotonic() + self._pause
             self._pause = min(2 * self._pause, _LONGEST_PAUSE)
 
     def stop(self) -> None:
-        """Let nothing more be sent."""
+        """Send nothing more."""
         self.left, self.due, self.retry = 0, inf, inf

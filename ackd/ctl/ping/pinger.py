@@ -52,7 +52,7 @@ class PingPlan:
 
 
 class PingObserver(Protocol):
-    """Is called with what happens on a connection; connections are numbered from 0."""
+    """Receives the events of the connections, which are numbered from 0."""
 
     def connected(self, connection: int) -> None:
         """Report that a connection is there."""
@@ -74,7 +74,7 @@ class PingObserver(Protocol):
 
 
 class PingCounts(Counts):
-    """Counts, also, what was due while there was no connection; that has no number.
+    """Counts also payloads that were due while there was no connection; these have no number.
 
     `reconnects` is how many connections were opened again after one that had ended.
     """
@@ -86,12 +86,12 @@ class PingCounts(Counts):
         self.outages = Outages()
 
     def by_outcome(self) -> dict[str, int]:
-        """Return how many payloads ended how."""
+        """Return the number of payloads by outcome."""
         return {**super().by_outcome(), "not_sent": self.not_sent}
 
 
 class Pinger:
-    """Sends a run's payloads, and reports what becomes of each."""
+    """Sends a run's payloads, and reports the outcome of each."""
 
     def __init__(
         self, plan: PingPlan, run: Run, destination: Destination, observer: PingObserver
@@ -108,7 +108,7 @@ class Pinger:
         self._pending = NotReachedError(Unreached.PENDING, *where)
 
     def ping(self, interrupt: Interrupt) -> None:
-        """Send all, or until Ctrl-C, and wait for the replies; a second Ctrl-C ends that too."""
+        """Send payloads until Ctrl-C at most; wait for replies until a second Ctrl-C at most."""
         self._interrupt = interrupt
         self._until = monotonic() + self._plan.duration
         self._began = time()
@@ -157,7 +157,7 @@ class Pinger:
         self._stop()
 
     def _stop(self) -> None:
-        """Let nothing more be sent."""
+        """Send nothing more."""
         for connection in self._fresh:
             if connection.failure:
                 self._miss(connection, self._began)

@@ -12,6 +12,7 @@ from ackd.ctl.output.terminal import has_colours, wrapped
 from ackd.ctl.ping.connection import PingAnswer, PingPayload
 from ackd.ctl.ping.pinger import PingCounts
 from ackd.ctl.runs.outages import Outage
+from ackd.ctl.runs.payloads import Run
 from ackd.ctl.runs.summary import (
     latency_histogram,
     latency_members,
@@ -21,7 +22,7 @@ from ackd.ctl.runs.summary import (
 from ackd.printable import printable
 from ackd.protocol import Verdict
 
-# So many different events of a connection are remembered, to be counted when they happen again.
+# Different events of a connection that are remembered, to be counted when they happen again.
 _REMEMBERED = 20
 _RED, _PLAIN = "\x1b[31m", "\x1b[0m"  # Select Graphic Rendition, ECMA-48
 
@@ -32,7 +33,7 @@ class PingReport:
     An event of a connection that happens again before the next reply is only counted.
     """
 
-    def __init__(self, run: str, host: str, port: int, parallel: int, output: Output) -> None:
+    def __init__(self, run: Run, host: str, port: int, parallel: int, output: Output) -> None:
         self._run = run
         self._host, self._port = host, port
         self._parallel = parallel
@@ -45,9 +46,9 @@ class PingReport:
         self._red = has_colours(output.out)
 
     def begin(self, what: str) -> None:
-        """Print what is going to be sent, and where."""
+        """Print which payloads will be sent, and where."""
         self._output.print(
-            f"run {self._run}: {printable_host(self._host)} port {self._port}, {what}"
+            f"run {self._run.name}: {printable_host(self._host)} port {self._port}, {what}"
         )
 
     def connected(self, connection: int) -> None:
@@ -58,7 +59,7 @@ class PingReport:
                 self._print(connection, "connected")
 
     def failed(self, connection: int, error: ClientError) -> None:
-        """Report that there is no connection, or no more."""
+        """Report that there is no connection, or no longer."""
         self._down.add(connection)
         if self._is_new(connection, event := describe_failure(error)):
             self._print_trouble(connection, event)
@@ -83,7 +84,7 @@ class PingReport:
     def waiting(self, count: int) -> None:
         """Report that ping ends after `count` more replies."""
         replies = "the reply" if count == 1 else f"{count:,} replies"
-        self._output.warn(f"waiting for {replies}; Ctrl-C again: no longer")
+        self._output.warn(f"waiting for {replies}; press Ctrl-C again to stop waiting")
 
     def end(self, counts: PingCounts) -> None:
         """Print the counts, the outages and the figures."""
@@ -179,7 +180,7 @@ class PingJson(PingReport):
         self._print_all_again()
         self._output.print(
             json_line(
-                run=self._run,
+                run=self._run.name,
                 host=printable_host(self._host),
                 port=self._port,
                 **counts.by_outcome(),

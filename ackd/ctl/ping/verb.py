@@ -1,4 +1,4 @@
-"""`ackctl ping`: sends a payload at intervals, to see whether a path lasts."""
+"""`ackctl ping`: sends a payload at intervals, to show whether a path is stable."""
 
 import argparse
 from math import inf
@@ -14,7 +14,7 @@ from ackd.ctl.status import Status
 HELP = "send a payload every second and time the acks"
 DESCRIPTION = """\
 Send a payload every second, and print how long each ack took. A connection that
-ends is opened again. The end, or Ctrl-C, brings figures and outages.
+ends is opened again. At the end, or after Ctrl-C, print figures and outages.
 """
 EPILOG = """\
 examples:
@@ -59,7 +59,7 @@ def run(options: argparse.Namespace, output: Output) -> Status:
         parallel=options.parallel,
     )
     kind = PingJson if options.json else PingReport
-    report = kind(this.name, options.host, options.port, options.parallel, output)
+    report = kind(this, options.host, options.port, options.parallel, output)
     pinger = Pinger(plan, this, destination_of(options), report)
     with Interrupt() as interrupt:
         report.begin(_what(options))

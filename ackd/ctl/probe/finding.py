@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from enum import Enum
 
+from ackd.ctl.runs.payloads import Run
 from ackd.ctl.status import Status
 
 
@@ -94,7 +95,7 @@ class Traffic:
 class Summary:
     """The results of a probe. Sizes are those of payloads in bytes, silences in seconds."""
 
-    run: str
+    run: Run
     acknowledged: int = 0
     refused: int = 0
     unknown: int = 0

@@ -26,7 +26,7 @@ class ProbeReport:
         self._status_line = output.status_line()
 
     def begin(self, run: str, where: str) -> None:
-        """Print what is probed."""
+        """Print the name of the run, and the server."""
         self._print(*wrapped(f"run {run}: {where}", self._output.out))
 
     def trying(self, what: str) -> None:
@@ -57,12 +57,12 @@ class ProbeReport:
         return [f"  {first}", *rest]
 
     def end(self, summary: Summary) -> None:
-        """Print what the outcomes mean."""
+        """Print the meaning of the outcomes."""
         lines = ["", *summary.meanings]
         if summary.acknowledged or summary.refused or summary.unknown:
             lines += [
                 "",
-                f"run {summary.run}: {summary.acknowledged} acknowledged,"
+                f"run {summary.run.name}: {summary.acknowledged} acknowledged,"
                 f" {summary.refused} refused, {summary.unknown} unknown",
                 *verify_hint(summary.run, self._began, summary.end_acknowledged, self._output.out),
             ]
@@ -94,10 +94,10 @@ class ProbeJson(ProbeReport):
         self._print(json_line(**known))
 
     def end(self, summary: Summary) -> None:
-        """Print what the outcomes mean, the counts and the exit status."""
+        """Print the meaning of the outcomes, the counts and the exit status."""
         self._print(
             json_line(
-                run=summary.run,
+                run=summary.run.name,
                 acknowledged=summary.acknowledged,
                 refused=summary.refused,
                 unknown=summary.unknown,

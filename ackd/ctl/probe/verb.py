@@ -1,4 +1,4 @@
-"""`ackctl probe`: tries a path stage by stage, to find the stage that fails and whom to ask."""
+"""`ackctl probe`: tests a path stage by stage, and explains the stage that fails."""
 
 import argparse
 from socket import AF_INET6
@@ -93,7 +93,7 @@ class _Probe:
     """The stages, then the sweep, the silences and the end of the run."""
 
     def __init__(self, options: argparse.Namespace, run: Run, report: ProbeReport) -> None:
-        self.summary = Summary(run.name)
+        self.summary = Summary(run)
         self._options = options
         self._report = report
         self._prober = Prober(run, self.summary, self._reconnected)

@@ -1,4 +1,4 @@
-"""Compares what the journal has of a run with what was sent."""
+"""Compares the journal's records of a run with the payloads that were sent."""
 
 from dataclasses import dataclass, field
 
@@ -20,7 +20,7 @@ class _AuditedConnection:
 
 
 class Audit:
-    """Counts what the journal has of a run; give it all payloads of the journal, oldest first.
+    """Counts the journal's records of a run; takes all payloads of the journal, oldest first.
 
     `twice` are the numbers that have more than one record, without the records that ackd has marked
     as `repeated`. If the run's end is there, it has `ended`, and `sent` is what the end says.
@@ -101,7 +101,7 @@ class Audit:
 
     @property
     def altered(self) -> int:
-        """How many payloads of the run's connections differ from what ackctl makes."""
+        """How many payloads of the run's connections differ from those that ackctl makes."""
         return sum(connection.altered for connection in self._of_run.values())
 
     @property

@@ -1,4 +1,4 @@
-"""Counts of what became of the payloads of a run."""
+"""Counts of the outcomes of a run's payloads."""
 
 import contextlib
 from typing import Any
@@ -16,10 +16,10 @@ from ackd.protocol import Verdict
 
 
 class Counts:
-    """How many payloads ended how, and how long the acks took.
+    """How many payloads had each outcome, and how long the acks took.
 
     `unknown` payloads were sent and have no reply. `kept` is why a connection could not be used,
-    so that something was not sent. `problem` is the last thing that went wrong, in words. `ended`
+    so that something was not sent. `problem` is the last problem, in words. `ended`
     says that the last payload of the run, which states their number and is not counted, was
     acknowledged.
     """
@@ -36,7 +36,7 @@ class Counts:
 
     @property
     def status(self) -> Status:
-        """The exit status: the worst that happened; that of Ctrl-C if nothing did."""
+        """The exit status of the worst event; without any event, that of Ctrl-C."""
         if self.unknown:
             return Status.UNKNOWN
         if self.kept:
@@ -62,7 +62,7 @@ class Counts:
         self.kept, self.problem = error, describe_failure(error)
 
     def failure(self) -> str:
-        """Return a sentence about what went wrong, with all counts; "" if nothing did."""
+        """Return a sentence about the problem, with all counts; "" if there was none."""
         if not self.status:
             return ""
         kept = describe_failure(self.kept) if self.kept else "interrupted"
@@ -70,6 +70,6 @@ class Counts:
         return f"{self.problem or kept} ({', '.join(counts) or 'nothing was sent'})"
 
     def by_outcome(self) -> dict[str, int]:
-        """Return how many payloads ended how."""
+        """Return the number of payloads by outcome."""
         names = ("sent", "acknowledged", "refused", "unknown")
         return {name: getattr(self, name) for name in names}

@@ -28,7 +28,7 @@ Opened: TypeAlias = Callable[[int, Transport[TagT] | ClientError], None]
 
 
 def watch(selector: BaseSelector, transport: Transport[Any]) -> None:
-    """Have a registered connection selected for what it waits for now."""
+    """Select a registered connection for the events that it waits for now."""
     key = selector.get_key(transport)
     events = _events(transport.writing)
     if key.events != events:
@@ -40,7 +40,7 @@ def _events(writing: bool) -> int:
 
 
 class _Task:
-    """Steps that the loop goes on with; `wait` is what they wait for."""
+    """Steps that the loop continues when the event or the time of `wait` has come."""
 
     def __init__(self, steps: Steps[Any], done: Callable[[Any], None]) -> None:
         self.steps = steps
@@ -83,7 +83,7 @@ class Opening(Generic[TagT]):
         return min(head_start, min(waits, default=inf))
 
     def open(self, number: int) -> None:
-        """Open a connection; the number is the caller's affair."""
+        """Open a connection; `opened` gets the number back."""
         self._waiting.append(number)
         if not self._resolving and monotonic() >= self._asked + _FRESH:
             self._resolving, self._asked = True, monotonic()
@@ -91,7 +91,7 @@ class Opening(Generic[TagT]):
         self._start()
 
     def expire(self) -> None:
-        """Go on with what waits no longer."""
+        """Continue the steps whose deadline has passed."""
         now = monotonic()
         for task in [task for task in self._tasks if task.wait and task.wait.deadline <= now]:
             self._advance(task)

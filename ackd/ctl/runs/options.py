@@ -28,7 +28,7 @@ def add_run_options(parser: argparse.ArgumentParser, size: int, shown: str) -> N
 def add_name_options(parser: argparse.ArgumentParser) -> None:
     """Add the options for the run's name and its key."""
     option = parser.add_argument
-    option("--name", metavar="RUN", type=run_named, help="what to call the run (8 random digits)")
+    option("--name", metavar="RUN", type=run_named, help="the name of the run (8 random digits)")
     add_key_option(parser)
 
 
@@ -40,7 +40,7 @@ def add_key_option(parser: argparse.ArgumentParser) -> None:
 
 
 def _key(text: str) -> bytes:
-    """Return what a file has, without the end of its last line."""
+    """Return the content of a file, without the end of its last line."""
     try:
         with Path(text).open("rb") as file:
             key = file.read(_LONGEST_KEY + 1).rstrip(b"\r\n")
@@ -65,7 +65,7 @@ def run_of(options: argparse.Namespace) -> Run:
 def run_named(text: str) -> Run:
     """Return the run with this name."""
     try:
-        return Run(text)
+        return Run(text, named=True)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
 

@@ -33,11 +33,13 @@ _HMAC = 12
 class Run:
     """The payloads that one call of ackctl sends; raises ValueError if `name` can't be a name.
 
-    With a `key` the payloads have an HMAC, otherwise a checksum.
+    With a `key` the payloads have an HMAC, otherwise a checksum. `named` says that the user has
+    chosen the name, so that other runs may have the same.
     """
 
     name: str = field(default_factory=lambda: os.urandom(4).hex())
     key: bytes = field(default=b"", repr=False)
+    named: bool = False
 
     def __post_init__(self) -> None:
         if not re.fullmatch(_NAME, self.name):

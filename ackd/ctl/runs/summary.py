@@ -1,4 +1,4 @@
-"""What the verbs that send a run print about it at the end."""
+"""The lines about a run that its sender prints at the end."""
 
 from typing import TextIO
 
@@ -7,6 +7,7 @@ from ackd.ctl.output.figures import milliseconds
 from ackd.ctl.output.tables import Row
 from ackd.ctl.output.terminal import wrapped
 from ackd.ctl.runs.latency import Latencies
+from ackd.ctl.runs.payloads import Run
 
 # In nanoseconds: 0, 1 us, 2 us, 5 us, 10 us and so on, to more than a day.
 _BOUNDS = [0, *(digit * 10**power for power in range(3, 15) for digit in (1, 2, 5))]
@@ -30,13 +31,16 @@ def latency_members(latencies: Latencies) -> dict[str, float]:
     return {name: round(seconds, 9) for name, seconds in latencies.figures()}
 
 
-def verify_hint(run: str, began: float, ended: bool, stream: TextIO | None) -> list[str]:
+def verify_hint(run: Run, began: float, ended: bool, stream: TextIO | None) -> list[str]:
     """Return how to look for a run in the journal, as lines that `stream` will show.
 
-    `began` is from time.time(). `ended` is whether the run's last payload was acknowledged.
+    `began` is from time.time(). `ended` is whether the run's last payload was acknowledged. The
+    sender does not know whether the user has used the name before, but `ackctl verify` does.
     """
-    since = max(0, int(began) - _MARGIN)
-    hint = f"on the server, `ackctl verify {run} --since @{since}` tells whether all is stored"
-    without_end = "(it will not find the last payload, which holds the number of payloads)"
-    hints = [hint] if ended else [hint, without_end]
+    command = f"ackctl verify {run.name} --since @{max(0, int(began) - _MARGIN)}"
+    hints = [f"on the server, `{command}` reports whether all is stored"]
+    if run.named:
+        hints.append("(without --since, earlier runs with this name count as well)")
+    if not ended:
+        hints.append("(the last payload, which has the number of payloads, will be missing)")
     return [line for each in hints for line in wrapped(each, stream)]

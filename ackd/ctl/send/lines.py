@@ -39,7 +39,7 @@ class Lines:
 
     Lines end in LF or CR LF, as on the wire; a last line without an end counts as well. A byte
     order mark before the first line is dropped. `problem` says why the rest of the input was not
-    read, and `notes` has what else the user should know. `again` is how many payloads were sent
+    read, and `notes` are other sentences for the user. `again` is how many payloads were sent
     more than once.
     """
 
@@ -55,12 +55,12 @@ class Lines:
         self._count = 0
         self._in_flight = 0  # payloads that were taken and have no reply
         self._held = 0  # bytes of these payloads
-        # So many payloads were sent before: the first of those in flight, then of those that wait.
+        # Payloads that were sent before: the first of those in flight, then of those that wait.
         self._unconfirmed = 0
 
     @property
     def source(self) -> int:
-        """The descriptor to be watched: -1 when there is nothing to wait for."""
+        """The descriptor to be watched; -1 if there is none."""
         return -1 if self.pending else self.descriptor
 
     @property

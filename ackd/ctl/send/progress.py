@@ -15,9 +15,9 @@ _AFTER, _EVERY = 1.0, 0.1  # seconds until the line appears, and between two upd
 
 
 def progress_of(descriptor: int, output: Output) -> "SendProgress":
-    """Return what shows how far the lines of a descriptor are sent; -1 is no descriptor.
+    """Return the display of how far the lines of a descriptor are sent; -1 is no descriptor.
 
-    It shows nothing where the lines are typed: they and their replies are progress enough.
+    The display is empty if a user types the lines: the user sees each reply.
     """
     if descriptor < 0 or os.isatty(descriptor):
         return SendProgress(StatusLine(None), None, None)

@@ -19,7 +19,7 @@ class Refusals:
         self.reply = reply
 
     def continues(self, number: int, reply: bytes) -> bool:
-        """Return whether this refusal follows them."""
+        """Return whether this refusal belongs to the group."""
         return number == self.last + 1 and reply == self.reply
 
     def __str__(self) -> str:
@@ -122,7 +122,7 @@ class SendReport:
         self._progress.update(self._size, self.acknowledged, self.refused)
 
     def end(self, status: int, problem: str) -> None:
-        """Report the outcome, with a sentence about what went wrong, or "" if nothing did."""
+        """Report the outcome; `problem` is a sentence, or "" if there was no problem."""
         self._progress.end()
         self._print_held()
 
@@ -204,7 +204,7 @@ class SendJson(SendReport):
         )
 
     def end(self, status: int, problem: str) -> None:
-        """Print the counts, the exit status, and what went wrong."""
+        """Print the counts, the exit status, and the problem."""
         self._print(
             json_line(
                 acknowledged=self.acknowledged,

@@ -65,7 +65,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace, output: Output) -> Status:
-    """Send what the options say; return the exit status."""
+    """Send the payloads of the options; return the exit status."""
     lines = _lines(options)
     report = _kind(options)(lines, progress_of(lines.descriptor, output), output)
     status, problem = _outcome(options, lines, report)
@@ -114,7 +114,7 @@ def _opened(path: str, parser: argparse.ArgumentParser) -> int:
 
 
 def _outcome(options: argparse.Namespace, lines: Lines, report: SendReport) -> tuple[Status, str]:
-    """Send; return the exit status and, unless all was acknowledged, what went wrong."""
+    """Send; return the exit status, and the problem unless all payloads were acknowledged."""
     with UntilInterrupt() as block:
         failure = _try(options, lines, report)
     if block.interrupted:
@@ -131,7 +131,7 @@ def _outcome(options: argparse.Namespace, lines: Lines, report: SendReport) -> t
 def _try(
     options: argparse.Namespace, lines: Lines, report: SendReport
 ) -> tuple[Status, str] | None:
-    """Send, as often as it takes and may be tried; return what it failed of at last, if it did."""
+    """Send, with as many attempts as allowed; return the last error if all of them failed."""
     retry = Retry(options.retry)
     while True:
         try:
@@ -141,7 +141,7 @@ def _try(
             status, problem = _failed(error, options, lines, report)
             if retry.most and _only_closed(error) and not lines.unknown and not lines.pending:
                 # Nothing was due, so the loss is no failed try: servers limit idle connections.
-                report.warn(f"{problem}; once more when the next line comes")
+                report.warn(f"{problem}; ackctl tries again when the next line comes")
                 if _await_line(lines):
                     continue
                 return None
@@ -155,7 +155,7 @@ def _try(
 
 
 def _only_closed(error: ClientError) -> bool:
-    """Return whether a greeted connection has ended, and nothing else is wrong."""
+    """Return whether the only problem is that a greeted connection has ended."""
     return type(error) is UnknownOutcomeError
 
 
@@ -172,7 +172,7 @@ def _await_line(lines: Lines) -> bool:
 def _failed(
     error: ClientError, options: argparse.Namespace, lines: Lines, report: SendReport
 ) -> tuple[Status, str]:
-    """Report an error; return the exit status if it is the last one, and what went wrong."""
+    """Report an error; return the exit status, and the problem as a sentence."""
     if isinstance(error, RejectedError):
         report.greeted(error.said)
     if isinstance(error, UnexpectedReplyError) and options.no_greeting:
@@ -185,7 +185,7 @@ def _failed(
 
 
 def _send(options: argparse.Namespace, lines: Lines, report: SendReport, retry: Retry) -> None:
-    """Send what there is over one connection; raises ClientError."""
+    """Send the lines over one connection; raises ClientError."""
     report.connecting(printable_host(options.host), options.port)
     report.flush()
     session: Session[SendPayload] = open_session(destination_of(options))

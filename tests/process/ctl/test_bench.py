@@ -83,7 +83,7 @@ def test_a_pipe_gets_aligned_text(start: StartDaemon) -> None:
     head, *lines = out.splitlines()
     assert head == (
         f"run load-7: 127.0.0.1 port {ackd.port}: 2 clients, 5 payloads of 80 bytes on the way"
-        " from each, for 1 s; all are recorded there, unless it records none"
+        " from each, for 1 s; the server records each of them, unless it is set to record none"
     )
     table = lines[1 : lines.index("", 1)]
     assert [row.split()[0] for row in table] == [
@@ -91,8 +91,9 @@ def test_a_pipe_gets_aligned_text(start: StartDaemon) -> None:
         *("min", "mean", "p50", "p95", "p99", "p99.9", "max"),
     ]
     assert len({len(row) for row in table}) == 1
-    hint = r"on the server, `ackctl verify load-7 --since @\d+` tells whether all is stored"
-    assert re.fullmatch(hint, lines[-3])
+    hint = r"on the server, `ackctl verify load-7 --since @\d+` reports whether all is stored"
+    assert re.fullmatch(hint, lines[-4])
+    assert lines[-3] == "(without --since, earlier runs with this name count as well)"
     assert lines[-2] == ""
     assert re.fullmatch(r"[\d,]+ acks/s", lines[-1])
     assert (status, complaint) == (0, "")

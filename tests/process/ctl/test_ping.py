@@ -64,8 +64,11 @@ def end(count: int) -> bytes:
 
 
 FIGURES = ["min TOOK", "mean TOOK", "p50 TOOK", "max TOOK"]  # of a few acks
-VERIFY = "on the server, `ackctl verify link-7 --since @THEN` tells whether all is stored"
-NOT_ENDED = "(it will not find the last payload, which holds the number of payloads)"
+VERIFY = (
+    "on the server, `ackctl verify link-7 --since @THEN` reports whether all is stored",
+    "(without --since, earlier runs with this name count as well)",
+)
+NOT_ENDED = "(the last payload, which has the number of payloads, will be missing)"
 
 
 def closed_port() -> int:
@@ -92,7 +95,7 @@ def test_each_payload_has_a_line_and_the_summary_has_figures(start: StartDaemon)
         *FIGURES,
         "",
         "",
-        VERIFY,
+        *VERIFY,
     ]
     assert (status, complaint) == (0, "")
     assert ackd.journal.payloads(4) == [*(RUN.payload(n) for n in (1, 2, 3)), RUN.end(3)]
@@ -193,7 +196,7 @@ def test_a_refusal_is_printed_and_the_end_is_not_expected(start: StartDaemon) ->
         "1 sent, 0 acknowledged, 1 refused, 0 unknown, 0 not sent",
         "no ack from TIME to the end, SO LONG",
         "",
-        VERIFY,
+        *VERIFY,
     ]
     refused = "ackctl: refused: not received: longer than 50 bytes (1 sent, 1 refused)\n"
     assert (status, complaint) == (1, refused)
@@ -292,7 +295,7 @@ def test_the_server_greets_and_never_acknowledges() -> None:
         "1 sent, 0 acknowledged, 0 refused, 1 unknown, 0 not sent",
         "no ack from TIME to the end, SO LONG",
         "",
-        VERIFY,
+        *VERIFY,
         NOT_ENDED,
     ]
     why = "connection lost: no answer within 0.5 s"
@@ -618,7 +621,7 @@ def test_ctrl_c_waits_for_replies_and_a_second_ctrl_c_does_not() -> None:
             caller.expect(line(1))
             ackctl.signal(signal.SIGINT)
             assert ackctl.read_error() == (
-                "ackctl: waiting for the reply; Ctrl-C again: no longer\n"
+                "ackctl: waiting for the reply; press Ctrl-C again to stop waiting\n"
             )
             ackctl.signal(signal.SIGINT)
             caller.expect_end()

@@ -138,7 +138,7 @@ def test_each_stage_is_printed_and_what_the_outcome_means(start: StartDaemon) ->
         f"{GOOD}\n"
         "\n"
         "run RUN: 1 acknowledged, 0 refused, 0 unknown\n"
-        "on the server, `ackctl verify RUN --since @THEN` tells whether all is stored\n"
+        "on the server, `ackctl verify RUN --since @THEN` reports whether all is stored\n"
     )
 
 

@@ -981,7 +981,7 @@ def test_a_connection_that_is_lost_while_nothing_is_due_costs_no_try() -> None:
                 assert ackctl.read_line() == THANKS
             assert ackctl.read_error() == (
                 "ackctl: connection lost: the server closed the connection;"
-                " once more when the next line comes\n"
+                " ackctl tries again when the next line comes\n"
             )
         ackctl.write(b"four, and no end")
         assert _end_of(server, ackctl) == (0, THANKS, "")
@@ -1005,7 +1005,7 @@ def test_pauses_longer_than_the_servers_idle_limit_cost_no_try(start: StartDaemo
         for number in range(4):
             ackctl.write(b"%d\n" % number)
             assert ackctl.read_line() == THANKS
-            assert ackctl.read_error().endswith("; once more when the next line comes\n")
+            assert ackctl.read_error().endswith("; ackctl tries again when the next line comes\n")
         assert ackctl.ended() == (0, "", "")
     assert ackd.journal.payloads(4) == [b"0", b"1", b"2", b"3"]
 
@@ -1018,7 +1018,7 @@ def test_nothing_is_left_to_do_when_the_input_ends_after_the_connection() -> Non
             caller.expect(b"one\n")
             caller.send(ACK)
             assert ackctl.read_line() == THANKS
-        assert ackctl.read_error().endswith("once more when the next line comes\n")
+        assert ackctl.read_error().endswith("ackctl tries again when the next line comes\n")
         assert ackctl.ended() == (0, "", "")
 
 

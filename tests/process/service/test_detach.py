@@ -128,6 +128,19 @@ def test_clients_are_served_when_the_command_returns(host: Host) -> None:
     assert host.journal.payloads(1) == [b"hello"]
 
 
+def test_the_daemon_has_its_log_on_the_disk_and_others_can_not_use_it(host: Host) -> None:
+    host.configure(f"port: 0\ndurability: disk\nwal_directory: {host.directory}")
+    assert host.detach("--pidfile", "ackd.pid") == (0, "", "")
+    with Peer(host.port()) as peer:
+        peer.expect(GREETING)
+        peer.send(b"hello\n")
+        peer.expect(ACK)
+    assert host.journal.payloads(1) == [b"hello"]
+    status, _, error = host.detach()
+    assert (status, error.count("\n")) == (1, 1)
+    assert f"{host.directory}: another ackd uses this directory" in error
+
+
 def test_the_daemon_keeps_nothing_of_the_shell_that_started_it(host: Host) -> None:
     with_more_open = ("sh", "-c", '"$@" 9>"open in the shell"', "sh")
     assert host.detach("--pidfile", "ackd.pid", before=with_more_open) == (0, "", "")
@@ -274,14 +287,29 @@ def test_a_used_port_is_an_error_of_the_command(host: Host) -> None:
     assert not host.pidfile.exists()
 
 
+# Runs a command where the directory `full` is on a disk of one page, which is full.
+FULL_DISK = """
+mount -t tmpfs -o nr_blocks=1 full full && head -c 4096 /dev/zero >full/all && exec "$0" "$@"
+"""
+
+
+@needs_namespaces
 def test_the_command_prints_a_failure_of_the_detached_process(host: Host) -> None:
-    without_room = ("prlimit", "--fsize=0")  # like a full disk
-    assert host.detach("--pidfile", "ackd.pid", before=without_room) == (
+    (host.directory / "full").mkdir()
+    without_room = ("unshare", "--map-root-user", "--mount", "sh", "-c", FULL_DISK)
+    assert host.detach("--pidfile", "full/ackd.pid", before=without_room) == (
         1,
         "",
-        f"ackd: --detach: {host.pidfile}: File too large\n",
+        f"ackd: --detach: {host.directory}/full/ackd.pid: No space left on device\n",
     )
-    assert not host.pidfile.exists()
+
+
+def test_a_limit_of_the_size_of_files_that_the_log_exceeds_is_an_error(host: Host) -> None:
+    assert host.detach(before=("prlimit", "--fsize=4096")) == (
+        1,
+        "",
+        "ackd: the log in memory: File too large\n",
+    )
 
 
 def test_a_pidfile_must_be_a_regular_file(host: Host) -> None:

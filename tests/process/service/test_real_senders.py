@@ -1,4 +1,4 @@
-"""Programs that people really use as senders: what they send is recorded, though none reads."""
+"""Programs that people really use as senders; see also tests/system/test_log_daemons.py."""
 
 import fcntl
 import logging
@@ -9,7 +9,6 @@ import socket
 import subprocess
 import sys
 import termios
-from pathlib import Path
 from time import monotonic
 
 import pytest
@@ -43,10 +42,6 @@ def run(program: str, *arguments: object, data: bytes = b"") -> subprocess.Compl
     return subprocess.run(command, input=data, capture_output=True, timeout=DEADLINE)
 
 
-def numbers_of(payloads: list[bytes]) -> list[int]:
-    return [int(payload.rpartition(b" ")[2]) for payload in payloads]
-
-
 @pytest.mark.parametrize("record", ["each", "batch"])
 def test_php_that_closes_without_reading(start: StartDaemon, record: str) -> None:
     # PHP's kernel holds small writes back (Nagle), and drops them when PHP closes with replies
@@ -57,6 +52,7 @@ def test_php_that_closes_without_reading(start: StartDaemon, record: str) -> Non
     arrived = (b"\r\n".join(LINES) + b"\r\n")[: int(closed["ACKD_BYTES"])].count(b"\n")
     assert int(closed["ACKD_PAYLOADS"]) == arrived
     assert ackd.journal.payloads(arrived) == LINES[:arrived]
+    assert arrived == len(LINES) or b"may have dropped lines" in closed["MESSAGE"]
 
 
 def test_php_that_is_sent_nothing(start: StartDaemon) -> None:
@@ -83,35 +79,6 @@ def test_socat_that_is_sent_nothing(start: StartDaemon) -> None:
     ackd = start('greeting: ""\nack: ""\n')
     run("socat", "-u", "-", f"TCP:127.0.0.1:{ackd.port}", data=b"\n".join(LINES) + b"\n")
     assert ackd.journal.payloads(1000) == LINES
-
-
-def test_loggen_of_syslog_ng(start: StartDaemon) -> None:
-    ackd = start("record: batch\n")
-    size = ("--size", 200, "--number", 20_000, "--rate", 1_000_000)
-    run("loggen", "--inet", "--stream", *size, "--active-connections", 1, "127.0.0.1", ackd.port)
-    closed = ackd.journal.next(Kind.CLOSED)
-    assert closed["ACKD_PAYLOADS"] == b"20000"
-    assert "ACKD_UNENDED" not in closed
-
-
-def test_omfwd_of_rsyslog(start: StartDaemon, tmp_path: Path) -> None:
-    ackd = start("record: batch\n")
-    (tmp_path / "input").write_bytes(b"".join(line + b"\n" for line in LINES))
-    (tmp_path / "rsyslog.conf").write_text(
-        f"""global(workDirectory="{tmp_path}")
-module(load="imfile")
-input(type="imfile" File="{tmp_path}/input" Tag="field")
-action(type="omfwd" Target="127.0.0.1" Port="{ackd.port}" Protocol="tcp")
-"""
-    )
-    options = ("-n", "-f", str(tmp_path / "rsyslog.conf"), "-i", str(tmp_path / "pid"))
-    rsyslogd = subprocess.Popen([path_of("rsyslogd"), *options])
-    try:
-        recorded = ackd.journal.payloads(1000)
-    finally:
-        rsyslogd.terminate()
-        rsyslogd.wait(DEADLINE)
-    assert numbers_of(recorded) == list(range(1000))
 
 
 def send_by_syslog_handler(ackd: Daemon, append_nul: bool) -> None:

@@ -76,6 +76,10 @@ class Release(enum.Enum):
     TRIXIE = "trixie"
 
 
+# Log daemons that the tests try: their packages conflict, so each is in the system of one release.
+LOG_DAEMONS = {Release.TRIXIE: ("rsyslog",), Release.BOOKWORM: ("syslog-ng-core",)}
+
+
 class BuildError(Exception):
     """mmdebstrap could not build a base system; the text ends with its last output."""
 
@@ -98,11 +102,12 @@ def run_packages() -> tuple[str, ...]:
 def base_root(release: Release, tools: tuple[str, ...] = ()) -> Iterator[Path]:
     """Yield the directory of a release's base system; callers must not write to it.
 
-    `tools` are additional packages. The first call builds the system, which needs root and a Debian
-    mirror; later calls need neither. A changed recipe builds a new system, and removes older ones
-    that no other run of the tests uses. Raises `BuildError`.
+    `tools` are additional packages; the first of them is part of the system's name. The first call
+    builds the system, which needs root and a Debian mirror; later calls need neither. A changed
+    recipe builds a new system, and removes older ones that no other run of the tests uses. Raises
+    `BuildError`.
     """
-    family = f"{release.value}+tools" if tools else release.value
+    family = "+".join((release.value, *tools[:1]))
     with _cached(family, _recipe(release, tools)) as root:
         yield root
 

@@ -6,13 +6,14 @@ from pathlib import Path
 
 from tests.support.obstacle import obstacle
 
-from .base_root import Release, base_root, minimal_root
+from .base_root import LOG_DAEMONS, Release, base_root, minimal_root
 from .workshop import TOOLS
 
 BASES: tuple[AbstractContextManager[Path], ...] = (
     *(base_root(release) for release in Release),
     *(minimal_root(release) for release in Release),
     base_root(Release.TRIXIE, TOOLS),
+    *(base_root(release, packages) for release, packages in LOG_DAEMONS.items()),
 )
 
 

@@ -16,6 +16,8 @@ _FILES = (
     ("packaging/sealed.conf", "/usr/share/ackd/sealed.conf", 0o644),
     ("packaging/own-journal", "/usr/share/ackd/own-journal", 0o755),
     ("packaging/own-journal.conf", "/usr/share/ackd/own-journal.conf", 0o644),
+    ("packaging/durable", "/usr/share/ackd/durable", 0o755),
+    ("packaging/durable.conf", "/usr/share/ackd/durable.conf", 0o644),
     ("packaging/ackd.service", f"{UNITS}/ackd.service", 0o644),
     ("packaging/ackd@.service", f"{UNITS}/ackd@.service", 0o644),
     ("packaging/ackd.socket", f"{UNITS}/ackd.socket", 0o644),

@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import os
+import select
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,10 @@ from ackd.journal.entry import JournalFormat, payloads_of
 from ackd.journal.log_handler import RecordHandler
 from ackd.journal.recorder import MAX_NOTES, TURN_PAYLOADS, TURN_RECORDS, Recorder
 from ackd.journal.terminal import Stream, TerminalFormat
+from ackd.log.disk import Directory
+from ackd.log.files import FileStorage
+from ackd.log.log import Log
+from ackd.log.memory import MemoryStorage
 from ackd.records import Kind, Origin, Priority, Record
 from tests.support.journal_socket import Entry, parse
 from tests.support.log_daemon import LogDaemon
@@ -24,12 +29,16 @@ ORIGIN = Origin("192.168.150.2", 40321, "192.168.150.1:10008", "00c0ffee-1")
 class Desk:
     """A recorder, and the journal at the other end, which is open from the start or not."""
 
-    def __init__(self, path: Path, journal_is_there: bool) -> None:
+    def __init__(
+        self, path: Path, journal_is_there: bool, sink: type[DatagramSocket] = DatagramSocket
+    ) -> None:
         self._path = path
         self._journal = LogDaemon(path) if journal_is_there else None
-        self.recorder = Recorder(DatagramSocket(str(path)), JournalFormat())
+        self.storage = MemoryStorage()
+        self.recorder = Recorder(sink(str(path)), JournalFormat(), Log(self.storage))
         self.prefix = self.recorder.prefix(ORIGIN)
         self._taken = 0
+        self._closed = False
 
     def write(self, *payloads: bytes) -> int:
         taken = self.recorder.write(self.prefix, self._taken + 1, list(payloads))
@@ -71,8 +80,13 @@ class Desk:
         if self._journal:
             self._journal.close()
 
+    def close_recorder(self) -> None:
+        if not self._closed:
+            self._closed = True
+            self.recorder.close()
+
     def close(self) -> None:
-        self.recorder.close()
+        self.close_recorder()
         self.close_journal()
 
 
@@ -154,22 +168,82 @@ def test_no_payload_overtakes_a_note_that_waits(desk: Desk) -> None:
     assert desk.messages() == ["first", "second", "Buffer: third"]
 
 
-def test_records_put_first_come_before_all_that_wait(desk: Desk) -> None:
+class ForgetfulSocket(DatagramSocket):
+    """Has lost records, which must be put again first."""
+
+    confirms = True
+    lost: tuple[bytes, ...] = ()
+
+    def put_lost(self) -> bool:
+        while self.lost and self.put(self.lost[0]):
+            self.lost = self.lost[1:]
+        return not self.lost
+
+
+@pytest.fixture
+def forgetful(tmp_path: Path) -> Iterator[tuple[Desk, ForgetfulSocket]]:
+    with contextlib.closing(Desk(tmp_path / "journal", True, ForgetfulSocket)) as desk:
+        assert isinstance(desk.recorder.sink, ForgetfulSocket)
+        yield desk, desk.recorder.sink
+
+
+def lose(desk: Desk, sink: ForgetfulSocket, *payloads: bytes) -> None:
+    sink.lost = tuple(JournalFormat().payload(desk.prefix, 1, payload) for payload in payloads)
+    desk.recorder.block()
+
+
+def test_lost_records_come_before_all_that_wait(forgetful: tuple[Desk, ForgetfulSocket]) -> None:
+    desk, sink = forgetful
     count = desk.fill()
     desk.note("waits")
-    records = [JournalFormat().payload(desk.prefix, number, b"%d" % number) for number in (1, 2)]
-    desk.recorder.put_first(iter(records))
+    lose(desk, sink, b"1", b"2")
     assert desk.messages() == ["Buffer: filler"] * count
     assert desk.recorder.resume()
     assert desk.messages() == ["Buffer: 1", "Buffer: 2", "waits"]
 
 
-def test_records_put_first_hold_up_payloads_until_they_are_taken(desk: Desk) -> None:
-    desk.recorder.put_first([JournalFormat().payload(desk.prefix, 1, b"one")])
+def test_lost_records_hold_up_payloads_until_they_are_taken(
+    forgetful: tuple[Desk, ForgetfulSocket],
+) -> None:
+    desk, sink = forgetful
+    lose(desk, sink, b"one")
     assert desk.write(b"two") == 0
     assert desk.recorder.resume()
     assert desk.write(b"two") == 1
     assert desk.messages() == ["Buffer: one", "Buffer: two"]
+
+
+def test_each_record_is_in_the_log_until_the_sink_has_stored_it(
+    forgetful: tuple[Desk, ForgetfulSocket],
+) -> None:
+    desk, _ = forgetful
+    log = desk.recorder.log
+    assert desk.write(b"one", b"two") == 2
+    desk.note("three")
+    assert (log.read, log.sent, log.appended) == (0, 3, 3)
+    count = desk.fill()
+    assert (log.sent, log.appended) == (3 + count, 3 + count)
+    desk.note("waits")
+    assert (log.sent, log.appended) == (3 + count, 4 + count)
+    records = [parse(record)["MESSAGE"] for record in log.records(0, log.appended)]
+    assert records[:3] == [b"Buffer: one", b"Buffer: two", b"three"]
+    assert records[-1] == b"waits"
+
+
+def test_a_log_that_is_full_makes_payloads_wait_until_it_has_room(
+    forgetful: tuple[Desk, ForgetfulSocket],
+) -> None:
+    desk, _ = forgetful
+    log, payload = desk.recorder.log, b"x" * 60_000
+    while desk.write(payload):
+        desk.messages()
+    assert desk.recorder.must_wait
+    assert log.appended == log.sent
+    assert desk.recorder.resume()
+    assert not desk.write(payload)
+    log.set_read(log.sent)
+    assert desk.recorder.resume()
+    assert desk.write(payload) == 1
 
 
 def test_the_recorder_stays_blocked_while_the_journal_is_full(desk: Desk) -> None:
@@ -271,44 +345,54 @@ def test_notes_that_one_journal_did_not_take_go_to_the_next(desk: Desk) -> None:
     assert desk.all_messages() == [f"note {number}" for number in range(count, 2 * count)]
 
 
-def test_waiting_notes_can_be_handed_to_the_next_process(desk: Desk, tmp_path: Path) -> None:
+def inherit(desk: Desk, path: Path) -> Recorder:
+    """Return the recorder of the next process, which finds the log of the desk's one."""
+    descriptor = os.dup(desk.storage.descriptor)
+    desk.recorder.close()
+    log = Log(MemoryStorage(descriptor))
+    return Recorder(DatagramSocket(str(path)), JournalFormat(), log)
+
+
+def test_waiting_notes_are_left_to_the_next_process(desk: Desk, tmp_path: Path) -> None:
     count = desk.fill()
     desk.note("first")
     desk.note("second")
-    notes = desk.recorder.take_backlog()
-    successor = Recorder(DatagramSocket(str(tmp_path / "journal")), JournalFormat())
-    successor.restore_backlog(notes)
-    assert successor.blocked
-    assert desk.all_messages() == ["Buffer: filler"] * count  # and none of its own notes
-    assert successor.resume()
-    assert desk.messages() == ["first", "second"]
-    successor.close()
+    desk.recorder = inherit(desk, tmp_path / "journal")
+    assert desk.recorder.blocked
+    assert not desk.recorder.resume()
+    assert desk.all_messages() == ["Buffer: filler"] * count + ["first", "second"]
+
+
+def test_notes_of_an_earlier_version_wait_like_others(desk: Desk) -> None:
+    count = desk.fill()
+    form = JournalFormat()
+    notes = [form.record(Record(Kind.LOG, Priority.INFO, text)) for text in ("first", "second")]
+    desk.recorder.append_notes(notes)
+    assert desk.write(b"third") == 0
+    assert desk.all_messages() == ["Buffer: filler"] * count + ["first", "second"]
 
 
 def test_the_next_process_reports_what_was_left_out(desk: Desk, tmp_path: Path) -> None:
     desk.fill()
     for number in range(MAX_NOTES + 5):
         desk.note(f"note {number}")
-    predecessor = desk.recorder
-    desk.recorder = Recorder(DatagramSocket(str(tmp_path / "journal")), JournalFormat())
-    desk.recorder.restore_backlog(predecessor.take_backlog())
+    desk.recorder = inherit(desk, tmp_path / "journal")
     report = "left out 5 records about connections: the journal was full"
     assert desk.all_messages()[-1] == report
-    predecessor.close()
 
 
 def test_closing_tries_the_waiting_notes_a_last_time(desk: Desk) -> None:
     desk.fill()
     desk.note("stopped")
     desk.messages()
-    desk.recorder.close()
+    desk.close_recorder()
     assert desk.messages() == ["stopped"]
 
 
 def test_closing_does_not_wait_for_a_full_journal(desk: Desk) -> None:
     count = desk.fill()
     desk.note("stopped")
-    desk.recorder.close()
+    desk.close_recorder()
     assert desk.messages() == ["Buffer: filler"] * count
 
 
@@ -426,3 +510,81 @@ def test_a_log_line_waits_in_order_for_a_full_journal(desk: Desk, log: logging.L
     desk.note("behind")
     expected = ["before", "the journal can't be reached", "behind"]
     assert desk.all_messages() == ["Buffer: filler"] * count + expected
+
+
+# Acks that wait for a commit of the log
+
+
+class DiskDesk:
+    """A recorder whose acks wait for a commit of a log in files."""
+
+    def __init__(self, path: Path) -> None:
+        (path / "log").mkdir()
+        self.journal = LogDaemon(path / "journal")
+        self.log = Log(FileStorage(Directory(str(path / "log")), 16 * 1024 * 1024))
+        sink = DatagramSocket(str(path / "journal"))
+        self.recorder = Recorder(sink, JournalFormat(), self.log, acks_wait=True)
+        self.prefix = self.recorder.prefix(ORIGIN)
+
+    def write(self, *payloads: bytes) -> int:
+        return self.recorder.write(self.prefix, self.log.appended + 1, list(payloads))
+
+    def commit(self) -> None:
+        self.recorder.commit()
+        while self.log.committing:
+            select.select([self.log.fileno()], [], [])
+            assert self.recorder.collect() is None
+        self.recorder.commit()  # as at the end of the next round
+
+    def messages(self) -> list[str]:
+        return [parse(datagram)["MESSAGE"].decode() for datagram in self.journal.read_all()]
+
+    def close(self) -> None:
+        self.recorder.close()
+        self.journal.close()
+
+
+@pytest.fixture
+def disk_desk(tmp_path: Path) -> Iterator[DiskDesk]:
+    with contextlib.closing(DiskDesk(tmp_path)) as desk:
+        yield desk
+
+
+def test_records_are_sent_once_they_are_durable_in_one_order(disk_desk: DiskDesk) -> None:
+    desk = disk_desk
+    desk.recorder.note(Record(Kind.LOG, Priority.INFO, "first"))
+    assert desk.write(b"second", b"third") == 2
+    assert desk.log.synced == 0
+    assert desk.messages() == []
+    desk.commit()
+    assert desk.log.synced == desk.log.sent == 3
+    assert desk.messages() == ["first", "Buffer: second", "Buffer: third"]
+
+
+def test_payloads_are_taken_while_the_journal_is_full(disk_desk: DiskDesk) -> None:
+    desk = disk_desk
+    numbers = [b"%d" % number for number in range(2000)]
+    while desk.log.appended < len(numbers):
+        assert desk.write(*numbers[desk.log.appended :])
+        desk.commit()
+    assert desk.recorder.blocked
+    assert not desk.recorder.must_wait
+    assert desk.log.synced == 2000
+    lines = desk.messages()
+    while not desk.recorder.resume():
+        lines += desk.messages()
+    lines += desk.messages()
+    assert lines == [f"Buffer: {number}" for number in range(2000)]
+
+
+def test_payloads_wait_while_the_log_is_full(disk_desk: DiskDesk) -> None:
+    desk, payload = disk_desk, b"x" * 60_000
+    while desk.write(payload):
+        desk.commit()
+        desk.messages()
+        desk.recorder.resume()
+    assert desk.recorder.must_wait
+    desk.log.set_read(desk.log.sent)
+    desk.log.set_safe(desk.log.sent)
+    assert not desk.recorder.must_wait
+    assert desk.write(payload) == 1

@@ -470,8 +470,8 @@ def test_unknown_settings_are_logged_once(host: Host, caplog: pytest.LogCaptureF
     storing = host.storing()
     storing.look()
     storing.look()
-    unknown = f"what the journal does not store is unknown: {host.root / MAIN}: Is a directory"
-    assert caplog.messages == [unknown]
+    why = f"{host.root / MAIN}: Is a directory"
+    assert caplog.messages == [f"can't find out whether the journal stores payloads: {why}"]
 
 
 def test_the_unit_counts_even_if_the_settings_of_journald_are_unknown(host: Host) -> None:

@@ -3,67 +3,127 @@
 import socket
 
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+)
 
 from ackd.journal.datagram import charge, unread
 from ackd.journal.unconfirmed import Unconfirmed
+from ackd.log.log import Log
+from ackd.log.memory import MemoryStorage
 
-SIZES = st.one_of(st.integers(1, 2000), st.sampled_from([0, 4096, 16000, 65536, 131072]))
+SIZES = st.one_of(st.integers(1, 2000), st.sampled_from([4096, 16000, 65536, 131072]))
+MARK = -1
 
 
 class Queue(RuleBasedStateMachine):
-    """journald reads, ends, or ends together with its queue; checks what must be repeated."""
+    """journald reads, stores, ends, or ends together with its queue; ackd starts anew.
+
+    journald loses the record that it has read last, unless it has had time to store it. Checks that
+    all records before the cursor `read` are stored, and that all others can still be recorded.
+    """
 
     @initialize()
     def open(self) -> None:
         self.ours, self.theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.ours.setblocking(False)
-        self.unconfirmed = Unconfirmed()
-        self.records: list[bytes] = []
-        self.read = 0
-        self.read_at_looks = (0, 0)
-        self.repeated = 0  # records before this number have been repeated
+        self.log = Log(MemoryStorage())
+        self.unconfirmed = Unconfirmed(self.log)
+        self.queue: list[int] = []  # the numbers that journald has not read, and marks
+        self.in_hand: int | None = None
+        self.stored: set[int] = set()
 
     def teardown(self) -> None:
         if hasattr(self, "ours"):
             self.ours.close()
             self.theirs.close()
+            self.log.close(clean=True)
 
-    @rule(size=SIZES)
-    def put(self, size: int) -> None:
-        record = b"%0*d" % (size, len(self.records)) if size else b""
+    def send(self, number: int, record: bytes) -> bool:
         try:
             self.ours.send(record)
         except BlockingIOError:
-            return
-        self.unconfirmed.append(record)
-        self.records.append(record)
+            return False
+        self.queue.append(number)
+        return True
+
+    @rule(size=SIZES)
+    @precondition(lambda self: not self.unconfirmed.lost)
+    def put(self, size: int) -> None:
+        record = bytes(size)
+        assert self.log.append(record)
+        if self.send(self.log.sent, record):
+            self.unconfirmed.append(self.log.sent, size)
+            self.log.set_sent(self.log.appended)
+        else:
+            self.log.withdraw()
 
     @rule()
-    @precondition(lambda self: self.read < len(self.records))
+    def put_mark(self) -> None:
+        if self.send(MARK, b""):
+            self.unconfirmed.append_mark()
+
+    @rule()
+    @precondition(lambda self: self.unconfirmed.lost)
+    def put_lost(self) -> None:
+        number = self.unconfirmed.lost[0]
+        (record,) = self.log.records(number, number + 1)
+        if self.send(number, record):
+            self.unconfirmed.append(number, len(record))
+            self.unconfirmed.lost.popleft()
+
+    @rule()
+    @precondition(lambda self: self.queue)
     def read_one(self) -> None:
-        assert self.theirs.recv(1 << 20) == self.records[self.read]
-        self.read += 1
+        self.store()
+        self.theirs.recv(1 << 20)
+        self.in_hand = self.queue.pop(0)
 
     @rule()
-    @precondition(lambda self: not self.unconfirmed.empty)
+    def store(self) -> None:
+        if self.in_hand is not None:
+            self.stored.add(self.in_hand)
+        self.in_hand = None
+
+    @rule()
+    @precondition(lambda self: self.unconfirmed.queue)
     def look(self) -> None:
-        self.unconfirmed.look(unread(self.ours))
-        self.read_at_looks = self.read_at_looks[1], self.read
+        self.unconfirmed.look(unread(self.ours.fileno()))
 
     @rule()
     def end(self) -> None:
-        first = max(self.repeated, self.read_at_looks[0] - 1)
-        taken = self.unconfirmed.take(unread(self.ours))
-        assert taken == [record for record in self.records[first : self.read] if record]
-        self.repeated = self.read
-        self.read_at_looks = self.read, self.read
+        self.in_hand = None
+        before = set(self.unconfirmed.lost)
+        count = self.unconfirmed.lose(unread(self.ours.fileno()))
+        after = list(self.unconfirmed.lost)
+        assert sorted({*before, *after}) == after
+        assert count >= len(after) - len(before)
 
     @rule()
     def end_with_the_queue(self) -> None:
-        while self.read < len(self.records):
-            self.read_one()
+        while self.queue:
+            self.theirs.recv(1 << 20)
+            self.queue.pop(0)
         self.end()
+
+    @rule()
+    def start_anew(self) -> None:
+        lost = self.unconfirmed.lost
+        self.unconfirmed = Unconfirmed(self.log)
+        if lost:  # then the stream in the store has broken
+            self.unconfirmed.lose(unread(self.ours.fileno()))
+
+    @invariant()
+    def nothing_is_forgotten(self) -> None:
+        if not hasattr(self, "log"):
+            return
+        assert self.stored >= set(range(self.log.read))
+        kept = {*self.unconfirmed.lost, *self.queue, self.in_hand, *self.unconfirmed.numbers()}
+        assert kept | self.stored >= set(range(self.log.sent))
 
 
 TestQueue = Queue.TestCase
@@ -71,30 +131,66 @@ TestQueue = Queue.TestCase
 
 def test_a_record_is_confirmed_when_the_same_journald_has_read_a_later_one() -> None:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    log = Log(MemoryStorage())
     with ours, theirs:
-        unconfirmed = Unconfirmed()
-        for record in (b"one", b""):
-            ours.send(record)
-            unconfirmed.append(record)
+        unconfirmed = Unconfirmed(log)
+        send(log, unconfirmed, b"one", ours)
+        assert not unconfirmed.marked
+        ours.send(b"")
+        unconfirmed.append_mark()
         assert unconfirmed.marked
-        unconfirmed.look(unread(ours))
+        unconfirmed.look(unread(ours.fileno()))
         theirs.recv(10)
         theirs.recv(10)
-        unconfirmed.look(unread(ours))
-        assert not unconfirmed.empty
-        unconfirmed.look(unread(ours))
-        assert unconfirmed.empty
-        assert unconfirmed.take(unread(ours)) == []
+        unconfirmed.look(unread(ours.fileno()))
+        assert unconfirmed.queue
+        assert log.read == 0
+        unconfirmed.look(unread(ours.fileno()))
+        assert not unconfirmed.queue
+        assert log.read == 1
+        assert unconfirmed.lose(unread(ours.fileno())) == 0
+    log.close(clean=True)
+
+
+def send(log: Log, unconfirmed: Unconfirmed, record: bytes, sock: socket.socket) -> None:
+    assert log.append(record)
+    sock.send(record)
+    unconfirmed.append(log.sent, len(record))
+    log.set_sent(log.appended)
 
 
 def test_records_that_have_been_read_are_not_kept_in_a_long_stream() -> None:
-    unconfirmed = Unconfirmed()
+    log = Log(MemoryStorage())
+    unconfirmed = Unconfirmed(log)
     for number in range(1000):
-        unconfirmed.append(b"%065536d" % number)
+        assert log.append(b"%065536d" % number)
+        unconfirmed.append(log.sent, 65536)
+        log.set_sent(log.appended)
         unconfirmed.look(charge(65536))
-    kept = unconfirmed.take(0)
-    assert len(kept) == 3
-    assert kept[-1] == b"%065536d" % 999
+    unconfirmed.lose(0)
+    assert list(unconfirmed.lost) == [997, 998, 999]
+    log.close(clean=True)
+
+
+def test_records_of_the_process_before_are_confirmed_once_all_of_them_are_read() -> None:
+    """Marks and repeated records may be between them: the process before does not leave that."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    log = Log(MemoryStorage())
+    with ours, theirs:
+        before = Unconfirmed(log)
+        for record in (b"one", b"two"):
+            send(log, before, record, ours)
+        ours.send(b"")
+        after = Unconfirmed(log)
+        send(log, after, b"three", ours)
+        for read in (b"one", b"two"):
+            assert theirs.recv(10) == read
+            after.look(unread(ours.fileno()))
+            after.look(unread(ours.fileno()))
+        assert log.read == 0
+        assert after.lose(unread(ours.fileno())) == 2
+        assert list(after.lost) == [0, 1]
+    log.close(clean=True)
 
 
 def test_the_kernel_charges_more_than_a_datagram_has() -> None:

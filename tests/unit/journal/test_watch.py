@@ -1,21 +1,27 @@
 """journald ends before it has stored all records: those that may be lost are recorded again."""
 
 import contextlib
+import os
+import re
+import socket
 from collections.abc import Iterator
 from math import inf
 from pathlib import Path
+from threading import Thread
 from time import monotonic
 
 import pytest
 
 from ackd.config import Recording
 from ackd.journal.entry import JournalFormat, payloads_of
-from ackd.journal.journald import JournaldSocket
+from ackd.journal.journald import JournaldConnection, JournaldSocket
 from ackd.journal.recorder import Recorder
 from ackd.journal.storing import Storing
-from ackd.journal.watch import LONGEST_PAUSE, QUIET
+from ackd.journal.watch import FIRST_ACCEPT, LONGEST_PAUSE, QUIET, JournaldStream
+from ackd.log.log import Log
+from ackd.log.memory import MemoryStorage
 from ackd.loop import Loop
-from ackd.records import Origin
+from ackd.records import Kind, Origin, Priority, Record
 from tests.support.journal_socket import Entry, parse
 from tests.support.journald import Journald
 
@@ -23,20 +29,73 @@ ORIGIN = Origin("192.168.150.2", 40321, "192.168.150.1:10008", "00c0ffee-1")
 
 
 class Desk:
-    """A recorder, journald, and a loop that goes round when a test says so."""
+    """A recorder, journald, and a loop that goes round when a test says so.
 
-    def __init__(self, path: Path, begun: bool = True) -> None:
+    `kept` is what the next process gets: the stream, the socket, and the descriptor of the log.
+    """
+
+    def __init__(self, path: Path, begun: bool = True, held: bool = False) -> None:
         self.path = path
         self.journald = Journald(path)
-        self.loop = Loop()
-        self.recorder = Recorder(
-            JournaldSocket(str(path), Storing(str(path), {}, is_service=False)), JournalFormat()
-        )
-        self.recorder.watch(self.loop)
+        self.kept: JournaldStream | None = None
         self._written = 0
+        self._start(MemoryStorage(), None)
         if begun:
             self.journald.begin()
             self.go_round()
+            self.go_round(monotonic() + FIRST_ACCEPT)
+        elif not held:
+            self.await_first_accept()
+
+    def _start(self, storage: MemoryStorage, stored: JournaldConnection | None) -> None:
+        self.storage = storage
+        log = Log(storage)
+        storing = Storing(str(self.path), {}, is_service=False)
+        sink = JournaldSocket(str(self.path), storing, log, stored, self._keep)
+        self.sink = sink
+        self.recorder = Recorder(sink, JournalFormat(), log)
+        self.loop = Loop()
+        self.recorder.watch(self.loop)
+        self.recorder.resume()
+
+    def await_first_accept(self) -> None:
+        """Go round when the recorder holds no records back any more."""
+        if self.sink.holds:
+            self.go_round(monotonic() + FIRST_ACCEPT)
+
+    def _keep(self, stream: JournaldStream) -> None:
+        """Do what the service manager does: duplicate the descriptor."""
+        if self.kept:
+            self.kept.socket.close()
+        self.kept = JournaldStream(stream.socket.dup(), stream.accepted)
+
+    def crash(self, *, stopped: bool = False, noticed: bool = True) -> None:
+        """Let another process go on, as after a kill; if `stopped`, it finds only the log.
+
+        If `noticed`, the killed process has noticed before what had happened to journald.
+        """
+        if noticed:
+            self.go_round()
+        self._replace(clean=False, stopped=stopped)
+
+    def hand_over(self) -> None:
+        """Let another process go on, as after a restart."""
+        self._replace(clean=True, stopped=False)
+
+    def _replace(self, clean: bool, stopped: bool) -> None:
+        storage = os.dup(self.storage.descriptor)
+        sock = self.sink.socket.dup()
+        self.recorder.sink.close()
+        self.recorder.log.close(clean)
+        self.loop.close()
+        stored = None
+        if stopped:
+            sock.close()
+        else:
+            stream = self.kept and JournaldStream(self.kept.socket.dup(), self.kept.accepted)
+            stored = JournaldConnection(sock, stream)
+        self._start(MemoryStorage(storage), stored)
+        self.await_first_accept()
 
     def write(self, *payloads: bytes) -> int:
         prefix = self.recorder.prefix(ORIGIN)
@@ -48,7 +107,7 @@ class Desk:
         """Do what the server does in a round."""
         self.loop.handle(self.loop.wait(0))
         self.loop.meet_deadlines(now)
-        self.recorder.sink.look()
+        self.recorder.look()
 
     def succeed(self) -> None:
         """Let journald end and another one begin, and the loop go round after each."""
@@ -72,6 +131,8 @@ class Desk:
         self.recorder.close()
         self.loop.close()
         self.journald.close()
+        if self.kept:
+            self.kept.socket.close()
 
 
 def message(entry: Entry) -> str:
@@ -151,7 +212,7 @@ def test_nothing_is_recorded_again_that_journald_had_time_to_store(desk: Desk) -
     assert desk.read_all() == ["two"]
 
 
-def test_records_read_before_the_first_journald_accepts_are_not_recorded_again(
+def test_records_read_before_the_first_journald_accepts_are_recorded_again(
     tmp_path: Path,
 ) -> None:
     with contextlib.closing(Desk(tmp_path / "socket", begun=False)) as desk:
@@ -160,7 +221,7 @@ def test_records_read_before_the_first_journald_accepts_are_not_recorded_again(
         desk.journald.begin()
         desk.go_round()
         desk.write(b"two")
-        assert desk.read_all() == ["two"]
+        assert desk.read_all() == ["again one", repeated(1), "two"]
 
 
 def test_a_record_that_was_in_hand_at_two_ends_is_recorded_again_twice(desk: Desk) -> None:
@@ -281,3 +342,204 @@ def test_payloads_that_share_a_record_are_recorded_again_in_one_record(desk: Des
     (again, _) = map(parse, desk.journald.read_all())
     assert again["ACKD_REPEATED"] == b"1"
     assert payloads_of(again) == [(1, b"one"), (2, b"two")]
+
+
+def test_a_start_holds_records_back_until_journald_accepts_the_stream(tmp_path: Path) -> None:
+    with contextlib.closing(Desk(tmp_path / "socket", begun=False, held=True)) as desk:
+        desk.recorder.note(Record(Kind.LOG, Priority.INFO, "note"))
+        assert desk.write(b"one") == 0
+        desk.go_round()
+        assert desk.read_all() == []
+        desk.journald.begin()
+        desk.go_round()
+        assert desk.write(b"one") == 1
+        assert desk.read_all() == ["note", "one"]
+
+
+def test_a_start_holds_no_records_back_before_a_journald_that_refuses_the_stream(
+    tmp_path: Path,
+) -> None:
+    with contextlib.closing(Desk(tmp_path / "socket", begun=False, held=True)) as desk:
+        assert desk.write(b"one") == 0
+        assert desk.journald.refuse() == 1
+        desk.go_round()
+        assert desk.write(b"one") == 1
+
+
+# From one process to the next
+
+
+def may_have_ended(count: int) -> str:
+    return f"journald may have ended; records repeated that may be lost: {count}"
+
+
+def test_a_crash_repeats_nothing_while_the_same_journald_lives(desk: Desk) -> None:
+    desk.write(b"one", b"two")
+    desk.crash()
+    desk.write(b"three")
+    desk.go_round()
+    assert desk.read_all() == ["one", "two", "three"]
+    desk.be_quiet()
+    assert desk.read_all() == []
+    desk.be_quiet()
+    desk.be_quiet()
+    assert desk.recorder.unsettled == 0
+    desk.succeed()
+    assert desk.read_all() == []
+
+
+def test_what_is_unread_at_a_restart_is_recorded_again_if_the_queue_goes_later(desk: Desk) -> None:
+    desk.write(b"one", b"two")
+    desk.hand_over()
+    desk.go_round()
+    desk.write(b"three")
+    desk.journald.close()
+    desk.journald = Journald(desk.path)
+    assert desk.write(b"four") == 0
+    assert desk.recorder.resume()
+    assert desk.write(b"four") == 1
+    assert desk.read_all() == ["again one", "again two", "again three", repeated(3), "four"]
+
+
+def test_ackd_and_journald_end_in_the_same_moment(desk: Desk) -> None:
+    desk.write(b"one", b"two", b"three")
+    assert desk.read(2) == ["one", "two"]
+    desk.go_round()
+    desk.journald.end()
+    desk.crash(noticed=False)
+    desk.write(b"four")
+    assert desk.read(1) == ["three"]
+    assert desk.read_all() == ["again one", "again two", "again three", repeated(3), "four"]
+
+
+def test_ackd_journald_and_its_queue_end_in_the_same_moment(desk: Desk) -> None:
+    desk.write(b"one", b"two")
+    desk.journald.close()
+    desk.journald = Journald(desk.path)
+    desk.crash(noticed=False)
+    desk.recorder.resume()
+    assert desk.write(b"three") == 1
+    assert desk.read_all() == ["again one", "again two", repeated(2), "three"]
+
+
+def test_the_record_that_was_perhaps_being_sent_at_a_crash_is_recorded_again(desk: Desk) -> None:
+    assert desk.write(b"one") == 1
+    record = JournalFormat().payload(desk.recorder.prefix(ORIGIN), 2, b"two")
+    assert desk.recorder.log.append(record)
+    desk.crash()
+    assert desk.write(b"three") == 1
+    assert desk.read_all() == ["one", "again two", "three"]
+
+
+def test_a_crash_in_the_middle_of_a_repetition_repeats_all_of_it(desk: Desk) -> None:
+    records = [b"%d" % number for number in range(7)]
+    assert desk.write(*records) == 7
+    desk.read(7)
+    desk.journald.end()
+    with contextlib.closing(fill(desk.path)):  # so there is no room for the repeated records
+        desk.go_round()
+        assert desk.recorder.blocked
+        desk.journald.read()
+        desk.crash()
+    lines = desk.read_all()
+    while not desk.recorder.resume():
+        lines += desk.read_all()
+    lines += desk.read_all()
+    again = [line for line in lines if re.fullmatch("again [0-9]", line)]
+    assert again[-7:] == [f"again {number}" for number in range(7)]
+
+
+def fill(path: Path) -> socket.socket:
+    """Fill a socket's queue with datagrams of another sender; return the sender."""
+    sender = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+    sender.connect(str(path))
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            sender.send(b"MESSAGE=filler\n")
+    return sender
+
+
+def test_a_stop_that_leaves_the_log_only_repeats_what_was_not_confirmed(desk: Desk) -> None:
+    desk.write(b"one")
+    desk.go_round()
+    desk.be_quiet()
+    desk.read_all()
+    desk.be_quiet()
+    desk.write(b"two", b"three")
+    desk.crash(stopped=True)
+    desk.write(b"four")
+    expected = ["two", "three", "again two", "again three", may_have_ended(2), "four"]
+    assert desk.read_all() == expected
+
+
+def test_a_process_that_ends_before_the_accept_leaves_the_repetition_to_the_next(
+    tmp_path: Path,
+) -> None:
+    with contextlib.closing(Desk(tmp_path / "socket", begun=False)) as desk:
+        desk.write(b"one")
+        desk.go_round()
+        for _ in range(3):
+            desk.crash()
+            desk.go_round()
+        assert desk.read_all() == ["one"]
+        desk.journald.begin()
+        desk.go_round()
+        assert desk.read_all() == ["again one", repeated(1)]
+
+
+def test_refused_streams_repeat_nothing_over_crashes(tmp_path: Path) -> None:
+    with contextlib.closing(Desk(tmp_path / "socket", begun=False)) as desk:
+        desk.write(b"one")
+        for _ in range(3):
+            refuse_streams(desk, 3)
+            desk.crash()
+        assert desk.read_all() == ["one"]
+
+
+def test_nothing_is_repeated_twice_for_the_same_end_of_journald(desk: Desk) -> None:
+    desk.write(b"one")
+    assert desk.read(1) == ["one"]
+    desk.succeed()
+    for _ in range(3):
+        desk.crash()
+        desk.go_round()
+    assert desk.read_all() == ["again one", repeated(1)]
+
+
+def test_a_stop_has_a_mark_put_that_shows_at_once_that_all_is_stored(desk: Desk) -> None:
+    desk.write(b"one")
+    desk.recorder.sink.settle()
+    desk.recorder.sink.settle()
+    assert [len(datagram) > 0 for datagram in desk.journald.read_all()] == [True, False]
+    desk.go_round()
+    assert desk.recorder.unsettled
+    desk.go_round()
+    assert desk.recorder.unsettled == 0
+
+
+def test_another_journald_gets_what_the_one_before_has_not_read(desk: Desk, tmp_path: Path) -> None:
+    """As after own-journal: then the same path leads to the socket of another journald."""
+    desk.write(b"one", b"two")
+    (tmp_path / "other").mkdir()
+    desk.path = tmp_path / "other" / "socket"
+    with contextlib.closing(desk.journald):
+        desk.journald = Journald(desk.path)
+        desk.hand_over()
+        desk.write(b"three")
+        assert desk.read_all() == ["again one", "again two", may_have_ended(2), "three"]
+
+
+def test_another_journald_gets_nothing_that_the_one_before_reads_in_a_moment(
+    desk: Desk, tmp_path: Path
+) -> None:
+    desk.write(b"one", b"two")
+    (tmp_path / "other").mkdir()
+    desk.path = tmp_path / "other" / "socket"
+    with contextlib.closing(desk.journald) as before:
+        reader = Thread(target=before.read_to_mark)
+        reader.start()
+        desk.journald = Journald(desk.path)
+        desk.hand_over()
+        reader.join()
+        desk.write(b"three")
+        assert desk.read_all() == ["three"]

@@ -1,30 +1,22 @@
 """What a connection does when memory runs out, which no client can cause from outside."""
 
 import socket
-from math import inf
 from pathlib import Path
 
-from ackd.deadlines import Deadlines
 from ackd.journal.datagram import DatagramSocket
 from ackd.journal.entry import JournalFormat
 from ackd.journal.recorder import Recorder
 from ackd.protocol import ServerProtocol, ack_line
 from ackd.records import Origin
-from ackd.server.budget import Budget
-from ackd.server.connection import Connection, Shared, Timeouts, Wait
-from ackd.server.counters import Counters
-from ackd.server.quota import Quota
+from ackd.server.connection import Connection, Wait
 from tests.support.log_daemon import LogDaemon
+from tests.support.shared import shared_with
 
 
 def test_running_out_of_memory_closes_only_the_connection_that_needed_it(tmp_path: Path) -> None:
     logd = LogDaemon(tmp_path / "log")
     recorder = Recorder(DatagramSocket(str(tmp_path / "log")), JournalFormat())
-    budget, timeouts = Budget(recorder), Timeouts(inf, inf)
-    quota = Quota("connections", 100, 100, recorder.note, Deadlines())
-    shared = Shared(
-        recorder, budget, (), timeouts, Counters(), quota, quota, changed=lambda *_: None
-    )
+    shared = shared_with(recorder)
     ours, theirs = socket.socketpair()
     with ours, theirs:
         theirs.setblocking(False)
@@ -33,7 +25,7 @@ def test_running_out_of_memory_closes_only_the_connection_that_needed_it(tmp_pat
         ours.send(b"hello\n")
         connection.on_readable()
         assert ours.recv(100) == b"ok\n"
-        budget.chunk = 1 << 62  # more than there is memory for
+        shared.budget.chunk = 1 << 62  # more than there is memory for
         connection.on_readable()
         assert connection.wait is Wait.NOTHING
         assert ours.recv(100) == b""

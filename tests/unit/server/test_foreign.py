@@ -1,14 +1,12 @@
 """Clients of other protocols: recognised by their first bytes, however these are cut."""
 
 import socket
-from math import inf
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ackd.deadlines import Deadlines
 from ackd.journal.datagram import DatagramSocket
 from ackd.journal.entry import JournalFormat
 from ackd.journal.recorder import Recorder
@@ -21,12 +19,10 @@ from ackd.protocol import (
     rejection_line,
 )
 from ackd.records import Origin
-from ackd.server.budget import Budget
-from ackd.server.connection import Connection, Shared, Timeouts, Wait
-from ackd.server.counters import Counters
+from ackd.server.connection import Connection, Wait
 from ackd.server.foreign import ForeignClientError, examine
-from ackd.server.quota import Quota
 from tests.support.log_daemon import LogDaemon
+from tests.support.shared import shared_with
 
 PROXY_2 = b"\r\n\r\n\0\r\nQUIT\n"
 FOREIGN = {
@@ -141,17 +137,7 @@ def test_the_first_bytes_may_come_before_and_after_a_restart(tmp_path: Path) -> 
 
     logd = LogDaemon(tmp_path / "log")
     recorder = Recorder(DatagramSocket(str(tmp_path / "log")), JournalFormat())
-    quota = Quota("connections", 100, 100, recorder.note, Deadlines())
-    shared = Shared(
-        recorder,
-        Budget(recorder),
-        (),
-        Timeouts(inf, inf),
-        Counters(),
-        quota,
-        quota,
-        changed=lambda *_: None,
-    )
+    shared = shared_with(recorder)
     ours, theirs = socket.socketpair()
     with ours, theirs:
         theirs.setblocking(False)

@@ -14,6 +14,8 @@ from ackd.journal.journald import JournaldSocket
 from ackd.journal.log_handler import RecordHandler
 from ackd.journal.recorder import Recorder
 from ackd.journal.storing import Storing
+from ackd.log.log import Log
+from ackd.log.memory import MemoryStorage
 from ackd.loop import Loop
 from ackd.records import Kind
 from ackd.server.server import Server
@@ -38,7 +40,9 @@ class World:
         self.journald = Journald(path)
         self.loop = Loop()
         storing = Storing(str(path), {}, is_service=False, root=str(root))
-        self.recorder = Recorder(JournaldSocket(str(path), storing), JournalFormat())
+        records = Log(MemoryStorage())
+        sink = JournaldSocket(str(path), storing, records)
+        self.recorder = Recorder(sink, JournalFormat(), records)
         self.recorder.sink.inspect()
         self.handler = RecordHandler(self.recorder)
         logging.getLogger("ackd").addHandler(self.handler)

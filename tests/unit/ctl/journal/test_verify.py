@@ -68,6 +68,21 @@ def members(found: RunFound, *names: str) -> list[object]:
     return [json.loads(line)[name] for name in names]
 
 
+def test_a_run_arrives_as_long_as_each_reading_finds_more_of_it(screen: Screen) -> None:
+    run = RunFound(RUN)
+    first, second = connection(RUN.payload(1), RUN.payload(2))
+    other = replace(RECORDED, time=TIME + timedelta(seconds=2))
+    for payloads, arriving in (
+        ([first], True),
+        ([], False),
+        ([other], False),
+        ([replace(second, time=TIME + timedelta(seconds=3))], True),
+    ):
+        with StatusLine(screen.stream) as line:
+            run.add_all(payloads, line)
+        assert run.arriving is arriving
+
+
 HIGHEST = 10**18 - 1
 
 

@@ -7,6 +7,7 @@ from ackd.ctl.output.streams import Output
 from ackd.ctl.output.terminal import wrapped
 from ackd.ctl.probe.finding import Finding, Outcome, Stage, Summary
 from ackd.ctl.probe.report import ProbeReport
+from ackd.ctl.runs.payloads import Run
 from tests.support.screen import Screen
 
 TEXT = "connection refused: nothing listens on that port, or a firewall refuses"
@@ -50,7 +51,7 @@ def test_a_probe_breaks_no_words(columns: int, monkeypatch: pytest.MonkeyPatch) 
     report.begin("1a2b3c4d", "a-rather-long-name.example.org port 10008")
     report.found(Finding(Stage.CONNECTED, Outcome.FAILED, TEXT, 0.001, "192.0.2.17"))
     report.found(Finding(Stage.SENT, Outcome.NOT_TRIED))
-    report.end(Summary("1a2b3c4d", acknowledged=1, meanings=[f"{TEXT} {TEXT}"]))
+    report.end(Summary(Run("1a2b3c4d"), acknowledged=1, meanings=[f"{TEXT} {TEXT}"]))
     shown = screen.read().replace("\r\n", "\n")
     assert max(map(len, shown.splitlines())) <= columns
     assert " ".join(shown.split()).count(TEXT) == 3

@@ -1,8 +1,9 @@
-"""The histogram of latencies as it is shown."""
+"""The histogram of latencies, and the hint to verify a run, as they are shown."""
 
 import io
 
-from ackd.ctl.runs.summary import latency_histogram
+from ackd.ctl.runs.payloads import Run
+from ackd.ctl.runs.summary import latency_histogram, verify_hint
 from tests.unit.ctl.runs.test_latency import latencies
 
 UTF8 = io.TextIOWrapper(io.BytesIO(), "utf-8")
@@ -34,3 +35,13 @@ def test_a_bar_without_block_letters_is_made_of_number_signs() -> None:
 
 def test_no_latencies_have_no_histogram() -> None:
     assert latency_histogram(latencies(), UTF8) == []
+
+
+def test_the_hint_to_verify_a_run_has_a_name_for_one_run() -> None:
+    (hint,) = verify_hint(Run("1a2b3c4d"), 1795604297.9, ended=True, stream=ASCII)
+    assert "`ackctl verify 1a2b3c4d --since @1795600697`" in hint
+
+
+def test_a_name_that_the_user_has_chosen_may_have_been_used_before() -> None:
+    _, note = verify_hint(Run("night", named=True), 1795604297.9, ended=True, stream=ASCII)
+    assert note == "(without --since, earlier runs with this name count as well)"

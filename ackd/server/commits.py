@@ -1,0 +1,129 @@
+"""Commits of the log: acks that wait for the disk, with `durability: disk`."""
+
+import errno
+import logging
+import select
+from collections.abc import Callable
+from time import monotonic
+
+from ackd.journal.recorder import Recorder
+from ackd.loop import READABLE, Loop
+from ackd.protocol import DISK_FAILED, DISK_FULL, LOG_FULL
+from ackd.records import Kind
+from ackd.server.connection import Connection
+
+log = logging.getLogger("ackd")
+
+# The share of the log in use from which on ackd warns, and the share below which the warning ends.
+_WARN_SHARE, _QUIET_SHARE = 0.8, 0.7
+
+
+class Commits:
+    """Answers payloads when a commit has put their records on the disk, or has failed.
+
+    What is recorded while a commit runs joins the next commit. `on_change` is called when the log
+    is full and when it has room again. Without `acks_wait` in the recorder there are no commits.
+    """
+
+    def __init__(self, loop: Loop, recorder: Recorder, on_change: Callable[[], None]) -> None:
+        self.full = False
+        self._recorder = recorder
+        self._on_change = on_change
+        # The number of taken payloads of each connection: in the commit that runs, and in the next.
+        self._running: dict[Connection, int] = {}
+        self._next: dict[Connection, int] = {}
+        self._failure = ""  # the reason that the last commit has failed
+        self._refused = 0  # since commits fail
+        self._warned = False
+        if recorder.acks_wait:
+            loop.watch(recorder.log, READABLE, self._on_end)
+
+    @property
+    def trouble(self) -> str:
+        """What is wrong with the log or its disk, as text; empty if nothing is."""
+        if not self._recorder.acks_wait:
+            return ""
+        if self._failure:
+            return f"payloads are refused: {self._failure}"
+        if self.full:
+            return f"{LOG_FULL}, payloads wait for the journal"
+        return f"the log is {self._share:.0%} full" if self._share >= _WARN_SHARE else ""
+
+    def add(self, connection: Connection, count: int) -> None:
+        """Answer so many more payloads of a connection with the next commit."""
+        self._next[connection] = self._next.get(connection, 0) + count
+
+    def begin(self) -> None:
+        """Begin a commit of all that is recorded, unless one runs; to be called each round."""
+        if not self._recorder.acks_wait:
+            return
+        self._watch_room()
+        records = self._recorder.log
+        ran = records.committing
+        self._recorder.commit()
+        if records.committing and not ran:
+            self._running, self._next = self._next, {}
+
+    def finish(self, seconds: float) -> None:
+        """Wait until all that is recorded is on the disk, at most so many seconds."""
+        if not self._recorder.acks_wait:
+            return
+        records, deadline = self._recorder.log, monotonic() + seconds
+        poll = select.poll()
+        poll.register(records, select.POLLIN)
+        while records.synced < records.appended:
+            self.begin()
+            if not poll.poll(max(0.0, deadline - monotonic()) * 1000):
+                return
+            self._on_end()
+
+    def _on_end(self) -> None:
+        """Answer the payloads of the commit that has ended."""
+        error = self._recorder.collect()
+        running, self._running = self._running, {}
+        if error:
+            self._fail(error, running)
+            return
+        for connection, count in running.items():
+            connection.on_commit(count)
+        if self._failure:
+            self._failure = ""
+            text = "payloads are on the disk again, refused meanwhile: %d"
+            log.warning(text, self._refused, extra={"kind": Kind.ON_DISK_AGAIN})
+
+    def _fail(self, error: OSError, running: dict[Connection, int]) -> None:
+        """Refuse the payloads of a failed commit and those behind it: all are given up."""
+        refused = running | self._next
+        self._next = {}
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        reason = DISK_FULL if full else f"{DISK_FAILED}{error.strerror}"
+        first, self._failure = not self._failure, reason
+        self._refused = 0 if first else self._refused
+        for connection in refused:
+            self._refused += connection.protocol.taken
+            connection.on_failed_commit(reason)
+        if first:
+            log.error("payloads are refused: %s", reason, extra={"kind": Kind.NOT_ON_DISK})
+
+    # How full the log is
+
+    @property
+    def _share(self) -> float:
+        records = self._recorder.log
+        return records.size / (records.size + records.room)
+
+    def _watch_room(self) -> None:
+        """Notice that the log is full or has room again, and warn before it is full."""
+        full, share = self._recorder.full, self._share
+        if full is not self.full:
+            self.full = full
+            self._on_change()
+            if full:
+                log.error(self.trouble, extra={"kind": Kind.NOT_ON_DISK})
+            else:
+                log.warning("the log has room again", extra={"kind": Kind.ON_DISK_AGAIN})
+        if share >= _WARN_SHARE and not self._warned:
+            self._warned = True
+            log.warning("the log is %.0f %% full: the journal is behind", 100 * share)
+        elif share < _QUIET_SHARE:
+            self._warned = False

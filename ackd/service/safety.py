@@ -1,0 +1,46 @@
+"""With `durability: disk`, what ties the log to the files of the journal: recovery and archives."""
+
+import logging
+import os
+from functools import partial
+
+from ackd.journal.archives import Archives
+from ackd.journal.files import journal_files
+from ackd.journal.journald import JournaldSocket
+from ackd.journal.reader import fields_backwards
+from ackd.journal.recorder import Recorder
+from ackd.journal.recovery import Recovery
+from ackd.log.storage import Found
+from ackd.loop import Loop
+
+log = logging.getLogger("ackd")
+
+
+def recovery(recorder: Recorder) -> Recovery | None:
+    """Return what recovers the records of an unclean end; None if nothing must be recovered.
+
+    To be called before anything is recorded.
+    """
+    records = recorder.log
+    if not recorder.acks_wait or records.found in (Found.NEW, Found.CLEAN):
+        return None
+    if records.read == records.appended or not isinstance(recorder.sink, JournaldSocket):
+        records.set_recovered()  # nothing can be compared with a terminal or a syslog daemon
+        return None
+    return Recovery(recorder, partial(fields_backwards, os.geteuid()))
+
+
+def watch_archives(recorder: Recorder, loop: Loop) -> None:
+    """Have records leave the log when they are safe in archived files of the journal."""
+    sink = recorder.sink
+    if not recorder.acks_wait or not isinstance(sink, JournaldSocket):
+        return
+    if not sink.journald:
+        log.warning("the log only grows: it is unknown which journald has the socket %s", sink.path)
+        return
+    try:
+        files = journal_files(sink.journald, os.geteuid())
+    except OSError as error:
+        log.warning("the log only grows: %s: %s", error.filename, error.strerror)
+        return
+    Archives(loop, recorder, files)
