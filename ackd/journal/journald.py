@@ -70,6 +70,11 @@ class JournaldSocket(DatagramSocket):
         return self._storing.journald
 
     @property
+    def unit(self) -> str:
+        """The name of ackd's unit; empty if there is none, or if it is uncertain."""
+        return self._storing.unit
+
+    @property
     def socket(self) -> socket.socket:
         """The socket that counts what journald has not read; the same one for ever."""
         return self._socket

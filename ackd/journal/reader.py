@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from ackd.records import Kind
+
 # Any process can write an entry like ackd's, but journald alone adds the fields that begin with an
 # underscore, systemd.journal-fields(7).
 UNIT, NAMESPACE, BOOT, USER = "_SYSTEMD_UNIT", "_NAMESPACE", "_BOOT_ID", "_UID"
@@ -47,14 +49,22 @@ def open_journals(namespace: str, matches: Mapping[str, str | bytes]) -> Any:
     return reader
 
 
-def fields_backwards(user: int) -> Iterator[Mapping[str, Any]]:
+def fields_backwards(user: int, unit: str) -> Iterator[Mapping[str, Any]]:
     """Yield the fields of ackd's entries in all journals of this host, newest first.
 
     A value is bytes, or a list of bytes if an entry has the field more than once. Only entries are
-    yielded that a process of `user` has sent: the kernel gives journald the sender's user.
-    Raises NotReadableError.
+    yielded that a process of `user` has sent: the kernel gives journald the sender's user. With a
+    `unit`, only those of this unit.
+
+    A file has an index for each value of a field, and a power cut can damage each of them. Users
+    look for entries by the kind and by the unit. So an entry is yielded only if all these indexes
+    have it. Raises NotReadableError.
     """
     reader = open_journals("", {"SYSLOG_IDENTIFIER": "ackd", USER: str(user)})
+    for kind in Kind:
+        reader.add_match(MESSAGE_ID=kind.value)  # any of them
+    if unit:
+        reader.add_match(**{UNIT: unit})
     reader.seek_tail()
     try:
         # get_previous() would also convert each value, which takes more than twice the time.

@@ -96,7 +96,7 @@ class Storing:
             )
 
     def _find_obstacle(self) -> str:
-        unit = self._unit()
+        unit = self.unit
         needed = (
             (self._settings.get(Key.STORAGE), 1),
             (self._settings.get(Key.LEVEL), Priority.INFO),
@@ -169,8 +169,9 @@ class Storing:
 
     # The unit
 
-    def _unit(self) -> str:
-        """Return the name of our unit; empty if there is none, or if it is uncertain.
+    @property
+    def unit(self) -> str:
+        """The name of our unit; empty if there is none, or if it is uncertain.
 
         The path of a cgroup has slices, then the unit: cg_path_get_unit, src/basic/cgroup-util.c.
         """

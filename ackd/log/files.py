@@ -150,8 +150,8 @@ class FileStorage:
             self.found = Found.CLEAN if self._control.clean else Found.SAME_BOOT
         else:
             self.found = Found.OTHER_BOOT if self._control.valid or self._headers else Found.NEW
-        self._saved = self.cursors.tolist()
         self._boot = boot
+        self._saved = self.cursors.tolist()
         self._recovered = self.found in (Found.NEW, Found.CLEAN)
         known = self._control.boot if self.found is Found.OTHER_BOOT else boot
         self._control.mark(clean=False, boot=known)

@@ -21,13 +21,13 @@ def recovery(recorder: Recorder) -> Recovery | None:
 
     To be called before anything is recorded.
     """
-    records = recorder.log
+    records, sink = recorder.log, recorder.sink
     if not recorder.acks_wait or records.found in (Found.NEW, Found.CLEAN):
         return None
-    if records.read == records.appended or not isinstance(recorder.sink, JournaldSocket):
+    if records.read == records.appended or not isinstance(sink, JournaldSocket):
         records.set_recovered()  # nothing can be compared with a terminal or a syslog daemon
         return None
-    return Recovery(recorder, partial(fields_backwards, os.geteuid()))
+    return Recovery(recorder, partial(fields_backwards, os.geteuid(), sink.unit))
 
 
 def watch_archives(recorder: Recorder, loop: Loop) -> None:

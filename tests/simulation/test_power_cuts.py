@@ -6,6 +6,7 @@ from contextlib import suppress
 from itertools import count
 from random import Random
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
@@ -228,3 +229,27 @@ TestLogSchedule.settings = settings(
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
 )
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_what_a_crash_leaves_is_synced_before_earlier_records_are_recovered(seed: int) -> None:
+    disk = SimulatedDisk(Random(seed), 512)
+
+    def opened(boot: bytes) -> tuple[Log, SimulatedWorker]:
+        worker = SimulatedWorker()
+        log = Log(SmallFiles(disk, SEGMENTS * SEGMENT, worker, boot * 16))
+        worker.work_off()
+        return log, worker
+
+    opened(b"1")[0].close(clean=False)
+    log, worker = opened(b"2")
+    assert log.found is Found.OTHER_BOOT
+    assert log.append(b"x" * 3000)
+    log.commit()
+    disk.end = 2  # the file is opened and written, and not synced
+    with pytest.raises(PowerCutError):
+        worker.work_off()
+    disk.end = None
+    assert opened(b"2")[0].synced == 1
+    disk.cut_power()
+    assert list(opened(b"3")[0].records(0, 9)) == [b"x" * 3000]
