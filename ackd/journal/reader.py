@@ -20,6 +20,8 @@ FIELDS = (
 _JOURNALS = (Path("/var/log/journal"), Path("/run/log/journal"))
 _MACHINE = Path("/etc/machine-id")
 _REMEDY = "be root, or join the group systemd-journal and log in again"
+# More than a file of 128 MiB has, SystemMaxFileSize= in journald.conf(5).
+_ENTRIES_OF_A_FILE = 300_000
 _ALL_NAMESPACES = 1 << 5  # SD_JOURNAL_ALL_NAMESPACES, for which python-systemd has no name
 
 
@@ -49,16 +51,17 @@ def open_journals(namespace: str, matches: Mapping[str, str | bytes]) -> Any:
     return reader
 
 
-def fields_backwards(user: int, unit: str) -> Iterator[Mapping[str, Any]]:
-    """Yield the fields of ackd's entries in all journals of this host, newest first.
+def last_entries(user: int, unit: str, count: int) -> Iterator[Mapping[str, Any]]:
+    """Yield the fields of at least the last `count` entries of ackd in all journals of this host.
 
     A value is bytes, or a list of bytes if an entry has the field more than once. Only entries are
     yielded that a process of `user` has sent: the kernel gives journald the sender's user. With a
-    `unit`, only those of this unit.
+    `unit`, only those of this unit. Raises NotReadableError.
 
-    A file has an index for each value of a field, and a power cut can damage each of them. Users
-    look for entries by the kind and by the unit. So an entry is yielded only if all these indexes
-    have it. Raises NotReadableError.
+    A file has an index for each value of a field, and a power cut can damage each of them: then
+    later entries are found from the end, and not from the beginning. Users look for entries by the
+    kind and by the unit, from the beginning on. So an entry is yielded only if it is found so, from
+    a place that is earlier than the last file.
     """
     reader = open_journals("", {"SYSLOG_IDENTIFIER": "ackd", USER: str(user)})
     for kind in Kind:
@@ -67,8 +70,10 @@ def fields_backwards(user: int, unit: str) -> Iterator[Mapping[str, Any]]:
         reader.add_match(**{UNIT: unit})
     reader.seek_tail()
     try:
-        # get_previous() would also convert each value, which takes more than twice the time.
-        while reader._previous():
+        if reader._previous(count + _ENTRIES_OF_A_FILE):
+            reader.seek_realtime(reader._get_realtime())
+        # get_next() would also convert each value, which takes more than twice the time.
+        while reader._next():
             yield reader._get_all()
     except OSError as error:
         raise _not_readable(error) from error

@@ -31,8 +31,6 @@ _SLICE = 0.005
 _WAIT = 0.01
 # Records between two looks at the clock.
 _OFTEN = 64
-# Entries in a row that are not looked for: then older ones are not either.
-_ENOUGH = 100_000
 # A field that only one of two records of the same thing has.
 _MARK = "ACKD_REPEATED"
 
@@ -139,10 +137,11 @@ class Recovery:
     waits for the disk, and lets other threads run meanwhile.
     """
 
-    def __init__(self, recorder: Repeating, read_journal: Callable[[], Iterable[Entry]]) -> None:
+    def __init__(self, recorder: Repeating, read_journal: Callable[[int], Iterable[Entry]]) -> None:
         """Recover what is in the log now.
 
-        `read_journal` returns the entries that count, newest first, and raises NotReadableError.
+        `read_journal` returns at least so many of the last entries, of those that count. It raises
+        NotReadableError.
         """
         self.deadline = 0.0
         self.scheduled = inf
@@ -204,13 +203,12 @@ class Recovery:
 
     def _search(self) -> None:
         """Remove from the wanted records those that the journal has; this runs in the thread."""
-        strays = 0
         try:
-            for entry in self._read_journal():
-                if not self._wanted.count or strays == _ENOUGH:
-                    return
-                strays = 0 if self._wanted.remove(fingerprint(entry)) else strays + 1
+            for entry in self._read_journal(self._wanted.count):
+                self._wanted.remove(fingerprint(entry))
                 self._count += 1
+                if not self._wanted.count:
+                    return
         except NotReadableError as error:
             self._problem = f"records are repeated that may not be lost: {error}"
 

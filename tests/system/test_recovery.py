@@ -1,6 +1,7 @@
 """What the journal has lost when the power failed is recorded again, and only that."""
 
 import json
+import secrets
 from collections.abc import Iterator
 from contextlib import suppress
 
@@ -163,6 +164,39 @@ def test_a_forged_entry_does_not_keep_a_payload_from_being_recorded(durable: Mac
     recovered(durable)
     found = verify(durable, run)
     assert (found["whole"], found["repeated"]) == (True, 101)
+
+
+# Writes zeros over pages of a file: each page behind the first hundredth has been lost with some
+# probability, as if the power had failed before they reached the disk.
+LOSE_PAGES = """
+import os, random, sys
+
+path, seed = sys.argv[1:]
+chance = random.Random(seed)
+share = chance.random()
+with open(path, "r+b") as file:
+    pages = os.fstat(file.fileno()).st_size // 4096
+    for page in range(pages // 100 + 1, pages):
+        if chance.random() < share:
+            os.pwrite(file.fileno(), bytes(4096), 4096 * page)
+"""
+
+
+def test_any_pages_of_the_journals_file_can_be_lost(durable: Machine) -> None:
+    seed = secrets.token_hex(4)
+    run = Run()
+    for first in range(1, 2000, 100):
+        send(durable, *numbers(run, first, first + 99))
+    send(durable, run.end(2000))
+    damaged = archive(durable)
+    for attempt in range(4):
+        crash(durable)
+        durable.python(LOSE_PAGES, damaged, f"{seed}-{attempt}")
+        durable.run("systemctl", "start", "ackd")
+        wait_until("ackd has recovered", lambda: len(recovered(durable)) > attempt)  # noqa: B023
+        found = verify(durable, run)
+        assert (found["whole"], found["missing"]) == (True, 0), f"{seed=}, {attempt=}"
+        damaged = archive(durable)
 
 
 def test_a_crash_during_the_recovery_loses_nothing(durable: Machine) -> None:

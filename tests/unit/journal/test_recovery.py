@@ -109,7 +109,7 @@ class ListRecorder:
 def recover(log: ListLog, journal: Iterable[Entry], refusals: Iterable[bool] = ()) -> list[int]:
     """Return the numbers of the records that are recorded again."""
     recorder = ListRecorder(log, refusals)
-    recovery = Recovery(recorder, lambda: journal)
+    recovery = Recovery(recorder, lambda _: journal)
     while not recovery.advance(1.0):
         assert recorder.held
         assert not log.recovered
@@ -122,7 +122,7 @@ def recover(log: ListLog, journal: Iterable[Entry], refusals: Iterable[bool] = (
 
 
 def journal_of(records: Iterable[bytes]) -> list[Entry]:
-    """Return a journal with these records, newest first."""
+    """Return a journal with these records; their order does not matter."""
     entries: list[Entry] = [entry(record) for record in records]
     return entries[::-1]
 
@@ -223,20 +223,6 @@ def test_what_was_read_before_an_error_counts() -> None:
     assert recover(ListLog(records), half()) == [*range(3)]
 
 
-def test_a_journal_of_other_entries_is_not_read_to_its_beginning() -> None:
-    other = entry(payloads(1, "0123456789abcdef-9")[0])
-    read = 0
-
-    def count() -> Iterator[Entry]:
-        nonlocal read
-        for _ in range(300_000):
-            read += 1
-            yield other
-
-    assert recover(ListLog(payloads(5)), count()) == [*range(5)]
-    assert read < 200_000
-
-
 def test_the_journal_is_read_only_until_all_is_found() -> None:
     records = payloads(3)
 
@@ -268,7 +254,7 @@ def test_a_full_sink_is_waited_for() -> None:
 
 
 def test_a_slice_is_short_and_the_progress_shows() -> None:
-    recovery = Recovery(ListRecorder(ListLog(payloads(1000))), list)
+    recovery = Recovery(ListRecorder(ListLog(payloads(1000))), lambda _: [])
     assert not recovery.advance(0)
     start = "looking for 1000 records in the journal after an unclean end: reading the log, "
     assert recovery.progress == f"{start}64"
@@ -355,7 +341,7 @@ def test_missing_records_come_before_new_ones_and_only_they_are_marked(tmp_path:
         sink = JournaldSocket(str(path), storing, log)
         recorder = Recorder(sink, JournalFormat(), log, acks_wait=True)
         there = journal_of(records[:5] + records[8:19])
-        recovery = Recovery(recorder, lambda: there)
+        recovery = Recovery(recorder, lambda _: there)
         recorder.watch(loop)
         loop.timers.watch(recovery)
         recorder.resume()
