@@ -40,7 +40,7 @@ class DiskRecorder(Protocol):
 class Archives:
     """A timer that moves the log's cursor `safe`.
 
-    What journald has stored, it has written into its active file or into an older one. So it is
+    journald has written each stored record into its active file or into an older file. A record is
     safe when this file has been archived, and when all archived files are on the disk. At each
     deadline a thread finds out which file is active, and synchronizes the archived files, which can
     take seconds.

@@ -20,7 +20,7 @@ from ackd.loop import Loop
 SOCKET = "/run/systemd/journal/socket"
 # Before all other fields of a record, where no payload can be.
 _REPEATED = b"ACKD_REPEATED=1\n"
-# Seconds in which the journald of before can read the last records, when ackd changes to another.
+# Seconds in which the earlier journald can read the last records, when ackd changes to another.
 _LAST_RECORDS = 1.0
 # journald ignores an empty datagram, and has then read all before it.
 _MARK = b""
@@ -85,7 +85,7 @@ class JournaldSocket(DatagramSocket):
     def connect(self) -> bool:
         """Connect anew, and return whether journald's sockets are there.
 
-        The queue of before has gone: its records are put again.
+        The earlier queue is gone: its records are put again.
         """
         if self._watch:
             self._watch.repeat()
@@ -168,8 +168,8 @@ def _continued(
 ) -> tuple[socket.socket | None, JournaldStream | None]:
     """Return the stored socket and stream, unless they are those of another journald.
 
-    With LogNamespace=, the same path leads to another journald. That of before is given a moment to
-    read the last records; otherwise the new one gets them as well.
+    With LogNamespace=, the same path leads to another journald. The earlier journald has a
+    moment to read the last records; otherwise the new one gets them as well.
     """
     if _same_peer(stored.socket, path):
         return stored.socket, stored.stream

@@ -278,6 +278,7 @@ class Recorder:
                 return False
         except OSError as error:  # of the disk: the records stay in the log
             self.unreadable = error.strerror or str(error)
+            self._reader = None
             return False
         self.blocked = False
         self._notes = 0

@@ -31,7 +31,7 @@ _SLICE = 0.005
 _WAIT = 0.01
 # Records between two looks at the clock.
 _OFTEN = 64
-# A field that only one of two records of the same thing has.
+# A repeated record has this field, and the first record does not.
 _MARK = "ACKD_REPEATED"
 
 # Fields of an entry, in bytes; a field that is there several times is a list.

@@ -1,8 +1,8 @@
-"""The records that journald has been sent last, until it has certainly stored them.
+"""The latest records that were sent to journald, until journald has certainly stored them.
 
 journald takes one datagram after the other from its socket's queue and writes it into a file that
-outlives journald. If it is killed in between, it loses the record that it has in hand. If it is
-stopped together with its socket, it loses all that is in the queue as well.
+outlives journald. A journald that is killed in between loses the record that it is processing. If
+its socket is stopped as well, the records in the queue are lost, too.
 """
 
 from collections import deque

@@ -96,7 +96,7 @@ class JournaldWatch:
         self._keep = keep
         self._path = os.path.join(os.path.dirname(queue.path), "stdout")
         self._stream: socket.socket | None = None
-        # Of its own, since a selector can't watch for EPOLLHUP alone: epoll_ctl(2).
+        # A separate epoll: a selector can't watch for EPOLLHUP alone, epoll_ctl(2).
         self._stream_events = select.epoll()
         self._accept_awaited = False  # whether journald has not accepted the latest stream yet
         self._accepted = False  # whether journald has accepted the stream
@@ -117,8 +117,8 @@ class JournaldWatch:
     def look(self) -> None:
         """Note what journald has read; to be called at the end of each round.
 
-        That the round's first step, waiting for events, has not found the stream broken proves that
-        journald was alive after the last look.
+        The round's first step, waiting for events, has not found the stream broken. So journald was
+        alive after the last look.
         """
         unconfirmed = self._unconfirmed
         if not (self._kept or unconfirmed.lost):

@@ -17,7 +17,7 @@ from ackd.log.worker import Worker, WorkerThread
 
 _CONTROL = "control"
 _NAME = re.compile(r"segment-([0-9]{6})")
-# So many records may be sent, or read, until the cursors are written without a commit.
+# Records that may be sent or read before the cursors are written without a commit.
 _MOVED = 1024
 
 
@@ -248,8 +248,8 @@ class FileStorage:
 
     def _prepared(self) -> int:
         """Return the slot of a file for a new segment. Raises OSError."""
-        # The first to be freed is the first to be used again: while a segment is there that has
-        # given-up records, the later one is there that cuts them off.
+        # Files are used again in the order in which they were freed. So a segment with given-up
+        # records never outlives the later segment that cuts these records off.
         new = not self._free
         slot = _lowest(self._slots) if new else self._free.popleft()
         self._slots.add(slot)

@@ -7,7 +7,7 @@ reader stops where no record with the next number follows.
 A segment's memory or file is used again and again, and is not erased in between. Each use draws a
 new salt, which is part of each checksum. So a record of an earlier use is never taken for a record
 of this one; SQLite's write-ahead log does the same, https://sqlite.org/fileformat2.html#walformat.
-Nor can a client send bytes that look like a record: it does not know the salt.
+A client can't send bytes that look like a record, because it does not know the salt.
 
 Numbers have the byte order of the host.
 """

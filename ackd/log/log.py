@@ -24,8 +24,8 @@ class Log:
 
     safe <= read <= sent <= appended, and synced <= appended. Other objects only read them.
 
-    The log keeps the records from `read` on in memory, and from `safe` on in files. `found` says
-    what was there when the log was opened, and `gaps` which of its records could not be read.
+    The log keeps the records from `read` on in memory, and from `safe` on in files. `found`
+    describes the log at its opening, and `gaps` are the records that could not be read then.
     """
 
     __slots__ = (
@@ -200,7 +200,7 @@ class Log:
         return None
 
     def set_recovered(self) -> None:
-        """Note that the records of before have been recovered, after an unclean end.
+        """Note that the earlier records have been recovered, after an unclean end.
 
         Until then the next process finds the same as this one.
         """

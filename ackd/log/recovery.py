@@ -28,9 +28,9 @@ def recover(
 ) -> Recovered:
     """Find all records from number `keep` on, and set the segments' `end`.
 
-    Records of a failed commit are not found: the segment that was begun after the failure has the
-    same first number as they. After a power cut any segment can be `torn`. Otherwise all but the
-    last one are whole, and are not read. Raises OSError.
+    Records of a failed commit are not found: the segment that was begun after the failure begins
+    with the number of the first of them. After a power cut any segment can be `torn`. Otherwise all
+    but the last one are whole, and are not read. Raises OSError.
     """
     segments = sorted(stored, key=lambda segment: segment.header.epoch)
     keep = max([keep, *(segment.header.keep for segment in segments)])

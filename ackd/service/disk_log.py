@@ -56,7 +56,7 @@ def open_left(config: Config, environ: Mapping[str, str]) -> Log | None:
     except LogError as error:
         if error.errno == errno.EWOULDBLOCK:  # it is the log of another ackd
             return None
-        text = f"durability: journal: a log of before can't be read: {error}"
+        text = f"durability: journal: the earlier log on the disk can't be read: {error}"
         raise DiskLogError(f"{text}; with durability: disk ackd uses it") from error
     if left.read < left.appended:
         return left

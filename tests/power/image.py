@@ -32,6 +32,8 @@ StandardError=socket
 # A command may start a program in the background.
 KillMode=process
 """
+# An emulated machine on a busy host is slow: a start can take longer than systemd allows.
+_SLOW_MACHINE = "[Service]\nTimeoutStartSec=10min\nWatchdogSec=5min\n"
 # Units that no test here needs. Without them the machine boots in half of the time.
 _UNNEEDED = (
     *("dbus.service", "dbus.socket", "getty.target", "systemd-logind.service"),
@@ -51,6 +53,7 @@ def make_image(release: Release, packages: Packages, image: Path) -> None:
     """Write an image of a system that starts ackd, and has ackd@journal too."""
     with boot(release) as machine:
         machine.put("/etc/systemd/journald.conf.d/room.conf", _ROOM)
+        machine.put(f"{_UNITS}/ackd.service.d/slow-machine.conf", _SLOW_MACHINE)
         _install_shell(machine)
         put_packages(machine, packages)
         machine.put("/etc/ackd/journal.yaml", f"bind: 0.0.0.0\nport: {JOURNAL_PORT}\n")

@@ -133,7 +133,7 @@ class VirtualMachine:
         """The name of the system in tables of results."""
         return f"{self.release.value}, virtual"
 
-    def await_greeting(self, port: int, timeout: float = 240) -> None:
+    def await_greeting(self, port: int, timeout: float = 600) -> None:
         """Wait until ackd accepts a client at this port of the machine.
 
         Raises `BootError` if the machine ends first, and `DeadlineError`.

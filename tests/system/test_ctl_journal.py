@@ -302,7 +302,7 @@ def test_records_that_journald_reads_after_the_end_of_ackd_are_believed(
         forget_starts(server)
         server.run("sh", "-c", f"kill -KILL {journald}")
     wait_until("another journald has read the queue", lambda: synced(server), 60)
-    assert units(server, run) == {()}
+    assert () in units(server, run)  # the next ackd may have recorded them again as well
     assert verify(server, run)[0] == 0
     assert f"{CLIENT_ADDRESS} #4: {run.end(3).decode()}" in lines(server)
 
