@@ -144,7 +144,8 @@ class FileStorage:
         self.cursors = self._control.cursors
         same_boot = self._control.valid and self._control.boot == boot
         # After a crash of the process, the kernel can have records that the disk does not have yet.
-        self._headers = self._read_headers(sync=same_boot and not self._control.clean)
+        # The control block has an earlier boot's id until the records of that boot are recovered.
+        self._headers = self._read_headers(sync=not (same_boot and self._control.clean))
         if same_boot:
             self.found = Found.CLEAN if self._control.clean else Found.SAME_BOOT
         else:

@@ -153,7 +153,9 @@ class SimulatedFile:
             end = self._disk.random.randint(start, start + len(data) + self._disk.block)
             self._inode.write(data[: max(0, end - end % self._disk.block - start)], start)
             raise
-        room = self._disk.space - self._disk.used() + len(self._inode.shown) - start
+        # What the file has already needs no more space.
+        free = max(0, self._disk.space - self._disk.used())
+        room = free + len(self._inode.shown) - start
         self._inode.write(data[: max(0, room)], start)
         if room < len(data):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
