@@ -32,7 +32,9 @@ def send(machine: Machine, namespace: str = "") -> tuple[int, str, int]:
     done = machine.client.run(*command, payload, env=environment, check=False)
     reply = json.loads(done.stdout.splitlines()[0])["reply"]
     where = (f"--namespace={namespace}",) if namespace else ()
-    machine.run("journalctl", *where, "--sync")
+    # A journald that was killed is started again, and then answers.
+    sync = ("journalctl", *where, "--sync")
+    wait_until("journald answers", lambda: machine.run(*sync, check=False).returncode == 0)
     return done.returncode, reply, len(machine.journal(*where, f"MESSAGE=Buffer: {payload}"))
 
 

@@ -271,10 +271,10 @@ def test_acknowledged_payloads_are_soon_on_the_disk(switched: Machine) -> None:
 
 def test_the_administrator_can_override_the_settings_of_the_package(switched: Machine) -> None:
     usage = own_journal(switched, USAGE)[-1]["MESSAGE"]
-    switched.put("/etc/systemd/journald@ackd.conf.d/50-local.conf", "[Journal]\nSystemMaxUse=32M\n")
+    switched.put("/etc/systemd/journald@ackd.conf.d/50-local.conf", "[Journal]\nSystemMaxUse=96M\n")
     switched.run("systemctl", "restart", JOURNALD)
-    assert b"max 32" not in usage
-    assert re.search(rb"max 32(\.0)?M", own_journal(switched, USAGE)[-1]["MESSAGE"])
+    assert b"max 96" not in usage
+    assert re.search(rb"max 96(\.0)?M", own_journal(switched, USAGE)[-1]["MESSAGE"])
     switched.run("rm", "-r", "/etc/systemd/journald@ackd.conf.d")
     switched.run("systemctl", "restart", JOURNALD)
 
