@@ -77,10 +77,6 @@ class Timeouts:
         return self.linger if wait is _LINGER else inf
 
 
-def _ignore(_connection: "Connection", _count: int) -> None:
-    return
-
-
 @dataclass(slots=True)
 class Shared:
     """The state and the parts that all connections of one server share.
@@ -102,9 +98,9 @@ class Shared:
     reject_quota: Quota
     changed: Callable[["Connection", Wait], None]
     received: Callable[["Connection", int], None]
+    taken: Callable[["Connection", int], None]
     debug: bool = False
     draining: bool = False
-    taken: Callable[["Connection", int], None] = _ignore
 
 
 _Ts = TypeVarTuple("_Ts")

@@ -58,6 +58,7 @@ class Server:
         self._availability = Availability(loop, recorder, self._on_journal_change)
         self._connections = Connections(loop, self._queue, recorder, self._on_closed)
         self._unfinished = UnfinishedLines()
+        self._commits = Commits(loop, recorder, self._on_journal_change)
         self._shared = Shared(
             recorder,
             self._budget,
@@ -68,9 +69,8 @@ class Server:
             Quota("turned away", REJECTS, REJECT_CLIENTS, recorder.note, loop.timers),
             self._connections.changed,
             self._unfinished.note,
+            self._commits.add,
         )
-        self._commits = Commits(loop, recorder, self._on_journal_change)
-        self._shared.taken = self._commits.add
         self._acceptor = Acceptor(loop, self._welcome)
         self._admission = Admission(config)
         self._presence = Presence(loop.timers)

@@ -27,6 +27,7 @@ def shared_with(recorder: Recorder) -> Shared:
         quota,
         changed=lambda *_: None,
         received=UnfinishedLines().note,
+        taken=lambda *_: None,
     )
 
 
