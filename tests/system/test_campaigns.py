@@ -273,7 +273,7 @@ def test_the_promise_holds_when_journald_reaches_its_start_limit(
     assert_promise_kept(result)
 
 
-def test_the_promise_outlives_ackd_and_the_sockets_of_a_journald_that_hangs(
+def test_the_promise_outlives_ackd_and_the_sockets_of_a_hung_journald(
     server: Machine, run: str, table: CampaignTable
 ) -> None:
     """Nothing but the log has the records then: not ackd's memory, and not journald's queue."""
@@ -294,7 +294,7 @@ def test_the_promise_outlives_ackd_and_the_sockets_of_a_journald_that_hangs(
     assert result.repeated > 0
 
 
-def test_the_promise_holds_when_ackd_and_journald_are_killed_in_the_same_moment(
+def test_the_promise_holds_when_ackd_and_journald_are_killed_at_once(
     server: Machine, run: str, table: CampaignTable
 ) -> None:
     kills, before = long_or_short(50, 8), restarts(server)
