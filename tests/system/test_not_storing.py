@@ -21,11 +21,11 @@ CONF = "/etc/systemd/journald.conf.d/50-test.conf"
 UNIT_CONF = "/run/systemd/system/ackd.service.d/50-test.conf"
 NONE, SOME = "the journal does not store payloads: ", "the journal does not store all payloads: "
 numbers = count(1)
-ACKNOWLEDGED = (0, "thank you client, you data is Received success", 1)
+ACKNOWLEDGED = (0, "thank you client, you data is Received success", True)
 
 
-def send(machine: Machine, namespace: str = "") -> tuple[int, str, int]:
-    """Send one payload from the client host; return the status, the reply, and its entries."""
+def send(machine: Machine, namespace: str = "") -> tuple[int, str, bool]:
+    """Send a payload from the client host; return the status, the reply, and whether it is stored."""
     payload = f"payload {next(numbers)}"
     command = (sys.executable, "-m", "ackd.ctl", "send", "--host", MACHINE_ADDRESS, "--json")
     environment = {"PYTHONPATH": str(PROJECT)}
@@ -35,11 +35,12 @@ def send(machine: Machine, namespace: str = "") -> tuple[int, str, int]:
     # A journald that was killed is started again, and then answers.
     sync = ("journalctl", *where, "--sync")
     wait_until("journald answers", lambda: machine.run(*sync, check=False).returncode == 0)
-    return done.returncode, reply, len(machine.journal(*where, f"MESSAGE=Buffer: {payload}"))
+    stored = bool(machine.journal(*where, f"MESSAGE=Buffer: {payload}"))
+    return done.returncode, reply, stored
 
 
-def refused(reason: str) -> tuple[int, str, int]:
-    return 1, f"not received: {reason}", 0
+def refused(reason: str) -> tuple[int, str, bool]:
+    return 1, f"not received: {reason}", False
 
 
 def status_of(machine: Machine) -> str:

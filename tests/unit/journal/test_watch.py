@@ -13,6 +13,7 @@ from time import monotonic
 import pytest
 
 from ackd.config import Recording
+from ackd.journal.datagram import new_socket
 from ackd.journal.entry import JournalFormat, payloads_of
 from ackd.journal.journald import JournaldConnection, JournaldSocket
 from ackd.journal.recorder import Recorder
@@ -451,7 +452,7 @@ def test_a_crash_in_the_middle_of_a_repetition_repeats_all_of_it(desk: Desk) -> 
 
 def fill(path: Path) -> socket.socket:
     """Fill a socket's queue with datagrams of another sender; return the sender."""
-    sender = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+    sender = new_socket()  # with the default buffer its own bytes could be the limit
     sender.connect(str(path))
     with contextlib.suppress(BlockingIOError):
         while True:
