@@ -25,7 +25,7 @@ ACKNOWLEDGED = (0, "thank you client, you data is Received success", True)
 
 
 def send(machine: Machine, namespace: str = "") -> tuple[int, str, bool]:
-    """Send a payload from the client host; return the status, the reply, and whether it is stored."""
+    """Send a payload from the client; return the status, the reply, and whether it is stored."""
     payload = f"payload {next(numbers)}"
     command = (sys.executable, "-m", "ackd.ctl", "send", "--host", MACHINE_ADDRESS, "--json")
     environment = {"PYTHONPATH": str(PROJECT)}
