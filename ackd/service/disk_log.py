@@ -108,8 +108,8 @@ def _append(records: Log, data: Iterator[bytes]) -> None:
     for record in data:
         if not records.append(record):
             raise DiskLogError(
-                "durability: the log has more records that the journal may not have than memory"
-                " can take; write durability: disk until the journal has them"
+                "durability: the log on the disk has no room for the records that the journal may"
+                " not have; make wal_size larger"
             )
 
 
@@ -122,12 +122,14 @@ def _commit(records: Log) -> None:
             raise DiskLogError(f"durability: disk: {error.strerror}") from error
 
 
-def check_lasting(before: Config, after: Config) -> None:
+def check_lasting(before: Config, after: Config, *, in_use: bool = False) -> None:
     """Check that no setting has changed which only another process can have.
 
-    Raises DiskLogError.
+    `in_use` is whether acks wait for the log on the disk. Raises DiskLogError.
     """
-    disk = Durability.DISK in (before.durability, after.durability)
+    if in_use and after.record is Recording.NONE:
+        raise DiskLogError("record: none needs a restart of ackd, not only a reload")
+    disk = in_use or Durability.DISK in (before.durability, after.durability)
     for key in _LASTING:
         if disk and getattr(before, key) != getattr(after, key):
             raise DiskLogError(f"{key}: a change needs a restart of ackd, not only a reload")

@@ -243,7 +243,7 @@ class Service:
         systemd.notify_reloading()
         try:
             config = self._configure()
-            check_lasting(self._config, config)
+            check_lasting(self._config, config, in_use=self._recorder.acks_wait)
             self._check_capacity(config)
             listeners = self._open_listeners(config, self._server.listeners)
         except (ConfigError, DiskLogError, CapacityError, ListenError) as error:

@@ -388,6 +388,24 @@ def test_what_was_acknowledged_is_recorded_after_a_kill_without_a_journal(
         assert recorded_until(second, b"next") == [*payloads, b"next"]
 
 
+def test_after_a_change_to_the_journal_the_log_on_the_disk_is_used_until_it_is_not_needed(
+    start_durable: StartDurable, start: StartDaemon, tmp_path: Path
+) -> None:
+    first = start_durable()
+    with first.peer() as peer:
+        first.journal.close()
+        exchange(peer, b"one", b"two")
+    first.signal(signal.SIGTERM)
+    first.wait()
+    settings = f"durability: journal\nwal_directory: {tmp_path / 'log'}\n"
+    second = start(settings)
+    with second.peer() as peer:
+        exchange(peer, b"three")
+        assert recorded_until(second, b"three") == [b"one", b"two", b"three"]
+        second.journal.close()
+        exchange(peer, b"acks wait for the disk")
+
+
 @needs_compiler
 def test_a_stop_waits_for_the_commit_that_runs(start_durable: StartDurable, disk: Disk) -> None:
     ackd = start_durable(command=disk.command)

@@ -4,12 +4,20 @@ from pathlib import Path
 
 import pytest
 
-from ackd.config import Config, Durability
+from ackd.config import Config, Durability, Recording
 from ackd.log.disk import Directory
 from ackd.log.files import FileStorage
 from ackd.log.log import Log
 from ackd.log.memory import MemoryStorage
-from ackd.service.disk_log import DiskLogError, carry, check_lasting, forget, open_left, open_log
+from ackd.service.disk_log import (
+    DiskLogError,
+    carry,
+    check_lasting,
+    fits,
+    forget,
+    open_left,
+    open_log,
+)
 
 SIZE = 1 << 24
 
@@ -73,15 +81,32 @@ def test_what_is_sent_does_not_count_as_sent_behind_records_that_are_not(tmp_pat
     disk.close(clean=True)
 
 
-def test_more_than_memory_can_take_is_not_carried(tmp_path: Path) -> None:
-    disk = on_disk(tmp_path)
-    record = b"x" * 200_000
-    while disk.append(record):
+def test_more_than_memory_can_take_does_not_fit(tmp_path: Path) -> None:
+    disk, memory = on_disk(tmp_path), in_memory()
+    assert disk.append(b"x" * 200_000)
+    assert fits(disk, memory)
+    while disk.append(b"x" * 200_000):
         pass
-    memory = in_memory(b"x" * 200_000)
-    with pytest.raises(DiskLogError, match="write durability: disk until the journal has them"):
-        carry(disk, memory)
+    assert not fits(disk, memory)
     disk.close(clean=True)
+
+
+def test_a_full_log_on_the_disk_can_not_take_over_what_is_in_memory(tmp_path: Path) -> None:
+    disk = on_disk(tmp_path)
+    while disk.append(b"x" * 200_000):
+        pass
+    with pytest.raises(DiskLogError, match="make wal_size larger"):
+        carry(in_memory(b"x" * 200_000), disk)
+    disk.close(clean=True)
+
+
+def test_without_records_in_the_journal_a_needed_log_is_an_error(tmp_path: Path) -> None:
+    disk = on_disk(tmp_path)
+    carry(in_memory(b"one"), disk)
+    disk.close(clean=True)
+    without = Config(wal_directory=str(tmp_path), wal_size=SIZE, record=Recording.NONE)
+    with pytest.raises(DiskLogError, match="write record: each until it has them"):
+        open_left(without, {})
 
 
 def test_a_directory_without_a_log_has_nothing_left(tmp_path: Path) -> None:
@@ -111,5 +136,8 @@ def test_only_with_a_log_on_the_disk_its_settings_need_a_restart() -> None:
     journal, disk = Config(), Config(durability=Durability.DISK)
     check_lasting(journal, Config(wal_size=SIZE, wal_directory="/srv"))
     check_lasting(disk, Config(durability=Durability.DISK, port=1))
+    check_lasting(journal, Config(record=Recording.NONE))
+    with pytest.raises(DiskLogError, match="record: none needs a restart"):
+        check_lasting(journal, Config(record=Recording.NONE), in_use=True)
     with pytest.raises(DiskLogError, match="durability: a change needs a restart"):
         check_lasting(journal, disk)
