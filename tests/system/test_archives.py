@@ -27,6 +27,7 @@ for command in sys.argv[2:]:
 """
 STORE = "echo hello | systemd-cat; journalctl --sync"
 ROTATE = "journalctl --rotate"
+JOURNALD = "systemd-journald@states"
 
 Look = tuple[bool, str]  # whether what was stored before the command is safe; the problem
 NOT_SAFE: Look = (False, "")
@@ -97,14 +98,17 @@ def test_the_header_of_a_real_file_shows_its_state(installed: Machine) -> None:
     def states() -> list[str]:
         return installed.python(STATES).stdout.splitlines()
 
-    store = ("systemd-run", "--quiet", "--wait", "-p", "LogNamespace=states", "echo", "hello")
-    installed.run(*store)
+    service = ("--unit=states", "-p", "LogNamespace=states", "sh", "-c", "echo hello; sleep 1h")
+    installed.run("systemd-run", "--quiet", *service)
+    wait_until("the service has logged", states)
     installed.run("journalctl", "--namespace=states", "--rotate")
-    installed.run(*store)
     # journald sets a file offline whenever it synchronizes it.
     wait_until("the file is archived", lambda: states()[1] == "ARCHIVED")
     assert states()[0] in ("ONLINE", "OFFLINE")
-    installed.run("systemctl", "stop", "systemd-journald@states.socket", "systemd-journald@states")
+    installed.run("systemctl", "stop", "states")
+    stop = ("systemctl", "stop", "systemd-journald@states.socket", JOURNALD)
+    # The end of the service has systemd synchronize the journal, which can cancel the stop.
+    wait_until("journald has ended", lambda: installed.run(*stop, check=False).returncode == 0)
     assert states() == ["OFFLINE", "ARCHIVED"]
     # The power fails after the header, and before the size of the file, is on the disk.
     installed.run("sh", "-c", "truncate --size=-4096 /var/log/journal/*.states/system.journal")
