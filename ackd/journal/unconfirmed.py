@@ -34,7 +34,8 @@ class Unconfirmed:
     """
 
     def __init__(self, log: Log) -> None:
-        self.size = 0  # bytes of the records that have been sent and are not confirmed
+        # Bytes of the records that have been sent and are not confirmed.
+        self.size = self._earlier_size = sum(map(len, log.records(log.read, log.sent)))
         self.lost: deque[int] = deque()
         self._log = log
         self.queue: deque[tuple[int, int]] = deque()
@@ -104,12 +105,12 @@ class Unconfirmed:
         """Return how many of all entries had been read when the sample was taken.
 
         That the records of the process before are read is certain only if nothing else is unread:
-        so they count as one entry, for which the kernel charges the last byte that is unread.
+        so they count as one entry of the smallest size.
         """
         sent, unread = sample
         read = sent
-        for number, size in islice(reversed(self.queue), self.sent - sent, None):
-            unread -= 1 if number == _EARLIER else charge(size)
+        for _, size in islice(reversed(self.queue), self.sent - sent, None):
+            unread -= charge(size)
             if unread < 0:
                 break
             read -= 1
@@ -120,8 +121,8 @@ class Unconfirmed:
         if end <= self._dropped:
             return
         while self._dropped < end:
-            _, size = self.queue.popleft()
-            self.size -= size
+            number, size = self.queue.popleft()
+            self.size -= self._earlier_size if number == _EARLIER else size
             self._dropped += 1
         needed = self._numbers(self.queue)
         self._log.set_read(min([*needed, *self.lost], default=self._log.sent))

@@ -35,10 +35,10 @@ def this_boot(environ: Mapping[str, str] = os.environ) -> bytes:
 class FileStorage:
     """Segments in files that are written over zeros and used again: at most `size` bytes.
 
-    All that can wait for the disk is done by a worker, but for reading. A commit writes and syncs
-    the segment's file. Where a segment begins, the worker has prepared a spare file before. A file
-    that was used before gets a header without records and is synced, so that a power cut can not
-    leave the old header and some of the new records.
+    A worker does all that can wait for the disk, but for reading. A commit writes and syncs the
+    segment's file. When a segment begins, the worker prepares a spare file for the next one. A file
+    that was used before gets the header of a segment without records, and is synced: a power cut
+    must not leave the old header with some of the new records.
     """
 
     durable = True
@@ -60,10 +60,12 @@ class FileStorage:
         self._file: tuple[int, File] | None = None
         try:
             self._open(boot or this_boot())
-        except (OSError, VersionError) as error:
+        except OSError as error:
             disk.close()
-            number = getattr(error, "errno", None)
-            raise LogError(disk.place, getattr(error, "strerror", str(error)), number) from error
+            raise LogError(disk.place, f"{error.strerror}", error.errno) from error
+        except VersionError as error:
+            disk.close()
+            raise LogError(disk.place, str(error)) from error
         self._worker = worker or WorkerThread()
         self._worker.do(self._prepare_spare)
 
@@ -94,9 +96,12 @@ class FileStorage:
         """Begin to write the parts, and the cursors with them."""
         self._worker.start()
         if parts:
-            self._worker.do(partial(self._commit, parts, self._control_bytes()))
+            self._worker.do(partial(self._commit, parts))
         elif self._cursors_are_due():
-            self._worker.do(partial(self._save_cursors, self._control_bytes()))
+            self._worker.do(self._save_cursors)
+        else:
+            return
+        self._saved = self.cursors.tolist()
 
     @property
     def descriptors(self) -> list[int]:
@@ -116,14 +121,14 @@ class FileStorage:
         """Note this boot, and that a clean end is one."""
         self._recovered = True
         self._control.mark(clean=False, boot=self._boot)
-        self._worker.do(partial(self._save_cursors, self._control_bytes()))
+        self._worker.do(self._save_cursors)
 
     def close(self, clean: bool) -> None:
         """Wait for the worker, and close everything."""
         self._worker.stop()
         self._close_file()
         self._control.mark(clean and self._recovered, self._control.boot)
-        self._save_cursors(self._control_bytes())
+        self._save_cursors()
         self._control_file.close()
         self._disk.close()
 
@@ -145,6 +150,7 @@ class FileStorage:
         else:
             self.found = Found.OTHER_BOOT if self._control.valid or self._headers else Found.NEW
         self._boot = boot
+        self._saved = self.cursors.tolist()
         self._recovered = self.found in (Found.NEW, Found.CLEAN)
         known = self._control.boot if self.found is Found.OTHER_BOOT else boot
         self._control.mark(clean=False, boot=known)
@@ -172,7 +178,6 @@ class FileStorage:
     # The cursors
 
     def _control_bytes(self) -> bytes:
-        self._saved = self._control.cursors.tolist()
         block = bytes(self._control.view)
         return block + CHECKSUM.pack(crc32(block))
 
@@ -181,18 +186,18 @@ class FileStorage:
 
         They are written when they have moved far, and when journald has read all that was sent.
         """
-        sent, read, _ = now = self._control.cursors.tolist()
+        sent, read, _ = now = self.cursors.tolist()
         moved = max(sent - self._saved[SENT], read - self._saved[READ])
         return now != self._saved and (sent == read or moved >= _MOVED)
 
-    def _save_cursors(self, data: bytes) -> None:
-        """Write them without a sync: they must outlive the process, not the power."""
+    def _save_cursors(self) -> None:
+        """Write the cursors; without a sync they outlive the process, but not always the power."""
         with suppress(OSError):  # without them, ackd only records more again
-            self._control_file.write(data, 0)
+            self._control_file.write(self._control_bytes(), 0)
 
     # In the worker
 
-    def _commit(self, parts: list[Part], control: bytes) -> None:
+    def _commit(self, parts: list[Part]) -> None:
         self._error = None
         try:
             for part in parts:
@@ -202,9 +207,10 @@ class FileStorage:
             # nothing. https://www.usenix.org/conference/atc20/presentation/rebello
             self._close_file()
             self._error = error
-        self._save_cursors(control)
         self._worker.report()
-        self._prepare_spare()
+        self._save_cursors()
+        if any(not part.start for part in parts):  # a segment has begun
+            self._prepare_spare()
 
     def _write(self, part: Part) -> None:
         segment = part.segment
@@ -246,7 +252,7 @@ class FileStorage:
         new = not self._free
         slot = _lowest(self._slots) if new else self._free.popleft()
         self._slots.add(slot)
-        unused = Header(getrandbits(32), 0, 0, self._control.cursors[SAFE], True)
+        unused = Header(getrandbits(32), 0, 0, self.cursors[SAFE], True)
         try:
             file = self._disk.open(_name(slot), create=new)
             try:
@@ -266,6 +272,9 @@ class FileStorage:
     def _remove(self, slot: int) -> None:
         self._slots.discard(slot)
         with suppress(OSError):
+            # The cursors show that the file's records are not missing after a power cut.
+            self._control_file.write(self._control_bytes(), 0)
+            self._control_file.sync()
             self._disk.remove(_name(slot))
             self._disk.sync()
 

@@ -212,11 +212,10 @@ class Log:
 
     def segment_of(self, number: int) -> Segment | None:
         """Return the segment that has a record, or else the first that has later ones."""
-        for segment in self._segments:
-            if number < segment.end:
-                return segment
         self._note_end()
-        return self._segment
+        if self._segment and number >= self._segment.header.first:
+            return self._segment
+        return next((each for each in self._segments if number < each.end), self._segment)
 
     def load(self, segment: Segment) -> memoryview:
         """Return a segment's bytes. Raises OSError."""

@@ -38,7 +38,14 @@ class Reader:
 
         Raises OSError if the log can't be read.
         """
-        if not self._find(self._source.synced if stop is None else stop):
+        if stop is None:
+            stop = self._source.synced
+        if self.number >= stop:
+            return None
+        segment = self._segment
+        if not self._end and segment and self.number < segment.end:
+            self._end = record_end(self._view, self._start, segment.header, self.number)
+        if not self._end and not self._find(stop):
             return None
         return bytes(self._view[self._start + FRAME_SIZE : self._end])
 
@@ -51,11 +58,13 @@ class Reader:
     def _find(self, stop: int) -> bool:
         """Find the next record; return whether there is one before number `stop`."""
         while self.number < stop:
-            segment = self._source.segment_of(self.number)
-            if not segment:
-                return False
-            if segment is not self._segment:
-                self._enter(segment)
+            segment = self._segment
+            if not segment or self.number >= segment.end:
+                segment = self._source.segment_of(self.number)
+                if not segment:
+                    return False
+                if segment is not self._segment:
+                    self._enter(segment)
             if self._look(segment):
                 return self.number < stop
             self.number = segment.end  # the segment has no more records

@@ -37,6 +37,7 @@ class WorkerThread:
     def __init__(self) -> None:
         self._jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._event = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._ended = False
         self._thread: Thread | None = None
 
     def start(self) -> None:
@@ -62,9 +63,11 @@ class WorkerThread:
         return self._event
 
     def acknowledge(self) -> None:
-        """Make the descriptor unreadable again."""
+        """Make the descriptor unreadable again. Raises RuntimeError after an error in a job."""
         with suppress(BlockingIOError):
             os.eventfd_read(self._event)
+        if self._ended:
+            raise RuntimeError("the thread of the log has ended")
 
     def stop(self) -> None:
         """Wait until all jobs are done, and end."""
@@ -74,5 +77,9 @@ class WorkerThread:
         os.close(self._event)
 
     def _run(self) -> None:
-        while job := self._jobs.get():
-            job()
+        try:
+            while job := self._jobs.get():
+                job()
+        finally:
+            self._ended = True
+            self.report()

@@ -88,6 +88,7 @@ class DurableWorld(World):
 
     def fail(self, operation: int, error: int) -> None:
         """Let one of the next operations of the disk fail."""
+        self.may_repeat = True  # it can be the one that writes the cursors
         self.disk.failing[operation] = error
 
     def fill_disk(self) -> None:
@@ -95,11 +96,14 @@ class DurableWorld(World):
 
     def cut_power(self) -> None:
         """Start the next server on what the disk has stored."""
-        self.may_repeat = True  # the cursors can be those of an earlier time
         self._boot = next(self._boots)
         self.crash()
 
     # As in the world without a disk
+
+    def crash(self) -> None:
+        self.may_repeat = True  # the cursors on the disk are those of the last commit
+        super().crash()
 
     def be_silent(self) -> None:
         if self.worker.prompt:

@@ -65,7 +65,7 @@ class DurableSchedule(Schedule):
 
 TestDurableSchedule = DurableSchedule.TestCase
 TestDurableSchedule.settings = settings(
-    max_examples=5000 if LONG_FORM else 150,
+    max_examples=5000 if LONG_FORM else 60,
     stateful_step_count=100 if LONG_FORM else 50,
     derandomize=not LONG_FORM,
     deadline=None,

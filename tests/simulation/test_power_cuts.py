@@ -32,7 +32,7 @@ class LogSchedule(RuleBasedStateMachine):
     `records` are those that the log has had; those from `safe` to the one before `durable` must
     outlive everything. `given_up` are those of failed commits: they may come back until a later
     commit has succeeded. `ghosts` are those that have come back without a power cut: the disk may
-    not have them. `banned` must never come back.
+    not have them. `banned` must never come back. `missing` are the numbers of the gaps so far.
     """
 
     @initialize(seed=st.integers(0, 2**32), block=st.sampled_from([512, 4096]))
@@ -44,6 +44,7 @@ class LogSchedule(RuleBasedStateMachine):
         self.given_up: set[bytes] = set()
         self.banned: set[bytes] = set()
         self.ghosts: set[int] = set()
+        self.missing: set[int] = set()
         self.durable = self.safe = 0
         self.boot()
         self.open()
@@ -117,6 +118,18 @@ class LogSchedule(RuleBasedStateMachine):
         self.log.set_safe(self.log.safe + int(share * (self.log.read - self.log.safe)))
         self.safe = max(self.safe, self.log.safe)
 
+    @rule(rounds=st.integers(1, 20), share=st.floats(0, 1))
+    def go_on(self, rounds: int, share: float) -> None:
+        """Use many segments while the journal follows."""
+        for _ in range(rounds):
+            self.append([20, 700, 1])
+            self.commit()
+            self.worker.work_off()
+            self.collect_if_ended()
+            self.send(1000)
+            self.read(1)
+            self.be_safe(share)
+
     # What happens to it
 
     @rule(after=st.integers(0, 8), error=st.sampled_from([errno.EIO, errno.ENOSPC]))
@@ -168,7 +181,8 @@ class LogSchedule(RuleBasedStateMachine):
     def check(self, power: bool) -> None:
         """Compare what the log has with what it must have."""
         assert self.safe >= self.log.safe <= self.log.read <= self.log.sent <= self.log.appended
-        assert self.durable <= self.log.synced == self.log.appended
+        assert self.log.synced == self.log.appended
+        assert self.ghosts.issuperset(range(self.log.synced, self.durable))
         found = {}
         reader = self.log.reader(0)
         while (record := reader.peek()) is not None:
@@ -181,7 +195,10 @@ class LogSchedule(RuleBasedStateMachine):
             assert record not in self.banned
             assert record in self.given_up or record == self.records[number]
         for gap in self.log.gaps:
-            assert not found.keys() & range(gap.first, gap.next)
+            missing = set(range(gap.first, gap.next)) - self.ghosts - self.missing
+            assert not missing & found.keys()
+            assert min(missing, default=self.durable) >= self.durable
+            self.missing |= missing
         # A failed commit's records can come back if no later one succeeds before ackd is killed.
         # Nothing was acknowledged from them. A power cut can take them away again.
         back = {number for number, record in found.items() if record in self.given_up}

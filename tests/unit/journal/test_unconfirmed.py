@@ -152,6 +152,22 @@ def test_a_record_is_confirmed_when_the_same_journald_has_read_a_later_one() -> 
     log.close(clean=True)
 
 
+def test_the_record_that_journald_may_have_in_hand_is_not_confirmed() -> None:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    log = Log(MemoryStorage())
+    with ours, theirs:
+        unconfirmed = Unconfirmed(log)
+        for record in (b"one", b"two", b"three"):
+            send(log, unconfirmed, record, ours)
+        assert theirs.recv(10) == b"one"
+        assert theirs.recv(10) == b"two"
+        for _ in range(2):
+            unconfirmed.look(unread(ours.fileno()))
+        unconfirmed.confirm()
+        assert log.read == 1
+    log.close(clean=True)
+
+
 def send(log: Log, unconfirmed: Unconfirmed, record: bytes, sock: socket.socket) -> None:
     assert log.append(record)
     sock.send(record)
@@ -188,8 +204,10 @@ def test_records_of_the_process_before_are_confirmed_once_all_of_them_are_read()
             after.look(unread(ours.fileno()))
             after.look(unread(ours.fileno()))
         assert log.read == 0
+        assert after.size == len(b"one" + b"two" + b"three")
         assert after.lose(unread(ours.fileno())) == 2
         assert list(after.lost) == [0, 1]
+        assert after.size == len(b"three")
     log.close(clean=True)
 
 

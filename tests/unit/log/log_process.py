@@ -36,14 +36,15 @@ def use_memory(log: Log) -> None:
 def use_files(log: Log) -> None:
     """Print the number of the last record of each commit; commits and appends overlap."""
     while True:
+        # Without this, a log that is full at the start would stay full.
+        log.set_sent(log.synced)
+        log.set_read(log.synced)
+        log.set_safe(max(log.safe, log.synced - 1000))
         for _ in range(30):
             log.append(record_of(log.appended))  # has no room while the disk is slow
         if select.select([log], [], [], 0)[0]:
             assert log.collect() is None
             print(log.synced - 1, flush=True)
-            log.set_sent(log.synced)
-            log.set_read(log.synced)
-            log.set_safe(max(log.safe, log.synced - 1000))
         log.commit()
 
 
