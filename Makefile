@@ -6,11 +6,11 @@ PYTHON := /usr/bin/python3
 # Packages that ackd and ackctl need.
 RUN_PACKAGES  := python3 python3-systemd python3-yaml python3-rich
 # Packages of the tests: for the venv, which sees Debian's modules; for booted Debian systems and
-# network namespaces; other clients; readers of the man pages and completions. gcc and the libraries
-# compile the programs of the benchmark.
+# network namespaces; other clients; readers of the man pages and completions; for virtual machines.
+# gcc and the libraries compile the programs of the benchmark.
 TEST_PACKAGES := $(RUN_PACKAGES) python3-venv python3-daemon \
 	mmdebstrap systemd-container iproute2 netbase netcat-openbsd php-cli socat scdoc man-db zsh \
-	gcc libc6-dev libsystemd-dev
+	qemu-system-x86 busybox-static e2fsprogs gcc libc6-dev libsystemd-dev
 
 # How many tests run at a time. Half of the time a test waits for deadlines, restarts and boots, so
 # this is more than the number of processors.
@@ -45,7 +45,7 @@ unit: $(VENV)/.test
 	$(VENV)/bin/python -m coverage report --fail-under=100 --show-missing
 	$(VENV)/bin/python -m pytest --verbose -n $(WORKERS) --ignore=tests/system
 
-# Build the Debian systems that the tests boot; the user's cache keeps them.
+# Build the Debian systems that the tests boot, and kernels; the user's cache keeps them.
 bases: $(VENV)/.test
 	$(VENV)/bin/python -m tests.system.support.build_bases
 
@@ -56,11 +56,11 @@ system: $(VENV)/.test
 # Run long campaigns, simulations and fuzzing, about an hour, and write tests/system/RESULTS.md.
 campaign: $(VENV)/.test
 	ACKD_CAMPAIGN=1 $(VENV)/bin/python -m pytest -rP \
-		tests/system/test_campaigns.py tests/simulation tests/fuzz
+		tests/system/test_campaigns.py tests/system/test_power.py tests/simulation tests/fuzz
 
-# Compare ackd with servers in C and other Python servers: about ten minutes, as root. Write
-# tests/bench/RESULTS.md and its chart. `bench-quick` takes a minute, and only prints. With
-# ACKD_BEFORE=DIR both also measure the ackd of another checkout, and print the ratios to it.
+# Compare ackd with servers in C, other Python servers, Redis and beanstalkd: about ten minutes, as
+# root. Write tests/bench/RESULTS.md and its chart. `bench-quick` takes two minutes, and only prints.
+# With ACKD_BEFORE=DIR both also measure the ackd of another checkout, and print the ratios to it.
 bench: $(VENV)/.test
 	$(VENV)/bin/python -m tests.bench
 
@@ -84,7 +84,7 @@ man:
 completions: $(VENV)/.test
 	$(VENV)/bin/python packaging/completions.py build/completions
 
-$(VENV)/.test: pyproject.toml
+$(VENV)/.test: pyproject.toml Makefile
 	@packaging/install-missing $(TEST_PACKAGES)
 	$(PYTHON) -m venv --system-site-packages $(VENV)
 	$(VENV)/bin/pip install --quiet --editable '.[test,style,bench]'

@@ -4,15 +4,13 @@ import argparse
 import importlib
 import sys
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 from ackd import __version__
+from ackd.arguments import Parser
 from ackd.ctl.interrupt import UntilInterrupt, exit_status
 from ackd.ctl.output.streams import Output, discard_output, standard_output
 from ackd.ctl.status import Status
-
-_Formatter = type[argparse.HelpFormatter]
 
 # Each module has the texts of --help, `add_options(parser)`, and `run(options, output)`, which
 # returns the exit status.
@@ -51,35 +49,18 @@ def _run(given: Sequence[str], output: Output) -> int:
     return int(options.run(options, output))
 
 
-class _Parser(argparse.ArgumentParser):
-    """A parser that asks for the width of the terminal only when a text is printed.
+class _Parser(Parser):
+    """A parser that takes no abbreviations, and numbers for arguments."""
 
-    For each option argparse makes a formatter, and for its width imports shutil and all compression
-    modules.
-    """
-
-    def __init__(self, formatter: _Formatter = argparse.HelpFormatter, **arguments: Any) -> None:
-        super().__init__(
-            **arguments,
-            formatter_class=partial(formatter, width=80),
-            # A script with an abbreviation would break when another option begins so, too.
-            allow_abbrev=False,
-        )
-        self._formatter = formatter
+    def __init__(self, **arguments: Any) -> None:
+        # A script with an abbreviation would break when another option begins so, too.
+        super().__init__(**arguments, allow_abbrev=False)
 
     def _get_option_tuples(self, option_string: str) -> list[Any]:
         """Return the options that are meant: none by a number, though -4 and -6 are options."""
         if self._negative_number_matcher.match(option_string):
             return []
         return super()._get_option_tuples(option_string)
-
-    def format_usage(self) -> str:
-        self.formatter_class = self._formatter
-        return super().format_usage()
-
-    def format_help(self) -> str:
-        self.formatter_class = self._formatter
-        return super().format_help()
 
 
 def parser(*named: str) -> argparse.ArgumentParser:

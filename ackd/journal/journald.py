@@ -2,9 +2,11 @@
 
 import select
 import socket
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from time import monotonic, sleep
+from typing import TypeAlias
 
 from ackd.journal.datagram import DatagramSocket, new_socket, unread
 from ackd.journal.recorder import Recorder
@@ -32,15 +34,18 @@ class JournaldConnection:
     stream: JournaldStream | None = None
 
 
-def _forget(_stream: JournaldStream) -> None:
+KeepSocket: TypeAlias = Callable[[socket.socket], None]
+
+
+def _forget(_kept: object) -> None:
     return
 
 
 class JournaldSocket(DatagramSocket):
     """Follows what journald stores; the watch has records put again that journald may have lost.
 
-    `stored` is what the process before has left, and `keep_stream` keeps the watch's stream for the
-    next process.
+    `stored` is what the process before has left. `keep_socket` and `keep_stream` keep the socket
+    and the watch's stream for the next process.
     """
 
     confirms = True
@@ -51,9 +56,12 @@ class JournaldSocket(DatagramSocket):
         storing: Storing,
         log: Log,
         stored: JournaldConnection | None = None,
+        keep_socket: KeepSocket = _forget,
         keep_stream: KeepStream = _forget,
     ) -> None:
         connected, self._stream = _continued(stored, path, log) if stored else (None, None)
+        self._kept = connected is not None
+        self._keep_socket = keep_socket
         self._storing = storing
         self._log = log
         self._unconfirmed = Unconfirmed(log)
@@ -73,11 +81,6 @@ class JournaldSocket(DatagramSocket):
     def unit(self) -> str:
         """The name of ackd's unit; empty if there is none, or if it is uncertain."""
         return self._storing.unit
-
-    @property
-    def socket(self) -> socket.socket:
-        """The socket that counts what journald has not read; the same one for ever."""
-        return self._socket
 
     def connect(self) -> bool:
         """Connect anew, and return whether journald's sockets are there.
@@ -136,7 +139,12 @@ class JournaldSocket(DatagramSocket):
         self.obstacle = self._storing.obstacle
 
     def watch(self, loop: Loop, recorder: Recorder) -> None:
-        """Watch in the loop whether journald ends; have put again what it may have lost."""
+        """Watch in the loop whether journald ends; have put again what it may have lost.
+
+        From now on the next process gets the socket, which counts what journald has not read.
+        """
+        if not self._kept:
+            self._keep_socket(self._socket)
         watch = JournaldWatch(
             loop, recorder, self, self._unconfirmed, self.inspect, self._stream, self._keep_stream
         )

@@ -47,6 +47,16 @@ class Sink(Protocol):
     def capacity(self) -> int:
         """The bytes that one record may have."""
 
+    @property
+    def journald(self) -> str:
+        """The name of the journald that stores the records; empty if it is unknown."""
+        return ""
+
+    @property
+    def unit(self) -> str:
+        """The unit to which the records belong; empty if it is unknown."""
+        return ""
+
     def connect(self) -> bool:
         """Try to reach the other end again; return whether it can be reached."""
 
@@ -143,6 +153,7 @@ class Recorder:
         self._notes = 0  # that have been appended since `blocked`
         self._refused_room = -1  # bytes that the log had when it last refused a payload
         self._left_out = 0
+        self.unreadable = ""  # why records that wait can't be read from the log
         self._held = False
         self.volatile = ""  # why the journal does not outlive the power, with `acks_wait`
 
@@ -261,7 +272,12 @@ class Recorder:
         self.blocked = True
         if not self.sink.reachable and not self.sink.connect():
             return False
-        if not (self.sink.put_lost() and self._send_waiting()):
+        try:
+            self.unreadable = ""
+            if not (self.sink.put_lost() and self._send_waiting()):
+                return False
+        except OSError as error:  # of the disk: the records stay in the log
+            self.unreadable = error.strerror or str(error)
             return False
         self.blocked = False
         self._notes = 0

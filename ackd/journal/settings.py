@@ -20,13 +20,13 @@ _BLANK = " \t\n\r"
 _LINE_END = re.compile(r"\r\n|\n\r|[\n\r\0]")
 LEVELS = ("emerg", "alert", "crit", "err", "warning", "notice", "info", "debug")
 _STORAGES = ("none", "auto", "volatile", "persistent")
-_UNSIGNED = re.compile(
-    r"\+?(?:0x(?P<hex>[0-9a-f]+)|0b(?P<bin>[01]+)|0o?(?P<oct>[0-7]+)|(?P<dec>0|[1-9][0-9]*))",
-    re.IGNORECASE,
+# Strings, here and below, which `re` compiles once they are needed: most starts need neither.
+_UNSIGNED = (
+    r"\+?(?:0x(?P<hex>[0-9a-f]+)|0b(?P<bin>[01]+)|0o?(?P<oct>[0-7]+)|(?P<dec>0|[1-9][0-9]*))"
 )
 # int() raises ValueError for thousands of digits; no number below 2^32 needs so many.
 _LONGEST_NUMBER = 64
-_SPAN = re.compile(r"(?P<count>[0-9]+(?:\.[0-9]+)?)\s*(?P<unit>[A-Za-zµμ]*)\s*")
+_SPAN = r"(?P<count>[0-9]+(?:\.[0-9]+)?)\s*(?P<unit>[A-Za-zµμ]*)\s*"
 _LONGEST_SPAN = 2**64 / 1e6  # systemd has microseconds in 64 bits
 _UNITS = (
     (1e-6, ("usec", "us", "µs", "μs")),
@@ -95,7 +95,9 @@ def level(text: str) -> int | None:
 
 def unsigned(text: str) -> int | None:
     """Return a number in C's notation, below 2^32; None if journald would ignore it."""
-    match = _UNSIGNED.fullmatch(text.lstrip(_BLANK)) if len(text) < _LONGEST_NUMBER else None
+    if len(text) >= _LONGEST_NUMBER:
+        return None
+    match = re.fullmatch(_UNSIGNED, text.lstrip(_BLANK), re.IGNORECASE)
     if not match or not match.lastgroup:
         return None
     base = {"hex": 16, "bin": 2, "oct": 8, "dec": 10}[match.lastgroup]
@@ -108,7 +110,7 @@ def seconds(text: str) -> float | None:
     text = text.strip(_BLANK)
     if text == "infinity":
         return inf
-    spans = list(_SPAN.finditer(text))
+    spans = list(re.finditer(_SPAN, text))
     units = [_SECONDS.get(span["unit"]) for span in spans]
     if not spans or None in units or "".join(span[0] for span in spans) != text:
         return None

@@ -19,8 +19,9 @@ RETRY = 0.25
 class Availability:
     """Resumes recording when the journal takes records again.
 
-    While the journal is full, its socket is watched for room. While it can't be reached, a timer
-    tries again and again. `on_change` is called when it is lost and when it is back.
+    While the journal is full, its socket is watched for room. While it can't be reached, or while
+    the log that has its records can't be read, a timer tries again and again. `on_change` is called
+    when the journal is lost and when it is back.
     """
 
     def __init__(self, loop: Loop, recorder: Recorder, on_change: Callable[[], None]) -> None:
@@ -35,10 +36,13 @@ class Availability:
     @property
     def trouble(self) -> str:
         """Why the journal takes or stores no records, as text; empty if it does."""
-        sink = self._recorder.sink
-        what = "payloads" if self._recorder.must_wait else "records"
-        lost = f"{unreachable(sink.name)}, {what} wait: {sink.why}" if self.lost else ""
-        return lost or self._recorder.obstacle
+        recorder, sink = self._recorder, self._recorder.sink
+        if not self.lost:
+            return recorder.obstacle
+        what = "payloads" if recorder.must_wait else "records"
+        if recorder.unreadable:
+            return f"the log can't be read, {what} wait: {recorder.unreadable}"
+        return f"{unreachable(sink.name)}, {what} wait: {sink.why}"
 
     def check(self) -> None:
         """Note whether the journal takes records after a round; call this before the loop waits."""
@@ -60,7 +64,8 @@ class Availability:
 
     @property
     def _unreachable(self) -> bool:
-        return self._recorder.blocked and not self._recorder.sink.reachable
+        recorder = self._recorder
+        return recorder.blocked and bool(recorder.unreadable or not recorder.sink.reachable)
 
     def _change(self) -> None:
         self.lost = self._unreachable

@@ -55,7 +55,8 @@ def listen(address: str, port: int, ours: Iterable[socket.socket] = ()) -> socke
     flags = socket.AI_NUMERICHOST | socket.AI_PASSIVE
     beside = [listener for listener in ours if listener.getsockname()[1] == port]
     try:
-        found = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM, flags=flags)
+        # As bytes: for a str, Python would import modules that only names need.
+        found = socket.getaddrinfo(address.encode(), port, type=socket.SOCK_STREAM, flags=flags)
         family, *_, where = found[0]
         try:
             return _open(family, where, [])

@@ -3,6 +3,7 @@
 import itertools
 import os
 import socket
+import sys
 from collections.abc import Iterator
 from math import inf
 from time import monotonic
@@ -176,6 +177,7 @@ class Server:
     def _welcome(self, client: socket.socket, address: Any, listener: str) -> None:
         """Admit a client or reject it; `address` is as accept() gives it for its family."""
         peer, port = address[:2]
+        peer = sys.intern(peer)  # all connections of one address share the text
         origin = Origin(peer, port, listener, f"{self._run}-{next(self._numbers)}")
         connection = self._add(client, origin)
         self.counters.connections += 1

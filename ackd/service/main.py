@@ -11,6 +11,7 @@ from itertools import chain
 from typing import Any
 
 from ackd import __version__
+from ackd.arguments import Parser
 from ackd.config import (
     DEFAULT_BIND,
     DEFAULT_PATH,
@@ -131,7 +132,7 @@ def _warnings(path: str, config: Config) -> Iterator[str]:
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of ackd's arguments."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="ackd", description="Record each line that arrives over TCP, then acknowledge it."
     )
     option = parser.add_argument
@@ -235,7 +236,9 @@ def _recorder(options: argparse.Namespace, stored: Stored, config: Config) -> Re
     if options.journal or is_service or os.path.exists(journald.SOCKET):
         path = options.journal or journald.SOCKET
         storing = Storing(path, os.environ, is_service=is_service)
-        sink = JournaldSocket(path, storing, records, stored.journald, store.save_stream)
+        sink = JournaldSocket(
+            path, storing, records, stored.journald, store.save_socket, store.save_stream
+        )
         return Recorder(sink, JournalFormat(), records, acks_wait)
     if not options.detach:
         return _terminal_recorder(records, acks_wait)

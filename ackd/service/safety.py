@@ -6,7 +6,6 @@ from functools import partial
 
 from ackd.journal.archives import Archives
 from ackd.journal.files import journal_files
-from ackd.journal.journald import JournaldSocket
 from ackd.journal.reader import last_entries
 from ackd.journal.recorder import Recorder
 from ackd.journal.recovery import Recovery
@@ -24,7 +23,7 @@ def recovery(recorder: Recorder) -> Recovery | None:
     records, sink = recorder.log, recorder.sink
     if not recorder.acks_wait or records.found in (Found.NEW, Found.CLEAN):
         return None
-    if records.read == records.appended or not isinstance(sink, JournaldSocket):
+    if records.read == records.appended or not sink.confirms:
         records.set_recovered()  # nothing can be compared with a terminal or a syslog daemon
         return None
     return Recovery(recorder, partial(last_entries, os.geteuid(), sink.unit))
@@ -33,10 +32,10 @@ def recovery(recorder: Recorder) -> Recovery | None:
 def watch_archives(recorder: Recorder, loop: Loop) -> None:
     """Have records leave the log when they are safe in archived files of the journal."""
     sink = recorder.sink
-    if not recorder.acks_wait or not isinstance(sink, JournaldSocket):
+    if not (recorder.acks_wait and sink.confirms):
         return
     if not sink.journald:
-        log.warning("the log only grows: it is unknown which journald has the socket %s", sink.path)
+        log.warning("the log only grows: it is unknown which journald has ackd's socket")
         return
     try:
         files = journal_files(sink.journald, os.geteuid())

@@ -11,7 +11,6 @@ from dataclasses import asdict
 from time import monotonic
 
 from ackd.config import DEFAULT_BIND, Config, ConfigError, Recording
-from ackd.journal.journald import JournaldSocket
 from ackd.journal.log_handler import RecordHandler
 from ackd.journal.recorder import Recorder
 from ackd.loop import READABLE, Loop
@@ -30,7 +29,6 @@ from ackd.service.store import (
     save_connections,
     save_listeners,
     save_log,
-    save_socket,
     take_connections,
 )
 
@@ -261,9 +259,6 @@ class Service:
             remove_log()
         else:
             save_log(self._stored.log, replaces=bool(self._stored.log_problem))
-        sink, stored = self._recorder.sink, self._stored.journald
-        if isinstance(sink, JournaldSocket) and not (stored and stored.socket is sink.socket):
-            save_socket(sink.socket)
         if kept.is_there(os.environ) or self._stored.left:
             systemd.barrier()
             kept.remove(os.environ)

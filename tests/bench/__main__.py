@@ -1,4 +1,4 @@
-"""Measure ackd beside other servers; write RESULTS.md and RESULTS.svg."""
+"""Measure ackd beside other servers; write RESULTS.md and RESULTS.svg. README.md is the method."""
 
 import argparse
 import os
@@ -87,7 +87,7 @@ def _report(results: Results, conditions: Conditions, quick: bool) -> None:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="bench", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="take a minute, and only print")
+    parser.add_argument("--quick", action="store_true", help="take two minutes, and only print")
     parser.add_argument("--rounds", type=int, help="rounds of the main workloads")
     parser.add_argument(
         "--before",
@@ -161,7 +161,7 @@ def _run_rounds(
 
 def _conditions(plan: Plan, machine: Booted) -> Conditions:
     return Conditions(
-        machine="; ".join((*_host(), machine.versions())),
+        machine=(*_host(), f"Recording: {machine.versions()}", f"Durable: {machine.disk()}"),
         rounds=plan.main,
         growth_rounds=plan.growth,
         seconds=plan.seconds,

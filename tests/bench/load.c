@@ -1,7 +1,7 @@
 // The load generator: clients send unique payloads as fast as the server acknowledges them.
 //
-//     load [--clients N] [--depth N] [--size BYTES] [--seconds S] [--count N] [--run NAME]
-//          [--sources N] [--churn] PORT
+//     load [--protocol NAME] [--clients N] [--depth N] [--size BYTES] [--seconds S] [--count N]
+//          [--run NAME] [--sources N] [--churn] PORT
 //
 // Connects to 127.0.0.1; while no server listens there, tries again for ten seconds. Prints "ready"
 // when all clients have received the greeting. Begins at the next line, or at the end, of the
@@ -9,7 +9,8 @@
 // the ack. With --churn a client connects, sends one payload, reads its ack, closes the connection,
 // and repeats that. The sending ends after --seconds (0: the clients are idle) or --count payloads.
 // When all replies have come, the program prints its counts as JSON. p50, p99 and p999 are seconds
-// from the sending of a payload to its ack; with --churn, from the connecting.
+// from the sending of a payload to its ack; with --churn, from the connecting. The protocol is that
+// of ackd, redis or beanstalkd.
 //
 // A payload is "NAME-NUMBER" and padding. A size too small for that keeps only the end of the
 // number, and then payloads repeat. A source is an address, from 127.0.0.1 upwards: one address has
@@ -31,20 +32,31 @@
 #include <time.h>
 #include <unistd.h>
 
-#define GREETING "Connect\n"
-#define ACK "thank you client, you data is Received success\n"
-#define LENGTH(text) (sizeof(text) - 1)
 #define SECOND UINT64_C(1000000000)
 
 enum { EVENTS = 256, INPUT = 262144, OPENING = 256, DIGITS = 12 };
 // Each bucket of the histogram is at most 1/64 as wide as the times in it.
 enum { STEPS = 64, BUCKETS = STEPS * 60 };
 
+// A request is a payload between `head` and `tail`; `%zu` in the head becomes the payload's size.
+// `#` in an ack stands for digits. A server without a greeting says nothing before the first ack.
+static const struct protocol {
+    const char *name, *greeting, *head, *tail, *ack;
+} protocols[] = {
+    {"ackd", "Connect\n", "", "\n", "thank you client, you data is Received success\n"},
+    // https://redis.io/docs/latest/develop/reference/protocol-spec/; the ack is the entry's ID.
+    {"redis", "", "*5\r\n$4\r\nXADD\r\n$5\r\nbench\r\n$1\r\n*\r\n$7\r\npayload\r\n$%zu\r\n", "\r\n",
+     "$#\r\n#-#\r\n"},
+    // https://raw.githubusercontent.com/beanstalkd/beanstalkd/master/doc/protocol.txt
+    {"beanstalkd", "", "put 0 0 60 %zu\r\n", "\r\n", "INSERTED #\r\n"},
+    {0},
+};
+
 struct client {
     int socket;
     bool greeted;
-    bool differs;          // the line being read is not the expected one
-    size_t matched;        // bytes of that line that are as expected
+    bool differs;          // the reply being read is not the expected one
+    size_t matched;        // characters of the expected reply that have come
     unsigned waiting;      // payloads in flight
     uint64_t opened_at;
     uint64_t *sent_at; // when they were sent: a ring buffer of `depth` times
@@ -54,6 +66,7 @@ struct client {
 };
 
 static struct {
+    const struct protocol *protocol;
     unsigned clients, depth, sources;
     size_t size;
     double seconds;
@@ -61,7 +74,13 @@ static struct {
     const char *run;
     bool churn;
     int port;
-} options = {.clients = 1, .depth = 1, .sources = 1, .size = 80, .seconds = 1, .run = "bench"};
+} options = {.protocol = protocols,
+             .clients = 1,
+             .depth = 1,
+             .sources = 1,
+             .size = 80,
+             .seconds = 1,
+             .run = "bench"};
 
 static struct {
     uint64_t sent, answered, acks, wrong, lost;
@@ -74,9 +93,9 @@ static struct client *clients;
 static unsigned opening, waiting;
 static bool stopping;
 static char input[INPUT];
-static char *batch; // `depth` lines
-static char *line;  // the last line sent
-static size_t line_size, number_at, number_end;
+static char *batch;   // `depth` requests
+static char *request; // the last request sent
+static size_t request_size, number_at, number_end;
 
 static uint64_t now(void)
 {
@@ -120,30 +139,34 @@ static void *allocate(size_t size)
     return memory;
 }
 
-static void prepare_line(void)
+static void prepare_request(void)
 {
-    char *name;
-    int length = asprintf(&name, "%s-%0*d", options.run, DIGITS, 0);
-    size_t cut = options.size < (size_t)length ? length - options.size : 0;
-    line_size = options.size + 1;
-    line = allocate(line_size);
-    memset(line, 'x', options.size);
-    memcpy(line, name + cut, length - cut);
-    line[options.size] = '\n';
-    number_end = length - cut;
-    number_at = number_end > DIGITS ? number_end - DIGITS : 0;
-    batch = allocate(options.depth * line_size);
+    char *name, *head;
+    const char *tail = options.protocol->tail;
+    size_t name_size = asprintf(&name, "%s-%0*d", options.run, DIGITS, 0);
+    size_t head_size = asprintf(&head, options.protocol->head, options.size);
+    size_t cut = options.size < name_size ? name_size - options.size : 0;
+    request_size = head_size + options.size + strlen(tail);
+    request = allocate(request_size + 1);
+    memcpy(request, head, head_size);
+    memset(request + head_size, 'x', options.size);
+    memcpy(request + head_size, name + cut, name_size - cut);
+    strcpy(request + head_size + options.size, tail);
+    number_end = head_size + name_size - cut;
+    number_at = name_size - cut > DIGITS ? number_end - DIGITS : head_size;
+    batch = allocate(options.depth * request_size);
     free(name);
+    free(head);
 }
 
-// Increments the decimal number in place: snprintf() for each line would be the largest cost here.
-static void next_line(void)
+// Increments the decimal number in place: snprintf() for each would be the largest cost here.
+static void next_request(void)
 {
     size_t digit = number_end;
     while (digit-- > number_at) {
-        if (line[digit]++ != '9')
+        if (request[digit]++ != '9')
             return;
-        line[digit] = '0';
+        request[digit] = '0';
     }
 }
 
@@ -202,17 +225,6 @@ static void await_server(void)
     close(client);
 }
 
-static void open_client(struct client *client)
-{
-    client->greeted = client->differs = false;
-    client->matched = client->waiting = client->oldest = 0;
-    client->opened_at = now();
-    client->socket = connected();
-    if (client->socket < 0)
-        err(1, "connect");
-    await(client, EPOLL_CTL_ADD, EPOLLIN);
-}
-
 static void close_client(struct client *client)
 {
     close(client->socket);
@@ -259,14 +271,14 @@ static void send_payloads(struct client *client, uint64_t time)
 {
     unsigned count = allowed(client);
     for (unsigned i = 0; i < count; i++) {
-        next_line();
-        memcpy(batch + i * line_size, line, line_size);
+        next_request();
+        memcpy(batch + i * request_size, request, request_size);
         client->sent_at[(client->oldest + client->waiting++) % options.depth] = time;
     }
     counts.sent += count;
     waiting += count;
     if (count)
-        send_all(client, batch, count * line_size);
+        send_all(client, batch, count * request_size);
 }
 
 static void on_greeting(struct client *client)
@@ -277,6 +289,19 @@ static void on_greeting(struct client *client)
         send_payloads(client, client->opened_at);
     else
         opening--;
+}
+
+static void open_client(struct client *client)
+{
+    client->greeted = client->differs = false;
+    client->matched = client->waiting = client->oldest = 0;
+    client->opened_at = now();
+    client->socket = connected();
+    if (client->socket < 0)
+        err(1, "connect");
+    await(client, EPOLL_CTL_ADD, EPOLLIN);
+    if (!*options.protocol->greeting)
+        on_greeting(client);
 }
 
 static void on_ack(struct client *client, uint64_t time)
@@ -295,14 +320,32 @@ static void on_ack(struct client *client, uint64_t time)
     }
 }
 
-// Compares received bytes with the expected line; returns how many of them belong to that line.
+static const char *expected(const struct client *client)
+{
+    return client->greeted ? options.protocol->ack : options.protocol->greeting;
+}
+
+static size_t count_digits(const char *bytes, size_t size)
+{
+    size_t count = 0;
+    while (count < size && bytes[count] >= '0' && bytes[count] <= '9')
+        count++;
+    return count;
+}
+
+// Compares received bytes with the expected reply; returns how many of them belong to that reply. A
+// reply that differs ends with its line.
 static size_t compare(struct client *client, const char *bytes, size_t size)
 {
-    const char *due = client->greeted ? ACK : GREETING;
-    size_t due_size = client->greeted ? LENGTH(ACK) : LENGTH(GREETING);
-    size_t rest = client->differs ? 0 : due_size - client->matched;
+    const char *due = expected(client) + client->matched;
+    if (*due == '#' && !client->differs) {
+        size_t digits = count_digits(bytes, size);
+        client->matched += digits < size;
+        return digits;
+    }
+    size_t rest = client->differs ? 0 : strchrnul(due, '#') - due;
     size_t part = size < rest ? size : rest;
-    if (part && !memcmp(bytes, due + client->matched, part)) {
+    if (part && !memcmp(bytes, due, part)) {
         client->matched += part;
         return part;
     }
@@ -310,13 +353,13 @@ static size_t compare(struct client *client, const char *bytes, size_t size)
     const char *newline = memchr(bytes, '\n', size);
     if (!newline)
         return size;
-    client->matched = due_size;
+    client->matched += strlen(due);
     return newline + 1 - bytes;
 }
 
-static bool line_is_whole(const struct client *client)
+static bool reply_is_whole(const struct client *client)
 {
-    return client->matched == (client->greeted ? LENGTH(ACK) : LENGTH(GREETING));
+    return !expected(client)[client->matched];
 }
 
 static void receive(struct client *client, const char *bytes, size_t size, uint64_t time)
@@ -325,7 +368,7 @@ static void receive(struct client *client, const char *bytes, size_t size, uint6
         size_t part = compare(client, bytes, size);
         bytes += part;
         size -= part;
-        if (!line_is_whole(client))
+        if (!reply_is_whole(client))
             continue;
         if (client->greeted)
             on_ack(client, time);
@@ -403,8 +446,8 @@ static void open_clients(void)
         clients[i].sent_at = allocate(options.depth * sizeof(uint64_t));
         if (options.churn)
             continue;
-        open_client(&clients[i]);
         opening++;
+        open_client(&clients[i]);
         await_greetings(OPENING);
     }
     await_greetings(0);
@@ -436,13 +479,23 @@ static void run(void)
     counts.ended = now();
 }
 
+static const struct protocol *protocol_named(const char *name)
+{
+    const struct protocol *protocol = protocols;
+    while (protocol->name && strcmp(protocol->name, name))
+        protocol++;
+    if (!protocol->name)
+        errx(2, "no protocol is named %s", name);
+    return protocol;
+}
+
 static void parse(int argc, char **argv)
 {
-    enum { CLIENTS, DEPTH, SIZE, SECONDS, COUNT, RUN, SOURCES, CHURN };
+    enum { CLIENTS, DEPTH, SIZE, SECONDS, COUNT, RUN, SOURCES, CHURN, PROTOCOL };
     static const struct option names[] = {
         {"clients", 1, 0, CLIENTS}, {"depth", 1, 0, DEPTH}, {"size", 1, 0, SIZE},
         {"seconds", 1, 0, SECONDS}, {"count", 1, 0, COUNT}, {"run", 1, 0, RUN},
-        {"sources", 1, 0, SOURCES}, {"churn", 0, 0, CHURN}, {0},
+        {"sources", 1, 0, SOURCES}, {"churn", 0, 0, CHURN}, {"protocol", 1, 0, PROTOCOL}, {0},
     };
     int name;
     while ((name = getopt_long(argc, argv, "", names, NULL)) >= 0) {
@@ -455,6 +508,7 @@ static void parse(int argc, char **argv)
         case RUN: options.run = optarg; break;
         case SOURCES: options.sources = atoi(optarg); break;
         case CHURN: options.churn = true; break;
+        case PROTOCOL: options.protocol = protocol_named(optarg); break;
         default: exit(2);
         }
     }
@@ -476,7 +530,7 @@ int main(int argc, char **argv)
 {
     char go[2];
     parse(argc, argv);
-    prepare_line();
+    prepare_request();
     poller = epoll_create1(0);
     clients = allocate(options.clients * sizeof *clients);
     await_server();

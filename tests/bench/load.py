@@ -21,9 +21,10 @@ class Load:
     churn: bool = False
     idle: bool = False
 
-    def arguments(self, seconds: float, run: str) -> tuple[str, ...]:
+    def arguments(self, protocol: str, seconds: float, run: str) -> tuple[str, ...]:
         """Return the options of the program; its payloads begin with the name `run`."""
         return (
+            f"--protocol={protocol}",
             f"--clients={self.clients}",
             f"--depth={self.depth}",
             f"--size={self.size}",

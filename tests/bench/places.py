@@ -12,19 +12,20 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from time import monotonic
 from typing import Any, Protocol
 
 from tests.support.journal_socket import JournalSocket
 from tests.system.support.base_root import Release
 from tests.system.support.install import install
-from tests.system.support.machine import Machine, boot
+from tests.system.support.machine import DISK, Machine, boot
 
 from .checkout import Checkout
 from .programs import HERE, Programs
 from .servers import Paths, Server
 
-# journald must neither drop entries nor delete them before they are counted. The machine's disk is
-# a tmpfs.
+# journald must neither drop entries nor delete them before they are counted. The machine's files
+# are in a tmpfs.
 _ROOM = """\
 [Journal]
 RateLimitIntervalSec=0
@@ -33,6 +34,10 @@ SystemKeepFree=1M
 SystemMaxFileSize=1G
 """
 _DESCRIPTORS = 20000
+# Debian's packages of the servers that write to a disk.
+DURABLE_SERVERS = ("redis-server", "beanstalkd")
+# Seconds until journald has everything that ackd has acknowledged.
+_CATCHING_UP = 30.0
 # The directory of the other checkout's ackd in the machine.
 _BEFORE = "/root/before"
 
@@ -68,8 +73,8 @@ class Place(Protocol):
     def read(self, path: str) -> str:
         """Return the text of a file."""
 
-    def recorded(self) -> int | None:
-        """Return how many payloads the server has recorded; None where it records nothing."""
+    def recorded(self, server: Server, acknowledged: int) -> int | None:
+        """Return how many payloads the server has recorded; None where that can't be counted."""
 
 
 class Loopback:
@@ -92,6 +97,7 @@ class Loopback:
             config=str(directory / "ackd.yaml"),
             reference=str(programs.reference),
             port=port,
+            disk=str(directory),
         )
 
     def accepts(self, server: Server) -> bool:
@@ -119,18 +125,19 @@ class Loopback:
     def read(self, path: str) -> str:
         return Path(path).read_text()
 
-    def recorded(self) -> int | None:
+    def recorded(self, server: Server, acknowledged: int) -> int | None:
         return None
 
     def _configure(self, server: Server) -> None:
-        Path(self._paths.config).write_text(self._paths.settings(server.settings))
+        Path(self._paths.config).write_text(self._paths.settings(server))
 
 
 class Booted:
     """A booted Debian, in which the kernel places the server, the load and journald on the CPUs.
 
     Three busy processes share two CPUs: a process with a CPU of its own would seem faster. Each
-    server is a unit of its own, without a sandbox, and each run begins with an empty journal.
+    server is a unit of its own, without a sandbox. Each run begins with an empty journal, and a
+    durable server with an empty directory on this host's disk; the journal is in memory.
     """
 
     def __init__(self, machine: Machine, programs: Programs, before: Checkout | None) -> None:
@@ -142,8 +149,10 @@ class Booted:
             config="/etc/bench.yaml",
             reference="/root/reference",
             port=10008,
+            disk=DISK,
         )
         install(machine)
+        machine.run("systemctl", "stop", *DURABLE_SERVERS)
         for name in ("start_time.py", "send_time.py"):
             machine.put(f"/root/{name}", (HERE / name).read_bytes())
         if before:
@@ -163,6 +172,8 @@ class Booted:
         self._configure(server)
         self.machine.run("journalctl", "--rotate")
         self.machine.run("journalctl", "--vacuum-size=1")
+        if server.durable:
+            self._clear_disk()
         self._unit = f"bench-{secrets.token_hex(4)}.service"
         self.machine.run(
             "systemd-run",
@@ -194,11 +205,23 @@ class Booted:
     def read(self, path: str) -> str:
         return self.machine.run("cat", path).stdout
 
-    def recorded(self) -> int | None:
-        self.machine.run("journalctl", "--sync")
-        entries = f"journalctl --quiet --all --output=cat _SYSTEMD_UNIT={self._unit}"
-        count = ("sh", "-c", f"{entries} | grep --count --text '^Buffer: '")
-        return int(self.machine.run(*count, check=False, timeout=300).stdout)
+    def recorded(self, server: Server, acknowledged: int) -> int | None:
+        if not server.count:
+            return None
+        deadline = monotonic() + _CATCHING_UP
+        while (count := self._count(server)) < acknowledged and monotonic() < deadline:
+            pass
+        return count
+
+    def _count(self, server: Server) -> int:
+        names = {"UNIT": self._unit, "PORT": str(self._paths.port)}
+        count = self.machine.run("sh", "-c", server.count, check=False, timeout=300, env=names)
+        return int(count.stdout)
+
+    def _clear_disk(self) -> None:
+        """Empty the disk's directory, and write out what would slow down the next commits."""
+        self.machine.run("find", DISK, "-mindepth", "1", "-delete")
+        self.machine.run("sync", "--file-system", DISK)
 
     def start(self, server: Server) -> Start:
         """Start an ackd, and stop it."""
@@ -219,10 +242,16 @@ class Booted:
         return tuple(json.loads(output))
 
     def versions(self) -> str:
-        """Return the versions of the machine's Debian, systemd and Python, in words."""
+        """Return the versions of the machine's Debian and programs, in words."""
         python = self.machine.run("python3", "--version").stdout.strip()
-        systemd = self.machine.run("systemctl", "--version").stdout.split()[1]
-        return f"recorded in Debian {self.machine.release.value} (systemd {systemd}, {python})"
+        query = ("dpkg-query", "--show", "--showformat=${Package} ${Version}\n")
+        packages = self.machine.run(*query, "systemd", *DURABLE_SERVERS).stdout.splitlines()
+        return f"Debian {self.machine.release.value} ({', '.join((python, *packages))})"
+
+    def disk(self) -> str:
+        """Return the device and the file system of the disk, in words."""
+        show = ("findmnt", "--noheadings", "--nofsroot", "--output=SOURCE,FSTYPE", "--target", DISK)
+        return " ".join(self.machine.run(*show).stdout.split())
 
     def _install_before(self, before: Checkout) -> None:
         self.machine.copy_tree(before.package, f"{_BEFORE}/ackd")
@@ -231,7 +260,7 @@ class Booted:
             self.machine.put(f"{_BEFORE}/run_{name}.py", before.script(name, _BEFORE))
 
     def _configure(self, server: Server) -> None:
-        self.machine.put(self._paths.config, self._paths.settings(server.settings))
+        self.machine.put(self._paths.config, self._paths.settings(server))
 
 
 @contextmanager
@@ -245,12 +274,15 @@ def loopback(programs: Programs, before: Checkout | None = None) -> Iterator[Loo
 
 @contextmanager
 def booted(programs: Programs, before: Checkout | None = None) -> Iterator[Booted]:
-    """Yield a booted Debian; needs root."""
-    with boot(_own_release()) as machine:
+    """Yield a booted Debian; needs root. Its disk is where the programs are."""
+    with (
+        tempfile.TemporaryDirectory(dir=programs.load.parent) as disk,
+        boot(own_release(), tools=DURABLE_SERVERS, disk=Path(disk).resolve()) as machine,
+    ):
         yield Booted(machine, programs, before)
 
 
-def _own_release() -> Release:
+def own_release() -> Release:
     """Return this host's release: the programs are compiled for its libraries."""
     name = platform.freedesktop_os_release().get("VERSION_CODENAME")
     return next((release for release in Release if release.value == name), Release.TRIXIE)

@@ -1,19 +1,23 @@
 // The reference server: the same exchange in C, with only the necessary parts.
 //
-//     reference [--journal] PORT
+//     reference [--journal | --log FILE] PORT
 //
 // Listens on 127.0.0.1, sends the greeting, and acknowledges every line. With --journal it first
-// records each line by one sd_journal_sendv(), with the fields of ackd's entries. It has one thread,
-// epoll, no limits and no timeouts. While journald reads nothing, sd_journal_sendv() blocks.
+// records each line by one sd_journal_sendv(), with the fields of ackd's entries. With --log it
+// first writes each line to a file: all lines that one epoll_wait() has reported share a write and
+// an fdatasync(). It has one thread, epoll, no limits and no timeouts. While journald reads
+// nothing, sd_journal_sendv() blocks.
 
 #define _GNU_SOURCE
 #define SD_JOURNAL_SUPPRESS_LOCATION // ackd's entries have no CODE_FILE= either
 #include <arpa/inet.h>
 #include <err.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <netinet/tcp.h>
 #include <signal.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,7 +30,7 @@
 #define MESSAGE "MESSAGE=Buffer: "
 #define LENGTH(text) (sizeof(text) - 1)
 
-enum { CHUNK = 65536, BACKLOG = 4096, EVENTS = 256, FIELD = 64 };
+enum { CHUNK = 65536, BACKLOG = 4096, EVENTS = 256, FIELD = 64, LOG_SIZE = 64 << 20 };
 
 struct buffer {
     char *bytes;
@@ -41,12 +45,22 @@ struct client {
     char peer[FIELD], port[FIELD], listener[FIELD], connection[FIELD];
 };
 
+// Before each line in the log. A wrong number or checksum would tell a reader where the log ends.
+struct header {
+    uint32_t size, checksum;
+    uint64_t number;
+};
+
 static bool journal;
+static int log_file = -1;
 static int poller;
 static char input[CHUNK];
 // The acks for one read of empty lines, and one for the last line without a line end.
 static char acks[(CHUNK + 1) * LENGTH(ACK)];
 static struct buffer message;
+static struct buffer uncommitted;
+static struct client *due[EVENTS]; // the clients whose lines are recorded, and not acknowledged
+static int due_count;
 
 static void append(struct buffer *buffer, const char *bytes, size_t size)
 {
@@ -89,11 +103,59 @@ static void record(struct client *client, const char *payload, size_t size)
         errx(1, "sd_journal_sendv: %s", strerror(-result));
 }
 
+// Overwriting a written block is cheaper than growing a file, which changes its metadata too.
+static void open_log(const char *path)
+{
+    static const char zeros[CHUNK];
+    log_file = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    if (log_file < 0)
+        err(1, "%s", path);
+    for (size_t size = 0; size < LOG_SIZE; size += CHUNK)
+        if (write(log_file, zeros, CHUNK) != CHUNK)
+            err(1, "write");
+    if (fsync(log_file) < 0)
+        err(1, "fsync");
+}
+
+// FNV-1a.
+static uint32_t checksum(const char *bytes, size_t size)
+{
+    uint32_t hash = 2166136261;
+    for (size_t i = 0; i < size; i++)
+        hash = (hash ^ (unsigned char)bytes[i]) * 16777619;
+    return hash;
+}
+
+static void append_to_log(const char *payload, size_t size)
+{
+    static uint64_t number;
+    struct header header = {size, checksum(payload, size), number++};
+    append(&uncommitted, (const char *)&header, sizeof header);
+    append(&uncommitted, payload, size);
+}
+
+// The file is a ring. Nothing reads it, so nothing stops the log from overwriting its start.
+static void commit(void)
+{
+    static off_t end;
+    ssize_t size = uncommitted.size;
+    if (!size)
+        return;
+    if (end + size > LOG_SIZE)
+        end = 0;
+    if (pwrite(log_file, uncommitted.bytes, size, end) != size || fdatasync(log_file) < 0)
+        err(1, "commit");
+    end += size;
+    uncommitted.size = 0;
+}
+
 static void receive_payload(struct client *client, const char *payload, size_t size)
 {
     client->sequence++;
     if (journal)
         record(client, payload, size);
+    else if (log_file >= 0)
+        append_to_log(payload, size);
 }
 
 static void receive_line(struct client *client, const char *line, size_t size)
@@ -156,13 +218,26 @@ static void on_writable(struct client *client)
         await(client, EPOLL_CTL_MOD, EPOLLIN);
 }
 
+static void acknowledge_due(void)
+{
+    commit();
+    for (int i = 0; i < due_count; i++) {
+        struct client *client = due[i];
+        if (!send_acks(client))
+            close_client(client);
+        else if (client->unsent)
+            await(client, EPOLL_CTL_MOD, EPOLLOUT);
+    }
+    due_count = 0;
+}
+
 static void acknowledge(struct client *client, size_t count)
 {
     client->unsent = count * LENGTH(ACK);
-    if (count && !send_acks(client))
-        close_client(client);
-    else if (client->unsent)
-        await(client, EPOLL_CTL_MOD, EPOLLOUT);
+    if (count)
+        due[due_count++] = client;
+    if (log_file < 0)
+        acknowledge_due();
 }
 
 // The rest of the data is a payload too, without a line end.
@@ -170,6 +245,7 @@ static void on_end(struct client *client)
 {
     if (client->partial.size) {
         receive_payload(client, client->partial.bytes, client->partial.size);
+        commit();
         client->unsent = LENGTH(ACK);
         send_acks(client);
     }
@@ -248,16 +324,20 @@ static void serve(int port)
             else
                 on_readable(client);
         }
+        acknowledge_due();
     }
 }
 
 int main(int argc, char **argv)
 {
     journal = argc == 3 && !strcmp(argv[1], "--journal");
-    if (argc != 2 + journal)
-        errx(2, "usage: reference [--journal] PORT");
+    bool log = argc == 4 && !strcmp(argv[1], "--log");
+    if (argc != 2 && !journal && !log)
+        errx(2, "usage: reference [--journal | --log FILE] PORT");
+    if (log)
+        open_log(argv[2]);
     for (size_t i = 0; i < sizeof acks; i += LENGTH(ACK))
         memcpy(acks + i, ACK, LENGTH(ACK));
     append(&message, MESSAGE, LENGTH(MESSAGE));
-    serve(atoi(argv[1 + journal]));
+    serve(atoi(argv[argc - 1]));
 }

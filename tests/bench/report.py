@@ -1,7 +1,7 @@
 """The report in Markdown: each target with its measured value, then all figures."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from statistics import median
 
 from .results import Results, cpu, memory, rate
@@ -12,35 +12,10 @@ from .workloads import Part, Run, Workload
 _HEAD = """\
 # Benchmarks of ackd
 
-Written by `make bench`. Measured on
-{machine}.
+Written by `make bench`. [README.md](README.md) explains the method and the words.
 
 ![Acks per second, CPU and growth](RESULTS.svg)
 
-"""
-_METHOD = """
-## Method
-
-- *C* is `reference.c`: the same exchange on epoll, one `sd_journal_sendv` for every line, no limits
-  and no timeouts. The other servers do the exchange without recording. They count lines; they do
-  not split the data into payloads.
-- The load is `load.c`. Its payloads are unique and have 80 bytes, unless the table names another
-  size. It compares each reply with the ack. A run with a wrong or missing reply has no figures.
-- A round runs all servers of a workload, one after the other; every second round runs them in
-  reverse order. Each run has a new process and takes {seconds:g} s. Rounds: {rounds}.
-- Figures are medians of all rounds. *to C* is the ratio to C's figure in the same round: a machine
-  can become faster or slower between rounds.
-- CPU is the server's user and system time in /proc/PID/stat. It contains the kernel's work on
-  packets only where the kernel did that work in the server's name.
-- Recording: in a booted Debian with its journald. The server, the load and journald share the CPUs;
-  the kernel places them. With a CPU of its own, a process would seem faster. All payloads in the
-  journal are counted after each run.
-- Recording nothing, and idle clients: on this host's loopback, the server on one CPU, the load on
-  another. ackd and the Python servers run with this host's Python.
-- Latencies are from the sending of a payload to its ack; where clients connect for each payload,
-  from the connecting.
-- A start is from the command to READY=1, in the booted Debian: the median of {starts} starts.
-  `ackctl send` runs equally often, alternately with the bare Python.
 """
 _COMPARISON = """\
 
@@ -54,31 +29,26 @@ Rounds: {rounds}; starts and sends: {starts}.
 
 @dataclass(frozen=True)
 class Conditions:
-    """How the figures were measured; `machine` is text, `seconds` is for each run."""
+    """How the figures were measured; `machine` are lines of text, `seconds` is for each run."""
 
-    machine: str
+    machine: tuple[str, ...]
     rounds: int
     growth_rounds: int
     seconds: float
     starts: int
 
-    def fields(self) -> dict[str, str | float]:
-        """Return the values that fill the texts of the report."""
+    @property
+    def facts(self) -> tuple[str, ...]:
+        """Lines of text with all conditions."""
         growth = f" (costs by number and size: {self.growth_rounds})" if self.growth_rounds else ""
-        return asdict(self) | {"rounds": f"{self.rounds}{growth}"}
+        amount = f"Rounds: {self.rounds}{growth}; each run: {self.seconds:g} s"
+        return (*self.machine, f"{amount}; starts and sends: {self.starts}")
 
 
 def text(results: Results, conditions: Conditions) -> str:
     """Return the whole report."""
-    fields = conditions.fields()
-    return "".join(
-        (
-            _HEAD.format(**fields),
-            *_targets(results),
-            *_parts(results),
-            _METHOD.format(**fields),
-        )
-    )
+    facts = (f"- {fact}\n" for fact in conditions.facts)
+    return "".join((_HEAD, *facts, *_targets(results), *_parts(results)))
 
 
 def comparison(results: Results, conditions: Conditions) -> str:
@@ -90,7 +60,7 @@ def comparison(results: Results, conditions: Conditions) -> str:
         if server.ackd
     ]
     head = ("workload", "server", "acks/s", "CPU per ack", "memory per client")
-    heading = _COMPARISON.format(**conditions.fields())
+    heading = _COMPARISON.format(rounds=conditions.rounds, starts=conditions.starts)
     return "".join((heading, _table(head, "llrrr", rows), "\n", *_compared_starts(results)))
 
 
@@ -125,7 +95,7 @@ def _compared_starts(results: Results) -> Iterator[str]:
 
 
 def _targets(results: Results) -> Iterator[str]:
-    yield "## Targets\n\n"
+    yield "\n## Targets\n\n"
     rows = []
     for target in TARGETS:
         value = target.measured(results)

@@ -3,6 +3,15 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+_IN_JOURNAL = """\
+journalctl --sync
+journalctl --quiet --all --output=cat _SYSTEMD_UNIT=$UNIT | grep --count --text '^Buffer: '
+"""
+_IN_REDIS = "redis-cli -p $PORT XLEN bench"
+_IN_BEANSTALKD = r"""
+printf 'stats-tube default\r\nquit\r\n' | nc 127.0.0.1 $PORT | sed --quiet 's/^total-jobs: //p'
+"""
+
 PYTHON_SERVERS = {
     "asyncio": "asyncio_protocol",
     "asyncio streams": "asyncio_streams",
@@ -17,7 +26,8 @@ PYTHON_SERVERS = {
 class Paths:
     """The programs and files in the place where a server starts, and the port that it listens on.
 
-    `ackd` and `ackd_before` are commands: the ackd of this checkout and that of `--before`.
+    `ackd` and `ackd_before` are commands: the ackd of this checkout and that of `--before`. `disk`
+    is an empty directory on a disk.
     """
 
     python: str
@@ -26,12 +36,14 @@ class Paths:
     config: str
     reference: str
     port: int
+    disk: str
 
-    def settings(self, more: str) -> str:
-        """Return the text of a configuration that admits 10,000 clients."""
+    def settings(self, server: "Server") -> str:
+        """Return the text of an ackd's configuration that admits 10,000 clients."""
         return (
             f"bind: 127.0.0.1\nport: {self.port}\n"
-            f"max_connections: 15000\nmax_connections_per_client: null\n{more}\n"
+            "max_connections: 15000\nmax_connections_per_client: null\n"
+            f"{server.settings.format(disk=self.disk)}\n"
         )
 
 
@@ -39,12 +51,17 @@ class Paths:
 class Server:
     """One server; `settings` are lines for the configuration of an ackd.
 
-    `before` is set for the ackd of the other checkout.
+    `protocol` is a name that the load generator knows. `count` is a shell command that prints how
+    many payloads are recorded; the unit and the port of the server are in $UNIT and $PORT. A server
+    that is `durable` writes to the disk. `before` is set for the ackd of the other checkout.
     """
 
     name: str
     command: Callable[[Paths], tuple[str, ...]]
     settings: str = ""
+    protocol: str = "ackd"
+    count: str = ""
+    durable: bool = False
     ackd: bool = False
     before: bool = False
 
@@ -59,11 +76,11 @@ def before(server: Server) -> Server:
     return replace(server, name=name, command=command, before=True)
 
 
-def _ackd(name: str, settings: str) -> Server:
+def _ackd(name: str, settings: str, durable: bool = False) -> Server:
     def command(paths: Paths) -> tuple[str, ...]:
         return (*paths.ackd, "--config", paths.config)
 
-    return Server(name, command, settings, ackd=True)
+    return Server(name, command, settings, count=_IN_JOURNAL, durable=durable, ackd=True)
 
 
 def _python(name: str, module: str) -> Server:
@@ -73,10 +90,37 @@ def _python(name: str, module: str) -> Server:
     return Server(name, command)
 
 
+def _redis(paths: Paths) -> tuple[str, ...]:
+    address = ("--bind", "127.0.0.1", "--port", str(paths.port))
+    # `--save ""`: no snapshots beside the log.
+    log = ("--dir", paths.disk, "--appendonly", "yes", "--appendfsync", "always", "--save", "")
+    return ("redis-server", *address, *log)
+
+
+def _beanstalkd(paths: Paths) -> tuple[str, ...]:
+    return ("beanstalkd", "-l", "127.0.0.1", "-p", str(paths.port), "-b", paths.disk, "-f", "0")
+
+
+def _logging(paths: Paths) -> tuple[str, ...]:
+    return (paths.reference, "--log", f"{paths.disk}/log", str(paths.port))
+
+
 C = Server("C", lambda paths: (paths.reference, str(paths.port)))
-C_RECORDING = Server("C", lambda paths: (paths.reference, "--journal", str(paths.port)))
+C_RECORDING = Server(
+    "C", lambda paths: (paths.reference, "--journal", str(paths.port)), count=_IN_JOURNAL
+)
+C_LOGGING = Server("C", _logging, durable=True)
 # `record: each` is the default. It is not written out, so that an ackd without the setting starts.
 ACKD = _ackd("ackd", "")
 ACKD_BATCH = _ackd("ackd, record: batch", "record: batch")
 ACKD_NONE = _ackd("ackd, record: none", "record: none")
+_DISK = "durability: disk\nwal_directory: {disk}"
+ACKD_DISK = _ackd("ackd, durability: disk", _DISK, durable=True)
+ACKD_DISK_BATCH = _ackd(
+    "ackd, durability: disk, record: batch", f"{_DISK}\nrecord: batch", durable=True
+)
+REDIS = Server("Redis", _redis, protocol="redis", count=_IN_REDIS, durable=True)
+BEANSTALKD = Server(
+    "beanstalkd", _beanstalkd, protocol="beanstalkd", count=_IN_BEANSTALKD, durable=True
+)
 COMPETITORS = tuple(_python(name, module) for name, module in PYTHON_SERVERS.items())

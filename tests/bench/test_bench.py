@@ -1,12 +1,15 @@
 """The benchmarks: the load generator counts errors, and all servers do the same exchange."""
 
+import itertools
 import socket
+import struct
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,7 +20,7 @@ from tests.bench.places import Send, Start
 from tests.bench.programs import Programs, build
 from tests.bench.report import Conditions, comparison
 from tests.bench.results import Results, rate
-from tests.bench.servers import COMPETITORS, C, Paths, Server
+from tests.bench.servers import C_LOGGING, COMPETITORS, C, Paths, Server
 from tests.bench.targets import EACH, FIFTY, TARGETS
 from tests.bench.workloads import GROWTH, MAIN, Run
 from tests.conftest import StartDaemon
@@ -32,18 +35,21 @@ pytestmark = pytest.mark.skipif(sys.prefix == sys.base_prefix, reason="nothing t
 SENT = (b"whole\n", b"in ", b"pieces\nand", b" with CR\r\n", b"\n", b"two\nat once\n", b"a rest")
 
 
+HEADER = struct.Struct("=IIQ")  # in reference.c
+
+
 @pytest.fixture(scope="module")
 def programs(tmp_path_factory: pytest.TempPathFactory) -> Programs:
     return build(tmp_path_factory.mktemp("bench"))
 
 
 @contextmanager
-def answering(*answers: bytes) -> Iterator[int]:
+def answering(*answers: bytes, greeting: bytes = GREETING) -> Iterator[int]:
     """Serve one client: greet it, and send one of the answers after each read; yield the port."""
 
     def serve(client: socket.socket) -> None:
         with client:
-            client.sendall(GREETING)
+            client.sendall(greeting)
             for answer in answers:
                 if not client.recv(65536):
                     return
@@ -96,6 +102,35 @@ def test_a_connection_that_ends_early_is_counted_as_lost_and_its_payloads_as_una
     assert (report.acks, report.errors) == (2, "2 unanswered, 1 lost")
 
 
+@pytest.mark.parametrize(
+    ("protocol", "acks"),
+    [
+        ("redis", (b"$15\r\n1764156000000-0\r\n", b"$16\r\n1764156000000-12\r\n")),
+        ("beanstalkd", (b"INSERTED 9\r\n", b"INSERTED 10\r\n")),
+    ],
+)
+def test_acks_with_numbers_are_counted_wherever_they_are_split(
+    programs: Programs, protocol: str, acks: tuple[bytes, bytes]
+) -> None:
+    first, second = acks
+    for end in range(len(second)):
+        with answering(first + second[:end], second[end:] + first, greeting=b"") as port:
+            report = load(programs, port, f"--protocol={protocol}", "--depth=2", "--count=3")
+        assert (report.sent, report.acks, report.errors) == (3, 3, "")
+
+
+@pytest.mark.parametrize(
+    ("protocol", "wrong"),
+    [("redis", b"-OOM command not allowed\r\n"), ("beanstalkd", b"OUT_OF_MEMORY\r\n")],
+)
+def test_an_error_of_another_protocol_is_counted_as_wrong(
+    programs: Programs, protocol: str, wrong: bytes
+) -> None:
+    with answering(wrong, greeting=b"") as port:
+        report = load(programs, port, f"--protocol={protocol}", "--count=1")
+    assert (report.acks, report.errors) == (0, "1 wrong")
+
+
 def test_payloads_are_unique_and_have_the_given_size(
     programs: Programs, start: StartDaemon
 ) -> None:
@@ -118,10 +153,10 @@ def test_with_churn_each_payload_has_a_connection_of_its_own(
 
 
 @contextmanager
-def serving(server: Server, programs: Programs) -> Iterator[int]:
+def serving(server: Server, programs: Programs, disk: Path = Path()) -> Iterator[int]:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    paths = Paths(sys.executable, (), (), "", str(programs.reference), port)
+    paths = Paths(sys.executable, (), (), "", str(programs.reference), port, str(disk))
     with subprocess.Popen(server.command(paths)) as process:
         try:
             load(programs, port, "--count=1")  # returns when the server listens
@@ -149,6 +184,27 @@ def test_ackd_acknowledges_a_rest_without_a_line_end(start: StartDaemon) -> None
 def test_each_other_server_replies_like_ackd(server: Server, programs: Programs) -> None:
     with serving(server, programs) as port:
         assert exchange(port) == ACK
+
+
+def test_c_logs_each_line_before_its_ack(programs: Programs, tmp_path: Path) -> None:
+    with serving(C_LOGGING, programs, tmp_path) as port:
+        written = logged(tmp_path / "log")
+        assert exchange(port) == ACK
+        assert logged(tmp_path / "log")[len(written) :] == [
+            b"whole", b"in pieces", b"and with CR", b"", b"two", b"at once", b"a rest"
+        ]  # fmt: skip
+
+
+def logged(path: Path) -> list[bytes]:
+    """Return the lines in the log of C, in which zeros follow the last record."""
+    lines: list[bytes] = []
+    log = path.read_bytes()
+    while any(log[: HEADER.size]):
+        size, _, number = HEADER.unpack_from(log)
+        assert number == len(lines)
+        lines.append(log[HEADER.size : HEADER.size + size])
+        log = log[HEADER.size + size :]
+    return lines
 
 
 def test_c_sends_all_acks_of_one_read(programs: Programs) -> None:
@@ -186,7 +242,7 @@ def test_the_comparison_shows_the_ratio_new_to_before_of_each_round() -> None:
     for name, seconds in ((EACH, 0.5), ("ackd before", 0.4)):
         compared.starts[name] = [Start(seconds, 1000)]
         compared.sends[name] = [Send(seconds, 0.1)]
-    text = comparison(compared, Conditions("", rounds=3, growth_rounds=0, seconds=1, starts=1))
+    text = comparison(compared, Conditions((), rounds=3, growth_rounds=0, seconds=1, starts=1))
     assert f"| {FIFTY.name} | ackd | 1.000 (0.900 to 1.100) | 1.000 (1.000 to 1.000) |  |" in text
     assert "- start until READY=1: 1.250 (1.250 to 1.250)" in text
 
@@ -214,3 +270,30 @@ def test_a_program_of_another_checkout_imports_the_modules_of_that_checkout(tmp_
     script = Checkout(tmp_path).script("ackd", str(tmp_path))
     printed = subprocess.check_output((sys.executable, "-c", script), text=True)
     assert printed == f"{tmp_path}/ackd/old.py\n"
+
+
+def test_no_text_of_the_chart_lies_on_another() -> None:
+    from tests.bench.chart import chart  # slow to import
+
+    figure = chart(all_measured())
+    figure.draw_without_rendering()
+    texts = [text for axes in figure.axes for text in texts_of(axes)]
+    texts += figure.legends[0].get_texts()
+    boxes = [(text.get_text(), text.get_window_extent()) for text in texts if text.get_text()]
+    for (text, box), (other, over) in itertools.combinations(boxes, 2):
+        assert not box.overlaps(over), (text, other)
+
+
+def texts_of(axes: Any) -> Iterator[Any]:
+    yield from (axes.title, *axes.texts)
+    for axis in (axes.xaxis, axes.yaxis):
+        if axis.get_visible():
+            yield from axis.get_ticklabels()
+
+
+def all_measured() -> Results:
+    complete = Results()
+    for workload in (*MAIN, *GROWTH):
+        for server in workload.servers:
+            complete.add(workload, server.name, measured(1_234_567.0)[0])
+    return complete

@@ -5,9 +5,22 @@ import secrets
 from dataclasses import dataclass
 from enum import Enum
 
-from .load import Clients, Load, LoadError, clients
+from .load import Load, LoadError, LoadReport, clients
 from .places import Place
-from .servers import ACKD, ACKD_BATCH, ACKD_NONE, C_RECORDING, COMPETITORS, C, Server
+from .servers import (
+    ACKD,
+    ACKD_BATCH,
+    ACKD_DISK,
+    ACKD_DISK_BATCH,
+    ACKD_NONE,
+    BEANSTALKD,
+    C_LOGGING,
+    C_RECORDING,
+    COMPETITORS,
+    REDIS,
+    C,
+    Server,
+)
 
 _TICK = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -17,6 +30,7 @@ class Part(Enum):
     """A section of the report; the value is its heading."""
 
     RECORDING = "Recording"
+    DURABLE = "Durable"
     NOTHING = "Recording nothing"
     IDLE = "Idle clients"
     CLIENTS = "Cost by number of clients"
@@ -50,6 +64,7 @@ class Run:
 
 
 RECORDERS = (C_RECORDING, ACKD, ACKD_BATCH)
+SYNCERS = (C_LOGGING, ACKD_DISK, ACKD_DISK_BATCH, REDIS, BEANSTALKD)
 RESPONDERS = (C, ACKD_NONE, *COMPETITORS)
 # The memory of an idle client does not depend on the setting `record`.
 HOLDERS = (C, ACKD, *COMPETITORS)
@@ -84,6 +99,9 @@ MAIN = [
     Workload(Part.RECORDING, "1 client, one at a time", Load(1), RECORDERS, True),
     Workload(Part.RECORDING, "50 clients, one at a time", Load(50), RECORDERS, True),
     Workload(Part.RECORDING, "50 clients, 64 deep", Load(50, 64), RECORDERS, True),
+    Workload(Part.DURABLE, "1 client, one at a time", Load(1), SYNCERS, True),
+    Workload(Part.DURABLE, "50 clients, one at a time", Load(50), SYNCERS, True),
+    Workload(Part.DURABLE, "50 clients, 64 deep", Load(50, 64), SYNCERS, True),
     Workload(Part.NOTHING, "100 clients, one at a time", Load(100), RESPONDERS, False),
     Workload(Part.NOTHING, "100 clients, 64 deep", Load(100, 64), RESPONDERS, False),
     Workload(Part.NOTHING, "connect, one payload, close", Load(20, churn=True), RESPONDERS, False),
@@ -95,24 +113,28 @@ GROWTH = [*_growth(recording=True), *_growth(recording=False)]
 def run_once(place: Place, server: Server, load: Load, seconds: float) -> Run:
     """Start a server, put the load on it, and stop it; raises LoadError."""
     with place.serving(server) as pid:
-        with clients(place.popen_load(Load(1).arguments(0.1, "warm"))) as first:
+        warming = Load(1).arguments(server.protocol, 0.1, "warm")
+        with clients(place.popen_load(warming)) as first:
             warm = first.run().acks
         resident = _resident(place, pid)
-        run = f"R{secrets.token_hex(4)}"
-        with clients(place.popen_load(load.arguments(seconds, run))) as connected:
+        arguments = load.arguments(server.protocol, seconds, f"R{secrets.token_hex(4)}")
+        with clients(place.popen_load(arguments)) as connected:
             memory = (_resident(place, pid) - resident) / load.clients
-            return _measured(place, pid, connected, memory, warm)
+            before = _cpu(place, pid)
+            report = connected.run()
+            cpu = _cpu(place, pid) - before
+            if report.errors:
+                raise LoadError(report.errors)
+            _check(place.recorded(server, warm + report.acks), warm + report.acks)
+    return _run(report, cpu, memory)
 
 
-def _measured(place: Place, pid: int, connected: Clients, memory: float, warm: int) -> Run:
-    before = _cpu(place, pid)
-    report = connected.run()
-    cpu = _cpu(place, pid) - before
-    if report.errors:
-        raise LoadError(report.errors)
-    recorded = place.recorded()
-    if recorded is not None and recorded != report.acks + warm:
-        raise LoadError(f"{report.acks + warm} acknowledged, but {recorded} recorded")
+def _check(recorded: int | None, acknowledged: int) -> None:
+    if recorded is not None and recorded != acknowledged:
+        raise LoadError(f"{acknowledged} acknowledged, but {recorded} recorded")
+
+
+def _run(report: LoadReport, cpu: float, memory: float) -> Run:
     acks = max(report.acks, 1)
     rate = report.acks / report.seconds if report.acks else 0.0
     return Run(rate, cpu / acks, report.p50, report.p99, report.p999, memory)

@@ -198,7 +198,7 @@ def handover(data: bytes) -> None:
         state = load(with_wrong_values(data))
     except HandoverError:
         return
-    assert load(dump(state)) == state
+    assert load(dump(state)).connections == state.connections
     for snapshot in state.connections:
         continue_from(snapshot)
 

@@ -12,7 +12,7 @@ from xdist.scheduler import LoadScopeScheduling
 from tests.support.obstacle import obstacle
 
 from .support.base_root import Release
-from .support.campaign import long_or_short
+from .support.campaign import LONG, CampaignTable, long_or_short
 from .support.install import BIND, install
 from .support.machine import DeadlineError, Machine, boot
 from .support.workshop import Versions, versions_in
@@ -33,11 +33,16 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByMachi
     return ByMachine(config, log)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def machines() -> None:
+    """Skip all tests here, by name, on a host that can't boot systems."""
+    if obstacle():
+        pytest.skip(f"no namespaces: {obstacle()}")
+
+
 @pytest.fixture(scope="session", params=list(Release), ids=lambda release: str(release.value))
 def release(request: pytest.FixtureRequest) -> Release:
     """Each supported release; the session scope orders the tests by release."""
-    if obstacle():
-        pytest.skip(f"no namespaces: {obstacle()}")
     chosen: Release = request.param
     return chosen
 
@@ -68,10 +73,17 @@ def server(installed: Machine) -> Iterator[Machine]:
 @pytest.fixture(scope="session")
 def packages(tmp_path_factory: pytest.TempPathFactory) -> Versions:
     """The packages of each version, built once for all workers."""
-    if obstacle():
-        pytest.skip(f"no namespaces: {obstacle()}")
     own = tmp_path_factory.getbasetemp()
     return versions_in(own.parent if "PYTEST_XDIST_WORKER" in os.environ else own)
+
+
+@pytest.fixture(scope="session")
+def table() -> Iterator[CampaignTable]:
+    """The table of results; long campaigns write it to RESULTS.md."""
+    results = CampaignTable()
+    yield results
+    if LONG:
+        results.write()
 
 
 @pytest.fixture(autouse=True)

@@ -17,7 +17,7 @@ from tests.support.project import PROJECT
 
 from .support.audit import Load, assert_exactly_once, assert_promise_kept, audit, load
 from .support.base_root import Release
-from .support.campaign import LONG, CampaignTable, long_or_short
+from .support.campaign import CampaignTable, long_or_short
 from .support.connections import greeted
 from .support.hostile_clients import ATTACKS
 from .support.install import BIND, install, put_packages
@@ -40,15 +40,6 @@ HOSTILE_ADDRESS = "192.168.150.3"
 # fails, and `succeed` tries again.
 SOCKETS = ("systemd-journald.socket", "systemd-journald-dev-log.socket")
 JOURNALD = "systemd-journald.service"
-
-
-@pytest.fixture(scope="module")
-def table() -> Iterator[CampaignTable]:
-    """The table of results; long campaigns write it to RESULTS.md."""
-    results = CampaignTable()
-    yield results
-    if LONG:
-        results.write()
 
 
 def make_room(machine: Machine) -> None:

@@ -7,7 +7,6 @@ import pytest
 
 from ackd.journal.entry import payloads_of
 from ackd.records import Kind
-from tests.support.obstacle import obstacle
 from tests.support.project import PROJECT
 
 from .support.base_root import LOG_DAEMONS, Release
@@ -23,8 +22,6 @@ PAYLOAD = f"MESSAGE_ID={Kind.PAYLOAD.value}"
 
 def serving(release: Release) -> Iterator[Machine]:
     """Yield a machine with a log daemon, on which ackd listens on the machine's address."""
-    if obstacle():
-        pytest.skip(f"no namespaces: {obstacle()}")
     with boot(release, tools=LOG_DAEMONS[release]) as machine:
         install(machine)
         machine.put("/etc/ackd.yaml", BIND)

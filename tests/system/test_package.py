@@ -8,7 +8,6 @@ from email.message import Message
 import pytest
 
 from ackd.records import Kind
-from tests.support.obstacle import obstacle
 from tests.support.peer import ACK
 from tests.support.project import PROJECT
 from tests.support.readme import python_lines
@@ -104,8 +103,6 @@ def undo_own_journal(machine: Machine) -> None:
 @pytest.fixture(scope="module")
 def workshop() -> Iterator[Workshop]:
     """A machine that builds the packages once more."""
-    if obstacle():
-        pytest.skip(f"no namespaces: {obstacle()}")
     with open_workshop() as workshop:
         yield workshop
 

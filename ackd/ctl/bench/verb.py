@@ -31,10 +31,10 @@ examples:
 exit status:
     0  every payload was acknowledged: its record is in the server's journal
     1  the server rejected a client, or refused a payload
-    2  usage, or the picture can't be written
+    2  the command line is wrong, or the picture can't be written
     3  a client did not reach the server, or lost its connection
-    4  a client was connected, but not greeted
-    5  sent, but the ack did not come: whether it is recorded is unknown
+    4  a client was connected, but received no greeting
+    5  a payload has no reply: it is unknown whether it is recorded
     7  a fault of ackctl, see the standard error
   130  interrupted before anything was known
 """

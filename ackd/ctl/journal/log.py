@@ -32,7 +32,7 @@ examples:
 
 exit status:
     0  read to the end, or followed until Ctrl-C
-    2  usage, or there is no right to read the journal
+    2  the command line is wrong, or the user may not read the journal
   130  interrupted before the end
 """
 

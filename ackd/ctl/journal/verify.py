@@ -42,7 +42,7 @@ examples:
 
 exit status:
     0  the run is whole: all is there, once, in order, and as it was sent
-    2  usage, or there is no right to read the journal
+    2  the command line is wrong, or the user may not read the journal
     6  the run is not whole
   130  interrupted
 """

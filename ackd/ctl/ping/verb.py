@@ -27,10 +27,10 @@ examples:
 exit status:
     0  every payload was acknowledged: its record is in the server's journal
     1  the server rejected a connection, or refused a payload
-    2  usage
+    2  the command line is wrong
     3  a payload was due while the server was not reached
-    4  a payload was due while it was connected, but not greeted
-    5  sent, but the ack did not come: whether it is recorded is unknown
+    4  a payload was due while a connection had no greeting
+    5  a payload has no reply: it is unknown whether it is recorded
     7  a fault of ackctl, see the standard error
   130  interrupted before anything was known
 """

@@ -37,10 +37,10 @@ examples:
 exit status:
     0  every stage passed: all payloads are acknowledged
     1  the server rejected the connection, or refused a payload
-    2  usage
+    2  the command line is wrong
     3  the server was not reached, or ended the connection during a silence
-    4  connected, but there was no greeting of an ackd
-    5  sent, but not acknowledged: it is unknown whether a payload is recorded
+    4  connected, but received no greeting of an ackd
+    5  a payload has no ack: it is unknown whether it is recorded
     7  a fault of ackctl, see the standard error
   130  interrupted
 """

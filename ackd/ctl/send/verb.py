@@ -36,10 +36,10 @@ examples:
 exit status:
     0  every payload was acknowledged: its record is in the server's journal
     1  the server rejected the connection, or refused a payload
-    2  usage, or input that can't be sent
+    2  the command line or the input is wrong
     3  the server was not reached
-    4  connected, but not greeted
-    5  sent, but the ack did not come: whether it is recorded is unknown
+    4  connected, but received no greeting
+    5  a payload has no reply: it is unknown whether it is recorded
     7  a fault of ackctl, see the standard error
   130  interrupted
 """

@@ -1127,7 +1127,7 @@ def test_stored_descriptors_that_are_not_what_their_names_say_are_dropped(
         peer.send(b"hello\n")
         peer.expect(ACK)
     problem = ackd.journal.next(Kind.LOG)["MESSAGE"]
-    assert problem.endswith(b"its clients go: the descriptor of the state is not a file")
+    assert problem.endswith(b"disconnected: the descriptor of the state is not a file")
     opened = {os.readlink(link) for link in Path(f"/proc/{ackd.process.pid}/fd").iterdir()}
     assert not opened & {"/etc/passwd", "/dev/zero"}
 

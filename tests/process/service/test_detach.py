@@ -107,10 +107,10 @@ class Host:
         return self._started[-1]
 
     def port(self) -> int:
-        """Return the port of the daemon, whose record exists when the command returns."""
-        messages = [entry["MESSAGE"].decode() for entry in self.journal.waiting()]
-        assert re.fullmatch(r"listening on 127\.0\.0\.1:\d+", messages[-1])
-        return int(messages[-1].rpartition(":")[2])
+        """Return the port of the daemon."""
+        message = self.journal.next(Kind.LISTENING)["MESSAGE"].decode()
+        assert re.fullmatch(r"listening on 127\.0\.0\.1:\d+", message)
+        return int(message.rpartition(":")[2])
 
 
 @pytest.fixture

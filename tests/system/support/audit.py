@@ -3,7 +3,7 @@
 import json
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -12,9 +12,14 @@ from ackd.records import Kind
 from tests.support.project import PROJECT
 
 from .load_clients import PROGRESS, ClientReport
-from .machine import MACHINE_ADDRESS, Machine, Process
+from .machine import MACHINE_ADDRESS, Host, Machine, Process
 
 _FIELDS = "MESSAGE,ACKD_CONNECTION,ACKD_SEQUENCE,ACKD_COUNT,ACKD_REPEATED"
+# Options of journalctl that show the payloads as `parsed_payloads` reads them.
+READ_PAYLOADS = (
+    *("--output=json", f"--output-fields={_FIELDS}", "--quiet", "--all"),
+    f"MESSAGE_ID={Kind.PAYLOAD.value}",
+)
 
 
 class Load:
@@ -53,7 +58,14 @@ def load(
     """Start clients on the client host; `payloads` is how many all send, 0 is no limit."""
     limits = (str(payloads), *(("--reconnect",) if reconnect else ()))
     arguments = (run, MACHINE_ADDRESS, "10008", str(clients), str(depth), *limits)
-    with machine.client.popen(
+    with load_from(machine.client, *arguments) as running:
+        yield running
+
+
+@contextmanager
+def load_from(host: Host, *arguments: str) -> Iterator[Load]:
+    """Start clients on a host, with the arguments of `load_clients`."""
+    with host.popen(
         sys.executable,
         "-m",
         "tests.system.support.load_clients",
@@ -83,22 +95,25 @@ def recorded_payloads(
     """
     journalctl = ("journalctl", f"--namespace={namespace}")
     machine.run(*journalctl, "--sync")
-    form = ("--output=json", f"--output-fields={_FIELDS}", "--quiet", "--all")
-    which = (f"--since=@{since}", f"MESSAGE_ID={Kind.PAYLOAD.value}")
-    with machine.popen(*journalctl, *form, *which) as process:
+    with machine.popen(*journalctl, *READ_PAYLOADS, f"--since=@{since}") as process:
         assert process.stdout
-        for line in process.stdout:
-            fields = json.loads(line)
-            # journalctl shows a value that is not text as a list of numbers.
-            entry = {
-                name: bytes(v) if isinstance(v, list) else v.encode() for name, v in fields.items()
-            }
-            for sequence, payload in payloads_of(entry):
-                if payload.startswith(b"%b-" % run.encode()):
-                    connection = fields["ACKD_CONNECTION"]
-                    repeated = "ACKD_REPEATED" in entry
-                    yield RecordedPayload(payload.decode(), connection, sequence, repeated)
+        yield from parsed_payloads(process.stdout, run)
         assert process.wait() == 0
+
+
+def parsed_payloads(lines: Iterable[str | bytes], run: str) -> Iterator[RecordedPayload]:
+    """Yield the payloads of a run from lines of journalctl."""
+    for line in lines:
+        fields = json.loads(line)
+        # journalctl shows a value that is not text as a list of numbers.
+        entry = {
+            name: bytes(v) if isinstance(v, list) else v.encode() for name, v in fields.items()
+        }
+        for sequence, payload in payloads_of(entry):
+            if payload.startswith(b"%b-" % run.encode()):
+                connection = fields["ACKD_CONNECTION"]
+                repeated = "ACKD_REPEATED" in entry
+                yield RecordedPayload(payload.decode(), connection, sequence, repeated)
 
 
 def payloads_in_journal(machine: Machine, run: str, *, namespace: str = "") -> Counter[str]:
@@ -134,11 +149,17 @@ def audit(
     machine: Machine, run: str, report: ClientReport, *, namespaces: tuple[str, ...] = ("",)
 ) -> Audit:
     """Compare the clients' report with one or more journals."""
+    journals = (recorded_payloads(machine, run, name, report.began) for name in namespaces)
+    return compare(run, report, journals)
+
+
+def compare(run: str, report: ClientReport, journals: Iterable[Iterable[RecordedPayload]]) -> Audit:
+    """Compare the clients' report with the records of one or more journals."""
     first, repeated = Counter[str](), Counter[str]()
     out_of_order = 0
-    for name in namespaces:
+    for records in journals:
         last: dict[str, int] = {}
-        for record in recorded_payloads(machine, run, name, report.began):
+        for record in records:
             (repeated if record.repeated else first)[record.payload] += 1
             if not record.repeated:
                 out_of_order += record.sequence <= last.get(record.connection, 0)

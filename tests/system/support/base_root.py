@@ -1,4 +1,7 @@
-"""The base systems of the machines: mmdebstrap builds each once; the user's cache keeps them."""
+"""The base systems and kernels of the machines.
+
+mmdebstrap builds each once; the user's cache keeps them.
+"""
 
 from __future__ import annotations
 
@@ -60,6 +63,16 @@ for deb in *.deb; do
     echo
 done >Packages
 echo 'deb [trusted=yes] file:{_MIRROR} ./' >"$1/etc/apt/sources.list"
+"""
+
+# Unpacks the kernel for virtual machines, and not the packages that it depends on.
+_UNPACK_KERNEL = """
+cd "$1"
+export APT_CONFIG=$MMDEBSTRAP_APT_CONFIG
+kernel=$(apt-cache depends linux-image-cloud-amd64 | sed -n 's/^ *Depends: //p')
+apt-get download "$kernel"
+dpkg -x *.deb .
+rm *.deb
 """
 
 _CONTROL = PROJECT / "debian" / "control"
@@ -132,10 +145,25 @@ def minimal_root(release: Release) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def _cached(family: str, recipe: tuple[str, ...]) -> Iterator[Path]:
-    digest = hashlib.sha256("\0".join(recipe).encode()).hexdigest()[:12]
+def kernel_root(release: Release) -> Iterator[Path]:
+    """Yield the directory of a release's unpacked kernel; otherwise like `base_root`."""
+    unpack = f"--customize-hook=set -e; {_UNPACK_KERNEL}"
+    recipe = ("mmdebstrap", "--variant=custom", unpack, release.value)
+    with _cached(f"kernel-{release.value}", recipe) as root:
+        yield root
+
+
+def cache_directory() -> Path:
+    """Return the tests' directory in the user's cache."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ackd-tests"
     cache.mkdir(parents=True, exist_ok=True)
+    return cache
+
+
+@contextlib.contextmanager
+def _cached(family: str, recipe: tuple[str, ...]) -> Iterator[Path]:
+    digest = hashlib.sha256("\0".join(recipe).encode()).hexdigest()[:12]
+    cache = cache_directory()
     root = cache / f"{family}-{digest}"
     with contextlib.ExitStack() as in_use:
         with locked(cache / f".{family}.lock", fcntl.LOCK_EX):

@@ -7,10 +7,10 @@ writes tests/system/RESULTS.md.
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from subprocess import CompletedProcess
+from typing import Protocol, TypeVar
 
 from .audit import Audit
-from .machine import Machine
 
 LONG = os.environ.get("ACKD_CAMPAIGN") == "1"
 RESULTS = Path(__file__).parents[1] / "RESULTS.md"
@@ -22,6 +22,8 @@ _HEAD = """\
 Written by `make campaign`. Each row is one campaign in one booted Debian system:
 
 {versions}
+
+The system is a container, or a *virtual* machine of QEMU, whose power the campaign cuts.
 
 The table compares the clients' counts with the journal.
 
@@ -46,6 +48,15 @@ def long_or_short(long: T, short: T) -> T:
     return long if LONG else short
 
 
+class BootedSystem(Protocol):
+    """A booted Debian system; `title` has its release."""
+
+    @property
+    def title(self) -> str: ...
+
+    def run(self, *argv: str) -> CompletedProcess[str]: ...
+
+
 @dataclass
 class CampaignTable:
     """The rows of the table, and the versions of each Debian system."""
@@ -53,11 +64,10 @@ class CampaignTable:
     rows: list[str] = field(default_factory=list)
     versions: dict[str, str] = field(default_factory=dict)
 
-    def add(self, machine: Machine, campaign: str, result: Audit, notes: str = "") -> None:
+    def add(self, system: BootedSystem, campaign: str, result: Audit, notes: str = "") -> None:
         """Add a row, and print it."""
-        release = machine.release.value
-        if release not in self.versions:
-            self.versions[release] = _versions(machine)
+        if system.title not in self.versions:
+            self.versions[system.title] = _versions(system)
         counts = (
             result.sent,
             result.acknowledged,
@@ -71,7 +81,7 @@ class CampaignTable:
             result.foreign,
         )
         times = (f"{result.longest_pause:.3f} s", f"{result.p99 * 1000:.1f} ms")
-        cells = (campaign, release, *(f"{count:,}" for count in counts), *times, notes)
+        cells = (campaign, system.title, *(f"{count:,}" for count in counts), *times, notes)
         self.rows.append(f"| {' | '.join(cells)} |")
         print(self.rows[-1])
 
@@ -81,12 +91,12 @@ class CampaignTable:
         RESULTS.write_text(_HEAD.format(versions=versions) + "\n".join(sorted(self.rows)) + "\n")
 
 
-def _versions(machine: Machine) -> str:
+def _versions(system: BootedSystem) -> str:
     def ask(command: str) -> str:
-        return machine.run("sh", "-c", command).stdout.strip()
+        return system.run("sh", "-c", command).stdout.strip()
 
     systemd = ask("systemctl --version | awk 'NR == 1 { print $2 }'")
     return (
-        f"{machine.release.value}: systemd {systemd}, {ask('python3 --version')},"
-        f" Linux {ask('uname -r')}, {os.cpu_count()} processors"
+        f"{system.title}: systemd {systemd}, {ask('python3 --version')},"
+        f" Linux {ask('uname -r')}, {ask('nproc')} processors"
     )

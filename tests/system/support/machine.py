@@ -33,6 +33,7 @@ from .base_root import Release, base_root
 
 MACHINE_ADDRESS = "192.168.150.1"
 CLIENT_ADDRESS = "192.168.150.2"
+DISK = "/disk"
 INTERFACE = "lan0"  # in the machine and on the client host: their network namespaces differ
 
 _TOOLS = ("mmdebstrap", "systemd-nspawn", "ip", "unshare", "nsenter", "setpriv")
@@ -197,6 +198,11 @@ class Machine(Host):
     init: int
     client: Host
 
+    @property
+    def title(self) -> str:
+        """The name of the system in tables of results."""
+        return self.release.value
+
     def python(
         self,
         code: str,
@@ -239,6 +245,17 @@ class Machine(Host):
             raise MachineError(f"{unit} has no main process\n{status}")
         return pid
 
+    def save_disk(self, image: Path, size: str) -> None:
+        """Write the machine's files to an image of an ext4 file system of this size, sparse.
+
+        The machine may run on; what its processes have not written to files is not in the image.
+        """
+        supervisor = Path(f"/proc/{self.init}/stat").read_text().rpartition(")")[2].split()[1]
+        subprocess.run(["truncate", f"--size={size}", image], check=True)
+        view = ("nsenter", f"--mount=/proc/{supervisor}/ns/mnt", "--wd=/", "--")
+        make = ("mkfs.ext4", "-q", "-F", "-d", "/run/root", str(image))
+        subprocess.run([*view, *make], check=True, capture_output=True)
+
     def link_down(self) -> None:
         """Set the client host's interface down: the machine loses the carrier, not its address."""
         self.client.run("ip", "link", "set", INTERFACE, "down")
@@ -258,19 +275,25 @@ class Machine(Host):
 
 
 @contextlib.contextmanager
-def boot(release: Release, timeout: float = 60.0, tools: tuple[str, ...] = ()) -> Iterator[Machine]:
+def boot(
+    release: Release,
+    timeout: float = 60.0,
+    tools: tuple[str, ...] = (),
+    disk: Path | None = None,
+) -> Iterator[Machine]:
     """Yield a booted system; at the end of the block, stop it and all commands.
 
-    `tools` are packages in addition to those of every base system. Raises `BootError` if not all
-    units run after `timeout` seconds, `BuildError` if there is no base system, and `MachineError`
-    if a tool is missing on this host.
+    `tools` are packages in addition to those of every base system. `disk` is a directory of this
+    host that is `DISK` in the machine, whose other files are in memory. Raises `BootError` if not
+    all units run after `timeout` seconds, `BuildError` if there is no base system, and
+    `MachineError` if a tool is missing on this host.
     """
     for tool in _TOOLS:
         if shutil.which(tool) is None:
             raise MachineError(f"{tool} is not installed; `make test` installs it")
     with base_root(release, tools) as base, tempfile.TemporaryFile() as console:
         name = f"ackd-{release.value}-{secrets.token_hex(4)}"
-        with _supervisor(base, name, console) as supervisor:
+        with _supervisor(base, name, disk, console) as supervisor:
             try:
                 machine = _await_machine(release, name, supervisor, timeout)
             except MachineError as error:
@@ -284,10 +307,12 @@ def boot(release: Release, timeout: float = 60.0, tools: tuple[str, ...] = ()) -
 
 
 @contextlib.contextmanager
-def _supervisor(base: Path, name: str, console: IO[bytes]) -> Iterator[subprocess.Popen[bytes]]:
+def _supervisor(
+    base: Path, name: str, disk: Path | None, console: IO[bytes]
+) -> Iterator[subprocess.Popen[bytes]]:
     """Run run_machine.sh; at the end, close its standard input and wait until it has cleaned up."""
     supervisor = subprocess.Popen(
-        [*_UNSHARED, "sh", str(_SUPERVISOR), str(base), name],
+        [*_UNSHARED, "sh", str(_SUPERVISOR), str(base), name, *([str(disk)] if disk else [])],
         stdin=subprocess.PIPE,
         stdout=console,
         stderr=console,

@@ -1,9 +1,10 @@
-# Runs one machine: run_machine.sh BASE NAME, as root, in a mount namespace and a network namespace
-# of its own; the latter is the client host. The tests hold the other end of the standard input. It
-# closes when they are done or dead, and then the machine is killed.
+# Runs one machine: run_machine.sh BASE NAME [DISK], as root, in a mount namespace and a network
+# namespace of its own; the latter is the client host. The directory DISK is /disk in the machine.
+# The tests hold the other end of the standard input. It closes when they are done or dead, and then
+# the machine is killed.
 set -eu
 umask 022
-base=$1 name=$2
+base=$1 name=$2 disk=${3-}
 group=/sys/fs/cgroup/$name
 
 # Hides the host's /run: nspawn would find the host's systemd there.
@@ -31,6 +32,7 @@ unshare --pid --fork --mount-proc \
         --machine="$name" --console=read-only \
         --link-journal=no --resolv-conf=off --timezone=off \
         --private-network --capability=CAP_BPF,CAP_PERFMON --system-call-filter=bpf \
+        ${disk:+"--bind=$disk:/disk"} \
     </dev/null || status=$?
 
 kill $! 2>/dev/null || :

@@ -51,7 +51,7 @@ class Desk:
         self.storage = storage
         log = Log(storage)
         storing = Storing(str(self.path), {}, is_service=False)
-        sink = JournaldSocket(str(self.path), storing, log, stored, self._keep)
+        sink = JournaldSocket(str(self.path), storing, log, stored, keep_stream=self._keep)
         self.sink = sink
         self.recorder = Recorder(sink, JournalFormat(), log)
         self.loop = Loop()
@@ -84,7 +84,7 @@ class Desk:
 
     def _replace(self, clean: bool, stopped: bool) -> None:
         storage = os.dup(self.storage.descriptor)
-        sock = self.sink.socket.dup()
+        sock = socket.socket(fileno=os.dup(self.sink.fileno()))
         self.recorder.sink.close()
         self.recorder.log.close(clean)
         self.loop.close()

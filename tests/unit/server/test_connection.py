@@ -6,11 +6,9 @@ from pathlib import Path
 from ackd.journal.datagram import DatagramSocket
 from ackd.journal.entry import JournalFormat
 from ackd.journal.recorder import Recorder
-from ackd.protocol import ServerProtocol, ack_line
-from ackd.records import Origin
-from ackd.server.connection import Connection, Wait
+from ackd.server.connection import Wait
 from tests.support.log_daemon import LogDaemon
-from tests.support.shared import shared_with
+from tests.support.single_connection import connection_of, shared_with
 
 
 def test_running_out_of_memory_closes_only_the_connection_that_needed_it(tmp_path: Path) -> None:
@@ -20,8 +18,7 @@ def test_running_out_of_memory_closes_only_the_connection_that_needed_it(tmp_pat
     ours, theirs = socket.socketpair()
     with ours, theirs:
         theirs.setblocking(False)
-        origin = Origin("192.168.150.2", 40321, "192.168.150.1:10008", "00c0ffee-1")
-        connection = Connection(theirs, origin, ServerProtocol(100, ack_line(b"ok")), shared)
+        connection = connection_of(theirs, shared)
         ours.send(b"hello\n")
         connection.on_readable()
         assert ours.recv(100) == b"ok\n"

@@ -14,15 +14,12 @@ from ackd.protocol import (
     NO_HTTP,
     NO_PROXY_PROTOCOL,
     NO_TLS,
-    ServerProtocol,
-    ack_line,
     rejection_line,
 )
-from ackd.records import Origin
-from ackd.server.connection import Connection, Wait
+from ackd.server.connection import Wait
 from ackd.server.foreign import ForeignClientError, examine
 from tests.support.log_daemon import LogDaemon
-from tests.support.shared import shared_with
+from tests.support.single_connection import connection_of, shared_with
 
 PROXY_2 = b"\r\n\r\n\0\r\nQUIT\n"
 FOREIGN = {
@@ -131,17 +128,13 @@ def test_any_bytes_are_decided_and_few_are_kept(data: bytes) -> None:
 
 
 def test_the_first_bytes_may_come_before_and_after_a_restart(tmp_path: Path) -> None:
-    def connection(sock: socket.socket) -> Connection:
-        origin = Origin("192.168.150.2", 40321, "192.168.150.1:10008", "00c0ffee-1")
-        return Connection(sock, origin, ServerProtocol(100, ack_line(b"ok")), shared)
-
     logd = LogDaemon(tmp_path / "log")
     recorder = Recorder(DatagramSocket(str(tmp_path / "log")), JournalFormat())
     shared = shared_with(recorder)
     ours, theirs = socket.socketpair()
     with ours, theirs:
         theirs.setblocking(False)
-        before, after = connection(theirs), connection(theirs)
+        before, after = connection_of(theirs, shared), connection_of(theirs, shared)
         ours.send(b"GET / HT")
         before.on_readable()
         after.restore(before.snapshot())
