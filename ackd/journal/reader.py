@@ -63,6 +63,8 @@ def last_entries(user: int, unit: str, count: int) -> Iterator[Mapping[str, Any]
     kind and by the unit, from the beginning on. So an entry is yielded only if it is found so, from
     a place that is earlier than the last file.
     """
+    # Without the fields from which `ackctl verify` knows the writer, it believes no entry.
+    needed = {USER, BOOT, UNIT, INVOCATION} if unit else {USER, BOOT}
     reader = open_journals("", {"SYSLOG_IDENTIFIER": "ackd", USER: str(user)})
     for kind in Kind:
         reader.add_match(MESSAGE_ID=kind.value)  # any of them
@@ -74,7 +76,9 @@ def last_entries(user: int, unit: str, count: int) -> Iterator[Mapping[str, Any]
             reader.seek_realtime(reader._get_realtime())
         # get_next() would also convert each value, which takes more than twice the time.
         while reader._next():
-            yield reader._get_all()
+            entry = reader._get_all()
+            if needed <= entry.keys():
+                yield entry
     except OSError as error:
         raise _not_readable(error) from error
 
