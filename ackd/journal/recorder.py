@@ -32,7 +32,8 @@ class Sink(Protocol):
     By default a sink stores what it takes: only journald shows which records it has stored. `name`
     says in messages what the sink is. A sink that is `gone` can never be reached again. `obstacle`
     says why the sink would take payloads and not store them; empty if it stores them, or if
-    unknown. `confirms` is whether the sink itself moves the log's cursor `read`.
+    unknown. `confirms` is whether the sink itself moves the log's cursor `read`. While a sink
+    `holds`, it takes no records for a moment, and resumes by itself.
     """
 
     name: str = "the journal"
