@@ -11,6 +11,7 @@ from ackd.log.files import FileStorage
 from ackd.log.format import FRAME_SIZE
 from ackd.log.log import Log
 from ackd.log.storage import LogError
+from ackd.service import systemd
 
 _REMEDIES = {
     errno.ENOENT: "create it, or name another with wal_directory",
@@ -21,6 +22,9 @@ _REMEDIES = {
     errno.EWOULDBLOCK: "stop that ackd, or name another directory with wal_directory",
     errno.ENOSPC: "make room",
 }
+# Microseconds that systemd waits for a start that reads a large log on a slow disk, after a power
+# cut: sd_notify(3), EXTEND_TIMEOUT_USEC=.
+_OPENING = 600_000_000
 # Settings that are in force until ackd ends.
 _LASTING = ("durability", "wal_size", "wal_directory")
 
@@ -38,7 +42,7 @@ def open_log(config: Config, environ: Mapping[str, str]) -> Log:
             " or name a directory with wal_directory"
         )
     try:
-        return Log(FileStorage(Directory(place), config.wal_size))
+        return _open(place, config)
     except LogError as error:
         remedy = f"; {_REMEDIES[error.errno]}" if error.errno in _REMEDIES else ""
         raise DiskLogError(f"durability: disk: {error}{remedy}") from error
@@ -54,7 +58,7 @@ def open_left(config: Config, environ: Mapping[str, str]) -> Log | None:
     if not place or not os.path.exists(os.path.join(place, "control")):
         return None
     try:
-        left = Log(FileStorage(Directory(place), config.wal_size))
+        left = _open(place, config)
     except LogError as error:
         if error.errno == errno.EWOULDBLOCK:  # it is the log of another ackd
             return None
@@ -102,6 +106,12 @@ def forget(left: Log) -> None:
     left.set_read(left.appended)
     left.set_safe(left.appended)
     left.close(clean=True)
+
+
+def _open(place: str, config: Config) -> Log:
+    """Return the log in a directory. Raises LogError."""
+    systemd.notify(f"EXTEND_TIMEOUT_USEC={_OPENING}")
+    return Log(FileStorage(Directory(place), config.wal_size))
 
 
 def _append(records: Log, data: Iterator[bytes]) -> None:

@@ -50,10 +50,6 @@ from ackd.service.disk_log import (
 from ackd.service.service import CapacityError, RecordingError, Service
 from ackd.service.store import Stored
 
-# Microseconds that systemd waits for a start that reads a large log on a slow disk, after a power
-# cut: sd_notify(3), EXTEND_TIMEOUT_USEC=.
-_OPENING = 600_000_000
-
 
 class StartError(Exception):
     """ackd can't start; the text says why and what to do."""
@@ -260,7 +256,6 @@ def _open_log(stored: Stored, config: Config) -> Log:
     It takes over what an ackd with the other `durability` has left. If memory can't take that over,
     the log on the disk stays in use until the next start.
     """
-    systemd.notify(f"EXTEND_TIMEOUT_USEC={_OPENING}")
     memory = _log_in_memory(stored)
     if config.durability is Durability.DISK:
         records = open_log(config, os.environ)

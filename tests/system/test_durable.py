@@ -20,12 +20,6 @@ JOURNAL = f"bind: {MACHINE_ADDRESS}\n"
 DISK = f"{JOURNAL}durability: disk\n"
 
 
-@pytest.fixture(scope="module")
-def installed(machine: Machine) -> Machine:
-    install(machine)
-    return machine
-
-
 @pytest.fixture
 def server(installed: Machine) -> Iterator[Machine]:
     """A machine with a running ackd whose acks wait for the journal only."""
