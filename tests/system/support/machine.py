@@ -143,7 +143,7 @@ class Host:
         *argv: str,
         input: str | bytes = b"",  # noqa: A002 - subprocess.run calls it so
         check: bool = True,
-        timeout: float = 60.0,
+        timeout: float = 180.0,
         env: Mapping[str, str] | None = None,
     ) -> subprocess.CompletedProcess[str]:
         """Run a command to its end; `env` is added to the host's environment.
@@ -209,7 +209,7 @@ class Machine(Host):
         *argv: str,
         input: str | bytes = b"",  # noqa: A002
         check: bool = True,
-        timeout: float = 60.0,
+        timeout: float = 180.0,
     ) -> subprocess.CompletedProcess[str]:
         """Run code with the machine's Python; otherwise like `run`."""
         return self.run("python3", "-c", code, *argv, input=input, check=check, timeout=timeout)
@@ -277,7 +277,7 @@ class Machine(Host):
 @contextlib.contextmanager
 def boot(
     release: Release,
-    timeout: float = 60.0,
+    timeout: float = 180.0,
     tools: tuple[str, ...] = (),
     disk: Path | None = None,
 ) -> Iterator[Machine]:
