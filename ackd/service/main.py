@@ -21,7 +21,6 @@ from ackd.config import (
     ConfigFile,
     Durability,
     check,
-    first_closed,
 )
 from ackd.journal import journald, syslog
 from ackd.journal.datagram import DatagramSocket
@@ -34,6 +33,7 @@ from ackd.journal.terminal import Stream, TerminalFormat
 from ackd.log.log import Log
 from ackd.log.memory import MemoryStorage
 from ackd.log.storage import LogError
+from ackd.regular_file import first_closed
 from ackd.server.listener import ListenError
 from ackd.server.presence import NOT_THERE, has_address
 from ackd.service import kept, starting, store, systemd
