@@ -34,6 +34,7 @@ from ackd.server.quota import (
     Quota,
 )
 from ackd.server.snapshot import Snapshot
+from ackd.server.tls import Tls
 from ackd.server.unfinished import UnfinishedLines
 
 # Rejected clients that may take their time to close; beyond, they are closed at once.
@@ -125,9 +126,10 @@ class Server:
         """Where the server listens, as text, with a word about addresses that are not there yet."""
         return self._presence.describe(self.listeners.values())
 
-    def configure(self, config: Config, listeners: Listeners) -> None:
+    def configure(self, config: Config, listeners: Listeners, tls: Tls | None = None) -> None:
         """Use these settings and listeners from now on, also for clients that are connected."""
         self._config = config
+        self._tls = tls
         self._greeting = greeting_line(config.greeting.encode())
         self._ack = ack_line(config.ack.encode())
         self._shared.debug = config.debug
