@@ -22,6 +22,7 @@ from ackd.server.foreign import ForeignClientError, examine
 from ackd.server.quota import Quota
 from ackd.server.replies import NOTHING, SEND, after_sent, first_bytes, owe
 from ackd.server.snapshot import Snapshot
+from ackd.server.stream import Stream
 
 # linux/socket.h; the socket module does not name it.
 _SO_COOKIE = 57
@@ -133,7 +134,7 @@ def _close_on_error(
         except BlockingIOError:
             return  # the socket was not ready after all, select(2)
         except ForeignClientError as error:
-            connection.reject(error.reason)
+            connection.reject(error.reason, True)
             return
         except OSError as error:
             why = error.strerror
@@ -175,7 +176,7 @@ class Connection:
     )
 
     def __init__(
-        self, sock: socket.socket, origin: Origin, protocol: ServerProtocol, shared: Shared
+        self, stream: Stream, origin: Origin, protocol: ServerProtocol, shared: Shared
     ) -> None:
         self.protocol = protocol
         self.wait = Wait.GREETING
@@ -183,7 +184,7 @@ class Connection:
         self.reason = Reason.CLIENT
         self.deadline = self.scheduled = inf
         self.admitted = False
-        self._socket = sock
+        self._socket = stream
         self._origin = origin
         self._shared = shared
         self._started = monotonic()
@@ -220,14 +221,25 @@ class Connection:
             self.on_readable()
 
     @_close_on_error
-    def reject(self, reason: str) -> None:
-        """Send the reason in the place of the greeting or of the first reply, then close."""
+    def reject(self, reason: str, answer: bool) -> None:
+        """Send the reason in the place of the greeting or of the first reply, then close.
+
+        Without `answer`, send nothing: what the client would take is not plain text.
+        """
         self._beginning = None
         self._shared.counters.turned_away += 1
         if self._shared.reject_quota.admits(self.peer):
             self._note(Kind.REJECTED, Priority.WARNING, "turned away", detail=reason)
-        self._send([(rejection_line(reason), 1)])
+        if answer:
+            self._send([(rejection_line(reason), 1)])
         self.finish(Reason.REJECTED)
+
+    @_close_on_error
+    def leave(self, why: str) -> None:
+        """Close: the client has left before its greeting."""
+        if self._shared.debug:
+            self._record_connect()
+        self.close(Reason.CLIENT, why)
 
     @_close_on_error
     def restore(self, snapshot: Snapshot) -> None:
@@ -265,6 +277,7 @@ class Connection:
             self._send_error,
             self.reason if self.wait is Wait.LINGER else None,
             self.protocol.state(),
+            origin.facts,
         )
 
     # The way of a payload
@@ -606,6 +619,6 @@ class Connection:
         self._shared.recorder.note(Record(kind, priority, message, self._origin, fields, detail))
 
 
-def cookie(sock: socket.socket) -> int:
+def cookie(stream: Stream) -> int:
     """Return the kernel's number for a socket, the same in every process that has it."""
-    return int.from_bytes(sock.getsockopt(socket.SOL_SOCKET, _SO_COOKIE, 8), sys.byteorder)
+    return int.from_bytes(stream.getsockopt(socket.SOL_SOCKET, _SO_COOKIE, 8), sys.byteorder)
