@@ -5,6 +5,7 @@ import os
 import socket
 import sys
 from collections.abc import Iterator
+from functools import partial
 from math import inf
 from time import monotonic
 from typing import Any
@@ -36,7 +37,7 @@ from ackd.server.quota import (
 )
 from ackd.server.snapshot import Snapshot
 from ackd.server.stream import Stream
-from ackd.server.tls import Tls
+from ackd.server.tls import Handshake, Tls
 from ackd.server.unfinished import UnfinishedLines
 
 # Rejected clients that may take their time to close; beyond, they are closed at once.
@@ -132,7 +133,8 @@ class Server:
     def configure(self, config: Config, listeners: Listeners, tls: Tls | None = None) -> None:
         """Use these settings and listeners from now on, also for clients that are connected."""
         self._config = config
-        self._tls = tls
+        self._arrivals.preliminaries = (partial(Handshake, tls),) if tls else ()
+        self.ending.waits_for_arrivals = tls is None
         self._greeting = greeting_line(config.greeting.encode())
         self._ack = ack_line(config.ack.encode())
         self._shared.debug = config.debug
