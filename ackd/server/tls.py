@@ -14,7 +14,7 @@ from ackd.server.foreign import ForeignClientError, examine
 from ackd.server.stream import Stream
 from ackd.server.tls_failures import in_words
 from ackd.server.tls_names import is_allowed, names_of
-from ackd.server.tls_stream import TlsStream
+from ackd.server.tls_stream import EncryptedStream
 
 # The first byte of a client's hello: the content type `handshake`, RFC 8446, 5.1.
 _HANDSHAKE = b"\x16"
@@ -49,7 +49,7 @@ class Handshake:
         self._tls = tls
         self._began = monotonic()
         self.deadline = self._began + min(_SILENCE, tls.handshake_timeout)
-        self._handshake: TlsStream | None = None
+        self._handshake: EncryptedStream | None = None
 
     def go_on(self) -> bool:
         """Take one step. Raises PreliminaryError, BlockingIOError, and OSError."""
@@ -73,7 +73,7 @@ class Handshake:
         seconds = self._tls.handshake_timeout
         raise PreliminaryError(f"the TLS handshake takes longer than {seconds:g} s", answer=False)
 
-    def _begin(self) -> TlsStream:
+    def _begin(self) -> EncryptedStream:
         """Look at the first bytes; raises PreliminaryError if they are not TLS."""
         beginning = self.stream.recv(_LOOK_AT, socket.MSG_PEEK)
         if not beginning:
@@ -81,10 +81,10 @@ class Handshake:
         if not beginning.startswith(_HANDSHAKE):
             raise PreliminaryError(_reason(beginning))
         self.deadline = self._began + self._tls.handshake_timeout
-        self.stream = self._handshake = TlsStream(self.stream, self._tls.context)
+        self.stream = self._handshake = EncryptedStream(self.stream, self._tls.context)
         return self._handshake
 
-    def _end(self, handshake: TlsStream) -> None:
+    def _end(self, handshake: EncryptedStream) -> None:
         """Add what TLS knows about the client; raises PreliminaryError if it may not come in.
 
         If the PROXY header has named the client, the certificate is that of the balancer.

@@ -31,7 +31,7 @@ _MOST_UNSENT = 65536
 _MOST_WITHOUT_PAYLOAD = 2 * _RECORD
 
 
-class TlsStream:
+class EncryptedStream:
     """TLS of one connection, on the side of the server.
 
     First, `handshake` is called until it returns True. From then on the connection waits for the

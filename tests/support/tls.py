@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 
-from ackd.server.tls_stream import TlsStream
+from ackd.server.tls_stream import EncryptedStream
 from tests.support.certificates import Authority, Issued
 from tests.support.journal_socket import DEADLINE
 
@@ -58,7 +58,9 @@ def tcp_pair(buffers: int = 0) -> Iterator[tuple[socket.socket, socket.socket]]:
             yield client, server
 
 
-def shake_hands(client: socket.socket, server: TlsStream, context: ssl.SSLContext) -> ssl.SSLSocket:
+def shake_hands(
+    client: socket.socket, server: EncryptedStream, context: ssl.SSLContext
+) -> ssl.SSLSocket:
     """Do the handshake of both ends; return the client's end, which blocks."""
     client.setblocking(False)
     ours = context.wrap_socket(client, do_handshake_on_connect=False, suppress_ragged_eofs=False)

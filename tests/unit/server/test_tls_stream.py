@@ -10,7 +10,7 @@ from contextlib import suppress
 import pytest
 
 from ackd.server.stream import CutOffError
-from ackd.server.tls_stream import TlsStream
+from ackd.server.tls_stream import EncryptedStream
 from tests.support.certificates import Authority, needs_openssl
 from tests.support.tls import (
     Version,
@@ -48,7 +48,7 @@ class Ends:
         theirs: ssl.SSLContext,
     ) -> None:
         self.raw = server
-        self.stream = TlsStream(server, theirs)
+        self.stream = EncryptedStream(server, theirs)
         self.client = shake_hands(raw, self.stream, ours)
 
     def readable(self, timeout: float = 0) -> bool:
@@ -167,7 +167,7 @@ def test_bytes_that_come_with_the_end_of_the_handshake_are_seen(
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
     client = client_context(authority).wrap_bio(incoming, outgoing)
     with tcp_pair() as (ours, theirs):
-        stream = TlsStream(theirs, context)
+        stream = EncryptedStream(theirs, context)
         with suppress(ssl.SSLWantReadError):
             client.do_handshake()
         ours.sendall(outgoing.read())
@@ -190,7 +190,7 @@ def test_a_handshake_in_single_bytes_ends_in_the_same_way(
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
     client = client_context(authority, version=version).wrap_bio(incoming, outgoing)
     with tcp_pair() as (ours, theirs):
-        stream = TlsStream(theirs, context)
+        stream = EncryptedStream(theirs, context)
         finished = False
         while not finished:
             with suppress(ssl.SSLWantReadError):
