@@ -30,7 +30,7 @@ from ackd.journal.journald import JournaldSocket
 from ackd.journal.recorder import Recorder
 from ackd.journal.storing import Storing
 from ackd.journal.syslog import SyslogFormat
-from ackd.journal.terminal import Stream, TerminalFormat
+from ackd.journal.terminal import StandardOutput, TerminalFormat
 from ackd.log.log import Log
 from ackd.log.memory import MemoryStorage
 from ackd.log.storage import LogError
@@ -314,7 +314,7 @@ def _log_in_memory(stored: Stored) -> Log:
 
 def _terminal_recorder(records: Log, acks_wait: bool) -> Recorder:
     try:
-        stream = Stream(1)
+        stream = StandardOutput(1)
     except OSError as error:
         raise StartError(f"can't record on the standard output: {error.strerror}") from error
     colour = os.isatty(1) and "NO_COLOR" not in os.environ
