@@ -92,6 +92,9 @@ class Release(enum.Enum):
 # Log daemons that the tests try: their packages conflict, so each is in the system of one release.
 LOG_DAEMONS = {Release.TRIXIE: ("rsyslog",), Release.BOOKWORM: ("syslog-ng-core",)}
 
+# What an administrator makes certificates with.
+CERTIFICATE_TOOLS = ("openssl",)
+
 
 class BuildError(Exception):
     """mmdebstrap could not build a base system; the text ends with its last output."""
