@@ -32,7 +32,7 @@ MAN = PROJECT / "man"
 PAGES = {path.name.removesuffix(".scd"): path.read_text() for path in sorted(MAN.glob("*.scd"))}
 SERVER, CLIENT, FILE = "ackd.8", "ackctl.1", "ackd.yaml.5"
 SOURCE = "\n".join(path.read_text() for path in sorted(CODE.rglob("*.py")))
-KEYS = [field.name for field in dataclasses.fields(Config)]
+KEYS = [field.name for field in dataclasses.fields(Config) if field.compare]
 
 
 def section(page: str, title: str) -> str:
