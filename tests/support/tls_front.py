@@ -1,15 +1,27 @@
-"""A process' front that ends TLS and forwards the bytes to a server without it."""
+"""A front that ends TLS and forwards what is in it to a server without TLS."""
 
 import contextlib
 import select
 import socket
 import ssl
 import threading
+from pathlib import Path
 from typing import Self
 
+from tests.support.certificates import Issued
 from tests.support.journal_socket import DEADLINE
 
 _CHUNK = 65536
+
+
+def server_context(own: Issued, client_ca: Path | None = None) -> ssl.SSLContext:
+    """Return the context of a server, which may want a certificate of its clients."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(own.certificate, own.key)
+    if client_ca:
+        context.load_verify_locations(client_ca)
+        context.verify_mode = ssl.CERT_REQUIRED
+    return context
 
 
 class TlsFront:
