@@ -242,7 +242,8 @@ class TlsStream:
         """
         self._decrypt()
         if not (self._received or self.end):
-            self._fill(size)
+            if not self._fill(size):
+                self.end = End(EndKind.CUT_OFF)
             self._decrypt()
         with suppress(OSError):  # a failure to send does not spoil what has arrived
             self._flush()
@@ -256,25 +257,17 @@ class TlsStream:
         data = self._socket.recv(size)
         self._first = self._first or data
         self.must_receive = False
-        if data:
-            self._incoming.write(data)
-        else:
-            self._incoming.write_eof()
+        self._incoming.write(data)
         return data
 
     def _decrypt(self) -> None:
-        while not self.end and (
-            self._incoming.pending or self._incoming.eof or self._ssl.pending()
-        ):
+        while not self.end and (self._incoming.pending or self._ssl.pending()):
             try:
                 data = self._ssl.read(_RECORD)
             except ssl.SSLWantReadError:
                 return
             except ssl.SSLZeroReturnError:
                 data = b""
-            except ssl.SSLEOFError:
-                self.end = End(EndKind.CUT_OFF)
-                return
             except ssl.SSLError as error:
                 self.end = End(EndKind.TLS_FAILED, fault=self._fault(error))
                 return
@@ -389,9 +382,9 @@ def secure(sock: socket.socket, destination: Destination) -> Steps[TlsStream]:
         if stream.said:
             said = yield from _all_said(sock, stream.said, min(deadline, monotonic() + _PAUSE))
             raise TlsError(TlsFault(TlsKind.NOT_SPOKEN, stream.name, said=said))
-        yield Awaited(sock.fileno(), bool(stream.unsent), deadline)
         if monotonic() >= deadline:
             raise stream.ended(End(EndKind.TIMED_OUT, seconds=destination.timeout))
+        yield Awaited(sock.fileno(), bool(stream.unsent), deadline)
     return stream
 
 

@@ -18,6 +18,7 @@ def server_context(own: Issued, client_ca: Path | None = None) -> ssl.SSLContext
     """Return the context of a server, which may want a certificate of its clients."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(own.certificate, own.key)
+    context.options &= ~ssl.OP_IGNORE_UNEXPECTED_EOF  # tell TCP's end from that of TLS
     if client_ca:
         context.load_verify_locations(client_ca)
         context.verify_mode = ssl.CERT_REQUIRED
