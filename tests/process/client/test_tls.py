@@ -296,7 +296,7 @@ def test_bytes_that_were_altered_on_the_way_end_the_connection(
         tls.write(ACK)
         record = bytearray(tls._outgoing.read())
         record[-1] ^= 1
-        caller.send(record)
+        caller.send(bytes(record))
         caller.read_to_loss()
 
     with (
@@ -441,8 +441,8 @@ def test_a_name_that_can_be_none_is_a_mistake_of_the_program(name: str) -> None:
 def test_a_client_with_a_certificate_of_the_right_authority_is_served(
     authority: Authority, own: Issued, trusting: ssl.SSLContext
 ) -> None:
-    client = authority.issue("client")
-    trusting.load_cert_chain(client.certificate, client.key)
+    ours = authority.issue("client")
+    trusting.load_cert_chain(ours.certificate, ours.key)
     wanting = server_context(own, authority.certificate)
     with (
         scripted_server(over_tls(wanting, acknowledge)) as port,
@@ -488,12 +488,12 @@ def test_a_certificate_that_the_server_does_not_take_is_reported(
     trusting: ssl.SSLContext,
     tmp_path: Path,
 ) -> None:
-    client = (
+    ours = (
         authority.issue("old", end="20210101000000Z")
         if what == "expired"
         else Authority(tmp_path / "other", "Other CA").issue("client")
     )
-    trusting.load_cert_chain(client.certificate, client.key)
+    trusting.load_cert_chain(ours.certificate, ours.key)
     wanting = server_context(own, authority.certificate)
     wanting.minimum_version = wanting.maximum_version = version
     with (
