@@ -3,6 +3,7 @@
 import socket
 import ssl
 from contextlib import suppress
+from math import inf
 from typing import ClassVar
 
 from ackd.config import Config
@@ -25,15 +26,19 @@ class TlsSocket:
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._incoming, self._outgoing)
         self._unsent = b""
+        self.room = inf  # bytes that may be sent now
         self._payload = b""
         self._ended = False
 
     def flush(self) -> bool:
         """Send what there is room for; return whether nothing is left."""
         self._unsent += self._outgoing.read()
-        if self._unsent:
+        ready = self._unsent[: None if self.room == inf else int(self.room)]
+        if ready:
             with suppress(BlockingIOError):
-                self._unsent = self._unsent[self._socket.send(self._unsent) :]
+                sent = self._socket.send(ready)
+                self._unsent = self._unsent[sent:]
+                self.room -= sent
         return not self._unsent
 
     def shake_hands(self) -> None:
@@ -103,6 +108,11 @@ class TlsClient(Client):
         if not self.gone:
             with suppress(OSError):
                 self._socket.flush()
+
+    def let_go(self, room: float) -> None:
+        """Let so many bytes go out from now on."""
+        self._socket.room = room
+        self.flush()
 
     def stop_or_start_reading(self) -> None:
         super().stop_or_start_reading()
