@@ -241,7 +241,10 @@ class Log:
             return False
         self._end_segment()
         header = Header(getrandbits(32), self._epoch, self.appended, self.safe, self.durable)
-        self._segment = self._storage.begin(header)
+        try:
+            self._segment = self._storage.begin(header)
+        except OSError:  # no room for the segment
+            return False
         self._view = self.load(self._segment)
         self._epoch += 1
         self._salt = header.salt
