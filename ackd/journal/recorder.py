@@ -155,7 +155,7 @@ class Recorder:
         self._take = self._choose_way()
         # Notes which records the sink has stored; to be called at the end of each round. A sink
         # that confirms records replaces it.
-        self.look: Callable[[], None] = self._look
+        self.look: Callable[[float], None] = self._look
         self._reader: Reader | None = None  # while records wait in the log
         self._notes = 0  # that have been appended since `blocked`
         self._refused_room = -1  # bytes that the log had when it last refused a payload
@@ -310,7 +310,7 @@ class Recorder:
             return self.log.extend
         return self._send_and_append if self.sink.confirms else self._send
 
-    def _look(self) -> None:
+    def _look(self, _now: float) -> None:
         self.log.set_read(self.log.sent)
         self.log.set_safe(self.log.sent)
 
