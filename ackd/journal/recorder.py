@@ -334,16 +334,10 @@ class Recorder:
 
     def _write_batches(self, prefix: bytes, sequence: int, payloads: list[bytes]) -> int:
         """Record payloads in as few records as possible."""
-        counts: list[int] = []  # the payloads of each record
-
-        def records() -> Iterator[bytes]:
-            batches = self._format.batches(prefix, sequence, payloads, self._room)
-            for payloads_in_record, record in islice(batches, TURN_RECORDS):
-                counts.append(payloads_in_record)
-                yield record
-
-        taken = self._take(records())
-        if taken < len(counts) or not counts:
+        batches = self._format.batches(prefix, sequence, payloads, self._room)
+        counts, records = zip(*islice(batches, TURN_RECORDS), strict=True)
+        taken = self._take(records)
+        if taken < len(records):
             self._refuse()
         return sum(counts[:taken])
 
