@@ -89,7 +89,7 @@ class Service:
         self._take_over()
         status = self._report_to_manager()
         ready()
-        self._server.before_sleep()
+        self._server.before_sleep(monotonic())
         while not self._server.ended:
             self._server.round(self._server.timeout())
             status.report()

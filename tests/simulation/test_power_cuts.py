@@ -71,11 +71,6 @@ class LogSchedule(RuleBasedStateMachine):
             if self.log.append(record):
                 self.records[number] = record
 
-    @rule(size=st.sampled_from([1, 300, 8000]))
-    def append_and_withdraw(self, size: int) -> None:
-        if self.log.append(b"w" * size):
-            self.log.withdraw()
-
     @rule()
     def commit(self) -> None:
         self.log.commit()
