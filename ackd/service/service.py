@@ -36,8 +36,10 @@ log = logging.getLogger("ackd")
 
 # Descriptors beside those of admitted clients: listeners, the journal, the loop, rejected clients.
 _SPARE_DESCRIPTORS = 320
-# Seconds that a stop waits at most until journald has certainly stored everything.
+# Seconds that a stop waits at most until all is on the disk and journald has certainly stored it.
 _STORING = 2.0
+# Seconds that a hand-over waits at most until all is on the disk.
+_COMMIT = 5.0
 
 
 class CapacityError(Exception):
@@ -298,18 +300,20 @@ class Service:
 
     def _end(self) -> None:
         """Log the end; leave connections to the next process, or wait for the journal."""
-        self._server.finish_commits()
+        seconds = 0.0 if self._hurried else _COMMIT if self._handing_over else _STORING
+        deadline = monotonic() + seconds
+        self._server.finish_commits(deadline)
         self._server.report_left_out()
         clients = self._server.remaining
         text = f"stopped, clients handed over: {clients}" if clients else "stopped"
         log.info(text, extra={"kind": Kind.STOPPED})
-        self._server.finish_commits()
+        self._server.finish_commits(deadline)
         self._recorder.resume()
         kept_log = None
         if self._handing_over:
             save_connections(self._server.snapshots())
         else:
-            kept_log = self._await_stored()
+            kept_log = self._await_stored(deadline)
         self._recorder.close()
         if kept_log is not None:
             _keep_log(kept_log)
@@ -317,7 +321,7 @@ class Service:
             self._control.close()
         self._loop.close()
 
-    def _await_stored(self) -> int | None:
+    def _await_stored(self, deadline: float) -> int | None:
         """Wait for a moment until journald has certainly stored everything.
 
         Otherwise return the log, which must be kept for the next start.
@@ -325,8 +329,7 @@ class Service:
         recorder = self._recorder
         if not recorder.sink.confirms:
             return None
-        end = monotonic() + _STORING
-        while recorder.unsettled and monotonic() < end and not self._hurried:
+        while recorder.unsettled and monotonic() < deadline and not self._hurried:
             recorder.sink.settle()
             self._server.round(_STORING / 200)
         if not recorder.unsettled:
