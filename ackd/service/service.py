@@ -21,7 +21,7 @@ from ackd.server.server import Server
 from ackd.service import kept, systemd
 from ackd.service.control import Control
 from ackd.service.disk_log import DiskLogError, check_lasting, forget
-from ackd.service.safety import recovery, watch_archives
+from ackd.service.safety import note_reading_ended, recovery, watch_archives
 from ackd.service.store import (
     Stored,
     remove_listeners,
@@ -62,7 +62,7 @@ class Service:
         self._ending = self._handing_over = self._hurried = False
         self._check_capacity(self._config)
         self._listeners = self._open_listeners(self._config, stored.listeners)
-        self._recovery = recovery(recorder)
+        self._recovery = recovery(recorder, os.environ)
 
     @property
     def descriptors(self) -> list[int]:
@@ -315,6 +315,7 @@ class Service:
         else:
             kept_log = self._await_stored(deadline)
         self._recorder.close()
+        note_reading_ended(os.environ)
         if kept_log is not None:
             _keep_log(kept_log)
         if self._control:
