@@ -20,7 +20,7 @@ from ackd.server.server import Server
 from ackd.service import memory_log, systemd
 from ackd.service.control import Control
 from ackd.service.disk_log import DiskLogError, check_lasting
-from ackd.service.safety import recovery, watch_archives
+from ackd.service.safety import note_reading_ended, recovery, watch_archives
 from ackd.service.store import (
     Stored,
     remove_listeners,
@@ -33,8 +33,10 @@ log = logging.getLogger("ackd")
 
 # Descriptors beside those of admitted clients: listeners, the journal, the loop, rejected clients.
 _SPARE_DESCRIPTORS = 320
-# Seconds that a stop waits at most until journald has certainly stored everything.
+# Seconds that a stop waits at most until all is on the disk and journald has certainly stored it.
 _STORING = 2.0
+# Seconds that a hand-over waits at most until all is on the disk.
+_COMMIT = 5.0
 
 
 class CapacityError(Exception):
@@ -57,7 +59,7 @@ class Service:
         self._ending = self._handing_over = self._hurried = False
         self._check_capacity(self._config)
         self._listeners = self._open_listeners(self._config, stored.listeners)
-        self._recovery = recovery(recorder)
+        self._recovery = recovery(recorder, os.environ)
 
     @property
     def descriptors(self) -> list[int]:
@@ -280,29 +282,31 @@ class Service:
 
     def _end(self) -> None:
         """Log the end; leave connections to the next process, or wait for the journal."""
-        self._server.finish_commits()
+        seconds = 0.0 if self._hurried else _COMMIT if self._handing_over else _STORING
+        deadline = monotonic() + seconds
+        self._server.finish_commits(deadline)
         self._server.report_left_out()
         clients = self._server.remaining
         text = f"stopped, clients handed over: {clients}" if clients else "stopped"
         log.info(text, extra={"kind": Kind.STOPPED})
-        self._server.finish_commits()
+        self._server.finish_commits(deadline)
         self._recorder.resume()
         if self._handing_over:
             save_connections(self._server.snapshots())
         else:
-            self._await_stored()
+            self._await_stored(deadline)
         self._recorder.close()
+        note_reading_ended(os.environ)
         if self._control:
             self._control.close()
         self._loop.close()
 
-    def _await_stored(self) -> None:
+    def _await_stored(self, deadline: float) -> None:
         """Wait for a moment until journald has certainly stored everything."""
         recorder = self._recorder
         if not recorder.sink.confirms:
             return
-        end = monotonic() + _STORING
-        while recorder.unsettled and monotonic() < end and not self._hurried:
+        while recorder.unsettled and monotonic() < deadline and not self._hurried:
             recorder.sink.settle()
             self._server.round(_STORING / 200)
         if recorder.unsettled:
