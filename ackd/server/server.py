@@ -27,6 +27,7 @@ from ackd.server.ending import Ending
 from ackd.server.journal_queue import JournalQueue
 from ackd.server.listener import Listeners
 from ackd.server.presence import Presence
+from ackd.server.proxies import from_proxies
 from ackd.server.quota import (
     CONNECT_CLIENTS,
     CONNECTS,
@@ -137,6 +138,8 @@ class Server:
         self._recorder.recording = config.record
         self._budget.divide()
         self._admission.configure(config)
+        proxies = config.proxy_from
+        self._arrivals.preliminaries = (from_proxies(proxies),) if proxies else ()
         self._shared.timeouts.idle = self._shared.timeouts.unread = config.idle_timeout or inf
         self._set_journal_wait()
         self._record_empty = config.empty_lines is EmptyLines.RECORD
