@@ -27,6 +27,7 @@ from ackd.server.ending import Ending
 from ackd.server.journal_queue import JournalQueue
 from ackd.server.listener import Listeners
 from ackd.server.presence import Presence
+from ackd.server.proxies import from_proxies
 from ackd.server.quota import (
     CONNECT_CLIENTS,
     CONNECTS,
@@ -132,7 +133,9 @@ class Server:
     def configure(self, config: Config, listeners: Listeners, tls: "Tls | None" = None) -> None:
         """Use these settings and listeners from now on, also for clients that are connected."""
         self._config = config
-        self._arrivals.preliminaries = (tls.begin,) if tls else ()
+        proxy = (from_proxies(config.proxy_from),) if config.proxy_from else ()
+        handshake = (tls.begin,) if tls else ()
+        self._arrivals.preliminaries = (*proxy, *handshake)
         self.ending.waits_for_arrivals = tls is None
         self._greeting = greeting_line(config.greeting.encode())
         self._ack = ack_line(config.ack.encode())
