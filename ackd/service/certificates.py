@@ -20,6 +20,8 @@ from ackd.server.tls import Tls
 from ackd.service.expiry import Validity, date
 
 SWITCH = "/usr/share/ackd/tls"
+# What the switch gives as the default of a credential.
+NOT_READ = "systemd could not read the file"
 # X509_V_FLAG_NO_CHECK_TIME in OpenSSL's x509_vfy.h.
 _NO_CHECK_TIME = 0x200000
 # The reasons of OpenSSL for a key that belongs to another certificate.
@@ -158,6 +160,8 @@ def _read(file: _File, environ: Mapping[str, str]) -> str:
         raise file.unusable(f"{file}: {error.strerror}") from error
     except OSError as error:
         raise file.unusable(f"{file}: {error.strerror}") from error
+    if file.is_credential and data == NOT_READ.encode():
+        raise file.unusable(f"{file}: {NOT_READ} that `systemctl cat` shows for it")
     is_wanted = _is_key if file.key == "tls_key" else _is_certificate
     found = list(_pem_blocks(data))
     wanted = [block for label, block in found if is_wanted(label)]
@@ -189,7 +193,7 @@ def _is_key(label: str) -> bool:
 def _explanation(key: str, data: bytes, labels: list[str]) -> str:
     """Return why a file has nothing of what it must have."""
     if not data:
-        return "is empty"  # also a credential whose file systemd could not read: packaging/tls
+        return "is empty"
     if not labels and b"-----BEGIN " in data:
         return "is cut off: the last line is missing"
     if not labels:

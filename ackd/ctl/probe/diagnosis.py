@@ -10,6 +10,7 @@ from ackd.ctl.probe.finding import BrokenError, EndedError, SilentError, Stage, 
 from ackd.ctl.status import Status
 from ackd.printable import printable
 from ackd.protocol import (
+    EXPECTS_PROXY_HEADER,
     EXPECTS_TLS,
     FOREIGN_REASONS,
     JOURNAL_UNREACHABLE,
@@ -303,6 +304,11 @@ def rejected(line: bytes, stage: Stage = Stage.GREETED) -> BrokenError:
         )
     elif STOPPING.encode() in line:
         advice = "The ackd there is stopping. Try again, or ask its administrator."
+    elif EXPECTS_PROXY_HEADER.encode() in line:
+        advice = (
+            "The ackd there expects the PROXY protocol from this address, or from the load balancer"
+            " between here and the ackd. Ask its administrator for `proxy_from`."
+        )
     elif any(reason.encode() in line for reason in FOREIGN_REASONS):
         advice = (
             "Something between here and the ackd sends bytes of its own first, as a load balancer"
