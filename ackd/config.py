@@ -60,6 +60,7 @@ class Config:
     bind: tuple[str, ...] = DEFAULT_BIND
     port: int = DEFAULT_PORT
     allow: tuple[Network, ...] = ()
+    proxy_from: tuple[Network, ...] = ()
     greeting: str = "Connect"
     ack: str = "thank you client, you data is Received success"
     record: Recording = Recording.EACH
@@ -545,6 +546,7 @@ _CHECKS: dict[str, Callable[[object], Any]] = {
     "bind": _not_empty(_one_or_list(_address)),
     "port": _whole_number(0, 65535),
     "allow": _one_or_list(_network),
+    "proxy_from": _one_or_list(_network),
     "greeting": _one_line,
     "ack": _ack,
     "record": _one_of(Recording),

@@ -5,10 +5,9 @@ import os
 import socket
 import sys
 from collections.abc import Iterator
-from functools import partial
 from math import inf
 from time import monotonic
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ackd.config import Config, EmptyLines
 from ackd.journal.recorder import Recorder
@@ -28,6 +27,7 @@ from ackd.server.ending import Ending
 from ackd.server.journal_queue import JournalQueue
 from ackd.server.listener import Listeners
 from ackd.server.presence import Presence
+from ackd.server.proxies import from_proxies
 from ackd.server.quota import (
     CONNECT_CLIENTS,
     CONNECTS,
@@ -37,13 +37,13 @@ from ackd.server.quota import (
 )
 from ackd.server.snapshot import Snapshot
 from ackd.server.stream import Stream
-from ackd.server.tls import Handshake, Tls
 from ackd.server.unfinished import UnfinishedLines
+
+if TYPE_CHECKING:  # OpenSSL would delay each start without TLS
+    from ackd.server.tls import Tls
 
 # Rejected clients that may take their time to close; beyond, they are closed at once.
 _MAX_REJECTED = 256
-# Seconds that a process which ends waits for the disk.
-_COMMIT = 5.0
 
 
 class Server:
@@ -130,10 +130,12 @@ class Server:
         """Where the server listens, as text, with a word about addresses that are not there yet."""
         return self._presence.describe(self.listeners.values())
 
-    def configure(self, config: Config, listeners: Listeners, tls: Tls | None = None) -> None:
+    def configure(self, config: Config, listeners: Listeners, tls: "Tls | None" = None) -> None:
         """Use these settings and listeners from now on, also for clients that are connected."""
         self._config = config
-        self._arrivals.preliminaries = (partial(Handshake, tls),) if tls else ()
+        proxy = (from_proxies(config.proxy_from),) if config.proxy_from else ()
+        handshake = (tls.begin,) if tls else ()
+        self._arrivals.preliminaries = (*proxy, *handshake)
         self.ending.waits_for_arrivals = tls is None
         self._greeting = greeting_line(config.greeting.encode())
         self._ack = ack_line(config.ack.encode())
@@ -161,10 +163,11 @@ class Server:
         events = self._loop.wait(timeout)
         self._budget.set_ready(len(events))
         self._loop.handle(events)
-        self._loop.meet_deadlines(monotonic())
-        self.before_sleep()
+        now = monotonic()
+        self._loop.meet_deadlines(now)
+        self.before_sleep(now)
 
-    def before_sleep(self) -> None:
+    def before_sleep(self, now: float) -> None:
         """End a round: record and acknowledge waiting payloads, then look at the journal.
 
         The commit comes last, with the notes of all others.
@@ -173,7 +176,7 @@ class Server:
             self._arrivals.go_on()
         self._queue.give_turns()
         self._unfinished.enforce()
-        self._recorder.look()
+        self._recorder.look(now)
         self._availability.check()
         self._commits.begin()
 
@@ -235,12 +238,12 @@ class Server:
 
     # From one process to the next
 
-    def finish_commits(self) -> None:
-        """Wait for the disk, and answer all payloads that wait for it; a few seconds at most.
+    def finish_commits(self, deadline: float) -> None:
+        """Wait for the disk, and answer all payloads that wait for it, until `deadline` at most.
 
         A client whose payloads are still not on the disk then gets no reply to them.
         """
-        self._commits.finish(_COMMIT)
+        self._commits.finish(deadline)
         self._connections.finish(c for c in self._connections if c.protocol.taken)
 
     def snapshots(self) -> Iterator[tuple[int, Snapshot]]:

@@ -36,6 +36,10 @@ class Tls:
     allow: tuple[str, ...]
     handshake_timeout: float
 
+    def begin(self, stream: Stream, origin: Origin) -> "Handshake":
+        """Begin the handshake with a client: a BeginPreliminary."""
+        return Handshake(self, stream, origin)
+
 
 class Handshake:
     """The handshake of TLS with one client: a Preliminary."""
