@@ -196,7 +196,7 @@ def test_a_renewal_as_in_the_manual(server: Machine, own: Issued, authority: Aut
     server.run("systemctl", "restart", "ackd")
     with over_tls(server, authority) as peer:
         assert certificate_of(peer) == own.certificate.read_text()
-    renewed = authority.issue("server.example.org", names="DNS:server.example.org")
+    renewed = authority.issue("renewed", names="DNS:server.example.org")
     renew(2, renewed)
     server.run("/etc/letsencrypt/renewal-hooks/deploy/ackd")
     with over_tls(server, authority) as peer:
