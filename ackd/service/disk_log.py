@@ -16,6 +16,7 @@ from ackd.service import systemd
 
 _REMEDIES = {
     errno.ENOENT: "create it, or name another with wal_directory",
+    errno.EEXIST: "name an empty directory with wal_directory",
     errno.ENOTDIR: "name a directory with wal_directory",
     errno.EACCES: "give ackd's user the right to write there",
     errno.EPERM: "give ackd's user the right to write there",

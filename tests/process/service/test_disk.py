@@ -485,6 +485,17 @@ def test_a_file_in_the_place_of_the_directory_is_an_error(tmp_path: Path) -> Non
     assert f"{tmp_path}/ackd.yaml: " in error
 
 
+@pytest.mark.parametrize("name", ["control", "segment-000007"])
+def test_a_file_with_other_content_is_refused_and_kept(tmp_path: Path, name: str) -> None:
+    place = tmp_path / "others"
+    place.mkdir()
+    (place / name).write_text("Source: other\n")
+    status, error = failed_start(tmp_path, f"wal_directory: {place}\n")
+    assert (status, error.count("\n")) == (1, 1)
+    assert f"{place}: the file {name} has content that is not ackd's" in error
+    assert (place / name).read_text() == "Source: other\n"
+
+
 @needs_memory_file_system
 def test_a_directory_in_memory_is_an_error_because_it_does_not_outlive_the_power(
     tmp_path: Path,
