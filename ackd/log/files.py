@@ -10,7 +10,7 @@ from functools import partial
 from random import getrandbits
 from zlib import crc32
 
-from ackd.log.control import CONTROL_SIZE, ControlBlock
+from ackd.log.control import CONTROL_SIZE, MAGIC, ControlBlock
 from ackd.log.disk import Disk, File
 from ackd.log.format import CHECKSUM, HEADER_SIZE, Header, VersionError, read_header
 from ackd.log.storage import READ, SAFE, SENT, Found, LogError, Part, Segment
@@ -153,6 +153,8 @@ class FileStorage:
         """Find which files are there, and whether the directory can be written."""
         self._control_file = self._disk.open(_CONTROL, create=True)
         data = self._control_file.read(CONTROL_SIZE + CHECKSUM.size, 0)
+        if any(data) and not data.startswith(MAGIC):
+            raise _not_ours(_CONTROL)
         block, checksum = data[:CONTROL_SIZE], data[CONTROL_SIZE:]
         good = checksum == CHECKSUM.pack(crc32(block))
         self._control = ControlBlock(memoryview(bytearray(block if good else CONTROL_SIZE)))
@@ -160,7 +162,8 @@ class FileStorage:
         same_boot = self._control.valid and self._control.boot == boot
         # After a crash of the process, the kernel can have records that the disk does not have yet.
         # The control block has an earlier boot's id until the records of that boot are recovered.
-        self._headers = self._read_headers(sync=not (same_boot and self._control.clean))
+        sync = not (same_boot and self._control.clean)
+        self._headers = self._read_headers(sync, ours=any(data))
         if same_boot:
             self.found = Found.CLEAN if self._control.clean else Found.SAME_BOOT
         else:
@@ -174,12 +177,18 @@ class FileStorage:
         self._control_file.sync()
         self._disk.sync()
 
-    def _read_headers(self, sync: bool) -> dict[int, Header]:
-        """Return the header of each segment's file; remove files without one."""
+    def _read_headers(self, sync: bool, ours: bool) -> dict[int, Header]:
+        """Return the header of each segment's file; remove files without one.
+
+        `ours` is whether an ackd has written in this directory before.
+        """
         headers = {}
         for name in sorted(filter(_NAME.fullmatch, self._disk.names())):
             file = self._disk.open(name)
-            header = read_header(file.read(HEADER_SIZE, 0))
+            data = file.read(HEADER_SIZE, 0)
+            header = read_header(data)
+            if any(data) and not (header or ours):
+                raise _not_ours(name)
             whole = len(file.read(2, self.segment_size - 1)) == 1
             if sync:
                 file.sync()
@@ -321,6 +330,10 @@ def _failure(error: Exception) -> OSError:
     failure = OSError(errno.EIO, f"an error in ackd, {type(error).__name__}")
     failure.__cause__ = error
     return failure
+
+
+def _not_ours(name: str) -> OSError:
+    return FileExistsError(errno.EEXIST, f"the file {name} has content that is not ackd's")
 
 
 def _name(slot: int) -> str:
