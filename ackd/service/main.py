@@ -23,14 +23,12 @@ from ackd.config import (
     check,
     first_closed,
 )
-from ackd.journal import journald, syslog
+from ackd.journal import journald
 from ackd.journal.datagram import DatagramSocket
 from ackd.journal.entry import JournalFormat
 from ackd.journal.journald import JournaldSocket
 from ackd.journal.recorder import Recorder
 from ackd.journal.storing import Storing
-from ackd.journal.syslog import SyslogFormat
-from ackd.journal.terminal import Stream, TerminalFormat
 from ackd.log.log import Log
 from ackd.log.memory import MemoryStorage
 from ackd.log.storage import LogError
@@ -243,8 +241,10 @@ def _recorder(options: argparse.Namespace, stored: Stored, config: Config) -> Re
         return Recorder(sink, JournalFormat(), records, acks_wait)
     if not options.detach:
         return _terminal_recorder(records, acks_wait)
+    from ackd.journal import syslog
+
     if os.path.exists(syslog.SOCKET):
-        return Recorder(DatagramSocket(syslog.SOCKET), SyslogFormat(), records, acks_wait)
+        return Recorder(DatagramSocket(syslog.SOCKET), syslog.SyslogFormat(), records, acks_wait)
     raise StartError(
         f"--detach: there is no journal and no {syslog.SOCKET} to record in: start a syslog daemon"
     )
@@ -292,6 +292,8 @@ def _log_in_memory(stored: Stored) -> Log:
 
 
 def _terminal_recorder(records: Log, acks_wait: bool) -> Recorder:
+    from ackd.journal.terminal import Stream, TerminalFormat
+
     try:
         stream = Stream(1)
     except OSError as error:

@@ -1,21 +1,24 @@
-"""With `durability: disk`, what ties the log to the files of the journal: recovery and archives."""
+"""With `durability: disk`, what ties the log to the files of the journal: recovery and archives.
+
+The modules that do this are imported where they are needed: most starts need none of them.
+"""
 
 import logging
 import os
 from functools import partial
+from typing import TYPE_CHECKING
 
-from ackd.journal.archives import Archives
-from ackd.journal.files import journal_files
-from ackd.journal.reader import last_entries
 from ackd.journal.recorder import Recorder
-from ackd.journal.recovery import Recovery
 from ackd.log.storage import Found
 from ackd.loop import Loop
+
+if TYPE_CHECKING:
+    from ackd.journal.recovery import Recovery
 
 log = logging.getLogger("ackd")
 
 
-def recovery(recorder: Recorder) -> Recovery | None:
+def recovery(recorder: Recorder) -> "Recovery | None":
     """Return what recovers the records of an unclean end; None if nothing must be recovered.
 
     To be called before anything is recorded.
@@ -26,6 +29,9 @@ def recovery(recorder: Recorder) -> Recovery | None:
     if records.read == records.appended or not sink.confirms:
         records.set_recovered()  # nothing can be compared with a terminal or a syslog daemon
         return None
+    from ackd.journal.reader import last_entries
+    from ackd.journal.recovery import Recovery
+
     return Recovery(recorder, partial(last_entries, os.geteuid(), sink.unit))
 
 
@@ -37,6 +43,9 @@ def watch_archives(recorder: Recorder, loop: Loop) -> None:
     if not sink.journald:
         log.warning("the log only grows: it is unknown which journald has ackd's socket")
         return
+    from ackd.journal.archives import Archives
+    from ackd.journal.files import journal_files
+
     try:
         files = journal_files(sink.journald, os.geteuid())
     except OSError as error:
