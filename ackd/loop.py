@@ -1,16 +1,17 @@
 """The loop: events on descriptors, and timers. Nothing that the loop calls may block."""
 
-import select
+import selectors
 from collections.abc import Callable
+from contextlib import suppress
 from math import inf
 from time import monotonic
 from typing import Protocol, TypeAlias
 
 from ackd.deadlines import Deadlines, Timed
 
-READABLE, WRITABLE = select.EPOLLIN, select.EPOLLOUT
-# A ready descriptor and its events, epoll_wait(2).
-Event: TypeAlias = tuple[int, int]
+READABLE, WRITABLE = selectors.EVENT_READ, selectors.EVENT_WRITE
+# A ready descriptor and its events, as BaseSelector.select() returns them.
+Event: TypeAlias = tuple[selectors.SelectorKey, int]
 
 
 class HasDescriptor(Protocol):
@@ -30,34 +31,29 @@ class Timer(Timed, Protocol):
 class Loop:
     """Calls a handler for each descriptor that is ready, and each timer that is due.
 
-    epoll(7) is used directly: the module `selectors` makes several objects for each event.
-
     An object with a deadline calls `timers.watch(self)` when its deadline becomes earlier.
     """
 
     def __init__(self) -> None:
         self.timers: Deadlines[Timer] = Deadlines()
-        self._epoll = select.epoll()
-        self._handlers: dict[int, Callable[[], object]] = {}  # by descriptor
+        self._selector = selectors.DefaultSelector()
         self._changed: set[int] = set()  # descriptors whose events of this round are out of date
 
     def watch(self, source: HasDescriptor, events: int, handler: Callable[[], object]) -> None:
         """Call only this `handler` when `source` has one of `events`: READABLE, WRITABLE."""
         descriptor = source.fileno()
         self._changed.add(descriptor)
-        if descriptor in self._handlers:
-            self._epoll.modify(descriptor, events)
-        else:
-            self._epoll.register(descriptor, events)
-        self._handlers[descriptor] = handler
+        try:
+            self._selector.register(descriptor, events, handler)
+        except KeyError:  # it is watched already
+            self._selector.modify(descriptor, events, handler)
 
     def unwatch(self, source: HasDescriptor) -> None:
         """Stop watching `source`, if it is watched; call this before `source` is closed."""
         descriptor = source.fileno()
         self._changed.add(descriptor)
-        if descriptor in self._handlers:
-            del self._handlers[descriptor]
-            self._epoll.unregister(descriptor)
+        with suppress(KeyError):  # not watched
+            self._selector.unregister(descriptor)
 
     def timeout(self) -> float | None:
         """Return the seconds until the next timer is due; None if there is no timer."""
@@ -66,7 +62,7 @@ class Loop:
 
     def wait(self, timeout: float | None) -> list[Event]:
         """Wait at most `timeout` seconds for events, None for ever, and return them."""
-        return self._epoll.poll(timeout, len(self._handlers) or 1)
+        return self._selector.select(timeout)
 
     def handle(self, events: list[Event]) -> None:
         """Call the handler of each event, unless an earlier handler has changed the watch.
@@ -74,11 +70,11 @@ class Loop:
         Such an event may belong to a descriptor that is closed. If it is still ready, and still
         watched, the next round reports it again.
         """
-        changed, handlers = self._changed, self._handlers
+        changed = self._changed
         changed.clear()
-        for descriptor, _ in events:
-            if not (changed and descriptor in changed):
-                handlers[descriptor]()
+        for key, _ in events:
+            if not (changed and key.fd in changed):
+                key.data()
 
     def meet_deadlines(self, now: float) -> None:
         """Call the timers that are due at `now`."""
@@ -89,4 +85,4 @@ class Loop:
 
     def close(self) -> None:
         """Close the loop's own descriptor."""
-        self._epoll.close()
+        self._selector.close()

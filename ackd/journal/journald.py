@@ -4,10 +4,10 @@ import select
 import socket
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from time import monotonic, sleep
+from time import monotonic
 from typing import NamedTuple, TypeAlias
 
-from ackd.journal.datagram import DatagramSocket, new_socket, unread
+from ackd.journal.datagram import DatagramSocket, new_socket
 from ackd.journal.recorder import Recorder
 from ackd.journal.storing import Storing
 from ackd.journal.unconfirmed import Unconfirmed
@@ -196,19 +196,27 @@ def _same_peer(connected: socket.socket, path: str) -> bool:
 
 
 def _reads_all(connected: socket.socket) -> bool:
-    """Return whether journald reads all that is in the queue, and a mark behind it, in a moment."""
+    """Return whether journald reads all that is in the queue in a moment.
+
+    With the smallest buffer the socket is writable while at most one datagram is unread
+    (unix_writable, net/unix/af_unix.c). So if it is writable after two marks, journald has read the
+    first of them.
+    """
+    connected.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 0)
+    writable = select.poll()
+    writable.register(connected, select.POLLOUT)
     end = monotonic() + _LAST_RECORDS
-    marked = False
-    while monotonic() < end:
+    marks = 0
+    while writable.poll(max(0.0, end - monotonic()) * 1000):
+        if marks == 2:
+            return True
         try:
-            marked = marked or connected.send(_MARK) == 0
-        except BlockingIOError:  # the queue is full
+            connected.send(_MARK)
+            marks += 1
+        except BlockingIOError:  # another process has filled the queue
             pass
         except OSError:
             return False
-        if marked and not unread(connected.fileno()):
-            return True
-        sleep(_LAST_RECORDS / 100)
     return False
 
 

@@ -253,7 +253,10 @@ class Log:
             return False
         self._end_segment()
         header = Header(new_salt(), self._epoch, self.appended, self.safe, self.durable)
-        self._segment = self._storage.begin(header)
+        try:
+            self._segment = self._storage.begin(header)
+        except OSError:  # no room for the segment
+            return False
         self._view = self.load(self._segment)
         self.spare -= 1
         self._epoch += 1

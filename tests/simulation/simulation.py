@@ -522,7 +522,7 @@ class World:
     def hand_over(self, lose_state: bool) -> None:
         """Hand over to the next server, like Service and its store."""
         self._server.ending.hand_over()
-        self._server.finish_commits()
+        self._server.finish_commits(self.clock.now + 5.0)
         left = list(self._server.snapshots())
         self._recorder.resume()
         text = dump(State(tuple(state for _, state in left)))
@@ -570,7 +570,7 @@ class World:
             self._server.ending.drain()
         self.pass_time(5)
         assert self._server.ended, "a drain takes four seconds at most"
-        self._server.finish_commits()
+        self._server.finish_commits(self.clock.now + 5.0)
         self._recorder.resume()
         self._recorder.look(self.clock.now)
         assert self._recorder.unsettled == 0

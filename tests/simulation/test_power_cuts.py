@@ -207,7 +207,7 @@ class LogSchedule(RuleBasedStateMachine):
             missing = set(range(gap.first, gap.next)) - self.ghosts - self.missing
             assert not missing & found.keys()
             assert min(missing, default=self.durable) >= self.durable
-            self.missing |= missing
+            self.missing.update(range(gap.first, gap.next))
         # A failed commit's records can come back if no later one succeeds before ackd is killed.
         # Nothing was acknowledged from them. A power cut can take them away again.
         back = {number for number, record in found.items() if record in self.given_up}

@@ -112,7 +112,7 @@ def test_without_room_nothing_changes_until_records_are_read(memory: Memory) -> 
     assert log.gaps == ()
 
 
-def test_few_pages_are_touched_while_the_journal_follows(memory: Memory) -> None:
+def test_few_segments_are_used_while_the_journal_follows(memory: Memory) -> None:
     log = memory.log
     reader = log.reader(0)
     for number in range(100_000):
@@ -203,8 +203,9 @@ def test_a_killed_process_leaves_all_its_records(memory: Memory) -> None:
 # What is not a log
 
 
-def test_a_descriptor_of_another_size_is_no_log(memory: Memory) -> None:
-    with open("/dev/null", "rb") as file, pytest.raises(LogError, match="does not have") as error:
+@pytest.mark.parametrize(("path", "problem"), [("/dev/null", "Invalid"), (__file__, "not have")])
+def test_a_descriptor_of_something_else_is_no_log(path: str, problem: str) -> None:
+    with open(path, "rb") as file, pytest.raises(LogError, match=problem) as error:
         MemoryStorage(os.dup(file.fileno()))
     assert error.value.place == "the log in memory"
 
