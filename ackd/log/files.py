@@ -7,12 +7,11 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from functools import partial
-from random import getrandbits
 from zlib import crc32
 
 from ackd.log.control import CONTROL_SIZE, MAGIC, ControlBlock
 from ackd.log.disk import Disk, File
-from ackd.log.format import CHECKSUM, HEADER_SIZE, Header, VersionError, read_header
+from ackd.log.format import CHECKSUM, HEADER_SIZE, Header, VersionError, new_salt, read_header
 from ackd.log.storage import READ, SAFE, SENT, Found, LogError, Part, Segment
 from ackd.log.worker import Worker, WorkerThread
 
@@ -296,7 +295,7 @@ class FileStorage:
         new = not self._free
         slot = _lowest(self._slots) if new else self._free.popleft()
         self._slots.add(slot)
-        unused = Header(getrandbits(32), 0, 0, self.cursors[SAFE], True)
+        unused = Header(new_salt(), 0, 0, self.cursors[SAFE], True)
         try:
             file = self._disk.open(_name(slot), create=new)
             try:

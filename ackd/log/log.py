@@ -2,10 +2,9 @@
 
 from collections import deque
 from collections.abc import Iterable, Iterator
-from random import getrandbits
 from zlib import crc32
 
-from ackd.log.format import FRAME, FRAME_SIZE, HEADER_SIZE, MASK, Header
+from ackd.log.format import FRAME, FRAME_SIZE, HEADER_SIZE, MASK, Header, new_salt
 from ackd.log.reader import Reader
 from ackd.log.recovery import recover
 from ackd.log.storage import READ, SAFE, SENT, Found, LogError, Part, Segment, Storage
@@ -253,7 +252,7 @@ class Log:
         if self.spare <= 0:
             return False
         self._end_segment()
-        header = Header(getrandbits(32), self._epoch, self.appended, self.safe, self.durable)
+        header = Header(new_salt(), self._epoch, self.appended, self.safe, self.durable)
         try:
             self._segment = self._storage.begin(header)
         except OSError:  # no room for the segment
