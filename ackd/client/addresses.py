@@ -16,7 +16,7 @@ from ackd.client.errors import NotReachedError, Unreached
 from ackd.client.waiting import Awaited, Steps
 
 if TYPE_CHECKING:
-    from ackd.client.tls import Tls
+    from ackd.client.tls import ClientTls
 
 # Seconds after which the next address is tried while the one before has not answered: Connection
 # Attempt Delay, RFC 8305, section 8.
@@ -38,7 +38,7 @@ class Destination(NamedTuple):
     source: str = ""
     greeted: bool = True
     family: int = socket.AF_UNSPEC
-    tls: "Tls | None" = None
+    tls: "ClientTls | None" = None
 
 
 class SocketAddress(NamedTuple):

@@ -12,7 +12,7 @@ from ackd.protocol import Reply
 if TYPE_CHECKING:
     import ssl
 
-    from ackd.client.tls import Tls
+    from ackd.client.tls import ClientTls
 
 DEFAULT_PORT = 10008
 # Seconds. Longer than ackd's default `journal_wait`: its refusal is a better answer than none.
@@ -131,11 +131,11 @@ class Client(Session[None]):
         return self.pump()
 
 
-def _tls(given: "bool | ssl.SSLContext", server_name: str) -> "Tls":
-    from ackd.client.tls import Tls, client_context  # slow to import
+def _tls(given: "bool | ssl.SSLContext", server_name: str) -> "ClientTls":
+    from ackd.client.tls import ClientTls, client_context  # slow to import
 
     if server_name:
         check_server_name(server_name)
     if isinstance(given, bool):
-        return Tls(client_context(), server_name, has_certificate=False)
-    return Tls(given, server_name)
+        return ClientTls(client_context(), server_name, has_certificate=False)
+    return ClientTls(given, server_name)

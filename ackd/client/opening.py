@@ -38,16 +38,17 @@ def _connected(
 ) -> Steps[Transport[TagT]]:
     """Connect, and agree on TLS if it is to be used; do not wait for the greeting."""
     sock = yield from connect(destination, addresses)
-    if not destination.tls:
-        return Transport(sock, destination.timeout, greeted)
+    tls, timeout = destination.tls, destination.timeout
+    if not tls:
+        return Transport(sock, timeout, greeted)
     from ackd.client.tls import secure  # with TLS only: ssl is slow to import
 
     try:
-        stream = yield from secure(sock, destination)
+        stream = yield from secure(sock, tls, destination.host, timeout)
     except BaseException:
         sock.close()
         raise
-    transport: Transport[TagT] = Transport(sock, destination.timeout, greeted, stream)
+    transport: Transport[TagT] = Transport(sock, timeout, greeted, stream)
     transport.receive()  # what came with the last bytes of the handshake
     return transport
 

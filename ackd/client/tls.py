@@ -12,7 +12,6 @@ from contextlib import suppress
 from time import monotonic
 from typing import Any, NamedTuple
 
-from ackd.client.addresses import Destination
 from ackd.client.end import Certificate, End, EndKind, TlsFault, TlsKind, end_of
 from ackd.client.errors import TlsError
 from ackd.client.waiting import Awaited, Steps
@@ -56,7 +55,7 @@ _REASONS = {
 _PREFIXES = ("sslv3 alert ", "tlsv1 alert ", "tlsv13 alert ", "tlsv1 ")
 
 
-class Tls(NamedTuple):
+class ClientTls(NamedTuple):
     """How to speak TLS: `server_name` is what the certificate must be for, "" for the host."""
 
     context: ssl.SSLContext
@@ -160,7 +159,7 @@ class TlsStream:
     be sent before something is received. `written` counts the bytes that the kernel has taken.
     """
 
-    def __init__(self, sock: socket.socket, tls: Tls, host: str) -> None:
+    def __init__(self, sock: socket.socket, tls: ClientTls, host: str) -> None:
         self.end: End | None = None
         self.must_receive = False
         self.written = 0
@@ -370,20 +369,19 @@ def _name(parts: tuple[tuple[tuple[str, str], ...], ...]) -> str:
     return common[0] if common else ", ".join(value for _, value in pairs)
 
 
-def secure(sock: socket.socket, destination: Destination) -> Steps[TlsStream]:
-    """Make the handshake over a connected socket, within the destination's timeout.
+def secure(sock: socket.socket, tls: ClientTls, host: str, timeout: float) -> Steps[TlsStream]:
+    """Make the handshake over a connected socket, within `timeout` seconds.
 
     Raises TlsError, and then the caller closes the socket.
     """
-    assert destination.tls
-    stream = TlsStream(sock, destination.tls, destination.host)
-    deadline = monotonic() + destination.timeout
+    stream = TlsStream(sock, tls, host)
+    deadline = monotonic() + timeout
     while not stream.shake_hands():
         if stream.said:
             said = yield from _all_said(sock, stream.said, min(deadline, monotonic() + _PAUSE))
             raise TlsError(TlsFault(TlsKind.NOT_SPOKEN, stream.name, said=said))
         if monotonic() >= deadline:
-            raise stream.ended(End(EndKind.TIMED_OUT, seconds=destination.timeout))
+            raise stream.ended(End(EndKind.TIMED_OUT, seconds=timeout))
         yield Awaited(sock.fileno(), bool(stream.unsent), deadline)
     return stream
 

@@ -10,7 +10,7 @@ from ackd.client.addresses import Destination, check_address, check_server_name
 from ackd.client.client import DEFAULT_PORT, DEFAULT_TIMEOUT
 
 if TYPE_CHECKING:
-    from ackd.client.tls import Tls
+    from ackd.client.tls import ClientTls
 
 # As in URLs, RFC 3986: [::1], [::1]:10008, 192.0.2.1:10008.
 _WITH_PORT = re.compile(r"[\[\]]|^[^:]*:\d*$")
@@ -70,7 +70,7 @@ def destination_of(options: argparse.Namespace) -> Destination:
     return Destination(*where, greeted=greeted, family=family, tls=_tls_of(options))
 
 
-def _tls_of(options: argparse.Namespace) -> "Tls | None":
+def _tls_of(options: argparse.Namespace) -> "ClientTls | None":
     """Return how to speak TLS, or None.
 
     Each option for TLS means --tls, so that nothing is sent in plain text because it was forgotten.
@@ -80,13 +80,13 @@ def _tls_of(options: argparse.Namespace) -> "Tls | None":
         options.parser.error("--cert-key needs --cert")
     if not options.tls and ca is cert is name is None:
         return None
-    from ackd.client.tls import Tls, TlsFileError, client_context  # slow to import
+    from ackd.client.tls import ClientTls, TlsFileError, client_context  # slow to import
 
     try:
         context = client_context(ca, cert, key)
     except TlsFileError as error:
         options.parser.error(f"{error.path or 'an empty name'}: {error.reason}")
-    return Tls(context, name or "", has_certificate=cert is not None)
+    return ClientTls(context, name or "", has_certificate=cert is not None)
 
 
 def port(text: str) -> int:

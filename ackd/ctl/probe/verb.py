@@ -307,11 +307,11 @@ class _Probe:
         """Use a connected socket, with TLS or without; raises TlsError."""
         timeout, greeted = self._destination.timeout, self._destination.greeted
         stream = None
-        if self._destination.tls:
+        if tls := self._destination.tls:
             from ackd.client.tls import secure  # slow to import
 
             try:
-                stream = run_steps(secure(sock, self._destination))
+                stream = run_steps(secure(sock, tls, self._destination.host, timeout))
             except BaseException:
                 sock.close()
                 raise
