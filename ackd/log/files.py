@@ -152,8 +152,6 @@ class FileStorage:
         """Find which files are there, and whether the directory can be written."""
         self._control_file = self._disk.open(_CONTROL, create=True)
         data = self._control_file.read(CONTROL_SIZE + CHECKSUM.size, 0)
-        if any(data) and not data.startswith(MAGIC):
-            raise _not_ours(_CONTROL)
         block, checksum = data[:CONTROL_SIZE], data[CONTROL_SIZE:]
         good = checksum == CHECKSUM.pack(crc32(block))
         self._control = ControlBlock(memoryview(bytearray(block if good else CONTROL_SIZE)))
@@ -161,8 +159,8 @@ class FileStorage:
         same_boot = self._control.valid and self._control.boot == boot
         # After a crash of the process, the kernel can have records that the disk does not have yet.
         # The control block has an earlier boot's id until the records of that boot are recovered.
-        sync = not (same_boot and self._control.clean)
-        self._headers = self._read_headers(sync, ours=any(data))
+        self._headers = self._read_headers(sync=not (same_boot and self._control.clean))
+        self._remove_headless(data)
         if same_boot:
             self.found = Found.CLEAN if self._control.clean else Found.SAME_BOOT
         else:
@@ -176,18 +174,14 @@ class FileStorage:
         self._control_file.sync()
         self._disk.sync()
 
-    def _read_headers(self, sync: bool, ours: bool) -> dict[int, Header]:
-        """Return the header of each segment's file; remove files without one.
-
-        `ours` is whether an ackd has written in this directory before.
-        """
+    def _read_headers(self, sync: bool) -> dict[int, Header]:
+        """Return the header of each segment's file; `_headless` are the files without one."""
         headers = {}
+        self._headless: dict[str, bytes] = {}
         for name in sorted(filter(_NAME.fullmatch, self._disk.names())):
             file = self._disk.open(name)
             data = file.read(HEADER_SIZE, 0)
             header = read_header(data)
-            if any(data) and not (header or ours):
-                raise _not_ours(name)
             whole = len(file.read(2, self.segment_size - 1)) == 1
             if sync:
                 file.sync()
@@ -195,9 +189,22 @@ class FileStorage:
             if header and whole:
                 headers[int(name[-6:])] = header
             else:
-                self._disk.remove(name)
+                self._headless[name] = data
         self._slots.update(headers)
         return headers
+
+    def _remove_headless(self, control: bytes) -> None:
+        """Remove the segments' files that have no header: a power cut can leave them.
+
+        If nothing shows that an ackd was here before, a file with content is not ackd's, and stays.
+        """
+        ours = self._headers or control.startswith(MAGIC)
+        for name, data in {_CONTROL: control, **self._headless}.items():
+            if any(data) and not ours:
+                text = f"the file {name} has content that is not ackd's"
+                raise FileExistsError(errno.EEXIST, text)
+        for name in self._headless:
+            self._disk.remove(name)
 
     # The cursors
 
@@ -329,10 +336,6 @@ def _failure(error: Exception) -> OSError:
     failure = OSError(errno.EIO, f"an error in ackd, {type(error).__name__}")
     failure.__cause__ = error
     return failure
-
-
-def _not_ours(name: str) -> OSError:
-    return FileExistsError(errno.EEXIST, f"the file {name} has content that is not ackd's")
 
 
 def _name(slot: int) -> str:

@@ -407,7 +407,7 @@ def test_a_missing_segment_is_a_gap(files: Files) -> None:
     assert log.appended == end
 
 
-@pytest.mark.parametrize("data", [b"", b"ackd ctl", b"ackd ctl" + b"x" * 1000, bytes(1000)])
+@pytest.mark.parametrize("data", [b"", b"x", b"x" * 1000, bytes(1000)])
 def test_a_broken_control_block_stands_for_zeros(files: Files, data: bytes) -> None:
     append(files.log, 100)
     commit(files.log)
