@@ -2,7 +2,7 @@
 
 import select
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from time import monotonic
@@ -93,10 +93,13 @@ class JournaldSocket(DatagramSocket):
 
     def put(self, datagram: bytes) -> bool:
         """Return whether the queue has taken the datagram. Never blocks."""
-        if not super().put(datagram):
-            return False
-        self._unconfirmed.append(self._log.sent, len(datagram))
-        return True
+        return bool(self.put_all((datagram,)))
+
+    def put_all(self, datagrams: Iterable[bytes]) -> list[bytes]:
+        """Return the datagrams that the queue has taken; the first is the log's record `sent`."""
+        taken = self._send(datagrams)
+        self._unconfirmed.extend(self._log.sent, taken)
+        return taken
 
     def marked(self, record: bytes) -> bytes:
         """Return the record with a mark: it may be in the journal twice."""
@@ -115,9 +118,9 @@ class JournaldSocket(DatagramSocket):
                 lost.popleft()  # the log has a gap
             if lost and lost[0] == reader.number:
                 datagram = self.marked(record)
-                if not super().put(datagram):
+                if not self._send((datagram,)):
                     return False
-                self._unconfirmed.append(lost.popleft(), len(datagram))
+                self._unconfirmed.extend(lost.popleft(), (datagram,))
                 log.set_sent(max(reader.number + 1, log.sent))
             reader.advance()
         lost.clear()
@@ -125,10 +128,10 @@ class JournaldSocket(DatagramSocket):
 
     def put_mark(self) -> bool:
         """Return whether the queue has taken a mark: when it is read, so is all before it."""
-        taken = super().put(_MARK)
+        taken = self._send((_MARK,))
         if taken:
             self._unconfirmed.append_mark()
-        return taken
+        return bool(taken)
 
     def inspect(self, starting: bool = False) -> None:
         """Find out whether journald stores payloads, or whether a `starting` journald will."""

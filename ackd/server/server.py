@@ -152,17 +152,18 @@ class Server:
         events = self._loop.wait(timeout)
         self._budget.set_ready(len(events))
         self._loop.handle(events)
-        self._loop.meet_deadlines(monotonic())
-        self.before_sleep()
+        now = monotonic()
+        self._loop.meet_deadlines(now)
+        self.before_sleep(now)
 
-    def before_sleep(self) -> None:
+    def before_sleep(self, now: float) -> None:
         """End a round: record and acknowledge waiting payloads, then look at the journal.
 
         The commit comes last, with the notes of all others.
         """
         self._queue.give_turns()
         self._unfinished.enforce()
-        self._recorder.look()
+        self._recorder.look(now)
         self._availability.check()
         self._commits.begin()
 
