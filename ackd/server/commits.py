@@ -17,9 +17,9 @@ log = logging.getLogger("ackd")
 
 # The share of the log in use from which on ackd warns, and the share below which the warning ends.
 _WARN_SHARE, _QUIET_SHARE = 0.8, 0.7
-# Records are sent to the sink when no further one has come to the disk for so many seconds; after
-# so many seconds in any case; and from this share of the log on.
-_QUIET, _LATEST, _POSTPONE_SHARE = 0.01, 1.0, 0.25
+# Records are sent to the sink when no further one has come to the disk for `_PAUSE` seconds, after
+# `_LATEST` seconds in any case, and from this share of the log in use on.
+_PAUSE, _LATEST, _SEND_SHARE = 0.01, 1.0, 0.25
 
 
 class Commits:
@@ -96,24 +96,24 @@ class Commits:
         """Send what waits, unless acks still come fast."""
         now, synced = monotonic(), self._recorder.log.synced
         if synced != self._synced and now < self._latest:
-            self._synced, self.deadline = synced, now + _QUIET
+            self._synced, self.deadline = synced, now + _PAUSE
         else:
             self.deadline = inf
             self._recorder.resume()
 
     def _send(self) -> None:
-        """Let what is on the disk be sent to the sink, but not between acks that come fast.
+        """Have what is on the disk sent to the sink, but not between acks that come fast.
 
         journald needs more CPU for a record than ackd needs for an ack, and clients wait for acks.
         """
         recorder = self._recorder
         waits = not recorder.blocked and recorder.log.sent < recorder.log.synced
-        if waits and self._share >= _POSTPONE_SHARE:
+        if waits and self._share >= _SEND_SHARE:
             recorder.resume()
         elif waits and self.deadline == inf:
             now = monotonic()
             self._synced, self._latest = recorder.log.synced, now + _LATEST
-            self.deadline = now + _QUIET
+            self.deadline = now + _PAUSE
             self._timers.watch(self)
 
     def _on_end(self) -> None:
