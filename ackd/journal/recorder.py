@@ -137,7 +137,7 @@ class Recorder:
     commit of it (`acks_wait`): a refused payload stays with its connection.
 
     With `acks_wait`, `write` and `note` only append to the log. `commit` begins to make durable
-    what is appended, and sends what is durable to the sink. `collect` takes the result.
+    what is appended, and `collect` takes the result. `resume` sends what is durable to the sink.
     """
 
     def __init__(
@@ -239,13 +239,8 @@ class Recorder:
         self.resume()
 
     def commit(self) -> None:
-        """Begin to make durable what is appended; to be called at the end of each round.
-
-        While the disk works, what is durable already is sent to the sink.
-        """
+        """Begin to make durable what is appended, unless that is being done."""
         self.log.commit()
-        if not self.blocked and self.log.sent < self.log.synced:
-            self.resume()
 
     def collect(self) -> OSError | None:
         """Take the result of a commit; to be called when the log's event is set."""
