@@ -129,9 +129,9 @@ class Unconfirmed:
         """Forget the entries before number `end`, counted from 0; only `lost` still has them."""
         if end <= self._dropped:
             return
-        while self._dropped < end:
+        for _ in range(end - self._dropped):
             self.queue.popleft()
-            self._dropped += 1
+        self._dropped = end
         needed = self._numbers(self.queue)
         self._log.set_read(min([*needed, *self.lost, self._log.sent]))
 
