@@ -11,6 +11,8 @@ from ackd.journal.recorder import Recorder
 from ackd.journal.recovery import Recovery
 from ackd.log.storage import Found
 from ackd.loop import Loop
+from ackd.service import systemd
+from ackd.service.rotation import Rotation
 
 log = logging.getLogger("ackd")
 
@@ -43,3 +45,5 @@ def watch_archives(recorder: Recorder, loop: Loop) -> None:
         log.warning("the log only grows: %s: %s", error.filename, error.strerror)
         return
     Archives(loop, recorder, files)
+    if directory := systemd.runtime_directory(os.environ):
+        Rotation(loop, recorder.log, directory)
