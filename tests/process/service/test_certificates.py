@@ -7,7 +7,8 @@ import signal
 import ssl
 import subprocess
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -303,16 +304,15 @@ def test_a_credential_needs_a_service(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def public(server: Issued, tmp_path: Path) -> Path:
+def public(server: Issued) -> Iterator[Path]:
     """Return a directory that all users can read, with the files of the server."""
-    directory = Path(
-        subprocess.check_output(["mktemp", "-d", "/var/tmp/ackd-XXXXXX"], text=True).strip()
-    )
-    directory.chmod(0o755)
-    shutil.copy(server.certificate, directory / "c.pem")
-    (directory / "private").mkdir()
-    shutil.copy(server.key, directory / "private" / "k.pem")
-    return directory
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as name:
+        directory = Path(name)
+        directory.chmod(0o755)
+        shutil.copy(server.certificate, directory / "c.pem")
+        (directory / "private").mkdir()
+        shutil.copy(server.key, directory / "private" / "k.pem")
+        yield directory
 
 
 @needs_root
@@ -335,7 +335,6 @@ def test_another_user_is_told_what_it_can_not_check_and_ackd_what_it_may_not_rea
     (private / "k.pem").chmod(0o600)
     private.chmod(0o755)
     assert check(public, text, NOBODY) == (0, [f" warning: {closed}/k.pem"])
-    shutil.rmtree(public)
 
 
 @needs_root
@@ -356,7 +355,6 @@ def test_root_is_warned_of_files_that_the_service_can_not_read(public: Path) -> 
         0,
         [f" warning: tls_key: to read {private}, the service needs the group nogroup"],
     )
-    shutil.rmtree(public)
 
 
 # While ackd runs
