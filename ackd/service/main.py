@@ -88,8 +88,9 @@ def _reload(pid: int) -> int:
         if not is_logged:
             raise
         return 1
-    if note and not is_logged:
-        print(f"ackd: {note}", file=sys.stderr)
+    if not is_logged:
+        for line in note.splitlines():
+            print(f"ackd: {line}", file=sys.stderr)
     return 0
 
 

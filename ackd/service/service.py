@@ -269,7 +269,7 @@ class Service:
         else:
             self._enforce(config, listeners, certificates)
             log.info("reloaded", extra={"kind": Kind.RELOADED})
-            return _note(certificates)
+            return "\n".join(filter(None, (self._expiry.trouble, _note(certificates))))
         finally:
             systemd.notify("READY=1")
 

@@ -6,7 +6,6 @@ import shutil
 import signal
 import ssl
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -392,11 +391,24 @@ def test_a_reload_says_that_credentials_are_as_before(
     shutil.copy(server.key, tmp_path / "k")
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
     ackd = start(f"tls_certificate: {server.certificate}\ntls_key: k\n")
-    command = [sys.executable, "-m", "ackd", "--reload", str(ackd.process.pid)]
+    command = [*COMMAND, "--reload", str(ackd.process.pid)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE)
     note = "tls_key: credentials are as before, because systemd reads them at a restart only"
     assert (done.returncode, done.stderr) == (0, f"ackd: {note}\n")
     ackd.journal.wait_for(lambda entry: entry["MESSAGE"] == note.encode())
+
+
+def test_the_answer_of_a_reload_names_a_certificate_that_has_expired(
+    start: StartDaemon, authority: Authority
+) -> None:
+    ackd = start()
+    own = authority.issue("old", end="20260101000000Z")
+    ackd.configure(settings(own))
+    command = [*COMMAND, "--reload", str(ackd.process.pid)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE)
+    why = "has expired at 2026-01-01 00:00:00 UTC: clients reject ackd"
+    text = f"ackd: tls_certificate: {own.certificate} {why}\n"
+    assert (done.returncode, done.stderr) == (0, text)
 
 
 def test_log_and_status_say_that_a_certificate_expires(
