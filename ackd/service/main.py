@@ -23,14 +23,12 @@ from ackd.config import (
     Durability,
     check,
 )
-from ackd.journal import journald, syslog
+from ackd.journal import journald
 from ackd.journal.datagram import DatagramSocket
 from ackd.journal.entry import JournalFormat
 from ackd.journal.journald import JournaldSocket
 from ackd.journal.recorder import Recorder
 from ackd.journal.storing import Storing
-from ackd.journal.syslog import SyslogFormat
-from ackd.journal.terminal import StandardOutput, TerminalFormat
 from ackd.log.log import Log
 from ackd.log.storage import LogError
 from ackd.regular_file import first_closed
@@ -259,8 +257,10 @@ def _recorder(options: argparse.Namespace, stored: Stored, config: Config) -> Re
         return Recorder(sink, JournalFormat(), records, acks_wait)
     if not options.detach:
         return _terminal_recorder(records, acks_wait)
+    from ackd.journal import syslog
+
     if os.path.exists(syslog.SOCKET):
-        return Recorder(DatagramSocket(syslog.SOCKET), SyslogFormat(), records, acks_wait)
+        return Recorder(DatagramSocket(syslog.SOCKET), syslog.SyslogFormat(), records, acks_wait)
     raise StartError(
         f"--detach: there is no journal and no {syslog.SOCKET} to record in: start a syslog daemon"
     )
@@ -292,6 +292,8 @@ def _open_log(stored: Stored, config: Config) -> Log:
 
 
 def _terminal_recorder(records: Log, acks_wait: bool) -> Recorder:
+    from ackd.journal.terminal import StandardOutput, TerminalFormat
+
     try:
         stream = StandardOutput(1)
     except OSError as error:

@@ -93,6 +93,7 @@ class Service:
         if self._recovery:
             self._loop.timers.watch(self._recovery)
         self._recorder.resume()
+        self._recorder.sink.inspect()
         self._enforce(self._config, self._listeners, self._certificates)
         self._take_over()
         status = self._report_to_manager()
@@ -138,7 +139,6 @@ class Service:
         if not self._stored.unit_listeners:
             save_listeners({key: listeners[key] for key in listeners if key not in before})
         remove_listeners(key for key in before if key not in listeners)
-        self._recorder.sink.inspect()
         self._server.configure(config, listeners, certificates.tls if certificates else None)
         self._log_listening()
         if certificates:
@@ -254,6 +254,9 @@ class Service:
         if self._ending:
             raise ReloadError(STOPPING)
         systemd.notify_reloading()
+        # With ExecReload=, systemd has put changed settings of the unit into force, even if the
+        # reload fails: unit_export_state_files, src/core/unit.c.
+        self._recorder.sink.inspect()
         try:
             config = self._configure()
             check_lasting(self._config, config, in_use=self._recorder.acks_wait)
