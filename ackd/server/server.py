@@ -167,7 +167,7 @@ class Server:
 
         The commit comes last, with the notes of all others.
         """
-        if self._arrivals.can_go_on:
+        if self._arrivals.turns:
             self._arrivals.go_on()
         self._queue.give_turns()
         self._unfinished.enforce()
@@ -177,7 +177,7 @@ class Server:
 
     def timeout(self) -> float | None:
         """Return the seconds until something is due although nothing happens; None for never."""
-        busy = self._queue.can_go_on or self._arrivals.can_go_on
+        busy = self._queue.can_go_on or self._arrivals.turns
         return 0.0 if busy else self._loop.timeout()
 
     # Clients
