@@ -29,11 +29,12 @@ LONGER_THAN = "longer than "  # a number of bytes follows
 NO_PROXY_PROTOCOL = "this port takes no PROXY header, switch it off in the balancer"
 NO_TLS = "this port takes no TLS, connect without it"
 NO_HTTP = "this port takes no HTTP, send lines of text over plain TCP"
+EXPECTS_TLS = "this port expects TLS"
 WRONG_PROXY_HEADER = "wrong PROXY header: "  # what is wrong with it follows
 EXPECTS_PROXY_HEADER = "this port expects a PROXY header from your address"
 FOREIGN_REASONS = (NO_PROXY_PROTOCOL, NO_TLS, NO_HTTP)
 # The same client gets these reasons again until an administrator changes a configuration.
-LASTING_REASONS = (NOT_ALLOWED, EXPECTS_PROXY_HEADER, *FOREIGN_REASONS)
+LASTING_REASONS = (NOT_ALLOWED, EXPECTS_TLS, EXPECTS_PROXY_HEADER, *FOREIGN_REASONS)
 
 # Bytes. ackd sends no longer line; without a limit, another server's line could fill the memory.
 MAX_REPLY = 65536

@@ -22,7 +22,7 @@ from ackd.server.foreign import ForeignClientError, examine
 from ackd.server.quota import Quota
 from ackd.server.replies import NOTHING, SEND, after_sent, first_bytes, owe
 from ackd.server.snapshot import Snapshot
-from ackd.server.stream import Stream
+from ackd.server.stream import CutOffError, Stream
 
 # linux/socket.h; the socket module does not name it.
 _SO_COOKIE = 57
@@ -260,6 +260,18 @@ class Connection:
         else:
             self._settle()
 
+    @property
+    def can_be_handed_over(self) -> bool:
+        """Whether another process can continue: not with keys of TLS, which only this process has.
+
+        Once ackd has ended the sending, nobody needs the keys any more.
+        """
+        return self.wait is Wait.LINGER or isinstance(self._socket, socket.socket)
+
+    def share(self, shared: Shared) -> None:
+        """Share this from now on, for instance other timeouts."""
+        self._shared = shared
+
     def snapshot(self) -> Snapshot:
         """Return what the next process needs; this process must not touch the socket again."""
         origin = self._origin
@@ -312,9 +324,12 @@ class Connection:
         A connection with more to read than one turn can hold reads that, too: it keeps its place.
         """
         if not self.protocol.waiting:
-            self._receive()
+            with suppress(BlockingIOError):  # the bytes may be a part of a TLS record
+                self._receive()
         self._record()
-        if self._chunk_was_full and not (self.protocol.waiting or self._owed):
+        # A read ends with a record of TLS, however much there is.
+        may_be_more = self._chunk_was_full or not isinstance(self._socket, socket.socket)
+        if may_be_more and not (self.protocol.waiting or self._owed):
             with suppress(BlockingIOError):
                 self._receive()
         self._settle()
@@ -339,7 +354,11 @@ class Connection:
 
     def _receive(self) -> None:
         budget = self._shared.budget
-        data = self._socket.recv(budget.chunk)
+        try:
+            data = self._socket.recv(budget.chunk)
+        except CutOffError:
+            self._receive_eof(cut_off=True)
+            return
         self._chunk_was_full = len(data) == budget.chunk
         if not data:
             self._receive_eof()
@@ -354,7 +373,7 @@ class Connection:
         if partial or protocol.partial:
             self._shared.received(self, len(data))
 
-    def _receive_eof(self) -> None:
+    def _receive_eof(self, cut_off: bool = False) -> None:
         """Take the end of the client's bytes; a last line without LF is a payload, if it is whole.
 
         After a reset nobody knows whether more bytes were on their way. A reset that follows the
@@ -362,7 +381,7 @@ class Connection:
         """
         self._end_beginning()
         self._eof = True
-        if self._send_error in (0, errno.EPIPE):
+        if self._send_error in (0, errno.EPIPE) and not cut_off:
             self.protocol.receive_eof()
 
     def _examine(self, data: bytes) -> None:
@@ -525,7 +544,8 @@ class Connection:
             self._await(Wait.COMMIT)
             return
         if not self.protocol.waiting:
-            self._receive()
+            with suppress(BlockingIOError):
+                self._receive()
         refused = self.protocol.refused
         replies = self.protocol.refuse(reason)
         self._shared.counters.refused += self.protocol.refused - refused

@@ -1,5 +1,6 @@
 """The ways in which serving ends: a drain, a halt, and the hand-over to the next process."""
 
+from dataclasses import replace
 from itertools import islice
 from math import inf
 from time import monotonic
@@ -8,7 +9,7 @@ from ackd.loop import Loop
 from ackd.records import Reason
 from ackd.server.acceptor import Acceptor
 from ackd.server.arrivals import Arrivals
-from ackd.server.connection import Shared
+from ackd.server.connection import Connection, Shared, Timeouts
 from ackd.server.connections import Connections
 
 # Connections that are handed over to the next process; those beyond are closed before.
@@ -38,12 +39,15 @@ class Ending:
         self._arrivals = arrivals
         self._connections = connections
         self._shared = shared
+        self.waits_for_arrivals = True  # because they can be handed over as connections
         self._left = -1  # serving has ended when there are no more connections than this
 
     @property
     def complete(self) -> bool:
         """Whether serving has ended."""
-        return len(self._connections) <= self._left and not self._arrivals
+        if len(self._connections) > self._left or self._arrivals:
+            return False
+        return all(connection.can_be_handed_over for connection in self._connections)
 
     def drain(self) -> None:
         """Accept no more clients, and finish with those that are connected.
@@ -62,11 +66,15 @@ class Ending:
         self._connections.restart_deadlines(self._connections)
 
     def on_deadline(self) -> None:
-        """End the connections that the drain has left, or the arrivals that the hand-over has."""
+        """End what the drain has left, or what the hand-over still waits for."""
         self.deadline = inf
         self._arrivals.stop()
-        if self._shared.draining:
-            self._connections.finish(self._connections)
+        drains = self._shared.draining
+        self._connections.finish(
+            connection
+            for connection in self._connections
+            if drains or not connection.can_be_handed_over
+        )
 
     def halt(self) -> None:
         """Close all connections at once."""
@@ -80,13 +88,26 @@ class Ending:
     def hand_over(self) -> None:
         """Stop with the connections as they are, `_HAND_OVER` of them at most.
 
-        The listeners stay open: new clients wait in their backlog for the next process. Arrivals
-        become connections first, or are rejected.
+        The listeners stay open: new clients wait in their backlog for the next process. Connections
+        that can't be handed over end as in a drain. Arrivals become connections first if these can
+        be handed over, or are rejected.
         """
         self._left = _HAND_OVER
         self._acceptor.stop()
+        if not self.waits_for_arrivals:
+            self._arrivals.stop()
         most = max(0, _HAND_OVER - len(self._arrivals))
         self._connections.finish(islice(self._connections, most, None))
-        if self._arrivals:
-            self.deadline = monotonic() + _ARRIVE
+        leaving = [c for c in self._connections if not c.can_be_handed_over]
+        self._drain(leaving)
+        if leaving or self._arrivals:
+            self.deadline = monotonic() + (_DRAIN if leaving else _ARRIVE)
             self._loop.timers.watch(self)
+
+    def _drain(self, connections: list[Connection]) -> None:
+        """Drain these connections only."""
+        timeouts = Timeouts(_DRAIN_SILENCE, _DRAIN)
+        shared = replace(self._shared, timeouts=timeouts, draining=True)
+        for connection in connections:
+            connection.share(shared)
+        self._connections.restart_deadlines(connections)

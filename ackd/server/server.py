@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from math import inf
 from time import monotonic
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ackd.config import Config, EmptyLines
 from ackd.journal.recorder import Recorder
@@ -38,6 +38,9 @@ from ackd.server.quota import (
 from ackd.server.snapshot import Snapshot
 from ackd.server.stream import Stream
 from ackd.server.unfinished import UnfinishedLines
+
+if TYPE_CHECKING:  # OpenSSL would delay each start without TLS
+    from ackd.server.tls import Tls
 
 # Rejected clients that may take their time to close; beyond, they are closed at once.
 _MAX_REJECTED = 256
@@ -127,17 +130,19 @@ class Server:
         """Where the server listens, as text, with a word about addresses that are not there yet."""
         return self._presence.describe(self.listeners.values())
 
-    def configure(self, config: Config, listeners: Listeners) -> None:
+    def configure(self, config: Config, listeners: Listeners, tls: "Tls | None" = None) -> None:
         """Use these settings and listeners from now on, also for clients that are connected."""
         self._config = config
+        proxy = (from_proxies(config.proxy_from),) if config.proxy_from else ()
+        handshake = (tls.begin,) if tls else ()
+        self._arrivals.preliminaries = (*proxy, *handshake)
+        self.ending.waits_for_arrivals = tls is None
         self._greeting = greeting_line(config.greeting.encode())
         self._ack = ack_line(config.ack.encode())
         self._shared.debug = config.debug
         self._recorder.recording = config.record
         self._budget.divide()
         self._admission.configure(config)
-        proxies = config.proxy_from
-        self._arrivals.preliminaries = (from_proxies(proxies),) if proxies else ()
         self._shared.timeouts.idle = self._shared.timeouts.unread = config.idle_timeout or inf
         self._set_journal_wait()
         self._record_empty = config.empty_lines is EmptyLines.RECORD

@@ -3,11 +3,16 @@
 from typing import Protocol
 
 
+class CutOffError(Exception):
+    """The stream has ended without the sign of its end: what came last may be cut off."""
+
+
 class Stream(Protocol):
     """The methods of a non-blocking socket that a connection uses; a socket is such a stream.
 
     All raise OSError, and BlockingIOError where the call would wait. Another stream than a socket
-    must support `MSG_PEEK` with one byte, and wait for the same events as its descriptor.
+    must support `MSG_PEEK` with one byte, and wait for the same events as its descriptor. Its
+    `recv` can raise CutOffError.
     """
 
     def fileno(self) -> int:

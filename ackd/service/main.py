@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import chain
+from time import time
 from typing import Any
 
 from ackd import __version__
@@ -21,7 +22,6 @@ from ackd.config import (
     ConfigFile,
     Durability,
     check,
-    first_closed,
 )
 from ackd.journal import journald, syslog
 from ackd.journal.datagram import DatagramSocket
@@ -33,6 +33,7 @@ from ackd.journal.syslog import SyslogFormat
 from ackd.journal.terminal import StandardOutput, TerminalFormat
 from ackd.log.log import Log
 from ackd.log.storage import LogError
+from ackd.regular_file import first_closed
 from ackd.server.listener import ListenError
 from ackd.server.presence import NOT_THERE, has_address
 from ackd.service import memory_log, starting, store, systemd
@@ -46,6 +47,7 @@ from ackd.service.disk_log import (
     open_left,
     open_log,
 )
+from ackd.service.expiry import troubles
 from ackd.service.service import CapacityError, RecordingError, Service
 from ackd.service.store import Stored
 
@@ -78,13 +80,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _reload(pid: int) -> int:
+    # Under systemd the standard error is the journal, in which the daemon has logged the same text.
+    is_logged = systemd.has_started(os.environ, os.getpid())
     try:
-        request_reload(pid, os.environ)
+        note = request_reload(pid, os.environ)
     except NotReloadedError:
-        # Under systemd the standard error is the journal, in which the daemon has logged the text.
-        if not systemd.has_started(os.environ, os.getpid()):
+        if not is_logged:
             raise
         return 1
+    if note and not is_logged:
+        print(f"ackd: {note}", file=sys.stderr)
     return 0
 
 
@@ -112,10 +117,11 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
 def _check_config(options: argparse.Namespace) -> int:
     config = _configuration(options, _config_file(options))
     path = options.config or DEFAULT_PATH
+    about_tls = list(_tls_warnings(config))
     found = os.path.exists(path)
     verdict = "good" if found else "there is no such file; the defaults are in force"
     print(f"ackd: {path}: {verdict}")
-    for warning in _warnings(path, config):
+    for warning in (*_warnings(path, config), *about_tls):
         print(f"ackd: {path}: warning: {warning}", file=sys.stderr)
     return 0
 
@@ -128,6 +134,21 @@ def _warnings(path: str, config: Config) -> Iterator[str]:
         for address in config.bind:
             if not has_address(address):
                 yield f"bind: {address} is {NOT_THERE}"
+
+
+def _tls_warnings(config: Config) -> Iterator[str]:
+    """Yield warnings about the files of TLS. Raises ConfigError if they can't be used."""
+    if config.tls_certificate is None:
+        return
+    from ackd.service import certificates  # here, because OpenSSL would delay every start
+
+    not_checked = list(certificates.not_checked(config, os.environ))
+    yield from not_checked
+    if not not_checked:
+        loaded = certificates.load(config, os.environ)
+        yield from (text for _, text in troubles(loaded.validities, time()))
+    if os.geteuid() == 0:
+        yield from certificates.closed_to_service(config)
 
 
 def parser() -> argparse.ArgumentParser:
