@@ -133,7 +133,8 @@ class Server:
     def configure(self, config: Config, listeners: Listeners, tls: "Tls | None" = None) -> None:
         """Use these settings and listeners from now on, also for clients that are connected."""
         self._config = config
-        proxy = (from_proxies(config.proxy_from),) if config.proxy_from else ()
+        timeout = config.handshake_timeout
+        proxy = (from_proxies(config.proxy_from, timeout),) if config.proxy_from else ()
         handshake = (tls.begin,) if tls else ()
         self._arrivals.preliminaries = (*proxy, *handshake)
         self.ending.waits_for_arrivals = tls is None

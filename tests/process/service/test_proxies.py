@@ -162,6 +162,21 @@ def test_a_header_that_is_cut_off_ends_the_connection(start: StartDaemon) -> Non
         peer.expect_end()
 
 
+@pytest.mark.parametrize(
+    ("sent", "reason"),
+    [(b"", EXPECTS_PROXY_HEADER), (b"PROXY ", "wrong PROXY header: it is not whole after 1 s")],
+    ids=["none", "half"],
+)
+def test_a_header_that_is_late_ends_the_connection(
+    start: StartDaemon, sent: bytes, reason: str
+) -> None:
+    ackd = start(SETTINGS + "handshake_timeout: 1\n")
+    with through(ackd, sent) as peer:
+        peer.expect(rejection_line(reason))
+        peer.expect_end()
+    assert ackd.journal.next(Kind.REJECTED)["MESSAGE"].endswith(b": " + reason.encode())
+
+
 def test_other_addresses_can_not_send_a_header_and_need_none(start: StartDaemon) -> None:
     ackd = start(SETTINGS)
     with ackd.peer() as peer:
@@ -253,7 +268,7 @@ def test_arrivals_count_for_the_limit_of_all_connections(start: StartDaemon) -> 
 
 def test_a_reload_changes_which_addresses_send_headers(start: StartDaemon) -> None:
     ackd = start()
-    ackd.configure(SETTINGS)
+    ackd.configure(SETTINGS + "handshake_timeout: 1000\n")
     with Peer(ackd.port, source=BALANCER) as before:
         before.expect(GREETING)
         assert run_ackd("--reload", str(ackd.process.pid)) == (0, "", "")
