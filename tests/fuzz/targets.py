@@ -18,6 +18,7 @@ from ackd.log.files import FileStorage
 from ackd.log.format import FRAME, Header
 from ackd.log.log import Log
 from ackd.log.storage import LogError
+from ackd.peers import address_of
 from ackd.protocol import (
     NOT_CONNECT,
     NOT_RECEIVED,
@@ -28,6 +29,7 @@ from ackd.protocol import (
     Violation,
 )
 from ackd.records import Kind, Origin, Priority, Record
+from ackd.server.proxy_header import ProxyHeader, ProxyHeaderError, header_length, parse_header
 from ackd.server.snapshot import Snapshot
 from ackd.server.stream import CutOffError
 from ackd.server.tls_stream import EncryptedStream
@@ -435,10 +437,48 @@ def receive_all(stream: EncryptedStream) -> tuple[bytes, str]:
             return received, ""
 
 
+# The header of a load balancer
+
+
+def proxy_header(data: bytes) -> None:
+    """Any pieces of a stream give the same header, and leave all bytes behind it; or none does."""
+    (size,), stream = options(data, 1)
+    if not stream:
+        return
+    try:
+        length = header_length(stream)
+        whole = length is not None and length <= len(stream)
+        header = parse_header(stream[:length]) if whole else None
+    except ProxyHeaderError as error:
+        assert error.reason.isprintable()  # noqa: PT017
+        header, length = None, -1
+    if header:
+        origin = Origin(header.address, header.port, "[::1]:8", "x-1", header.facts)
+        assert not header.address or str(address_of(header.address)) == header.address
+        assert len(JournalFormat().prefix(origin)) < 1024
+        assert all(fact.isprintable() for _, fact in header.facts)
+    assert read_header(stream, size % 9 + 1) == (header, length)
+
+
+def read_header(stream: bytes, size: int) -> tuple[ProxyHeader | None, int | None]:
+    """Return the header that a stream begins with, and its length, from pieces of this size."""
+    length = None
+    for end in range(size, len(stream) + size, size):
+        seen = stream[:end]
+        try:
+            length = header_length(seen)
+            if length is not None and length <= len(seen):
+                return parse_header(stream[:length]), length
+        except ProxyHeaderError:
+            return None, -1
+    return None, length
+
+
 TARGETS: dict[str, Callable[[bytes], None]] = {
     "server_protocol": server_protocol,
     "client_protocol": client_protocol,
     "handover": handover,
     "log_files": log_files,
+    "proxy_header": proxy_header,
     "tls_stream": tls_stream,
 }
