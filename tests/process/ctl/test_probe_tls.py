@@ -248,7 +248,7 @@ def test_a_server_with_old_versions_only(own: Issued, ca: tuple[str, str]) -> No
     context = server_context(own)
     context.set_ciphers("DEFAULT:@SECLEVEL=0")
     context.minimum_version = ssl.TLSVersion.MINIMUM_SUPPORTED
-    with pytest.warns(DeprecationWarning):
+    with pytest.warns(DeprecationWarning, match="TLSv1_1"):
         context.maximum_version = ssl.TLSVersion.TLSv1_1
     with scripted_server(over_tls(context, acknowledge)) as port:
         status, stage, text, meaning = failed(port, *ca)
