@@ -343,6 +343,43 @@ def found_in(log: Log) -> dict[int, bytes]:
     return found
 
 
+# The header of a load balancer
+
+
+def proxy_header(data: bytes) -> None:
+    """Any pieces of a stream give the same header, and leave all bytes behind it; or none does."""
+    (size,), stream = options(data, 1)
+    if not stream:
+        return
+    try:
+        length = header_length(stream)
+        whole = length is not None and length <= len(stream)
+        header = parse_header(stream[:length]) if whole else None
+    except ProxyHeaderError as error:
+        assert error.reason.isprintable()  # noqa: PT017
+        header, length = None, -1
+    if header:
+        origin = Origin(header.address, header.port, "[::1]:8", "x-1", header.facts)
+        assert not header.address or str(address_of(header.address)) == header.address
+        assert len(JournalFormat().prefix(origin)) < 1024
+        assert all(fact.isprintable() for _, fact in header.facts)
+    assert read_header(stream, size % 9 + 1) == (header, length)
+
+
+def read_header(stream: bytes, size: int) -> tuple[ProxyHeader | None, int | None]:
+    """Return the header that a stream begins with, and its length, from pieces of this size."""
+    length = None
+    for end in range(size, len(stream) + size, size):
+        seen = stream[:end]
+        try:
+            length = header_length(seen)
+            if length is not None and length <= len(seen):
+                return parse_header(stream[:length]), length
+        except ProxyHeaderError:
+            return None, -1
+    return None, length
+
+
 # TLS
 
 
@@ -435,43 +472,6 @@ def receive_all(stream: EncryptedStream) -> tuple[bytes, str]:
         received += payload
         if not payload:
             return received, ""
-
-
-# The header of a load balancer
-
-
-def proxy_header(data: bytes) -> None:
-    """Any pieces of a stream give the same header, and leave all bytes behind it; or none does."""
-    (size,), stream = options(data, 1)
-    if not stream:
-        return
-    try:
-        length = header_length(stream)
-        whole = length is not None and length <= len(stream)
-        header = parse_header(stream[:length]) if whole else None
-    except ProxyHeaderError as error:
-        assert error.reason.isprintable()  # noqa: PT017
-        header, length = None, -1
-    if header:
-        origin = Origin(header.address, header.port, "[::1]:8", "x-1", header.facts)
-        assert not header.address or str(address_of(header.address)) == header.address
-        assert len(JournalFormat().prefix(origin)) < 1024
-        assert all(fact.isprintable() for _, fact in header.facts)
-    assert read_header(stream, size % 9 + 1) == (header, length)
-
-
-def read_header(stream: bytes, size: int) -> tuple[ProxyHeader | None, int | None]:
-    """Return the header that a stream begins with, and its length, from pieces of this size."""
-    length = None
-    for end in range(size, len(stream) + size, size):
-        seen = stream[:end]
-        try:
-            length = header_length(seen)
-            if length is not None and length <= len(seen):
-                return parse_header(stream[:length]), length
-        except ProxyHeaderError:
-            return None, -1
-    return None, length
 
 
 TARGETS: dict[str, Callable[[bytes], None]] = {
