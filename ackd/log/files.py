@@ -7,18 +7,17 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from functools import partial
-from random import getrandbits
 from zlib import crc32
 
-from ackd.log.control import CONTROL_SIZE, ControlBlock
+from ackd.log.control import CONTROL_SIZE, MAGIC, ControlBlock
 from ackd.log.disk import Disk, File
-from ackd.log.format import CHECKSUM, HEADER_SIZE, Header, VersionError, read_header
+from ackd.log.format import CHECKSUM, HEADER_SIZE, Header, VersionError, new_salt, read_header
 from ackd.log.storage import READ, SAFE, SENT, Found, LogError, Part, Segment
 from ackd.log.worker import Worker, WorkerThread
 
 _CONTROL = "control"
 _NAME = re.compile(r"segment-([0-9]{6})")
-# Records that may be sent or read before the cursors are written without a commit.
+# Records that may be sent or read before the cursors are written.
 _MOVED = 1024
 # Seconds that an end waits for a disk that hangs.
 _END = 2.0
@@ -98,7 +97,7 @@ class FileStorage:
         self._do(partial(self._recycle, segment))
 
     def commit(self, parts: list[Part]) -> None:
-        """Begin to write the parts, and the cursors with them."""
+        """Begin to write the parts; from time to time also write the cursors."""
         try:
             self._worker.start()
         except OSError as error:
@@ -108,11 +107,9 @@ class FileStorage:
             return
         if parts:
             self._do(partial(self._commit, parts))
-        elif self._cursors_are_due():
+        if self._cursors_are_due(idle=not parts):
             self._do(self._save_cursors)
-        else:
-            return
-        self._saved = self.cursors.tolist()
+            self._saved = self.cursors.tolist()
 
     @property
     def descriptors(self) -> list[int]:
@@ -161,6 +158,7 @@ class FileStorage:
         # After a crash of the process, the kernel can have records that the disk does not have yet.
         # The control block has an earlier boot's id until the records of that boot are recovered.
         self._headers = self._read_headers(sync=not (same_boot and self._control.clean))
+        self._remove_headless(data)
         if same_boot:
             self.found = Found.CLEAN if self._control.clean else Found.SAME_BOOT
         else:
@@ -175,11 +173,13 @@ class FileStorage:
         self._disk.sync()
 
     def _read_headers(self, sync: bool) -> dict[int, Header]:
-        """Return the header of each segment's file; remove files without one."""
+        """Return the header of each segment's file; `_headless` are the files without one."""
         headers = {}
+        self._headless: dict[str, bytes] = {}
         for name in sorted(filter(_NAME.fullmatch, self._disk.names())):
             file = self._disk.open(name)
-            header = read_header(file.read(HEADER_SIZE, 0))
+            data = file.read(HEADER_SIZE, 0)
+            header = read_header(data)
             whole = len(file.read(2, self.segment_size - 1)) == 1
             if sync:
                 file.sync()
@@ -187,9 +187,22 @@ class FileStorage:
             if header and whole:
                 headers[int(name[-6:])] = header
             else:
-                self._disk.remove(name)
+                self._headless[name] = data
         self._slots.update(headers)
         return headers
+
+    def _remove_headless(self, control: bytes) -> None:
+        """Remove the segments' files that have no header: a power cut can leave them.
+
+        If nothing shows that an ackd was here before, a file with content is not ackd's, and stays.
+        """
+        ours = self._headers or control.startswith(MAGIC)
+        for name, data in {_CONTROL: control, **self._headless}.items():
+            if any(data) and not ours:
+                text = f"the file {name} has content that is not ackd's"
+                raise FileExistsError(errno.EEXIST, text)
+        for name in self._headless:
+            self._disk.remove(name)
 
     # The cursors
 
@@ -197,14 +210,14 @@ class FileStorage:
         block = bytes(self._control.view)
         return block + CHECKSUM.pack(crc32(block))
 
-    def _cursors_are_due(self) -> bool:
-        """Return whether to write the cursors without a commit.
+    def _cursors_are_due(self, idle: bool) -> bool:
+        """Return whether to write the cursors; `idle` is whether there is nothing to commit.
 
         They are written when they have moved far, and when journald has read all that was sent.
         """
         sent, read, _ = now = self.cursors.tolist()
         moved = max(sent - self._saved[SENT], read - self._saved[READ])
-        return now != self._saved and (sent == read or moved >= _MOVED)
+        return moved >= _MOVED or (idle and sent == read and now != self._saved)
 
     def _save_cursors(self) -> None:
         """Write the cursors; without a sync they outlive the process, but not always the power."""
@@ -236,7 +249,6 @@ class FileStorage:
             self._close_file()
             self._error = _failure(error)
         self._worker.report()
-        self._save_cursors()
         if any(not part.start for part in parts):  # a segment has begun
             self._prepare_spare()
 
@@ -287,7 +299,7 @@ class FileStorage:
         new = not self._free
         slot = _lowest(self._slots) if new else self._free.popleft()
         self._slots.add(slot)
-        unused = Header(getrandbits(32), 0, 0, self.cursors[SAFE], True)
+        unused = Header(new_salt(), 0, 0, self.cursors[SAFE], True)
         try:
             file = self._disk.open(_name(slot), create=new)
             try:

@@ -412,7 +412,8 @@ class Connection:
             prefix = self._prefix
             if self._eof and protocol.unterminated:
                 prefix = recorder.unterminated(prefix)
-            recorded = recorder.write(prefix, protocol.sequence, payloads)
+            if payloads:
+                recorded = recorder.write(prefix, protocol.sequence, payloads)
         elif not protocol.taken:
             shared.counters.refused += len(payloads)
             self._send(protocol.refuse_payloads(recorder.obstacle))

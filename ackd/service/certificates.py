@@ -16,6 +16,7 @@ from typing import Any
 
 from ackd import regular_file
 from ackd.config import Config, ConfigError, Problem
+from ackd.printable import printable
 from ackd.server.tls import Tls
 from ackd.service.expiry import Validity, date
 
@@ -24,6 +25,8 @@ SWITCH = "/usr/share/ackd/tls"
 NOT_READ = "systemd could not read the file"
 # X509_V_FLAG_NO_CHECK_TIME in OpenSSL's x509_vfy.h.
 _NO_CHECK_TIME = 0x200000
+# Names of a certificate in one message.
+_NAMES = 5
 # The reasons of OpenSSL for a key that belongs to another certificate.
 _OF_ANOTHER = ("KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH", "NO_CERTIFICATE_ASSIGNED")
 
@@ -77,9 +80,14 @@ class _File:
         return _UnusableError(self.key, text)
 
 
-def load(config: Config, environ: Mapping[str, str]) -> Certificates:
-    """Return what a configuration with `tls_certificate` has for TLS. Raises ConfigError."""
+def load(config: Config, environ: Mapping[str, str]) -> Certificates | None:
+    """Return what a configuration has for TLS; None without `tls_certificate`.
+
+    Raises ConfigError.
+    """
     files = list(_files(config))
+    if not files:
+        return None
     problems: list[Problem] = []
     blocks: dict[str, str] = {}
     for file in files:
@@ -227,21 +235,31 @@ def _combined(
     _load_chain(server, own, files["tls_key"], blocks)
     try:
         facts = _handshake(server, client)
-    except ssl.SSLError as error:
+        validity = _validity(f"tls_certificate: {own}", "clients reject ackd", facts)
+    except (ssl.SSLError, ValueError) as error:
         raise own.unusable(f"{own} can't serve clients: {_in_words(error)}") from error
-    validities = [_validity(f"tls_certificate: {own}", "clients reject ackd", facts)]
-    if authorities := files.get("tls_client_ca"):
-        server.verify_mode = ssl.CERT_REQUIRED
-        _trust(server, authorities, blocks["tls_client_ca"])
-        for facts_of_ca in server.get_ca_certs():
-            certificate = f"tls_client_ca: {authorities}: {_name(facts_of_ca)}"
-            validities.append(_validity(certificate, "ackd rejects its clients", facts_of_ca))
+    authorities = files.get("tls_client_ca")
     return Certificates(
         Tls(server, config.tls_allow, config.handshake_timeout),
-        f"TLS with the certificate of {_name(facts)}, which expires at {date(validities[0].end)}",
-        tuple(validities),
+        f"TLS with the certificate of {_name(facts)}, which expires at {date(validity.end)}",
+        (validity, *(_require(server, authorities, blocks) if authorities else ())),
         tuple(file.key for file in files.values() if file.is_credential),
     )
+
+
+def _require(server: ssl.SSLContext, file: _File, blocks: Mapping[str, str]) -> Iterator[Validity]:
+    """Require certificates of clients; yield the dates of those that sign them.
+
+    Raises _UnusableError.
+    """
+    server.verify_mode = ssl.CERT_REQUIRED
+    _trust(server, file, blocks[file.key])
+    try:
+        for facts in server.get_ca_certs():
+            certificate = f"{file.key}: {file}: {_name(facts)}"
+            yield _validity(certificate, "ackd rejects its clients", facts)
+    except (ssl.SSLError, ValueError) as error:
+        raise file.unusable(f"{file} can't be used: {_in_words(error)}") from error
 
 
 def _client(own: _File, blocks: str) -> ssl.SSLContext:
@@ -299,10 +317,12 @@ def _handshake(server: ssl.SSLContext, client: ssl.SSLContext) -> dict[str, Any]
     return ends[0].getpeercert() or {}
 
 
-def _in_words(error: ssl.SSLError) -> str:
+def _in_words(error: ssl.SSLError | ValueError) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         return error.verify_message
-    return (error.reason or str(error)).replace("_", " ").lower()
+    if isinstance(error, ssl.SSLError):
+        return (error.reason or str(error)).replace("_", " ").lower()
+    return "a name or a date in it can't be read"
 
 
 def _validity(certificate: str, harm: str, facts: Mapping[str, Any]) -> Validity:
@@ -311,7 +331,9 @@ def _validity(certificate: str, harm: str, facts: Mapping[str, Any]) -> Validity
 
 
 def _name(facts: Mapping[str, Any]) -> str:
-    """Return the names in a certificate as text: the alternative names, or else the subject's."""
-    names = [value for _, value in facts.get("subjectAltName", ())]
-    parts = [value for part in facts["subject"] for _, value in part]
-    return ", ".join(names or parts[-1:]) or "nobody"
+    """Return a few names in a certificate: the alternative names, or else that of the subject."""
+    kinds = ("DNS", "IP Address", "URI")
+    names = [value for kind, value in facts.get("subjectAltName", ()) if kind in kinds]
+    names = names or [value for part in facts["subject"] for _, value in part][-1:]
+    more = [f"{len(names) - _NAMES} more"] if len(names) > _NAMES else []
+    return printable(", ".join(names[:_NAMES] + more).encode()) or "nobody"

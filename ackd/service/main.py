@@ -23,20 +23,18 @@ from ackd.config import (
     Durability,
     check,
 )
-from ackd.journal import journald, syslog
+from ackd.journal import journald
 from ackd.journal.datagram import DatagramSocket
 from ackd.journal.entry import JournalFormat
 from ackd.journal.journald import JournaldSocket
 from ackd.journal.recorder import Recorder
 from ackd.journal.storing import Storing
-from ackd.journal.syslog import SyslogFormat
-from ackd.journal.terminal import StandardOutput, TerminalFormat
 from ackd.log.log import Log
 from ackd.log.storage import LogError
 from ackd.regular_file import first_closed
 from ackd.server.listener import ListenError
 from ackd.server.presence import NOT_THERE, has_address
-from ackd.service import memory_log, starting, store, systemd
+from ackd.service import certificates, memory_log, starting, store, systemd
 from ackd.service.control import ControlError, NotReloadedError, request_reload
 from ackd.service.disk_log import (
     DiskLogError,
@@ -88,8 +86,9 @@ def _reload(pid: int) -> int:
         if not is_logged:
             raise
         return 1
-    if note and not is_logged:
-        print(f"ackd: {note}", file=sys.stderr)
+    if not is_logged:
+        for line in note.splitlines():
+            print(f"ackd: {line}", file=sys.stderr)
     return 0
 
 
@@ -138,14 +137,9 @@ def _warnings(path: str, config: Config) -> Iterator[str]:
 
 def _tls_warnings(config: Config) -> Iterator[str]:
     """Yield warnings about the files of TLS. Raises ConfigError if they can't be used."""
-    if config.tls_certificate is None:
-        return
-    from ackd.service import certificates  # here, because OpenSSL would delay every start
-
     not_checked = list(certificates.not_checked(config, os.environ))
     yield from not_checked
-    if not not_checked:
-        loaded = certificates.load(config, os.environ)
+    if not not_checked and (loaded := certificates.load(config, os.environ)):
         yield from (text for _, text in troubles(loaded.validities, time()))
     if os.geteuid() == 0:
         yield from certificates.closed_to_service(config)
@@ -263,8 +257,10 @@ def _recorder(options: argparse.Namespace, stored: Stored, config: Config) -> Re
         return Recorder(sink, JournalFormat(), records, acks_wait)
     if not options.detach:
         return _terminal_recorder(records, acks_wait)
+    from ackd.journal import syslog
+
     if os.path.exists(syslog.SOCKET):
-        return Recorder(DatagramSocket(syslog.SOCKET), SyslogFormat(), records, acks_wait)
+        return Recorder(DatagramSocket(syslog.SOCKET), syslog.SyslogFormat(), records, acks_wait)
     raise StartError(
         f"--detach: there is no journal and no {syslog.SOCKET} to record in: start a syslog daemon"
     )
@@ -296,6 +292,8 @@ def _open_log(stored: Stored, config: Config) -> Log:
 
 
 def _terminal_recorder(records: Log, acks_wait: bool) -> Recorder:
+    from ackd.journal.terminal import StandardOutput, TerminalFormat
+
     try:
         stream = StandardOutput(1)
     except OSError as error:

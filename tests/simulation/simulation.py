@@ -169,6 +169,14 @@ class JournalSink(Sink):
     def put(self, record: bytes) -> bool:
         return self.connect() and self._journal.take(record)
 
+    @property
+    def send(self) -> Callable[[bytes], object]:
+        return self._send
+
+    def _send(self, record: bytes) -> None:
+        if not self.put(record):
+            raise BlockingIOError
+
     def watch(self, _loop: Loop, recorder: Recorder) -> None:
         recorder.look = self._look
 

@@ -1,5 +1,6 @@
 """ackd behind Debian's HAProxy: each version of the header, health checks, TLS, a restart."""
 
+import json
 import re
 import socket
 import ssl
@@ -97,6 +98,8 @@ def test_records_name_the_client(haproxy: Machine, server: str) -> None:
         port = own_port(peer)
     for entry in records(haproxy, Kind.PAYLOAD)[-2:]:
         assert_from_client(entry, port)
+    shown = haproxy.run("ackctl", "log", "--json", "--lines", "1", "--peer", CLIENT_ADDRESS).stdout
+    assert json.loads(shown.splitlines()[0])["proxy"].encode() == entry["ACKD_PROXY"]
 
 
 def connections(machine: Machine) -> int:

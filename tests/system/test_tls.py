@@ -1,15 +1,25 @@
 """ackd over TLS between two hosts, and /usr/share/ackd/tls, which passes it the certificates."""
 
 import re
+import shlex
+import ssl
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from ackd.records import Kind
 from tests.support.certificates import Authority, Issued, needs_openssl
-from tests.support.peer import ACK
+from tests.support.peer import ACK, GREETING, Peer
+from tests.support.project import PROJECT
+from tests.support.tls import client_context
 
-from .support.connections import greeted
-from .support.machine import MACHINE_ADDRESS, Machine
+from .support.base_root import CERTIFICATE_TOOLS, Release
+from .support.connections import connect, greeted
+from .support.install import install
+from .support.machine import CLIENT_ADDRESS, MACHINE_ADDRESS, Machine, boot
 
 pytestmark = needs_openssl
 
@@ -25,6 +35,17 @@ CERTIFICATE, KEY, CA = (
     "/etc/ackd-test/private/k.pem",
     "/etc/ackd-test/ca.pem",
 )
+
+
+PAYLOAD = "this data will send to server!"
+
+
+@pytest.fixture(scope="module")
+def installed(release: Release) -> Iterator[Machine]:
+    """A machine with openssl, and with the ackd of this checkout installed and not started."""
+    with boot(release, tools=CERTIFICATE_TOOLS) as machine:
+        install(machine)
+        yield machine
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +79,7 @@ def server(installed: Machine, own: Issued, authority: Authority) -> Iterator[Ma
     for switch in (SWITCH, OWN_JOURNAL, SEAL):
         installed.run(switch, "--undo")
     installed.run("systemctl", "stop", "ackd")
-    installed.run("rm", "-rf", "/etc/ackd-test")
+    installed.run("rm", "-rf", "/etc/ackd-test", "/etc/ssl/ackd", "/etc/letsencrypt")
 
 
 def logged(machine: Machine, text: str) -> list[str]:
@@ -68,8 +89,35 @@ def logged(machine: Machine, text: str) -> list[str]:
     return [message for message in messages if text in message]
 
 
+def manual(title: str) -> list[str]:
+    """Return the commands in a section of ackd(8), each block as it is shown."""
+    page = (PROJECT / "man" / "ackd.8.scd").read_text()
+    text = page.partition(f"\n## {title}\n")[2]
+    text = re.split(r"^#+ [A-Z]", text, maxsplit=1, flags=re.MULTILINE)[0]
+    return [block.replace("\\\\", "\\") for block in re.findall(r"```\n(.*?)```", text, re.DOTALL)]
+
+
+def over_tls(machine: Machine, authority: Authority, port: int = 10008) -> Peer:
+    """Return a connection over TLS from the client host, which has verified the server."""
+    peer = connect(machine, port=port)
+    return Peer.over(client_context(authority).wrap_socket(peer.socket))
+
+
+def certificate_of(peer: Peer) -> str:
+    """Return the certificate that the server has shown."""
+    assert isinstance(peer.socket, ssl.SSLSocket)
+    shown = peer.socket.getpeercert(binary_form=True)
+    assert shown
+    return ssl.DER_cert_to_PEM_cert(shown)
+
+
+def exchange(peer: Peer, payload: str) -> None:
+    peer.send(payload.encode() + b"\n")
+    peer.expect(ACK)
+
+
 def dropins(machine: Machine) -> str:
-    return machine.run("find", "/etc/systemd/system", "-name", "tls.conf").stdout
+    return machine.run("find", "/etc/systemd/system", "-name", "10-tls.conf").stdout
 
 
 def exposure(machine: Machine) -> str:
@@ -77,6 +125,84 @@ def exposure(machine: Machine) -> str:
     match = re.search(r"level for ackd.service: ([0-9.]+)", output)
     assert match, output
     return match[1]
+
+
+# Between two hosts
+
+
+def s_client(machine: Machine, directory: Path, *options: str) -> list[str]:
+    """Send PAYLOAD from the client host by openssl; return the first two lines of the server."""
+    where = ("-connect", f"{MACHINE_ADDRESS}:10008", "-CAfile", f"{directory}/ca.pem")
+    command = ("openssl", "s_client", "-quiet", "-verify_return_error", *where, *options)
+    with machine.client.popen(*command, stdin=subprocess.PIPE) as client:
+        assert client.stdin
+        assert client.stdout
+        client.stdin.write(f"{PAYLOAD}\n".encode())
+        client.stdin.flush()
+        return [client.stdout.readline().decode() for _ in range(2)]
+
+
+def test_from_no_certificate_to_mutual_tls_as_in_the_manual(
+    server: Machine, tmp_path: Path
+) -> None:
+    setup, send = manual("From no certificate to mutual TLS")
+    done = server.run("sh", "-ec", setup)
+    assert done.stdout == f"{TODO}{LINES}{CLIENTS}"
+    server.put("/etc/ackd.yaml", PLAIN + done.stdout.removeprefix(TODO))
+    assert "warning: tls_key: not checked" in server.run("ackd", "--check-config").stderr
+    server.run("systemctl", "restart", "ackd")
+    for name in ("ca.pem", "sensor7.pem"):
+        text = server.run("cat", f"/etc/ssl/ackd/{name}").stdout
+        (tmp_path / name).write_text(text)
+    own = ("-cert", f"{tmp_path}/sensor7.pem")
+    assert s_client(server, tmp_path, *own) == [GREETING.decode(), ACK.decode()]
+    (entry,) = server.journal("-u", "ackd", f"MESSAGE=Buffer: {PAYLOAD}", "-n", "1")
+    assert entry["ACKD_PEER"] == CLIENT_ADDRESS.encode()
+    assert entry["ACKD_TLS_NAME"] == b"sensor7.example.org"
+    assert entry["ACKD_TLS_VERSION"] == b"TLSv1.3"
+    hello = shlex.split(send.replace("ackctl", f"{sys.executable} -m ackd.ctl"))
+    sent = server.client.run("env", f"--chdir={tmp_path}", *hello)
+    assert sent.stdout.encode() == ACK
+    (entry,) = server.journal("-u", "ackd", "MESSAGE=Buffer: hello", "-n", "1")
+    assert entry["ACKD_TLS_NAME"] == b"sensor7.example.org"
+    # Without a certificate of its own, and with a name that may not come in.
+    assert s_client(server, tmp_path) == ["", ""]
+    (entry,) = server.journal("-u", "ackd", f"MESSAGE_ID={Kind.REJECTED.value}", "-n", "1")
+    assert b"the client presents no certificate" in entry["MESSAGE"]
+    allow = 'tls_allow: ["*.lab.example.org"]\n'
+    server.put("/etc/ackd.yaml", PLAIN + LINES + CLIENTS + allow)
+    server.run("systemctl", "reload", "ackd")
+    reason = "not connect: sensor7.example.org is not allowed here\n"
+    assert s_client(server, tmp_path, *own) == [reason, ""]
+
+
+def test_a_renewal_as_in_the_manual(server: Machine, own: Issued, authority: Authority) -> None:
+    live, archive = (f"/etc/letsencrypt/{d}/server.example.org" for d in ("live", "archive"))
+
+    def renew(number: int, issued: Issued) -> None:
+        """Do what certbot does: new files, and links to them."""
+        server.run("mkdir", "-p", live, archive)
+        server.run("chmod", "700", "/etc/letsencrypt/live", "/etc/letsencrypt/archive")
+        for name, path in (("fullchain", issued.certificate), ("privkey", issued.key)):
+            server.put(f"{archive}/{name}{number}.pem", path.read_bytes(), 0o600)
+            target = f"../../archive/server.example.org/{name}{number}.pem"
+            server.run("ln", "-sfn", target, f"{live}/{name}.pem")
+
+    server.run("mkdir", "-p", "/etc/letsencrypt/renewal-hooks/deploy")
+    renew(1, own)
+    (once,) = manual("New certificates")
+    assert server.run("sh", "-ec", once).stdout == TODO + LINES
+    server.put("/etc/ackd.yaml", PLAIN + LINES)
+    server.run("systemctl", "restart", "ackd")
+    with over_tls(server, authority) as peer:
+        assert certificate_of(peer) == own.certificate.read_text()
+    renewed = authority.issue("renewed", names="DNS:server.example.org")
+    renew(2, renewed)
+    server.run("/etc/letsencrypt/renewal-hooks/deploy/ackd")
+    with over_tls(server, authority) as peer:
+        assert certificate_of(peer) == renewed.certificate.read_text()
+        peer.expect(GREETING)
+        exchange(peer, "after the renewal")
 
 
 # The switch
@@ -101,6 +227,27 @@ def test_paths_are_of_the_directory_where_the_switch_runs(server: Machine) -> No
     shown = server.run("systemctl", "cat", "ackd@north").stdout
     for name, path in (("certificate", CERTIFICATE), ("key", KEY), ("client-ca", CA)):
         assert f"\nLoadCredential=tls-{name}:{path}\n" in shown
+
+
+def test_an_instance_can_have_a_certificate_of_its_own(
+    server: Machine, authority: Authority
+) -> None:
+    server.run(SWITCH, CERTIFICATE, KEY)
+    other = authority.issue("lab.example.org")
+    lines = "[Service]\n"
+    for name, path in (("certificate", other.certificate), ("key", other.key)):
+        server.put(f"/etc/ackd-test/lab-{name}", path.read_bytes(), 0o600)
+        lines += f"LoadCredential=tls-{name}:/etc/ackd-test/lab-{name}\n"
+    server.put("/etc/ackd/lab.yaml", f"{PLAIN}port: 10009\n{LINES}")
+    server.put("/etc/systemd/system/ackd@lab.service.d/override.conf", lines)
+    server.run("systemctl", "daemon-reload")
+    server.run("systemctl", "start", "ackd@lab")
+    with over_tls(server, authority, port=10009) as peer:
+        assert certificate_of(peer) == other.certificate.read_text()
+        peer.expect(GREETING)
+        exchange(peer, "to the laboratory")
+    server.run("systemctl", "stop", "ackd@lab")
+    server.run("rm", "-r", "/etc/ackd", "/etc/systemd/system/ackd@lab.service.d")
 
 
 def test_the_exposure_stays_as_it_is(server: Machine) -> None:
@@ -247,6 +394,8 @@ def test_a_key_of_a_group_is_read_again_at_a_reload(server: Machine, authority: 
     server.put(group, "[Service]\nSupplementaryGroups=ssl-cert\n")
     server.run("systemctl", "daemon-reload")
     server.run("systemctl", "restart", "ackd")
+    before = over_tls(server, authority)
+    before.expect(GREETING)
     renewed = authority.issue("renewed.example.org")
     server.put(CERTIFICATE, renewed.certificate.read_bytes())
     assert server.run("systemctl", "reload", "ackd", check=False).returncode != 0
@@ -254,6 +403,13 @@ def test_a_key_of_a_group_is_read_again_at_a_reload(server: Machine, authority: 
     server.run("sh", "-c", f"cat >{KEY}", input=renewed.key.read_bytes())
     server.run("systemctl", "reload", "ackd")
     assert logged(server, "TLS with the certificate of renewed.example.org")
+    exchange(before, "the old connection goes on")
+    assert certificate_of(before) != renewed.certificate.read_text()
+    with over_tls(server, authority) as after:
+        assert certificate_of(after) == renewed.certificate.read_text()
+        after.expect(GREETING)
+        exchange(after, "a new connection")
+    before.socket.close()
     server.run("rm", group)
     server.put("/etc/ackd.yaml", PLAIN)
     server.run("systemctl", "daemon-reload")

@@ -534,7 +534,7 @@ class DiskDesk:
         while self.log.committing:
             select.select([self.log.fileno()], [], [])
             assert self.recorder.collect() is None
-        self.recorder.commit()  # as at the end of the next round
+        self.recorder.resume()  # as at the end of a later round
 
     def messages(self) -> list[str]:
         return [parse(datagram)["MESSAGE"].decode() for datagram in self.journal.read_all()]
