@@ -75,18 +75,18 @@ def shake_hands(
 
 
 def send_close_notify(client: ssl.SSLSocket) -> None:
-    """Send close_notify, and wait for nothing: the client can go on to read."""
-    client.setblocking(False)
-    with suppress(ssl.SSLWantReadError):
-        client.unwrap()
-    client.settimeout(DEADLINE)
+    """Send close_notify, and go on to read. SSLSocket.unwrap() would also read the answer.
+
+    It fails if the answer is payload: SSL_shutdown(3).
+    """
+    assert _libssl().SSL_shutdown(_pointer(client)) == 0
 
 
 @cache
 def _libssl() -> ctypes.CDLL:
     library = ctypes.CDLL("libssl.so.3")
     library.SSL_key_update.argtypes = [ctypes.c_void_p, ctypes.c_int]
-    library.SSL_do_handshake.argtypes = [ctypes.c_void_p]
+    library.SSL_do_handshake.argtypes = library.SSL_shutdown.argtypes = [ctypes.c_void_p]
     return library
 
 

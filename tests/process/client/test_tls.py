@@ -373,7 +373,7 @@ def test_a_wrong_certificate_is_described(
     kind: TlsKind,
     sentence: str,
 ) -> None:
-    context = server_context(authority.issue("server", names=names, begin=begin, end=end))
+    context = server_context(authority.issue("wrong", names=names, begin=begin, end=end))
     with (
         scripted_server(over_tls(context, acknowledge)) as port,
         pytest.raises(TlsError) as caught,
