@@ -204,7 +204,7 @@ class TlsStream:
     def shake_hands(self) -> bool:
         """Go on with the handshake; return whether it is complete. Raises TlsError."""
         try:
-            while not (self._shaken() or self.said):
+            while not (self.said or self._shaken()):
                 # The server may have said why it has closed.
                 with suppress(BrokenPipeError, ConnectionResetError):
                     self._flush()
@@ -223,8 +223,6 @@ class TlsStream:
         except ssl.SSLWantReadError:
             return False
         except ssl.SSLError as error:
-            if self.said:
-                return False
             with suppress(OSError):  # the alert, which says why this client gives up
                 self._flush()
             raise TlsError(self._fault(error)) from error
@@ -254,7 +252,7 @@ class TlsStream:
     def _fill(self, size: int = _CHUNK) -> bytes:
         """Read from the socket; raises BlockingIOError and other errors of the socket."""
         data = self._socket.recv(size)
-        self._first = self._first or data
+        self._first = self._first or data[:_SAID]
         self.must_receive = False
         self._incoming.write(data)
         return data
@@ -322,8 +320,9 @@ class TlsStream:
     def _kind(self, error: ssl.SSLError) -> TlsKind:
         if isinstance(error, ssl.SSLCertVerificationError):
             return _NOT_VERIFIED.get(error.verify_code, TlsKind.NOT_VERIFIED)
-        kind = _REASONS.get(error.reason or "", TlsKind.OTHER)
-        if error.reason == "SSLV3_ALERT_HANDSHAKE_FAILURE":
+        reason = error.reason or ""
+        kind = _REASONS.get(reason, TlsKind.GIVEN_UP if "_ALERT_" in reason else TlsKind.OTHER)
+        if reason == "SSLV3_ALERT_HANDSHAKE_FAILURE":
             # Before TLS 1.3 this is also the alert of a server that got no certificate. Then its
             # hello has come, with the version and the cipher.
             begun = self._first[0] == _HANDSHAKE

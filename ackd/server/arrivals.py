@@ -13,6 +13,7 @@ from time import monotonic
 from typing import Protocol, TypeAlias
 
 from ackd.loop import Loop
+from ackd.peers import client_of
 from ackd.protocol import STOPPING
 from ackd.records import Origin
 from ackd.server.admission import Admission
@@ -101,9 +102,9 @@ class Arrival:
 class Arrivals:
     """Does the preliminaries of connections, and then has them greeted, rejected, or left.
 
-    An arrival counts for the limits from its accept on. Its steps are taken in `go_on`, in turns: a
-    client with many handshakes can't make another client wait for all of them. An arrival that
-    waits for its turn has no deadline.
+    An arrival counts for the limits from its accept on. Its steps are taken in `go_on`, while there
+    are `turns`: a client with many handshakes can't make another client wait for all of them. An
+    arrival that waits for its turn has no deadline.
 
     `greet`, `reject` and `leave` get a connection's stream and origin. `greet` is called with
     connections that Admission counts, the others with connections that it does not count. `reject`
@@ -126,15 +127,12 @@ class Arrivals:
         self._reject = reject
         self._leave = leave
         self._arrivals: set[Arrival] = set()
-        self._turns: dict[str, deque[Arrival]] = {}  # by peer, the peer with the next turn first
+        # Those that wait for their turn, by client, and the client with the next turn first. It is
+        # an attribute, because each round looks whether it is empty.
+        self.turns: dict[str, deque[Arrival]] = {}
 
     def __len__(self) -> int:
         return len(self._arrivals)
-
-    @property
-    def can_go_on(self) -> bool:
-        """Whether `go_on` has something to do."""
-        return bool(self._turns)
 
     def begin(self, stream: Stream, origin: Origin) -> None:
         """Begin with a connection that was accepted just now."""
@@ -153,19 +151,19 @@ class Arrivals:
     def go_on(self) -> None:
         """Take steps, one for each client in turn, as many as one round allows."""
         end = monotonic() + _SHARE
-        while self._turns:
-            peer, arrivals = next(iter(self._turns.items()))
-            del self._turns[peer]
+        while self.turns:
+            client, arrivals = next(iter(self.turns.items()))
+            del self.turns[client]
             arrival = arrivals.popleft()
             if arrivals:
-                self._turns[peer] = arrivals
+                self.turns[client] = arrivals
             self._act(arrival, arrival.preliminary.go_on)
             if monotonic() >= end:
                 return
 
     def stop(self) -> None:
         """Reject all arrivals, because ackd stops."""
-        self._turns.clear()
+        self.turns.clear()
         for arrival in list(self._arrivals):
             self._loop.unwatch(arrival.preliminary.stream)
             self._act(arrival, _stop)
@@ -177,7 +175,8 @@ class Arrivals:
 
     def _queue(self, arrival: Arrival) -> None:
         arrival.deadline = inf
-        self._turns.setdefault(arrival.preliminary.origin.peer, deque()).append(arrival)
+        client = client_of(arrival.preliminary.origin.peer)
+        self.turns.setdefault(client, deque()).append(arrival)
 
     def _on_event(self, arrival: Arrival) -> None:
         self._loop.unwatch(arrival.preliminary.stream)

@@ -15,19 +15,20 @@ from ackd.server.listener import endpoint
 from ackd.server.proxy_header import ProxyHeader, ProxyHeaderError, header_length, parse_header
 from ackd.server.stream import Stream
 
-# Seconds from the accept on; the protocol wants three at least, for a packet that is sent again.
-_TIMEOUT = 10.0
 # Bytes that are looked at, to read those of the header only. A usual header is shorter.
 _PEEK = 256
 
 
-def from_proxies(networks: Iterable[Network]) -> BeginPreliminary:
-    """Return what begins to read a header, on connections from these networks only."""
+def from_proxies(networks: Iterable[Network], timeout: float) -> BeginPreliminary:
+    """Return what begins to read a header, on connections from these networks only.
+
+    The header must be whole after `timeout` seconds.
+    """
     proxies = Networks(networks)
 
     def begin(stream: Stream, origin: Origin) -> ProxyHeaderReader | None:
         peer = address_of(origin.peer)
-        return ProxyHeaderReader(stream, origin) if peer in proxies else None
+        return ProxyHeaderReader(stream, origin, timeout) if peer in proxies else None
 
     return begin
 
@@ -40,11 +41,12 @@ class ProxyHeaderReader:
 
     finds_client = True
 
-    def __init__(self, stream: Stream, origin: Origin) -> None:
+    def __init__(self, stream: Stream, origin: Origin, timeout: float) -> None:
         self.stream = stream
         self.origin = origin
         self.events = READABLE
-        self.deadline = monotonic() + _TIMEOUT
+        self.deadline = monotonic() + timeout
+        self._timeout = timeout
         self._header = b""
         self._length: int | None = None  # of the whole header, once it is known
 
@@ -62,7 +64,7 @@ class ProxyHeaderReader:
     def on_deadline(self) -> None:
         """Raise PreliminaryError: the header is late."""
         raise PreliminaryError(
-            f"{WRONG_PROXY_HEADER}it is not whole after {_TIMEOUT:g} seconds"
+            f"{WRONG_PROXY_HEADER}it is not whole after {self._timeout:g} s"
             if self._header
             else EXPECTS_PROXY_HEADER
         )

@@ -133,7 +133,8 @@ class Server:
     def configure(self, config: Config, listeners: Listeners, tls: "Tls | None" = None) -> None:
         """Use these settings and listeners from now on, also for clients that are connected."""
         self._config = config
-        proxy = (from_proxies(config.proxy_from),) if config.proxy_from else ()
+        timeout = config.handshake_timeout
+        proxy = (from_proxies(config.proxy_from, timeout),) if config.proxy_from else ()
         handshake = (tls.begin,) if tls else ()
         self._arrivals.preliminaries = (*proxy, *handshake)
         self.ending.waits_for_arrivals = tls is None
@@ -172,7 +173,7 @@ class Server:
 
         The commit comes last, with the notes of all others.
         """
-        if self._arrivals.can_go_on:
+        if self._arrivals.turns:
             self._arrivals.go_on()
         self._queue.give_turns()
         self._unfinished.enforce()
@@ -182,7 +183,7 @@ class Server:
 
     def timeout(self) -> float | None:
         """Return the seconds until something is due although nothing happens; None for never."""
-        busy = self._queue.can_go_on or self._arrivals.can_go_on
+        busy = self._queue.can_go_on or self._arrivals.turns
         return 0.0 if busy else self._loop.timeout()
 
     # Clients

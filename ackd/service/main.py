@@ -34,7 +34,7 @@ from ackd.log.storage import LogError
 from ackd.regular_file import first_closed
 from ackd.server.listener import ListenError
 from ackd.server.presence import NOT_THERE, has_address
-from ackd.service import memory_log, starting, store, systemd
+from ackd.service import certificates, memory_log, starting, store, systemd
 from ackd.service.control import ControlError, NotReloadedError, request_reload
 from ackd.service.disk_log import (
     DiskLogError,
@@ -86,8 +86,9 @@ def _reload(pid: int) -> int:
         if not is_logged:
             raise
         return 1
-    if note and not is_logged:
-        print(f"ackd: {note}", file=sys.stderr)
+    if not is_logged:
+        for line in note.splitlines():
+            print(f"ackd: {line}", file=sys.stderr)
     return 0
 
 
@@ -136,14 +137,9 @@ def _warnings(path: str, config: Config) -> Iterator[str]:
 
 def _tls_warnings(config: Config) -> Iterator[str]:
     """Yield warnings about the files of TLS. Raises ConfigError if they can't be used."""
-    if config.tls_certificate is None:
-        return
-    from ackd.service import certificates  # here, because OpenSSL would delay every start
-
     not_checked = list(certificates.not_checked(config, os.environ))
     yield from not_checked
-    if not not_checked:
-        loaded = certificates.load(config, os.environ)
+    if not not_checked and (loaded := certificates.load(config, os.environ)):
         yield from (text for _, text in troubles(loaded.validities, time()))
     if os.geteuid() == 0:
         yield from certificates.closed_to_service(config)

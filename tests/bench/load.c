@@ -1,7 +1,7 @@
 // The load generator: clients send unique payloads as fast as the server acknowledges them.
 //
 //     load [--protocol NAME] [--clients N] [--depth N] [--size BYTES] [--seconds S] [--count N]
-//          [--run NAME] [--sources N] [--churn] PORT
+//          [--run NAME] [--sources N] [--churn] [--tls] PORT
 //
 // Connects to 127.0.0.1; while no server listens there, tries again for ten seconds. Prints "ready"
 // when all clients have received the greeting. Begins at the next line, or at the end, of the
@@ -10,7 +10,7 @@
 // and repeats that. The sending ends after --seconds (0: the clients are idle) or --count payloads.
 // When all replies have come, the program prints its counts as JSON. p50, p99 and p999 are seconds
 // from the sending of a payload to its ack; with --churn, from the connecting. The protocol is that
-// of ackd, redis or beanstalkd.
+// of ackd, redis or beanstalkd. With --tls all is TLS, and every certificate is good.
 //
 // A payload is "NAME-NUMBER" and padding. A size too small for that keeps only the end of the
 // number, and then payloads repeat. A source is an address, from 127.0.0.1 upwards: one address has
@@ -23,6 +23,8 @@
 #include <fcntl.h>
 #include <getopt.h>
 #include <netinet/tcp.h>
+#include <openssl/ssl.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -54,6 +56,7 @@ static const struct protocol {
 
 struct client {
     int socket;
+    SSL *tls; // or null
     bool greeted;
     bool differs;          // the reply being read is not the expected one
     size_t matched;        // characters of the expected reply that have come
@@ -72,7 +75,7 @@ static struct {
     double seconds;
     uint64_t count;
     const char *run;
-    bool churn;
+    bool churn, tls;
     int port;
 } options = {.protocol = protocols,
              .clients = 1,
@@ -89,6 +92,7 @@ static struct {
 } counts;
 
 static int poller;
+static SSL_CTX *context;
 static struct client *clients;
 static unsigned opening, waiting;
 static bool stopping;
@@ -225,8 +229,51 @@ static void await_server(void)
     close(client);
 }
 
+// The greeting comes first, so the reads do the handshake.
+static void begin_tls(struct client *client)
+{
+    if (!context) {
+        context = SSL_CTX_new(TLS_client_method());
+        SSL_CTX_set_mode(context, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |
+                                      SSL_MODE_RELEASE_BUFFERS);
+    }
+    client->tls = SSL_new(context);
+    if (!client->tls || !SSL_set_fd(client->tls, client->socket))
+        errx(1, "TLS");
+    SSL_connect(client->tls);
+}
+
+// Like recv() and send() on the socket, also in their errno.
+static ssize_t tls_result(struct client *client, int result)
+{
+    int error = SSL_get_error(client->tls, result);
+    if (result > 0)
+        return result;
+    errno = error == SSL_ERROR_WANT_READ || error == SSL_ERROR_WANT_WRITE ? EAGAIN : ECONNRESET;
+    return error == SSL_ERROR_ZERO_RETURN ? 0 : -1;
+}
+
+static ssize_t receive_some(struct client *client)
+{
+    if (client->tls)
+        return tls_result(client, SSL_read(client->tls, input, INPUT));
+    return recv(client->socket, input, INPUT, 0);
+}
+
+static ssize_t send_some(struct client *client, const char *bytes, size_t size)
+{
+    if (client->tls)
+        return tls_result(client, SSL_write(client->tls, bytes, size));
+    return send(client->socket, bytes, size, MSG_NOSIGNAL);
+}
+
 static void close_client(struct client *client)
 {
+    if (client->tls) {
+        SSL_shutdown(client->tls);
+        SSL_free(client->tls);
+        client->tls = NULL;
+    }
     close(client->socket);
     free(client->unsent);
     client->unsent = NULL;
@@ -243,7 +290,7 @@ static void lose(struct client *client)
 
 static void send_all(struct client *client, const char *bytes, size_t size)
 {
-    ssize_t sent = send(client->socket, bytes, size, MSG_NOSIGNAL);
+    ssize_t sent = send_some(client, bytes, size);
     if (sent < 0 && errno != EAGAIN) {
         lose(client);
         return;
@@ -299,6 +346,8 @@ static void open_client(struct client *client)
     client->socket = connected();
     if (client->socket < 0)
         err(1, "connect");
+    if (options.tls)
+        begin_tls(client);
     await(client, EPOLL_CTL_ADD, EPOLLIN);
     if (!*options.protocol->greeting)
         on_greeting(client);
@@ -394,16 +443,19 @@ static void go_on(struct client *client, uint64_t time)
 
 static void on_readable(struct client *client)
 {
-    ssize_t size = recv(client->socket, input, INPUT, 0);
-    if (size < 0 && errno == EAGAIN)
-        return;
-    if (size <= 0) {
-        lose(client);
-        return;
-    }
-    uint64_t time = now();
-    receive(client, input, size, time);
-    go_on(client, time);
+    do {
+        ssize_t size = receive_some(client);
+        if (size < 0 && errno == EAGAIN)
+            return;
+        if (size <= 0) {
+            lose(client);
+            return;
+        }
+        uint64_t time = now();
+        receive(client, input, size, time);
+        go_on(client, time);
+        // A read returns one record of TLS at most, and epoll does not see what OpenSSL has left.
+    } while (client->tls && SSL_pending(client->tls));
 }
 
 static void on_writable(struct client *client)
@@ -491,11 +543,12 @@ static const struct protocol *protocol_named(const char *name)
 
 static void parse(int argc, char **argv)
 {
-    enum { CLIENTS, DEPTH, SIZE, SECONDS, COUNT, RUN, SOURCES, CHURN, PROTOCOL };
+    enum { CLIENTS, DEPTH, SIZE, SECONDS, COUNT, RUN, SOURCES, CHURN, PROTOCOL, TLS };
     static const struct option names[] = {
         {"clients", 1, 0, CLIENTS}, {"depth", 1, 0, DEPTH}, {"size", 1, 0, SIZE},
         {"seconds", 1, 0, SECONDS}, {"count", 1, 0, COUNT}, {"run", 1, 0, RUN},
-        {"sources", 1, 0, SOURCES}, {"churn", 0, 0, CHURN}, {"protocol", 1, 0, PROTOCOL}, {0},
+        {"sources", 1, 0, SOURCES}, {"churn", 0, 0, CHURN}, {"protocol", 1, 0, PROTOCOL},
+        {"tls", 0, 0, TLS}, {0},
     };
     int name;
     while ((name = getopt_long(argc, argv, "", names, NULL)) >= 0) {
@@ -508,6 +561,7 @@ static void parse(int argc, char **argv)
         case RUN: options.run = optarg; break;
         case SOURCES: options.sources = atoi(optarg); break;
         case CHURN: options.churn = true; break;
+        case TLS: options.tls = true; break;
         case PROTOCOL: options.protocol = protocol_named(optarg); break;
         default: exit(2);
         }
@@ -530,6 +584,7 @@ int main(int argc, char **argv)
 {
     char go[2];
     parse(argc, argv);
+    signal(SIGPIPE, SIG_IGN); // of SSL_write()
     prepare_request();
     poller = epoll_create1(0);
     clients = allocate(options.clients * sizeof *clients);

@@ -21,7 +21,9 @@ class Load:
     churn: bool = False
     idle: bool = False
 
-    def arguments(self, protocol: str, seconds: float, run: str) -> tuple[str, ...]:
+    def arguments(
+        self, protocol: str, seconds: float, run: str, tls: bool = False
+    ) -> tuple[str, ...]:
         """Return the options of the program; its payloads begin with the name `run`."""
         return (
             f"--protocol={protocol}",
@@ -31,6 +33,7 @@ class Load:
             f"--seconds={0 if self.idle else seconds}",
             f"--run={run}",
             *(("--churn", "--sources=8") if self.churn else ()),
+            *(("--tls",) if tls else ()),
         )
 
 

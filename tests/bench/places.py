@@ -15,6 +15,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Any, Protocol
 
+from tests.support.certificates import Authority
 from tests.support.journal_socket import JournalSocket
 from tests.system.support.base_root import Release
 from tests.system.support.install import install
@@ -83,8 +84,12 @@ class Loopback:
     def __init__(self, programs: Programs, directory: Path, before: Checkout | None) -> None:
         self._load = programs.load
         self._directory = directory
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            port = free.getsockname()[1]
+        local = ("127.0.0.1", 0)
+        with socket.create_server(local) as free, socket.create_server(local) as inner:
+            port, inner_port = (listener.getsockname()[1] for listener in (free, inner))
+        own = Authority(directory / "authority").issue("localhost")
+        pem = directory / "both.pem"
+        pem.write_text(own.certificate.read_text() + own.key.read_text())
         # ackd logs its start and its stop here; the servers of this place record no payloads.
         self._journal = str(directory / "journal")
         script = directory / "ackd_before.py"
@@ -98,6 +103,8 @@ class Loopback:
             reference=str(programs.reference),
             port=port,
             disk=str(directory),
+            inner_port=inner_port,
+            pem=str(pem),
         )
 
     def accepts(self, server: Server) -> bool:

@@ -17,10 +17,13 @@ class Programs:
 
 
 def build(directory: Path) -> Programs:
-    """Compile both; needs gcc and libsystemd-dev, and raises CalledProcessError."""
+    """Compile both; needs gcc, libsystemd-dev and libssl-dev, and raises CalledProcessError."""
     directory.mkdir(parents=True, exist_ok=True)
     programs = Programs(directory / "reference", directory / "load")
-    for program, libraries in ((programs.reference, ("-lsystemd",)), (programs.load, ())):
+    for program, libraries in (
+        (programs.reference, ("-lsystemd",)),
+        (programs.load, ("-lssl", "-lcrypto")),
+    ):
         source = HERE / f"{program.name}.c"
         subprocess.run(["gcc", *FLAGS, "-o", program, source, *libraries], check=True)
     return programs

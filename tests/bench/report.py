@@ -67,7 +67,7 @@ def comparison(results: Results, conditions: Conditions) -> str:
 def _compared(results: Results, workload: Workload, new: str, old: str) -> Iterator[str]:
     yield _full_name(workload)
     yield new
-    idle = workload.part is Part.IDLE
+    idle = workload.load.idle
     for figure, shown in ((rate, not idle), (cpu, not idle), (memory, idle)):
         ratios = results.ratios(workload, new, figure, old) if shown else []
         yield _spread(ratios) if ratios or not shown else _failures(results, workload, new, old)
@@ -108,7 +108,7 @@ def _parts(results: Results) -> Iterator[str]:
     for part in Part:
         workloads = [workload for workload in results.workloads() if workload.part is part]
         if workloads:
-            table = _memory_table if part is Part.IDLE else _load_table
+            table = _memory_table if workloads[0].load.idle else _load_table
             yield f"\n## {part.value}\n\n{table(results, workloads)}"
 
 

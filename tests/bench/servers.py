@@ -1,5 +1,6 @@
 """The servers that are measured, and the command of each."""
 
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -27,7 +28,8 @@ class Paths:
     """The programs and files in the place where a server starts, and the port that it listens on.
 
     `ackd` and `ackd_before` are commands: the ackd of this checkout and that of `--before`. `disk`
-    is an empty directory on a disk.
+    is an empty directory on a disk. `inner_port` is for an ackd behind another server, and `pem`
+    has a certificate and its key; both are "" or 0 where no server uses them.
     """
 
     python: str
@@ -37,13 +39,15 @@ class Paths:
     reference: str
     port: int
     disk: str
+    inner_port: int = 0
+    pem: str = ""
 
     def settings(self, server: "Server") -> str:
         """Return the text of an ackd's configuration that admits 10,000 clients."""
         return (
-            f"bind: 127.0.0.1\nport: {self.port}\n"
+            f"bind: 127.0.0.1\nport: {self.inner_port if server.front else self.port}\n"
             "max_connections: 15000\nmax_connections_per_client: null\n"
-            f"{server.settings.format(disk=self.disk)}\n"
+            f"{server.settings.format(disk=self.disk, pem=self.pem)}\n"
         )
 
 
@@ -53,7 +57,8 @@ class Server:
 
     `protocol` is a name that the load generator knows. `count` is a shell command that prints how
     many payloads are recorded; the unit and the port of the server are in $UNIT and $PORT. A server
-    that is `durable` writes to the disk. `before` is set for the ackd of the other checkout.
+    that is `durable` writes to the disk. With `tls`, all is TLS; with `front`, another
+    server of the command does it. `before` is set for the ackd of the other checkout.
     """
 
     name: str
@@ -62,6 +67,8 @@ class Server:
     protocol: str = "ackd"
     count: str = ""
     durable: bool = False
+    tls: bool = False
+    front: bool = False
     ackd: bool = False
     before: bool = False
 
@@ -105,6 +112,21 @@ def _logging(paths: Paths) -> tuple[str, ...]:
     return (paths.reference, "--log", f"{paths.disk}/log", str(paths.port))
 
 
+def _stunnel(paths: Paths) -> tuple[str, ...]:
+    """Start an ackd without TLS, which ends with stunnel, and stunnel before it."""
+    ackd = shlex.join((*paths.ackd, "--config", paths.config))
+    ports = f"accept = 127.0.0.1:{paths.port}\nconnect = 127.0.0.1:{paths.inner_port}\n"
+    settings = f"foreground = yes\npid =\n[ackd]\ncert = {paths.pem}\n{ports}"
+    script = f"""\
+setpriv --pdeathsig KILL -- {ackd} &
+until exec 3<>/dev/tcp/127.0.0.1/{paths.inner_port}; do sleep 0.05; done
+exec 3>&-
+exec stunnel -fd 0 <<END
+{settings}END
+"""
+    return ("bash", "-c", script)
+
+
 C = Server("C", lambda paths: (paths.reference, str(paths.port)))
 C_RECORDING = Server(
     "C", lambda paths: (paths.reference, "--journal", str(paths.port)), count=_IN_JOURNAL
@@ -114,6 +136,11 @@ C_LOGGING = Server("C", _logging, durable=True)
 ACKD = _ackd("ackd", "")
 ACKD_BATCH = _ackd("ackd, record: batch", "record: batch")
 ACKD_NONE = _ackd("ackd, record: none", "record: none")
+# Of the same place as the servers that record nothing.
+ACKD_TLS = replace(
+    _ackd("ackd, TLS", "record: none\ntls_certificate: {pem}\ntls_key: {pem}"), tls=True
+)
+STUNNEL = Server("stunnel and ackd", _stunnel, "record: none", tls=True, front=True)
 _DISK = "durability: disk\nwal_directory: {disk}"
 ACKD_DISK = _ackd("ackd, durability: disk", _DISK, durable=True)
 ACKD_DISK_BATCH = _ackd(

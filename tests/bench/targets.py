@@ -10,7 +10,7 @@ from .workloads import MAIN, Run, Workload
 
 ONE, FIFTY, DEEP = MAIN[:3]
 DURABLE_ONE, DURABLE_FIFTY, DURABLE_DEEP = MAIN[3:6]
-PLAIN, PIPELINED, CHURN, IDLE = MAIN[6:]
+PLAIN, PIPELINED, CHURN, IDLE = MAIN[6:10]
 EACH, BATCH, NONE = "ackd", "ackd, record: batch", "ackd, record: none"
 DISK, DISK_BATCH = "ackd, durability: disk", "ackd, durability: disk, record: batch"
 

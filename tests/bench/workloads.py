@@ -13,11 +13,13 @@ from .servers import (
     ACKD_DISK,
     ACKD_DISK_BATCH,
     ACKD_NONE,
+    ACKD_TLS,
     BEANSTALKD,
     C_LOGGING,
     C_RECORDING,
     COMPETITORS,
     REDIS,
+    STUNNEL,
     C,
     Server,
 )
@@ -33,6 +35,8 @@ class Part(Enum):
     DURABLE = "Durable"
     NOTHING = "Recording nothing"
     IDLE = "Idle clients"
+    TLS = "Over TLS, recording nothing"
+    TLS_IDLE = "Idle clients over TLS"
     CLIENTS = "Cost by number of clients"
     SIZES = "Cost by size of payloads"
 
@@ -68,6 +72,8 @@ SYNCERS = (C_LOGGING, ACKD_DISK, ACKD_DISK_BATCH, REDIS, BEANSTALKD)
 RESPONDERS = (C, ACKD_NONE, *COMPETITORS)
 # The memory of an idle client does not depend on the setting `record`.
 HOLDERS = (C, ACKD, *COMPETITORS)
+# The first two without TLS.
+ENCRYPTERS = (C, ACKD_NONE, ACKD_TLS, STUNNEL)
 CLIENT_COUNTS = (1, 10, 100, 1_000, 10_000)
 PAYLOAD_SIZES = (1, 16, 256, 4_096, 65_536)
 
@@ -106,6 +112,10 @@ MAIN = [
     Workload(Part.NOTHING, "100 clients, 64 deep", Load(100, 64), RESPONDERS, False),
     Workload(Part.NOTHING, "connect, one payload, close", Load(20, churn=True), RESPONDERS, False),
     Workload(Part.IDLE, "10,000 idle clients", Load(10_000, idle=True), HOLDERS, False),
+    Workload(Part.TLS, "100 clients, one at a time", Load(100), ENCRYPTERS, False),
+    Workload(Part.TLS, "100 clients, 64 deep", Load(100, 64), ENCRYPTERS, False),
+    Workload(Part.TLS, "connect, one payload, close", Load(20, churn=True), ENCRYPTERS, False),
+    Workload(Part.TLS_IDLE, "1,000 idle clients", Load(1_000, idle=True), ENCRYPTERS, False),
 ]
 GROWTH = [*_growth(recording=True), *_growth(recording=False)]
 
@@ -113,11 +123,12 @@ GROWTH = [*_growth(recording=True), *_growth(recording=False)]
 def run_once(place: Place, server: Server, load: Load, seconds: float) -> Run:
     """Start a server, put the load on it, and stop it; raises LoadError."""
     with place.serving(server) as pid:
-        warming = Load(1).arguments(server.protocol, 0.1, "warm")
+        warming = Load(1).arguments(server.protocol, 0.1, "warm", server.tls)
         with clients(place.popen_load(warming)) as first:
             warm = first.run().acks
         resident = _resident(place, pid)
-        arguments = load.arguments(server.protocol, seconds, f"R{secrets.token_hex(4)}")
+        name = f"R{secrets.token_hex(4)}"
+        arguments = load.arguments(server.protocol, seconds, name, server.tls)
         with clients(place.popen_load(arguments)) as connected:
             memory = (_resident(place, pid) - resident) / load.clients
             before = _cpu(place, pid)
@@ -141,10 +152,18 @@ def _run(report: LoadReport, cpu: float, memory: float) -> Run:
 
 
 def _cpu(place: Place, pid: int) -> float:
-    """Return the seconds of CPU of a process and its ended threads, proc(5)."""
-    fields = place.read(f"/proc/{pid}/stat").rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / _TICK
+    """Return the seconds of CPU of a process, its ended threads and its children, proc(5)."""
+    ticks = 0
+    for process in _family(place, pid):
+        fields = place.read(f"/proc/{process}/stat").rpartition(")")[2].split()
+        ticks += int(fields[11]) + int(fields[12])
+    return ticks / _TICK
 
 
 def _resident(place: Place, pid: int) -> int:
-    return int(place.read(f"/proc/{pid}/statm").split()[1]) * _PAGE
+    family = _family(place, pid)
+    return sum(int(place.read(f"/proc/{each}/statm").split()[1]) for each in family) * _PAGE
+
+
+def _family(place: Place, pid: int) -> list[int]:
+    return [pid, *map(int, place.read(f"/proc/{pid}/task/{pid}/children").split())]

@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis.stateful import initialize
 
 from ackd.config import Config
+from tests.simulation.simulation import MOMENT
 from tests.simulation.test_simulation import LONG_FORM, Schedule, configs
 from tests.simulation.tls import TlsClient, TlsWorld
 from tests.support.certificates import Authority, needs_openssl
@@ -40,6 +41,33 @@ def test_a_turn_for_half_a_record_does_not_make_the_server_spin(away: bool) -> N
     world.heal()
     world.pass_time(1)  # raises an error if the server spins
     second.let_go(inf)
+    world.finish()
+    world.close()
+
+
+@pytest.mark.parametrize("reads", [True, False], ids=["reading", "not reading"])
+def test_a_hand_over_acknowledges_what_has_come_and_then_ends_tls(reads: bool) -> None:
+    world = TlsWorld(Config(ack="thank you " * 30))
+    world.connect()
+    (client,) = world.clients
+    assert isinstance(client, TlsClient)
+    if not reads:
+        client.stop_or_start_reading()
+        while client.replies == 0 and len(client.lines) < 2000:
+            client.send(b"more than the kernel has room for\n")
+            world.go_round()
+    client.send(b"1\n2\n3\nhalf")
+    before = world.clock.now
+    world.hand_over(lose_state=False)
+    assert world.clock.now - before < 4
+    world.heal()
+    while not client.ended:
+        world.go_round(MOMENT)
+    assert client.stored.keys() >= client.promised.keys()
+    assert list(client.stored.values())[-3:] == [b"1", b"2", b"3"]
+    if reads:
+        assert client.replies == 3
+        assert client.said_end
     world.finish()
     world.close()
 

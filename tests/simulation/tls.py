@@ -29,6 +29,7 @@ class TlsSocket:
         self.room = inf  # bytes that may be sent now
         self._payload = b""
         self._ended = False
+        self.said_end = False  # the server has ended TLS, and not only TCP
 
     def flush(self) -> bool:
         """Send what there is room for; return whether nothing is left."""
@@ -71,10 +72,15 @@ class TlsSocket:
         data = self._socket.recv(65536)
         self._ended = not data
         self._incoming.write(data)
-        with suppress(ssl.SSLWantReadError, ssl.SSLZeroReturnError):
-            while part := self._tls.read(65536):
+        with suppress(ssl.SSLWantReadError):
+            while part := self._read():
                 self._payload += part
-            self._ended = True
+            self._ended = self.said_end = True
+
+    def _read(self) -> bytes:
+        with suppress(ssl.SSLZeroReturnError):  # the end, if this end has said its own before
+            return self._tls.read(65536)
+        return b""
 
     def shutdown(self, _how: int, /) -> None:
         """Send close_notify, and no FIN."""
@@ -99,7 +105,7 @@ class TlsClient(Client):
 
     def shake_hands(self) -> bool:
         """Go on with the handshake, and return whether it is over."""
-        with suppress(ConnectionError):
+        if not self._socket.ready:
             self._socket.shake_hands()
         return self._socket.ready
 
@@ -108,6 +114,11 @@ class TlsClient(Client):
         if not self.gone:
             with suppress(OSError):
                 self._socket.flush()
+
+    @property
+    def said_end(self) -> bool:
+        """Whether the server has ended TLS, and not only TCP."""
+        return self._socket.said_end
 
     def let_go(self, room: float) -> None:
         """Let so many bytes go out from now on."""
@@ -144,7 +155,8 @@ class TlsWorld(World):
         client = self.clients[-1]
         assert isinstance(client, TlsClient)
         for _ in range(PATIENCE):
-            if client.shake_hands():
+            ready = client.shake_hands()
+            if ready and (client._greeted or client.ended):
                 return
             self.go_round(MOMENT)
         raise AssertionError("the handshake hangs")

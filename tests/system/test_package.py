@@ -4,10 +4,12 @@ import re
 from collections.abc import Iterator
 from email import message_from_string
 from email.message import Message
+from pathlib import Path
 
 import pytest
 
 from ackd.records import Kind
+from tests.support.certificates import Authority, needs_openssl
 from tests.support.peer import ACK
 from tests.support.project import PROJECT
 from tests.support.readme import python_lines
@@ -342,12 +344,17 @@ def test_removing_stops_other_instances(installed: Machine) -> None:
     assert "10009" not in installed.run("ss", "-tlnH").stdout
 
 
+@needs_openssl
 def test_purging_leaves_nothing_of_instances_and_switches(
-    installed: Machine, bare_state: set[str]
+    installed: Machine, bare_state: set[str], tmp_path: Path
 ) -> None:
     installed.put("/etc/ackd/north.yaml", f"bind: {MACHINE_ADDRESS}\nport: 10009\n")
     installed.run("systemctl", "enable", "--now", "ackd@north")
     installed.run("/usr/share/ackd/seal")
+    own = Authority(tmp_path / "ca").issue("server")
+    installed.put("/root/c.pem", own.certificate.read_bytes())
+    installed.put("/root/k.pem", own.key.read_bytes(), 0o600)
+    installed.run("/usr/share/ackd/tls", "/root/c.pem", "/root/k.pem")
     done = installed.run("apt-get", "purge", "--yes", *NAMES)
     assert "warning" not in (done.stdout + done.stderr).lower()
     assert state(installed) == bare_state

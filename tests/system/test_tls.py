@@ -97,10 +97,10 @@ def manual(title: str) -> list[str]:
     return [block.replace("\\\\", "\\") for block in re.findall(r"```\n(.*?)```", text, re.DOTALL)]
 
 
-def over_tls(machine: Machine, authority: Authority, own: Issued | None = None) -> Peer:
+def over_tls(machine: Machine, authority: Authority, port: int = 10008) -> Peer:
     """Return a connection over TLS from the client host, which has verified the server."""
-    peer = connect(machine)
-    return Peer.over(client_context(authority, own).wrap_socket(peer.socket))
+    peer = connect(machine, port=port)
+    return Peer.over(client_context(authority).wrap_socket(peer.socket))
 
 
 def certificate_of(peer: Peer) -> str:
@@ -117,7 +117,7 @@ def exchange(peer: Peer, payload: str) -> None:
 
 
 def dropins(machine: Machine) -> str:
-    return machine.run("find", "/etc/systemd/system", "-name", "tls.conf").stdout
+    return machine.run("find", "/etc/systemd/system", "-name", "10-tls.conf").stdout
 
 
 def exposure(machine: Machine) -> str:
@@ -227,6 +227,27 @@ def test_paths_are_of_the_directory_where_the_switch_runs(server: Machine) -> No
     shown = server.run("systemctl", "cat", "ackd@north").stdout
     for name, path in (("certificate", CERTIFICATE), ("key", KEY), ("client-ca", CA)):
         assert f"\nLoadCredential=tls-{name}:{path}\n" in shown
+
+
+def test_an_instance_can_have_a_certificate_of_its_own(
+    server: Machine, authority: Authority
+) -> None:
+    server.run(SWITCH, CERTIFICATE, KEY)
+    other = authority.issue("lab.example.org")
+    lines = "[Service]\n"
+    for name, path in (("certificate", other.certificate), ("key", other.key)):
+        server.put(f"/etc/ackd-test/lab-{name}", path.read_bytes(), 0o600)
+        lines += f"LoadCredential=tls-{name}:/etc/ackd-test/lab-{name}\n"
+    server.put("/etc/ackd/lab.yaml", f"{PLAIN}port: 10009\n{LINES}")
+    server.put("/etc/systemd/system/ackd@lab.service.d/override.conf", lines)
+    server.run("systemctl", "daemon-reload")
+    server.run("systemctl", "start", "ackd@lab")
+    with over_tls(server, authority, port=10009) as peer:
+        assert certificate_of(peer) == other.certificate.read_text()
+        peer.expect(GREETING)
+        exchange(peer, "to the laboratory")
+    server.run("systemctl", "stop", "ackd@lab")
+    server.run("rm", "-r", "/etc/ackd", "/etc/systemd/system/ackd@lab.service.d")
 
 
 def test_the_exposure_stays_as_it_is(server: Machine) -> None:

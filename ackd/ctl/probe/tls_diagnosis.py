@@ -29,6 +29,7 @@ _ADVICE = {
     " and be for clients.",
     TlsKind.NOTHING_IN_COMMON: f"ackctl speaks TLS 1.2 and later versions. {_ASK} to allow one of"
     " them, with the ciphers that are usual today.",
+    TlsKind.GIVEN_UP: f"{_ASK} what its journal says at this time.",
     TlsKind.OTHER: f"{_ASK} what its journal says at this time. A proxy or firewall on the way that"
     " changes what passes may be the cause as well: ask the administrators of the network.",
 }

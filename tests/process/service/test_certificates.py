@@ -6,8 +6,8 @@ import shutil
 import signal
 import ssl
 import subprocess
-import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -303,16 +303,15 @@ def test_a_credential_needs_a_service(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def public(server: Issued, tmp_path: Path) -> Path:
+def public(server: Issued) -> Iterator[Path]:
     """Return a directory that all users can read, with the files of the server."""
-    directory = Path(
-        subprocess.check_output(["mktemp", "-d", "/var/tmp/ackd-XXXXXX"], text=True).strip()
-    )
-    directory.chmod(0o755)
-    shutil.copy(server.certificate, directory / "c.pem")
-    (directory / "private").mkdir()
-    shutil.copy(server.key, directory / "private" / "k.pem")
-    return directory
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as name:
+        directory = Path(name)
+        directory.chmod(0o755)
+        shutil.copy(server.certificate, directory / "c.pem")
+        (directory / "private").mkdir()
+        shutil.copy(server.key, directory / "private" / "k.pem")
+        yield directory
 
 
 @needs_root
@@ -335,7 +334,6 @@ def test_another_user_is_told_what_it_can_not_check_and_ackd_what_it_may_not_rea
     (private / "k.pem").chmod(0o600)
     private.chmod(0o755)
     assert check(public, text, NOBODY) == (0, [f" warning: {closed}/k.pem"])
-    shutil.rmtree(public)
 
 
 @needs_root
@@ -356,7 +354,6 @@ def test_root_is_warned_of_files_that_the_service_can_not_read(public: Path) -> 
         0,
         [f" warning: tls_key: to read {private}, the service needs the group nogroup"],
     )
-    shutil.rmtree(public)
 
 
 # While ackd runs
@@ -394,11 +391,24 @@ def test_a_reload_says_that_credentials_are_as_before(
     shutil.copy(server.key, tmp_path / "k")
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
     ackd = start(f"tls_certificate: {server.certificate}\ntls_key: k\n")
-    command = [sys.executable, "-m", "ackd", "--reload", str(ackd.process.pid)]
+    command = [*COMMAND, "--reload", str(ackd.process.pid)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE)
     note = "tls_key: credentials are as before, because systemd reads them at a restart only"
     assert (done.returncode, done.stderr) == (0, f"ackd: {note}\n")
     ackd.journal.wait_for(lambda entry: entry["MESSAGE"] == note.encode())
+
+
+def test_the_answer_of_a_reload_names_a_certificate_that_has_expired(
+    start: StartDaemon, authority: Authority
+) -> None:
+    ackd = start()
+    own = authority.issue("old", end="20260101000000Z")
+    ackd.configure(settings(own))
+    command = [*COMMAND, "--reload", str(ackd.process.pid)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE)
+    why = "has expired at 2026-01-01 00:00:00 UTC: clients reject ackd"
+    text = f"ackd: tls_certificate: {own.certificate} {why}\n"
+    assert (done.returncode, done.stderr) == (0, text)
 
 
 def test_log_and_status_say_that_a_certificate_expires(

@@ -1,7 +1,6 @@
 """Behind load balancers that send a PROXY header in front of what their clients send."""
 
 import signal
-import sys
 from contextlib import ExitStack
 
 import pytest
@@ -11,7 +10,7 @@ from ackd.records import Kind
 from tests.conftest import StartDaemon
 from tests.process.service.test_daemon import payload_entry, run_ackd
 from tests.process.service.test_foreign_clients import records_until_stop
-from tests.support.daemon_process import COMMAND, Daemon
+from tests.support.daemon_process import Daemon
 from tests.support.peer import ACK, GREETING, Peer
 from tests.support.proxy_headers import (
     LOCAL,
@@ -163,6 +162,21 @@ def test_a_header_that_is_cut_off_ends_the_connection(start: StartDaemon) -> Non
         peer.expect_end()
 
 
+@pytest.mark.parametrize(
+    ("sent", "reason"),
+    [(b"", EXPECTS_PROXY_HEADER), (b"PROXY ", "wrong PROXY header: it is not whole after 1 s")],
+    ids=["none", "half"],
+)
+def test_a_header_that_is_late_ends_the_connection(
+    start: StartDaemon, sent: bytes, reason: str
+) -> None:
+    ackd = start(SETTINGS + "handshake_timeout: 1\n")
+    with through(ackd, sent) as peer:
+        peer.expect(rejection_line(reason))
+        peer.expect_end()
+    assert ackd.journal.next(Kind.REJECTED)["MESSAGE"].endswith(b": " + reason.encode())
+
+
 def test_other_addresses_can_not_send_a_header_and_need_none(start: StartDaemon) -> None:
     ackd = start(SETTINGS)
     with ackd.peer() as peer:
@@ -175,27 +189,6 @@ def test_a_second_header_is_not_taken_for_a_payload(start: StartDaemon) -> None:
     ackd = start(SETTINGS)
     with through(ackd, HEADERS["v1"] + HEADERS["v2"]) as peer:
         peer.expect(GREETING + rejection_line(NO_PROXY_PROTOCOL))
-
-
-# Passes a listener for both families, as a socket unit can.
-BOTH_FAMILIES = """
-import os, socket, sys
-listener = socket.create_server(("::", 0), family=socket.AF_INET6, dualstack_ipv6=True)
-os.dup2(listener.fileno(), 3)
-os.set_inheritable(3, True)
-os.environ.update(LISTEN_FDS="1", LISTEN_PID=str(os.getpid()))
-os.execv(sys.argv[1], sys.argv[1:])
-"""
-
-
-def test_an_ipv4_balancer_is_known_on_a_socket_for_both_families(start: StartDaemon) -> None:
-    ackd = start(SETTINGS, command=(sys.executable, "-c", BOTH_FAMILIES, *COMMAND))
-    with through(ackd, HEADERS["v1"] + b"hello\n") as peer:
-        peer.expect(GREETING + ACK)
-        port = port_of(peer)
-    entry = ackd.journal.next(Kind.PAYLOAD)
-    assert entry["ACKD_PEER"] == b"192.0.2.7"
-    assert entry["ACKD_PROXY"] == b"[::ffff:127.0.0.2]:%d" % port
 
 
 # Health checks
@@ -275,7 +268,7 @@ def test_arrivals_count_for_the_limit_of_all_connections(start: StartDaemon) -> 
 
 def test_a_reload_changes_which_addresses_send_headers(start: StartDaemon) -> None:
     ackd = start()
-    ackd.configure(SETTINGS)
+    ackd.configure(SETTINGS + "handshake_timeout: 1000\n")
     with Peer(ackd.port, source=BALANCER) as before:
         before.expect(GREETING)
         assert run_ackd("--reload", str(ackd.process.pid)) == (0, "", "")
@@ -289,6 +282,23 @@ def test_a_reload_changes_which_addresses_send_headers(start: StartDaemon) -> No
             half.expect(GREETING)
         before.send(b"hello\n")
         before.expect(ACK)
+
+
+def test_a_restart_waits_a_moment_for_headers_and_then_rejects(start: StartDaemon) -> None:
+    ackd = start(SETTINGS, managed=True)
+    with through(ackd, b"PROXY ") as half, through(ackd, b"PROXY ") as soon, ackd.peer() as peer:
+        peer.send(b"hello\n")
+        peer.expect(ACK)
+        ackd.signal(signal.SIGSTOP)
+        ackd.signal(signal.SIGUSR2)
+        soon.send(b"UNKNOWN\r\n")
+        ackd.signal(signal.SIGCONT)
+        soon.expect(GREETING)
+        half.expect(rejection_line(STOPPING))
+        half.expect_end()
+        ackd.manager.wait_for("BARRIER=1")
+        assert ackd.wait() == 0
+    assert b"clients handed over" in ackd.journal.next(Kind.STOPPED)["MESSAGE"]
 
 
 def test_a_stop_rejects_connections_whose_header_is_not_whole(start: StartDaemon) -> None:

@@ -94,7 +94,7 @@ class Hall:
         for _ in range(rounds):
             self.loop.handle(self.loop.wait(0))
             self.loop.meet_deadlines(monotonic())
-            while self.arrivals.can_go_on:
+            while self.arrivals.turns:
                 self.arrivals.go_on()
 
     def close(self) -> None:

@@ -12,7 +12,7 @@ from ackd.server.arrivals import Preliminary, PreliminaryError
 from ackd.server.proxies import from_proxies
 from tests.support.proxy_headers import NOOP, field, line, proxied
 
-begin = from_proxies((ip_network("192.168.150.0/24"),))
+begin = from_proxies((ip_network("192.168.150.0/24"),), timeout=10)
 HEADERS = (line("192.0.2.7"), proxied("192.0.2.7"), proxied("192.0.2.7", field(NOOP, bytes(4000))))
 
 
