@@ -1,5 +1,6 @@
 """Fixtures: real ackd processes."""
 
+import os
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,6 +11,9 @@ import pytest
 pytest.register_assert_rewrite("tests.system.support.audit")
 
 from tests.support.daemon_process import Daemon  # noqa: E402
+
+# For `tmp_path`. On Debian 13 /tmp is in memory, and ackd has no log on the disk there.
+os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", "/var/tmp")
 
 StartDaemon = Callable[..., Daemon]
 

@@ -8,6 +8,7 @@ from time import monotonic
 from typing import Protocol
 
 from ackd.journal.files import FileHeader, FileState, JournalFiles, read_header
+from ackd.log.disk import memory_file_system
 from ackd.loop import Loop
 from ackd.protocol import NOT_STORED
 
@@ -113,16 +114,23 @@ class ArchiveSync:
         self.active = b""
         if self._failed:
             return
-        volatile = self._files.volatile
         try:
-            in_memory = volatile.exists()
-            self.volatile = f"{NOT_STORED}payloads on the disk: it is {volatile}" * in_memory
-            header = None if in_memory else self._header(self._files.active)
+            self.volatile = self._in_memory()
+            header = None if self.volatile else self._header(self._files.active)
             self._synchronize()
             self.active = header.file_id if header else b""
             self.problem = ""
         except OSError as error:
             self.problem = f"{error.filename or self._files.directory}: {error.strerror}"
+
+    def _in_memory(self) -> str:
+        """Return that journald stores records in memory, and where; empty if on a disk."""
+        reason = f"{NOT_STORED}payloads on the disk: it is"
+        volatile, directory = self._files.volatile, self._files.directory
+        if volatile.exists():
+            return f"{reason} {volatile}"
+        kind = memory_file_system(str(directory)) if directory.exists() else ""
+        return f"{reason} {directory}, in memory ({kind})" if kind else ""
 
     def _synchronize(self) -> None:
         listed = self._list()

@@ -4,7 +4,7 @@ import struct
 
 from ackd.log.format import VERSION, VersionError
 
-_MAGIC = b"ackd ctl"
+MAGIC = b"ackd ctl"
 # magic, version, clean, boot id; then three cursors
 _BLOCK = struct.Struct("=8sII16s")
 CONTROL_SIZE = _BLOCK.size + 3 * 8
@@ -22,7 +22,7 @@ class ControlBlock:
         self.view = view
         self.cursors = view[_BLOCK.size :].cast("Q")
         magic, version, clean, self.boot = _BLOCK.unpack_from(view)
-        self.valid = magic == _MAGIC
+        self.valid = magic == MAGIC
         if self.valid and version != VERSION:
             raise VersionError(version)
         self.clean = self.valid and bool(clean)
@@ -30,4 +30,4 @@ class ControlBlock:
     def mark(self, clean: bool, boot: bytes) -> None:
         """Write all but the cursors; `boot` has 16 bytes, the id of the machine's boot."""
         self.valid, self.clean, self.boot = True, clean, boot
-        _BLOCK.pack_into(self.view, 0, _MAGIC, VERSION, clean, boot)
+        _BLOCK.pack_into(self.view, 0, MAGIC, VERSION, clean, boot)

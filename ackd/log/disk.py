@@ -3,12 +3,31 @@
 import errno
 import fcntl
 import os
+from contextlib import suppress
 from typing import Protocol
 
 from ackd.log.storage import LogError
 
+# File systems that keep their files in memory. statvfs(3) does not name the type.
+_IN_MEMORY = (b"tmpfs", b"ramfs")
 _OPTIONS = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
 _CHUNK = bytes(256 * 1024)
+
+
+def memory_file_system(path: str) -> str:
+    """Return the type of a path's file system if it keeps its files in memory; empty otherwise.
+
+    Without /proc that is unknown, and the text is empty as well. Raises OSError for the path.
+    """
+    device = os.stat(path).st_dev
+    number = b"%d:%d" % (os.major(device), os.minor(device))
+    with suppress(OSError), open("/proc/self/mountinfo", "rb") as mounts:
+        for line in mounts:  # the third field is the device; the type follows a dash: proc(5)
+            mount, _, source = line.partition(b" - ")
+            kind = source.partition(b" ")[0]
+            if kind in _IN_MEMORY and mount.split(b" ")[2] == number:
+                return kind.decode()
+    return ""
 
 
 class File(Protocol):

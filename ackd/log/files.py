@@ -7,12 +7,11 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from functools import partial
-from random import getrandbits
 from zlib import crc32
 
-from ackd.log.control import CONTROL_SIZE, ControlBlock
+from ackd.log.control import CONTROL_SIZE, MAGIC, ControlBlock
 from ackd.log.disk import Disk, File
-from ackd.log.format import CHECKSUM, HEADER_SIZE, Header, VersionError, read_header
+from ackd.log.format import CHECKSUM, HEADER_SIZE, Header, VersionError, new_salt, read_header
 from ackd.log.storage import READ, SAFE, SENT, Found, LogError, Part, Segment
 from ackd.log.worker import Worker, WorkerThread
 
@@ -159,6 +158,7 @@ class FileStorage:
         # After a crash of the process, the kernel can have records that the disk does not have yet.
         # The control block has an earlier boot's id until the records of that boot are recovered.
         self._headers = self._read_headers(sync=not (same_boot and self._control.clean))
+        self._remove_headless(data)
         if same_boot:
             self.found = Found.CLEAN if self._control.clean else Found.SAME_BOOT
         else:
@@ -173,11 +173,13 @@ class FileStorage:
         self._disk.sync()
 
     def _read_headers(self, sync: bool) -> dict[int, Header]:
-        """Return the header of each segment's file; remove files without one."""
+        """Return the header of each segment's file; `_headless` are the files without one."""
         headers = {}
+        self._headless: dict[str, bytes] = {}
         for name in sorted(filter(_NAME.fullmatch, self._disk.names())):
             file = self._disk.open(name)
-            header = read_header(file.read(HEADER_SIZE, 0))
+            data = file.read(HEADER_SIZE, 0)
+            header = read_header(data)
             whole = len(file.read(2, self.segment_size - 1)) == 1
             if sync:
                 file.sync()
@@ -185,9 +187,22 @@ class FileStorage:
             if header and whole:
                 headers[int(name[-6:])] = header
             else:
-                self._disk.remove(name)
+                self._headless[name] = data
         self._slots.update(headers)
         return headers
+
+    def _remove_headless(self, control: bytes) -> None:
+        """Remove the segments' files that have no header: a power cut can leave them.
+
+        If nothing shows that an ackd was here before, a file with content is not ackd's, and stays.
+        """
+        ours = self._headers or control.startswith(MAGIC)
+        for name, data in {_CONTROL: control, **self._headless}.items():
+            if any(data) and not ours:
+                text = f"the file {name} has content that is not ackd's"
+                raise FileExistsError(errno.EEXIST, text)
+        for name in self._headless:
+            self._disk.remove(name)
 
     # The cursors
 
@@ -284,7 +299,7 @@ class FileStorage:
         new = not self._free
         slot = _lowest(self._slots) if new else self._free.popleft()
         self._slots.add(slot)
-        unused = Header(getrandbits(32), 0, 0, self.cursors[SAFE], True)
+        unused = Header(new_salt(), 0, 0, self.cursors[SAFE], True)
         try:
             file = self._disk.open(_name(slot), create=new)
             try:

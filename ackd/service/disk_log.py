@@ -4,10 +4,10 @@ import errno
 import os
 import select
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 
 from ackd.config import Config, Durability, Recording
-from ackd.log.disk import Directory
-from ackd.log.files import FileStorage
+from ackd.log.disk import Directory, memory_file_system
 from ackd.log.format import FRAME_SIZE
 from ackd.log.log import Log
 from ackd.log.storage import LogError
@@ -15,6 +15,7 @@ from ackd.service import systemd
 
 _REMEDIES = {
     errno.ENOENT: "create it, or name another with wal_directory",
+    errno.EEXIST: "name an empty directory with wal_directory",
     errno.ENOTDIR: "name a directory with wal_directory",
     errno.EACCES: "give ackd's user the right to write there",
     errno.EPERM: "give ackd's user the right to write there",
@@ -41,6 +42,7 @@ def open_log(config: Config, environ: Mapping[str, str]) -> Log:
             "durability: disk needs a directory for its log: run /usr/share/ackd/durable,"
             " or name a directory with wal_directory"
         )
+    _check_place(place)
     try:
         return _open(place, config)
     except LogError as error:
@@ -110,6 +112,9 @@ def forget(left: Log) -> None:
 
 def _open(place: str, config: Config) -> Log:
     """Return the log in a directory. Raises LogError."""
+    # Imported here because most starts open no log on the disk.
+    from ackd.log.files import FileStorage
+
     systemd.notify(f"EXTEND_TIMEOUT_USEC={_OPENING}")
     return Log(FileStorage(Directory(place), config.wal_size))
 
@@ -143,6 +148,16 @@ def check_lasting(before: Config, after: Config, *, in_use: bool = False) -> Non
     for key in _LASTING:
         if disk and getattr(before, key) != getattr(after, key):
             raise DiskLogError(f"{key}: a change needs a restart of ackd, not only a reload")
+
+
+def _check_place(place: str) -> None:
+    """Check that what is synced there outlives the power. Raises DiskLogError."""
+    with suppress(OSError):  # to open the directory fails as well
+        if kind := memory_file_system(place):
+            raise DiskLogError(
+                f"durability: disk: {place} is in memory ({kind}), and would not outlive the power:"
+                " name a directory on a disk with wal_directory"
+            )
 
 
 def _place(config: Config, environ: Mapping[str, str]) -> str:

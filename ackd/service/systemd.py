@@ -3,8 +3,10 @@
 Without a service manager, so without $NOTIFY_SOCKET, messages are not sent: sd_notify(3).
 """
 
+import array
 import os
 import select
+import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from math import inf
@@ -17,6 +19,11 @@ from ackd.loop import Timer
 
 # Descriptors in one message at most: SCM_MAX_FD in the kernel's include/net/scm.h.
 _MESSAGE_DESCRIPTORS = 253
+# Seconds that a message waits for room in the manager's queue, by default. The loop waits so long
+# only where the manager hangs, and only for the few messages that must arrive.
+_SEND_TIMEOUT = 5.0
+# Seconds before a message is sent again that must not wait.
+_RETRY = 1.0
 # Seconds that the manager has to process all messages.
 _BARRIER_TIMEOUT = 10.0
 # Seconds between two changes of the status text, at least.
@@ -50,15 +57,28 @@ def _first(environ: Mapping[str, str], directories: str) -> str:
     return environ.get(directories, "").partition(":")[0]
 
 
-def notify(*assignments: str, descriptors: Sequence[int] = ()) -> bool:
+def notify(
+    *assignments: str, descriptors: Sequence[int] = (), timeout: float = _SEND_TIMEOUT
+) -> bool:
     """Send assignments like READY=1 in one message, sd_notify(3); return whether that worked.
 
     ackd serves clients even if it did not. If the manager misses WATCHDOG=1 it restarts ackd.
+
+    sd_notify itself would wait without limit while the manager hangs, and ackd with it.
     """
+    path = os.environ.get("NOTIFY_SOCKET", "")
+    if not path:
+        return False
+    rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))
     try:
-        return bool(daemon.notify("\n".join(assignments), False, 0, list(descriptors)))
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+            manager.settimeout(timeout)
+            manager.connect("\0" + path[1:] if path.startswith("@") else path)
+            data = "\n".join(assignments).encode(errors="backslashreplace")
+            manager.sendmsg([data], [rights] if descriptors else [])
     except OSError:
         return False
+    return True
 
 
 def notify_reloading() -> None:
@@ -124,8 +144,8 @@ class Watchdog:
 
     def on_deadline(self) -> None:
         """Report that the loop runs."""
-        self.deadline = monotonic() + self._interval
-        notify("WATCHDOG=1")
+        sent = notify("WATCHDOG=1", timeout=0)
+        self.deadline = monotonic() + (self._interval if sent else min(self._interval, _RETRY))
 
 
 class ServiceStatus:
@@ -157,6 +177,8 @@ class ServiceStatus:
         if not self._reported_ready and self._ready():
             self._reported_ready = True
             notify("READY=1")
+        if self.deadline < inf:  # the next report reports all changes until then
+            return
         if monotonic() < self._next_report:
             self.deadline = self._next_report
             self._timers.watch(self)
@@ -170,6 +192,11 @@ class ServiceStatus:
     def _report_status(self) -> None:
         self.deadline = inf
         status = self._describe()
-        if status != self._reported:
-            self._reported, self._next_report = status, monotonic() + _STATUS_INTERVAL
-            notify(f"STATUS={status}")
+        if status == self._reported:
+            return
+        self._next_report = monotonic() + _STATUS_INTERVAL
+        if notify(f"STATUS={status}", timeout=0):
+            self._reported = status
+        else:
+            self.deadline = self._next_report
+            self._timers.watch(self)

@@ -20,6 +20,19 @@ needs_compiler = pytest.mark.skipif(
     shutil.which("gcc") is None, reason="needs gcc: apt-get install gcc libc6-dev"
 )
 
+# A directory in memory.
+MEMORY = Path("/dev/shm")
+
+
+def _is_in_memory(directory: Path) -> bool:
+    mounts = Path("/proc/mounts")
+    return mounts.exists() and f" {directory} tmpfs " in mounts.read_text()
+
+
+needs_memory_file_system = pytest.mark.skipif(
+    not (_is_in_memory(MEMORY) and os.access(MEMORY, os.W_OK)), reason=f"needs a tmpfs at {MEMORY}"
+)
+
 
 class Disk:
     """Controls fdatasync(2) in processes that are started with `command`."""

@@ -1,5 +1,6 @@
 """A service manager for tests: a real datagram socket that receives sd_notify(3) messages."""
 
+import contextlib
 import socket
 from pathlib import Path
 
@@ -7,7 +8,10 @@ from tests.support.journal_socket import DEADLINE
 
 
 class ManagerSocket:
-    """A socket bound at `path`, for $NOTIFY_SOCKET; its queue is larger than any test needs."""
+    """A socket bound at `path`, for $NOTIFY_SOCKET.
+
+    The kernel may have room for a dozen messages only: net.unix.max_dgram_qlen.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -21,6 +25,17 @@ class ManagerSocket:
             for line in self._socket.recv(65536).decode().splitlines():
                 if line.startswith(assignment):
                     return line
+
+    def fill(self) -> int:
+        """Leave no room for another message, as a manager that hangs; return how many are new."""
+        count = 0
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as sender:
+            sender.connect(str(self.path))
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    sender.send(b"X=1")
+                    count += 1
+        return count
 
     def close(self) -> None:
         self._socket.close()

@@ -220,6 +220,23 @@ def test_the_rate_limit_of_journald_counts_if_the_unit_has_no_limit(restored: Ma
     assert send(restored) == ACKNOWLEDGED
 
 
+def test_a_reload_that_fails_puts_settings_of_the_unit_into_force_all_the_same(
+    restored: Machine,
+) -> None:
+    restored.put(UNIT_CONF, "[Service]\nLogLevelMax=notice\n")
+    restored.run("systemctl", "daemon-reload")
+    assert send(restored) == ACKNOWLEDGED
+    restored.put("/etc/ackd.yaml", f"{BIND}port: 70000\n")
+    assert restored.run("systemctl", "reload", "ackd", check=False).returncode != 0
+    reason = f"{NONE}LogLevelMax=notice of ackd.service"
+    assert send(restored) == refused(reason)
+    restored.put("/etc/ackd.yaml", BIND)
+    restored.run("rm", UNIT_CONF)
+    restored.run("systemctl", "daemon-reload")
+    restored.run("systemctl", "restart", "ackd")
+    assert send(restored) == ACKNOWLEDGED
+
+
 def test_a_filter_of_the_unit_is_a_reason_to_refuse(restored: Machine) -> None:
     restored.put(UNIT_CONF, "[Service]\nLogFilterPatterns=~payload\n")
     restored.run("systemctl", "daemon-reload")

@@ -5,6 +5,7 @@ import errno
 import os
 import signal
 import subprocess
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,7 +16,7 @@ from ackd.journal.entry import payloads_of
 from ackd.records import Kind
 from tests.conftest import StartDaemon
 from tests.support.daemon_process import COMMAND, Daemon
-from tests.support.disk import Disk, needs_compiler
+from tests.support.disk import MEMORY, Disk, needs_compiler, needs_memory_file_system
 from tests.support.journal_socket import DEADLINE
 from tests.support.obstacle import needs_namespaces
 from tests.support.peer import ACK, GREETING, Peer
@@ -370,12 +371,19 @@ def fill(path: Path) -> None:
 def test_a_full_disk_refuses_payloads_until_there_is_room(
     start: StartDaemon, tmp_path: Path
 ) -> None:
-    place = tmp_path / "full"
+    small, place = tmp_path / "small", tmp_path / "full"
     place.mkdir()
-    # In a mount namespace of its own: it goes with the process.
-    mount = f'mount -t tmpfs -o size=24M tmpfs {place} && exec "$@"'
+    small.mkdir()
+    # In a mount namespace of its own: it goes with the process. ackd refuses a tmpfs itself.
+    mount = f"""
+        mount -t tmpfs -o size=24M tmpfs {small}
+        mkdir {small}/upper {small}/work
+        layers=lowerdir={place},upperdir={small}/upper,workdir={small}/work
+        mount -t overlay -o "$layers" overlay {place}
+        exec "$@"
+    """
     settings = f"durability: disk\nwal_directory: {place}\n"
-    ackd = start(settings, command=("unshare", "--mount", "sh", "-c", mount, "sh", *COMMAND))
+    ackd = start(settings, command=("unshare", "--mount", "sh", "-ec", mount, "sh", *COMMAND))
     filler = Path(f"/proc/{ackd.process.pid}/root{place}/filler")
     with ackd.peer() as peer:
         exchange(peer, b"first")
@@ -521,6 +529,29 @@ def test_a_file_in_the_place_of_the_directory_is_an_error(tmp_path: Path) -> Non
     status, error = failed_start(tmp_path, f"wal_directory: {tmp_path}/ackd.yaml\n")
     assert (status, error.count("\n")) == (1, 1)
     assert f"{tmp_path}/ackd.yaml: " in error
+
+
+@pytest.mark.parametrize("name", ["control", "segment-000007"])
+def test_a_file_with_other_content_is_refused_and_kept(tmp_path: Path, name: str) -> None:
+    place = tmp_path / "others"
+    place.mkdir()
+    (place / name).write_text("Source: other\n")
+    status, error = failed_start(tmp_path, f"wal_directory: {place}\n")
+    assert (status, error.count("\n")) == (1, 1)
+    assert f"{place}: the file {name} has content that is not ackd's" in error
+    assert (place / name).read_text() == "Source: other\n"
+
+
+@needs_memory_file_system
+def test_a_directory_in_memory_is_an_error_because_it_does_not_outlive_the_power(
+    tmp_path: Path,
+) -> None:
+    with tempfile.TemporaryDirectory(dir=MEMORY) as place:
+        status, error = failed_start(tmp_path, f"wal_directory: {place}\n")
+        assert os.listdir(place) == []
+    assert (status, error.count("\n")) == (1, 1)
+    assert f"{place} is in memory (tmpfs), and would not outlive the power" in error
+    assert "wal_directory" in error
 
 
 def test_a_directory_that_another_ackd_uses_is_an_error(

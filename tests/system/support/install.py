@@ -18,6 +18,8 @@ _FILES = (
     ("packaging/own-journal.conf", "/usr/share/ackd/own-journal.conf", 0o644),
     ("packaging/durable", "/usr/share/ackd/durable", 0o755),
     ("packaging/durable.conf", "/usr/share/ackd/durable.conf", 0o644),
+    ("packaging/tls", "/usr/share/ackd/tls", 0o755),
+    ("packaging/switch.sh", "/usr/share/ackd/switch.sh", 0o644),
     ("packaging/ackd.service", f"{UNITS}/ackd.service", 0o644),
     ("packaging/ackd@.service", f"{UNITS}/ackd@.service", 0o644),
     ("packaging/ackd.socket", f"{UNITS}/ackd.socket", 0o644),

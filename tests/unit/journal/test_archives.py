@@ -2,6 +2,7 @@
 
 import os
 import struct
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from ackd.journal.archives import Archives, ArchiveSync
 from ackd.journal.files import FileState, JournalFiles
 from ackd.loop import Loop
+from tests.support.disk import MEMORY, needs_memory_file_system
 
 
 class Cursors:
@@ -166,6 +168,18 @@ def test_a_journal_in_memory_is_reported(files: JournalFiles) -> None:
     archive_sync.run()
     assert archive_sync.volatile == archive_sync.problem == ""
     assert archive_sync.active
+
+
+@needs_memory_file_system
+def test_a_directory_in_memory_is_reported() -> None:
+    with tempfile.TemporaryDirectory(dir=MEMORY) as name:
+        files = JournalFiles(Path(name), Path(name) / "volatile")
+        Journal(files)
+        archive_sync = ArchiveSync(files)
+        archive_sync.run()
+    text = "the journal does not store payloads on the disk: it is"
+    assert archive_sync.volatile == f"{text} {name}, in memory (tmpfs)"
+    assert archive_sync.active == b""
 
 
 def test_a_link_is_not_followed(files: JournalFiles) -> None:
