@@ -276,7 +276,10 @@ class ServerProtocol:
 
     def acknowledge(self, count: int) -> list[Run]:
         """Return the replies that are due after the first `count` payloads have been recorded."""
-        self._remove(count)
+        if count == len(self.payloads):  # the usual case
+            self.payloads = _NO_PAYLOADS
+        else:
+            self._remove(count)
         self.sequence += count
         return self._answer(count, self._ack)
 

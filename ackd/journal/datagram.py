@@ -2,6 +2,7 @@
 
 import socket
 from array import array
+from collections.abc import Iterable
 from fcntl import ioctl
 from functools import lru_cache
 from termios import TIOCOUTQ
@@ -52,13 +53,11 @@ class DatagramSocket(Sink):
 
     def put(self, datagram: bytes) -> bool:
         """Return whether the other end's queue has taken the datagram. Never blocks."""
-        try:
-            self._socket.send(datagram)
-        except BlockingIOError:
-            return False
-        except OSError as error:
-            return self._lost(error)
-        return True
+        return bool(self._send((datagram,)))
+
+    def put_all(self, datagrams: Iterable[bytes]) -> list[bytes]:
+        """Return the datagrams that the other end's queue has taken, up to one that it refuses."""
+        return self._send(datagrams)
 
     def unread(self) -> int:
         """Return the kernel's charge for the datagrams that are not read yet, in bytes."""
@@ -77,6 +76,19 @@ class DatagramSocket(Sink):
     def close(self) -> None:
         """Close the socket."""
         self._socket.close()
+
+    def _send(self, datagrams: Iterable[bytes]) -> list[bytes]:
+        taken: list[bytes] = []
+        send, add = self._socket.send, taken.append
+        try:
+            for datagram in datagrams:
+                send(datagram)
+                add(datagram)
+        except BlockingIOError:
+            pass
+        except OSError as error:
+            self._lost(error)
+        return taken
 
     def _lost(self, error: OSError) -> bool:
         self.reachable = False

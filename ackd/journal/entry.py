@@ -77,8 +77,14 @@ class JournalFormat:
 
     def payload(self, prefix: bytes, sequence: int, payload: bytes) -> bytes:
         """Return the entry of one payload."""
-        size = len(payload)
-        return _PAYLOAD % (prefix, sequence, size, _length(size + len(_LABEL)), payload)
+        return next(self.payloads(prefix, sequence, [payload]))
+
+    def payloads(self, prefix: bytes, sequence: int, payloads: list[bytes]) -> Iterator[bytes]:
+        """Yield an entry for each payload; the first is number `sequence`."""
+        for payload in payloads:
+            size = len(payload)
+            yield _PAYLOAD % (prefix, sequence, size, _length(size + len(_LABEL)), payload)
+            sequence += 1
 
     def batches(
         self, prefix: bytes, sequence: int, payloads: list[bytes], room: int

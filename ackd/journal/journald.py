@@ -2,13 +2,13 @@
 
 import select
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
-from time import monotonic, sleep
+from time import monotonic
 from typing import TypeAlias
 
-from ackd.journal.datagram import DatagramSocket, new_socket, unread
+from ackd.journal.datagram import DatagramSocket, new_socket
 from ackd.journal.recorder import Recorder
 from ackd.journal.storing import Storing
 from ackd.journal.unconfirmed import Unconfirmed
@@ -93,10 +93,13 @@ class JournaldSocket(DatagramSocket):
 
     def put(self, datagram: bytes) -> bool:
         """Return whether the queue has taken the datagram. Never blocks."""
-        if not super().put(datagram):
-            return False
-        self._unconfirmed.append(self._log.sent, len(datagram))
-        return True
+        return bool(self.put_all((datagram,)))
+
+    def put_all(self, datagrams: Iterable[bytes]) -> list[bytes]:
+        """Return the datagrams that the queue has taken; the first is the log's record `sent`."""
+        taken = self._send(datagrams)
+        self._unconfirmed.extend(self._log.sent, taken)
+        return taken
 
     def marked(self, record: bytes) -> bytes:
         """Return the record with a mark: it may be in the journal twice."""
@@ -115,9 +118,9 @@ class JournaldSocket(DatagramSocket):
                 lost.popleft()  # the log has a gap
             if lost and lost[0] == reader.number:
                 datagram = self.marked(record)
-                if not super().put(datagram):
+                if not self._send((datagram,)):
                     return False
-                self._unconfirmed.append(lost.popleft(), len(datagram))
+                self._unconfirmed.extend(lost.popleft(), (datagram,))
                 log.set_sent(max(reader.number + 1, log.sent))
             reader.advance()
         lost.clear()
@@ -125,10 +128,10 @@ class JournaldSocket(DatagramSocket):
 
     def put_mark(self) -> bool:
         """Return whether the queue has taken a mark: when it is read, so is all before it."""
-        taken = super().put(_MARK)
+        taken = self._send((_MARK,))
         if taken:
             self._unconfirmed.append_mark()
-        return taken
+        return bool(taken)
 
     def inspect(self, starting: bool = False) -> None:
         """Find out whether journald stores payloads, or whether a `starting` journald will."""
@@ -194,19 +197,27 @@ def _same_peer(connected: socket.socket, path: str) -> bool:
 
 
 def _reads_all(connected: socket.socket) -> bool:
-    """Return whether journald reads all that is in the queue, and a mark behind it, in a moment."""
+    """Return whether journald reads all that is in the queue in a moment.
+
+    With the smallest buffer the socket is writable while at most one datagram is unread
+    (unix_writable, net/unix/af_unix.c). So if it is writable after two marks, journald has read the
+    first of them.
+    """
+    connected.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 0)
+    writable = select.poll()
+    writable.register(connected, select.POLLOUT)
     end = monotonic() + _LAST_RECORDS
-    marked = False
-    while monotonic() < end:
+    marks = 0
+    while writable.poll(max(0.0, end - monotonic()) * 1000):
+        if marks == 2:
+            return True
         try:
-            marked = marked or connected.send(_MARK) == 0
-        except BlockingIOError:  # the queue is full
+            connected.send(_MARK)
+            marks += 1
+        except BlockingIOError:  # another process has filled the queue
             pass
         except OSError:
             return False
-        if marked and not unread(connected.fileno()):
-            return True
-        sleep(_LAST_RECORDS / 100)
     return False
 
 

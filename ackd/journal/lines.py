@@ -15,12 +15,17 @@ class LineFormat(ABC):
     def payload(self, prefix: bytes, sequence: int, payload: bytes) -> bytes:
         """Return the line of one payload."""
 
+    def payloads(self, prefix: bytes, sequence: int, payloads: list[bytes]) -> Iterator[bytes]:
+        """Yield the line of each payload; the first is number `sequence`."""
+        for number, payload in enumerate(payloads, sequence):
+            yield self.payload(prefix, number, payload)
+
     def batches(
         self, prefix: bytes, sequence: int, payloads: list[bytes], _room: int
     ) -> Iterator[tuple[int, bytes]]:
-        """Yield the line of each payload."""
-        for number, payload in enumerate(payloads, sequence):
-            yield 1, self.payload(prefix, number, payload)
+        """Yield the line of each payload, and the number 1."""
+        for line in self.payloads(prefix, sequence, payloads):
+            yield 1, line
 
     def longest(self, payload: int) -> int:
         """Return the most bytes that the line of a payload of `payload` bytes can have."""

@@ -1,7 +1,7 @@
 """The recorder: it writes payloads and notes to the log and a sink, in order."""
 
 from collections.abc import Callable, Iterable, Iterator
-from itertools import islice
+from itertools import islice, takewhile
 from typing import Protocol
 
 from ackd.config import Recording
@@ -22,6 +22,9 @@ TURN_PAYLOADS = 1024
 _SHARED_BYTES = 128 * 1024
 # Bytes of the log that may be in memory and not on the disk, but for the segment that fills now.
 _MOST_UNSYNCED = 8 * 1024 * 1024
+# Segments of the log that must be free before records are sent which it must keep then: the records
+# of one turn need less, even if some are as long as they can be.
+_SPARE = 8
 # Notes that may wait while the sink takes no records; each has about 300 bytes.
 MAX_NOTES = 4096
 
@@ -64,6 +67,10 @@ class Sink(Protocol):
     def put(self, record: bytes, /) -> bool:
         """Return whether the record was taken: it is the record of the log's number `sent`."""
 
+    def put_all(self, records: Iterable[bytes], /) -> list[bytes]:
+        """Put records until one is refused; return those that were taken."""
+        return list(takewhile(self.put, records))
+
     def marked(self, record: bytes, /) -> bytes:
         """Return a record that is put again; a mark says so where a record can have marks."""
         return record
@@ -103,8 +110,8 @@ class Format(Protocol):
     def unterminated(self, prefix: bytes, /) -> bytes:
         """Return the prefix for a last line that the client's close has ended, not LF."""
 
-    def payload(self, prefix: bytes, sequence: int, payload: bytes, /) -> bytes:
-        """Return the record of one payload."""
+    def payloads(self, prefix: bytes, sequence: int, payloads: list[bytes], /) -> Iterator[bytes]:
+        """Yield one record for each payload; the first is number `sequence`."""
 
     def batches(
         self, prefix: bytes, sequence: int, payloads: list[bytes], room: int, /
@@ -145,11 +152,10 @@ class Recorder:
         self.blocked = not sink.reachable or log.sent < log.appended
         self._room = min(_SHARED_BYTES, sink.capacity)
         self._format = form
-        self._put = sink.put
         self._take = self._choose_way()
         # Notes which records the sink has stored; to be called at the end of each round. A sink
         # that confirms records replaces it.
-        self.look: Callable[[], None] = self._look
+        self.look: Callable[[float], None] = self._look
         self._reader: Reader | None = None  # while records wait in the log
         self._notes = 0  # that have been appended since `blocked`
         self._refused_room = -1  # bytes that the log had when it last refused a payload
@@ -210,18 +216,20 @@ class Recorder:
             return 0
         if self.recording is _BATCH and len(payloads) > 1:
             return self._write_batches(prefix, sequence, payloads[:TURN_PAYLOADS])
-        take, form = self._take, self._format.payload
         turn = payloads[:TURN_RECORDS]
-        for taken, payload in enumerate(turn):
-            if not take(form(prefix, sequence + taken, payload)):
-                return taken
-        return len(turn)
+        taken = self._take(self._format.payloads(prefix, sequence, turn))
+        if taken < len(turn):
+            self._refuse()
+        return taken
 
     def note(self, record: Record) -> None:
         """Record anything but a payload, now or when the sink takes records again."""
         data = self._format.record(record)
-        if self.blocked or self.acks_wait or not self._take(data):
-            self._append_note(data)
+        if not (self.blocked or self.acks_wait):
+            if self._take((data,)):
+                return
+            self.blocked = True
+        self._append_note(data)
 
     def append_notes(self, notes: Iterable[bytes]) -> None:
         """Record notes that a process of an earlier version has left, in the sink's own form."""
@@ -293,50 +301,45 @@ class Recorder:
         self.sink.close()
         self.log.close(clean)
 
-    def _choose_way(self) -> Callable[[bytes], bool]:
-        """Return what takes a record: by default the log, and the sink at once.
+    def _choose_way(self) -> Callable[[Iterable[bytes]], int]:
+        """Return what takes records and returns how many: by default the sink, and then the log.
 
         For a sink that stores what it takes, the log would make nothing safer.
         """
         if self.acks_wait:
-            return self._append
-        return self._append_and_send if self.sink.confirms else self._send
+            return self.log.extend
+        return self._send_and_append if self.sink.confirms else self._send
 
-    def _look(self) -> None:
+    def _look(self, _now: float) -> None:
         self.log.set_read(self.log.sent)
         self.log.set_safe(self.log.sent)
 
-    def _append(self, record: bytes) -> bool:
-        if self.log.append(record):
-            return True
-        self._refused_room = self.log.room
-        return False
+    def _send(self, records: Iterable[bytes]) -> int:
+        return len(self.sink.put_all(records))
 
-    def _send(self, record: bytes) -> bool:
-        taken = self.sink.put(record)
-        self.blocked = not taken
-        return taken
+    def _send_and_append(self, records: Iterable[bytes]) -> int:
+        """Have the sink take records, and the log keep those that it has taken.
 
-    def _append_and_send(self, record: bytes) -> bool:
-        """Return whether the sink has taken the record; otherwise it is not in the log either."""
+        A record that is sent and not in the log, because ackd has ended, has no ack.
+        """
         log = self.log
-        if log.append(record):
-            if self._put(record):
-                log.set_sent(log.appended)
-                return True
-            log.withdraw()
-        self.blocked = True
-        return False
+        return log.extend(self.sink.put_all(records), True) if log.spare > _SPARE else 0
+
+    def _refuse(self) -> None:
+        """Let payloads wait until the sink takes records again, or the log has room."""
+        if self.acks_wait:
+            self._refused_room = self.log.room
+        else:
+            self.blocked = True
 
     def _write_batches(self, prefix: bytes, sequence: int, payloads: list[bytes]) -> int:
         """Record payloads in as few records as possible."""
         batches = self._format.batches(prefix, sequence, payloads, self._room)
-        taken = 0
-        for count, record in islice(batches, TURN_RECORDS):
-            if not self._take(record):
-                break
-            taken += count
-        return taken
+        counts, records = zip(*islice(batches, TURN_RECORDS), strict=True)
+        taken = self._take(records)
+        if taken < len(records):
+            self._refuse()
+        return sum(counts[:taken])
 
     def _send_waiting(self) -> bool:
         """Send the records of the log that have not been sent; return whether none is left.

@@ -61,10 +61,14 @@ class Unconfirmed:
         """Return the numbers of the records that have been sent and are not confirmed."""
         return self._numbers(self.queue)
 
-    def append(self, number: int, size: int) -> None:
-        """Note that the queue has taken the record with this number, as a datagram of `size`."""
-        self.queue.append((number, size))
-        self.size += size
+    def extend(self, first: int, records: Iterable[bytes]) -> None:
+        """Note that the queue has taken records, which are numbered from `first` on."""
+        number, note = first, self.queue.append
+        for record in records:
+            size = len(record)
+            note((number, size))
+            self.size += size
+            number += 1
 
     def append_mark(self) -> None:
         """Note that the queue has taken a mark."""
@@ -125,7 +129,7 @@ class Unconfirmed:
             self.size -= self._earlier_size if number == _EARLIER else size
             self._dropped += 1
         needed = self._numbers(self.queue)
-        self._log.set_read(min([*needed, *self.lost], default=self._log.sent))
+        self._log.set_read(min([*needed, *self.lost, self._log.sent]))
 
     def _numbers(self, entries: Iterable[tuple[int, int]]) -> Iterator[int]:
         for number, _ in entries:

@@ -16,6 +16,10 @@ from ackd.records import Kind, Priority, Record
 
 # Seconds without a new record after which a mark is sent, at least.
 QUIET = 0.25
+# Seconds between two looks at what journald has read, at least: a look in each round would be one
+# more system call for each payload of a client that waits for its acks. A journald that ends may
+# have lost all records that it has read since the last look but one.
+LOOK = 0.005
 # Seconds before the next attempt to connect: what journald reads before is recorded again.
 _RECONNECT = 0.01
 # Seconds before the next attempt, at most. journald refuses streams beyond 4,096, which any local
@@ -103,6 +107,7 @@ class JournaldWatch:
         self._kept = True  # whether the next process would get the stream
         self._pause = _RECONNECT
         self._sent = 0
+        self._next_look = 0.0
         loop.watch(self._stream_events, READABLE, self._on_event)
         self._begin(stored)
 
@@ -114,12 +119,14 @@ class JournaldWatch:
         self._loop.unwatch(self._stream_events)
         self._stream_events.close()
 
-    def look(self) -> None:
-        """Note what journald has read; to be called at the end of each round.
+    def look(self, now: float) -> None:
+        """Note what journald has read, from time to time; to be called at the end of each round.
 
         The round's first step, waiting for events, has not found the stream broken. So journald was
         alive after the last look.
         """
+        if now < self._next_look:
+            return
         unconfirmed = self._unconfirmed
         if not (self._kept or unconfirmed.lost):
             self._keep_stream()
@@ -129,7 +136,9 @@ class JournaldWatch:
             unconfirmed.look(self._queue.unread())
         if not unconfirmed.queue:
             self.deadline = inf
-        elif self.deadline == inf:
+            return
+        self._next_look = now + LOOK
+        if self.deadline == inf:
             self._set_deadline()
 
     def on_deadline(self) -> None:
@@ -144,6 +153,7 @@ class JournaldWatch:
         if quiet and not self._queue.put_mark():
             self._recorder.block()  # as when it refuses a record
         self._sent = self._unconfirmed.sent
+        self._next_look = 0.0  # rounds may be rare now
         self._set_deadline()
 
     def repeat(self, why: str = "journald has ended") -> None:
@@ -180,6 +190,7 @@ class JournaldWatch:
         self._recorder.resume()
 
     def _look_at_stream(self) -> None:
+        self._next_look = 0.0
         for _, events in self._stream_events.poll(0):
             if events & _END:
                 self._on_end()

@@ -4,7 +4,7 @@ import errno
 import os
 import re
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from functools import partial
 from random import getrandbits
@@ -20,6 +20,8 @@ _CONTROL = "control"
 _NAME = re.compile(r"segment-([0-9]{6})")
 # Records that may be sent or read before the cursors are written without a commit.
 _MOVED = 1024
+# Seconds that an end waits for a disk that hangs.
+_END = 2.0
 
 
 def this_boot(environ: Mapping[str, str] = os.environ) -> bytes:
@@ -53,8 +55,10 @@ class FileStorage:
         self.place = disk.place
         self._disk = disk
         self._error: OSError | None = None
-        # Only the worker uses these: the slots that have a file, those that are free, those that
-        # are free and prepared, and the file that was written last.
+        # Only the worker uses these: an error of a job that is no commit, the slots that have a
+        # file, those that are free, those that are free and prepared, and the file that was written
+        # last.
+        self._broken: Exception | None = None
         self._slots: set[int] = set()
         self._free: deque[int] = deque()
         self._spare: deque[int] = deque()
@@ -68,7 +72,7 @@ class FileStorage:
             disk.close()
             raise LogError(disk.place, str(error)) from error
         self._worker = worker or WorkerThread()
-        self._worker.do(self._prepare_spare)
+        self._do(self._prepare_spare)
 
     def stored(self) -> Iterator[Segment]:
         """Yield the segments of the process before, in any order."""
@@ -91,15 +95,21 @@ class FileStorage:
 
     def free(self, segment: Segment) -> None:
         """Let another segment use the file, or remove it if a commit to it has failed."""
-        self._worker.do(partial(self._recycle, segment))
+        self._do(partial(self._recycle, segment))
 
     def commit(self, parts: list[Part]) -> None:
         """Begin to write the parts, and the cursors with them."""
-        self._worker.start()
+        try:
+            self._worker.start()
+        except OSError as error:
+            if parts:
+                self._error = error
+                self._worker.report()
+            return
         if parts:
-            self._worker.do(partial(self._commit, parts))
+            self._do(partial(self._commit, parts))
         elif self._cursors_are_due():
-            self._worker.do(self._save_cursors)
+            self._do(self._save_cursors)
         else:
             return
         self._saved = self.cursors.tolist()
@@ -122,11 +132,15 @@ class FileStorage:
         """Note this boot, and that a clean end is one."""
         self._recovered = True
         self._control.mark(clean=False, boot=self._boot)
-        self._worker.do(self._save_cursors)
+        self._do(self._save_cursors)
 
     def close(self, clean: bool) -> None:
-        """Wait for the worker, and close everything."""
-        self._worker.stop()
+        """Wait for the worker, and close everything.
+
+        If the disk hangs, the end is not a clean one, and the end of the process closes the files.
+        """
+        if not self._worker.stop(_END):
+            return
         self._close_file()
         self._control.mark(clean and self._recovered, self._control.boot)
         self._save_cursors()
@@ -215,16 +229,28 @@ class FileStorage:
 
     # In the worker
 
+    def _do(self, job: Callable[[], None]) -> None:
+        """Have the worker do a job."""
+        self._worker.do(partial(self._try, job))
+
+    def _try(self, job: Callable[[], None]) -> None:
+        """Do a job. An error that the job does not expect lets the next commit fail."""
+        try:
+            job()
+        except Exception as error:  # noqa: BLE001 - it is kept for the next commit
+            self._broken = error
+
     def _commit(self, parts: list[Part]) -> None:
         self._error = None
         try:
+            self._raise_broken()
             for part in parts:
                 self._write(part)
-        except OSError as error:
+        except Exception as error:  # noqa: BLE001 - whatever fails a commit is reported
             # After a failed fdatasync the kernel takes the pages for written: another one proves
             # nothing. https://www.usenix.org/conference/atc20/presentation/rebello
             self._close_file()
-            self._error = error
+            self._error = _failure(error)
         self._worker.report()
         self._save_cursors()
         if any(not part.start for part in parts):  # a segment has begun
@@ -241,10 +267,17 @@ class FileStorage:
         file.write(part.data, part.start)
         file.sync()
 
+    def _raise_broken(self) -> None:
+        broken, self._broken = self._broken, None
+        if broken:
+            raise broken
+
     def _close_file(self) -> None:
-        if self._file:
-            self._file[1].close()
-        self._file = None
+        """Close the file that was written last: what it has is synced or given up."""
+        before, self._file = self._file, None
+        if before:
+            with suppress(OSError):
+                before[1].close()
 
     def _recycle(self, segment: Segment) -> None:
         if segment.slot < 0:  # the segment's first commit has failed
@@ -282,7 +315,7 @@ class FileStorage:
                 file.close()
             if new:
                 self._disk.sync()
-        except OSError:
+        except Exception:
             self._remove(slot)
             raise
         return slot
@@ -295,6 +328,15 @@ class FileStorage:
             self._control_file.sync()
             self._disk.remove(_name(slot))
             self._disk.sync()
+
+
+def _failure(error: Exception) -> OSError:
+    """Return the error of a commit; if the disk did not cause it, it has a `__cause__`."""
+    if isinstance(error, OSError):
+        return error
+    failure = OSError(errno.EIO, f"an error in ackd, {type(error).__name__}")
+    failure.__cause__ = error
+    return failure
 
 
 def _name(slot: int) -> str:

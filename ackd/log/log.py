@@ -1,7 +1,7 @@
 """The log: all records that ackd has taken over, in order, until the journal keeps them."""
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from random import getrandbits
 from zlib import crc32
 
@@ -27,12 +27,24 @@ class Log:
     If the log is `durable`, it is in files, and its records outlive the power after a commit. It
     keeps the records from `safe` on then, and those from `read` on if it is in memory. `found`
     describes the log at its opening, and `gaps` are the records that could not be read then.
+    `spare` is how many segments can be begun.
     """
 
     __slots__ = (
-        *("appended", "committing", "durable", "found", "gaps", "read", "safe", "sent", "synced"),
-        *("_cursors", "_epoch", "_last", "_salt", "_segment", "_segments", "_size"),
-        *("_storage", "_target", "_unsynced", "_used", "_view"),
+        *(
+            "appended",
+            "committing",
+            "durable",
+            "found",
+            "gaps",
+            "read",
+            "safe",
+            "sent",
+            "spare",
+            "synced",
+        ),
+        *("_cursors", "_epoch", "_salt", "_segment", "_segments", "_size"),
+        *("_storage", "_target", "_unsynced", "_used", "_view", "synced"),
     )
 
     def __init__(self, storage: Storage) -> None:
@@ -57,7 +69,7 @@ class Log:
         # No record is appended to another process's segment: the first record begins a new one.
         self._segment: Segment | None = None
         self._view = memoryview(b"")
-        self._size = self._used = self._last = self._salt = 0
+        self._size = self._used = self._salt = 0
         self._segments = deque(recovered.segments)  # all others, the oldest first
         self._unsynced: list[Segment] = []  # those of them that the next commit must write
         self._epoch = recovered.epoch
@@ -72,39 +84,40 @@ class Log:
         self.set_safe(keep)
 
     def append(self, record: bytes) -> bool:
-        """Append a record of at least one byte; without room return False, and change nothing.
+        """Append one record, as `extend` does; return whether there is room for it."""
+        return bool(self.extend((record,)))
 
-        Raises ValueError for a record that is larger than any segment.
+    def extend(self, records: Iterable[bytes], sent: bool = False) -> int:
+        """Append records of at least one byte each while there is room; return how many.
+
+        `sent` says that the sink has taken them already. Raises ValueError for a record that is
+        larger than any segment.
         """
-        length = len(record)
-        frame = self._used
-        end = frame + FRAME_SIZE + length
-        if end > self._size:
-            if not self._begin_segment(length):
-                return False
-            frame = HEADER_SIZE
-            end = frame + FRAME_SIZE + length
-        number = self.appended
-        checksum = self._salt + number & MASK
-        # The frame comes last: a process that is killed leaves no frame without its data.
-        self._view[frame + FRAME_SIZE : end] = record
-        if self.durable:
-            checksum = crc32(record, checksum)
-        else:
-            self.synced = number + 1
-        _pack_frame(self._view, frame, length, checksum, number)
-        self._last = frame
-        self._used = end + 7 & ~7
-        self.appended = number + 1
-        return True
-
-    def withdraw(self) -> None:
-        """Take back the record that was just appended: it is not sent, and no commit has begun."""
-        _pack_frame(self._view, self._last, 0, 0, 0)
-        self._used = self._last
-        self.appended -= 1
-        if not self.durable:
-            self.synced = self.appended
+        first = number = self.appended
+        for record in records:
+            length = len(record)
+            frame = self._used
+            data = frame + FRAME_SIZE
+            end = data + length
+            if end > self._size:
+                if not self._begin_segment(length):
+                    break
+                frame = HEADER_SIZE
+                data = frame + FRAME_SIZE
+                end = data + length
+            checksum = self._salt + number & MASK
+            # The frame comes last: a process that is killed leaves no frame without its data.
+            self._view[data:end] = record
+            if self.durable:
+                checksum = crc32(record, checksum)
+            else:
+                self.synced = number + 1
+            _pack_frame(self._view, frame, length, checksum, number)
+            self._used = end + 7 & ~7
+            self.appended = number = number + 1
+            if sent:
+                self.sent = self._cursors[SENT] = number
+        return number - first
 
     def records(self, start: int, end: int) -> Iterator[bytes]:
         """Yield the records from number `start` to the one before `end`, but for gaps.
@@ -135,6 +148,7 @@ class Log:
         self.safe = self._cursors[SAFE] = number
         while self._segments and self._segments[0].end <= number:
             self._storage.free(self._segments.popleft())
+        self.spare = self._storage.limit - self._segments_in_use
 
     @property
     def longest(self) -> int:
@@ -144,8 +158,7 @@ class Log:
     @property
     def room(self) -> int:
         """The bytes that further records can take, each with FRAME_SIZE bytes more."""
-        free = self._storage.limit - self._segments_in_use
-        return free * (self._storage.segment_size - HEADER_SIZE) + self._size - self._used
+        return self.spare * (self._storage.segment_size - HEADER_SIZE) + self._size - self._used
 
     @property
     def size(self) -> int:
@@ -237,12 +250,16 @@ class Log:
         """Begin a segment for a record; return False if no segment is free."""
         if length > self.longest:
             raise ValueError(f"a record of {length} bytes is larger than a segment of the log")
-        if self._segments_in_use >= self._storage.limit:
+        if self.spare <= 0:
             return False
         self._end_segment()
         header = Header(getrandbits(32), self._epoch, self.appended, self.safe, self.durable)
-        self._segment = self._storage.begin(header)
+        try:
+            self._segment = self._storage.begin(header)
+        except OSError:  # no room for the segment
+            return False
         self._view = self.load(self._segment)
+        self.spare -= 1
         self._epoch += 1
         self._salt = header.salt
         self._used, self._size = HEADER_SIZE, self._storage.segment_size

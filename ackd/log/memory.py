@@ -1,7 +1,4 @@
-"""The log in memory: a file without a name, memfd_create(2), which the service manager can keep.
-
-The bytes outlive the process if another process or the service manager has the descriptor too.
-"""
+"""The log in memory: a file in a file system that is in memory, or one without a name."""
 
 import mmap
 import os
@@ -16,11 +13,14 @@ _PLACE = "the log in memory"
 _SEGMENT_SIZE = 256 * 1024
 _SEGMENTS = 64
 _SIZE = mmap.PAGESIZE + _SEGMENTS * _SEGMENT_SIZE
+# Bytes of the file that its creator allocates: the control block and the segments that are in use
+# while journald reads what it is sent.
+FIRST_SEGMENTS = mmap.PAGESIZE + 4 * _SEGMENT_SIZE
 _NO_BOOT = bytes(16)  # memory never outlives the boot
 
 
 class MemoryStorage:
-    """Segments in a mapped memfd, whose first page has the control block.
+    """Segments in a mapped file, whose first page has the control block.
 
     The free slot with the lowest number is used next, so that few pages are ever touched.
     """
@@ -31,15 +31,19 @@ class MemoryStorage:
     durable = False
 
     def __init__(self, descriptor: int | None = None) -> None:
-        """Continue with the log of another process, or begin a new one. Raises LogError."""
+        """Continue with the log of another process, or begin one in a new file, or in none.
+
+        Raises LogError, and closes the descriptor then.
+        """
         if descriptor is None:
-            descriptor = _new()
+            descriptor = os.memfd_create("ackd-log")  # memfd_create(2): it ends with this process
         self.descriptor = descriptor
         self._view = _mapped(descriptor)
         try:
             self._control = ControlBlock(self._view[:CONTROL_SIZE])
             self._headers = [read_header(self._header(slot)) for slot in range(_SEGMENTS)]
         except VersionError as error:
+            os.close(descriptor)
             raise LogError(_PLACE, str(error)) from error
         self.found = Found.NEW
         if self._control.valid:
@@ -56,8 +60,14 @@ class MemoryStorage:
                 yield Segment(header, self._place(slot), header.first, HEADER_SIZE, slot=slot)
 
     def begin(self, header: Header) -> Segment:
-        """Return a new segment in the free slot with the lowest number."""
-        slot = heappop(self._free)
+        """Return a new segment in the free slot with the lowest number. Raises OSError.
+
+        Its pages are allocated now: where there is no room, to write to a page of a mapping would
+        end the process with SIGBUS, mmap(2).
+        """
+        slot = self._free[0]
+        os.posix_fallocate(self.descriptor, _start(slot), _SEGMENT_SIZE)
+        heappop(self._free)
         view = self._place(slot)
         view[:HEADER_SIZE] = header.pack()
         return Segment(header, view, header.first, HEADER_SIZE, slot=slot)
@@ -106,23 +116,15 @@ def _start(slot: int) -> int:
     return mmap.PAGESIZE + slot * _SEGMENT_SIZE
 
 
-def _new() -> int:
-    """Return the descriptor of a new memfd. Raises LogError."""
-    descriptor = os.memfd_create("ackd-log")
-    try:
-        os.ftruncate(descriptor, _SIZE)
-    except OSError as error:  # beyond RLIMIT_FSIZE
-        os.close(descriptor)
-        raise LogError(_PLACE, f"{error.strerror}") from error
-    return descriptor
-
-
 def _mapped(descriptor: int) -> memoryview:
-    """Return the bytes of a memfd. Raises LogError if it is not a log."""
+    """Return the bytes of a log's file, or of a new file. Raises LogError if it is not a log."""
     try:
+        if os.fstat(descriptor).st_size in (0, FIRST_SEGMENTS):
+            os.ftruncate(descriptor, _SIZE)
         if os.fstat(descriptor).st_size == _SIZE:
             return memoryview(mmap.mmap(descriptor, _SIZE))
         problem = f"it does not have {_SIZE} bytes"
-    except OSError as error:
+    except OSError as error:  # beyond RLIMIT_FSIZE, for example
         problem = f"{error.strerror}"
+    os.close(descriptor)
     raise LogError(_PLACE, problem)

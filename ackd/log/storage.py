@@ -87,7 +87,10 @@ class Storage(Protocol):
         """Return the segments that are there, in any order; `end` and `used` are not yet known."""
 
     def begin(self, header: Header) -> Segment:
-        """Return a new segment with its header; fewer than `limit` are in use. Never blocks."""
+        """Return a new segment with its header; fewer than `limit` are in use. Never blocks.
+
+        Raises OSError if there is no room for it.
+        """
 
     def load(self, segment: Segment) -> memoryview:
         """Return a segment's bytes. Raises OSError."""

@@ -1,5 +1,6 @@
 """A thread for all that waits for the disk."""
 
+import errno
 import os
 import signal
 from collections.abc import Callable
@@ -10,10 +11,13 @@ from typing import Protocol
 
 
 class Worker(Protocol):
-    """Does jobs one after the other, while its owner goes on; they wait until it is started."""
+    """Does jobs one after the other, while its owner goes on; they wait until it is started.
+
+    A job raises nothing.
+    """
 
     def start(self) -> None:
-        """Begin to do jobs, unless it has begun."""
+        """Begin to do jobs, unless it has begun. Raises OSError."""
 
     def do(self, job: Callable[[], None]) -> None:
         """Do a job after all earlier ones. Never blocks."""
@@ -27,8 +31,8 @@ class Worker(Protocol):
     def acknowledge(self) -> None:
         """Make the descriptor unreadable again."""
 
-    def stop(self) -> None:
-        """Wait until all jobs are done, and end."""
+    def stop(self, seconds: float) -> bool:
+        """End when all jobs are done; return whether that is so, after so many seconds at most."""
 
 
 class WorkerThread:
@@ -37,18 +41,25 @@ class WorkerThread:
     def __init__(self) -> None:
         self._jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._event = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self._ended = False
         self._thread: Thread | None = None
 
     def start(self) -> None:
-        """Begin to do jobs, unless it has begun: after os.fork(), which takes no thread along."""
+        """Begin to do jobs, unless it has begun: after os.fork(), which takes no thread along.
+
+        Raises OSError if the process may have no more threads.
+        """
         if self._thread:
             return
-        self._thread = Thread(target=self._run, name="ackd-log", daemon=True)
+        thread = Thread(target=self._run, name="ackd-log", daemon=True)
         # Signals must interrupt the main thread's select; a new thread inherits the mask.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-        self._thread.start()
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        try:
+            thread.start()
+        except RuntimeError as error:
+            raise OSError(errno.EAGAIN, str(error)) from error
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        self._thread = thread
 
     def do(self, job: Callable[[], None]) -> None:
         """Do a job after all earlier ones. Never blocks."""
@@ -63,23 +74,23 @@ class WorkerThread:
         return self._event
 
     def acknowledge(self) -> None:
-        """Make the descriptor unreadable again. Raises RuntimeError after an error in a job."""
+        """Make the descriptor unreadable again."""
         with suppress(BlockingIOError):
             os.eventfd_read(self._event)
-        if self._ended:
-            raise RuntimeError("the thread of the log has ended")
 
-    def stop(self) -> None:
-        """Wait until all jobs are done, and end."""
+    def stop(self, seconds: float) -> bool:
+        """End when all jobs are done; return whether that is so, after so many seconds at most.
+
+        Otherwise the thread ends with the process.
+        """
         if self._thread:
             self._jobs.put(None)
-            self._thread.join()
+            self._thread.join(seconds)
+            if self._thread.is_alive():
+                return False
         os.close(self._event)
+        return True
 
     def _run(self) -> None:
-        try:
-            while job := self._jobs.get():
-                job()
-        finally:
-            self._ended = True
-            self.report()
+        while job := self._jobs.get():
+            job()

@@ -64,11 +64,11 @@ class Commits:
         if records.committing and not ran:
             self._running, self._next = self._next, {}
 
-    def finish(self, seconds: float) -> None:
-        """Wait until all that is recorded is on the disk, at most so many seconds."""
+    def finish(self, deadline: float) -> None:
+        """Wait until all that is recorded is on the disk, at most until `deadline`."""
         if not self._recorder.acks_wait:
             return
-        records, deadline = self._recorder.log, monotonic() + seconds
+        records = self._recorder.log
         poll = select.poll()
         poll.register(records, select.POLLIN)
         while records.synced < records.appended:
@@ -103,7 +103,8 @@ class Commits:
             self._refused += connection.protocol.taken
             connection.on_failed_commit(reason)
         if first:
-            log.error("payloads are refused: %s", reason, extra={"kind": Kind.NOT_ON_DISK})
+            cause, kind = error.__cause__, {"kind": Kind.NOT_ON_DISK}
+            log.error("payloads are refused: %s", reason, exc_info=cause, extra=kind)
 
     # How full the log is
 

@@ -281,7 +281,7 @@ class Connection:
             self._await(_JOURNAL)
             return
         self._receive()
-        self._acknowledge(self._record())
+        self._record()
         self._settle()
 
     @_close_on_error
@@ -300,7 +300,7 @@ class Connection:
         """
         if not self.protocol.waiting:
             self._receive()
-        self._acknowledge(self._record())
+        self._record()
         if self._chunk_was_full and not (self.protocol.waiting or self._owed):
             with suppress(BlockingIOError):
                 self._receive()
@@ -367,33 +367,28 @@ class Connection:
             self._record_connect()
         self._beginning = None
 
-    def _record(self) -> int:
-        """Record payloads that wait; return how many were taken.
+    def _record(self) -> None:
+        """Record payloads that wait, and send the replies that are due now.
 
         If the journal would not store them, refuse them instead, once no payload is taken.
         """
-        protocol, recorder = self.protocol, self._shared.recorder
+        protocol, shared = self.protocol, self._shared
+        recorder, recorded = shared.recorder, 0
         payloads = protocol.payloads or self._split()
         # Each payload comes here: attributes are read first, which is faster than the property.
-        if (recorder.sink.obstacle or recorder.volatile) and recorder.obstacle:
-            if protocol.taken:
-                return 0
-            self._shared.counters.refused += len(payloads)
+        if not (recorder.sink.obstacle or recorder.volatile) or not recorder.obstacle:
+            prefix = self._prefix
+            if self._eof and protocol.unterminated:
+                prefix = recorder.unterminated(prefix)
+            recorded = recorder.write(prefix, protocol.sequence, payloads)
+        elif not protocol.taken:
+            shared.counters.refused += len(payloads)
             self._send(protocol.refuse_payloads(recorder.obstacle))
-            return 0
-        prefix = self._prefix
-        if self._eof and protocol.unterminated:
-            prefix = recorder.unterminated(prefix)
-        return recorder.write(prefix, protocol.sequence, payloads)
-
-    def _acknowledge(self, recorded: int) -> None:
-        """Send the replies that are due now that so many more payloads are recorded."""
-        shared = self._shared
-        if shared.recorder.acks_wait:
+        if recorder.acks_wait:
             self._take(recorded)
         else:
             shared.counters.acknowledged += recorded
-            self._send(self.protocol.acknowledge(recorded))
+            self._send(protocol.acknowledge(recorded))
 
     def _take(self, recorded: int) -> None:
         """Let so many more payloads wait for the disk; send refusals that come before them."""

@@ -38,8 +38,6 @@ from ackd.server.unfinished import UnfinishedLines
 
 # Rejected clients that may take their time to close; beyond, they are closed at once.
 _MAX_REJECTED = 256
-# Seconds that a process which ends waits for the disk.
-_COMMIT = 5.0
 
 
 class Server:
@@ -154,17 +152,18 @@ class Server:
         events = self._loop.wait(timeout)
         self._budget.set_ready(len(events))
         self._loop.handle(events)
-        self._loop.meet_deadlines(monotonic())
-        self.before_sleep()
+        now = monotonic()
+        self._loop.meet_deadlines(now)
+        self.before_sleep(now)
 
-    def before_sleep(self) -> None:
+    def before_sleep(self, now: float) -> None:
         """End a round: record and acknowledge waiting payloads, then look at the journal.
 
         The commit comes last, with the notes of all others.
         """
         self._queue.give_turns()
         self._unfinished.enforce()
-        self._recorder.look()
+        self._recorder.look(now)
         self._availability.check()
         self._commits.begin()
 
@@ -221,12 +220,12 @@ class Server:
 
     # From one process to the next
 
-    def finish_commits(self) -> None:
-        """Wait for the disk, and answer all payloads that wait for it; a few seconds at most.
+    def finish_commits(self, deadline: float) -> None:
+        """Wait for the disk, and answer all payloads that wait for it, until `deadline` at most.
 
         A client whose payloads are still not on the disk then gets no reply to them.
         """
-        self._commits.finish(_COMMIT)
+        self._commits.finish(deadline)
         self._connections.finish(c for c in self._connections if c.protocol.taken)
 
     def snapshots(self) -> Iterator[tuple[int, Snapshot]]:

@@ -160,4 +160,4 @@ def _check_place(place: str) -> None:
 
 def _place(config: Config, environ: Mapping[str, str]) -> str:
     """Return the directory of the log; empty if there is none."""
-    return config.wal_directory or environ.get("STATE_DIRECTORY", "").partition(":")[0]
+    return config.wal_directory or systemd.state_directory(environ)

@@ -32,11 +32,10 @@ from ackd.journal.storing import Storing
 from ackd.journal.syslog import SyslogFormat
 from ackd.journal.terminal import Stream, TerminalFormat
 from ackd.log.log import Log
-from ackd.log.memory import MemoryStorage
 from ackd.log.storage import LogError
 from ackd.server.listener import ListenError
 from ackd.server.presence import NOT_THERE, has_address
-from ackd.service import kept, starting, store, systemd
+from ackd.service import memory_log, starting, store, systemd
 from ackd.service.control import ControlError, NotReloadedError, request_reload
 from ackd.service.disk_log import (
     DiskLogError,
@@ -251,43 +250,27 @@ def _recorder(options: argparse.Namespace, stored: Stored, config: Config) -> Re
 
 
 def _open_log(stored: Stored, config: Config) -> Log:
-    """Return the log that the configuration asks for. Raises DiskLogError.
+    """Return the log that the configuration asks for. Raises DiskLogError, LogError.
 
     It takes over what an ackd with the other `durability` has left. If memory can't take that over,
     the log on the disk stays in use until the next start.
     """
-    memory = _log_in_memory(stored)
+    memory, stored.log_problem = memory_log.open_log(os.environ)
     if config.durability is Durability.DISK:
         records = open_log(config, os.environ)
     else:
         left = open_left(config, os.environ)
         if not left:
             return memory
-        if systemd.listens(os.environ) and fits(left, memory):
-            stored.left = left
+        if memory_log.outlives_ackd(os.environ) and fits(left, memory):
             carry(left, memory)
+            forget(left)
             return memory
         records = left
     if memory.read < memory.appended:
         carry(memory, records)
     forget(memory)
-    stored.log = None
-    return records
-
-
-def _log_in_memory(stored: Stored) -> Log:
-    """Return the log of the process before, or a new one; `stored.log` is then its descriptor.
-
-    Raises LogError if there can't be a new one.
-    """
-    try:
-        storage = MemoryStorage(kept.load(os.environ) if stored.log is None else stored.log)
-        records = Log(storage)
-    except (OSError, LogError) as error:
-        stored.log_problem = str(error)
-        storage = MemoryStorage()
-        records = Log(storage)
-    stored.log = storage.descriptor
+    memory_log.remove(os.environ)
     return records
 
 

@@ -2,13 +2,15 @@
 
 import logging
 import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from functools import partial
 
 from ackd.journal.archives import Archives
 from ackd.journal.files import journal_files
-from ackd.journal.reader import last_entries
+from ackd.journal.reader import NotReadableError, last_entries
 from ackd.journal.recorder import Recorder
-from ackd.journal.recovery import Recovery
+from ackd.journal.recovery import Entry, Recovery
 from ackd.log.storage import Found
 from ackd.loop import Loop
 from ackd.service import systemd
@@ -16,8 +18,13 @@ from ackd.service.rotation import Rotation
 
 log = logging.getLogger("ackd")
 
+# A file in the runtime directory, with one byte for each process that was killed while it read the
+# journal; and how many processes these may be until the next one does not read it.
+_READING = "reading-the-journal"
+_MOST_KILLED = 3
 
-def recovery(recorder: Recorder) -> Recovery | None:
+
+def recovery(recorder: Recorder, environ: Mapping[str, str]) -> Recovery | None:
     """Return what recovers the records of an unclean end; None if nothing must be recovered.
 
     To be called before anything is recorded.
@@ -28,7 +35,43 @@ def recovery(recorder: Recorder) -> Recovery | None:
     if records.read == records.appended or not sink.confirms:
         records.set_recovered()  # nothing can be compared with a terminal or a syslog daemon
         return None
-    return Recovery(recorder, partial(last_entries, os.geteuid(), sink.unit))
+    read = partial(last_entries, os.geteuid(), sink.unit)
+    return Recovery(recorder, partial(read_or_give_up, read, environ))
+
+
+def read_or_give_up(
+    read: Callable[[int], Iterable[Entry]], environ: Mapping[str, str], count: int
+) -> Iterator[Entry]:
+    """Yield entries of the journal, unless several processes were killed while they read it.
+
+    libsystemd maps the files of the journal. If the disk can't read a page of them, the kernel
+    kills the process: SIGBUS, mmap(2). That would happen to each further process as well. Raises
+    NotReadableError.
+    """
+    killed = _count_reading(systemd.runtime_directory(environ))
+    try:
+        if killed >= _MOST_KILLED:
+            raise NotReadableError(f"{killed} processes were killed while they read the journal")
+        yield from read(count)
+    finally:
+        note_reading_ended(environ)
+
+
+def note_reading_ended(environ: Mapping[str, str]) -> None:
+    """Note that this process was not killed while it read the journal."""
+    if directory := systemd.runtime_directory(environ):
+        with suppress(OSError):
+            os.unlink(os.path.join(directory, _READING))
+
+
+def _count_reading(directory: str) -> int:
+    """Return how many processes were killed, and note that this one begins to read."""
+    killed = 0
+    if directory:
+        with suppress(OSError), open(os.path.join(directory, _READING), "ab") as file:
+            killed = file.tell()
+            file.write(b".")
+    return killed
 
 
 def watch_archives(recorder: Recorder, loop: Loop) -> None:

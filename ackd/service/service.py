@@ -5,7 +5,6 @@ import os
 import resource
 import signal
 import socket
-import sys
 from collections.abc import Callable
 from dataclasses import asdict
 from time import monotonic
@@ -18,17 +17,15 @@ from ackd.protocol import STOPPING
 from ackd.records import Kind, Priority, Record
 from ackd.server.listener import ListenError, Listeners, open_listeners
 from ackd.server.server import Server
-from ackd.service import kept, systemd
+from ackd.service import memory_log, systemd
 from ackd.service.control import Control
-from ackd.service.disk_log import DiskLogError, check_lasting, forget
-from ackd.service.safety import recovery, watch_archives
+from ackd.service.disk_log import DiskLogError, check_lasting
+from ackd.service.safety import note_reading_ended, recovery, watch_archives
 from ackd.service.store import (
     Stored,
     remove_listeners,
-    remove_log,
     save_connections,
     save_listeners,
-    save_log,
     take_connections,
 )
 
@@ -36,8 +33,10 @@ log = logging.getLogger("ackd")
 
 # Descriptors beside those of admitted clients: listeners, the journal, the loop, rejected clients.
 _SPARE_DESCRIPTORS = 320
-# Seconds that a stop waits at most until journald has certainly stored everything.
+# Seconds that a stop waits at most until all is on the disk and journald has certainly stored it.
 _STORING = 2.0
+# Seconds that a hand-over waits at most until all is on the disk.
+_COMMIT = 5.0
 
 
 class CapacityError(Exception):
@@ -60,7 +59,7 @@ class Service:
         self._ending = self._handing_over = self._hurried = False
         self._check_capacity(self._config)
         self._listeners = self._open_listeners(self._config, stored.listeners)
-        self._recovery = recovery(recorder)
+        self._recovery = recovery(recorder, os.environ)
 
     @property
     def descriptors(self) -> list[int]:
@@ -83,7 +82,6 @@ class Service:
         # Before any process can know that ackd runs, and send a signal.
         self._watch_signals()
         self._open_control()
-        self._store_log()
         self._recorder.watch(self._loop)
         watch_archives(self._recorder, self._loop)
         if self._recovery:
@@ -94,7 +92,7 @@ class Service:
         self._take_over()
         status = self._report_to_manager()
         ready()
-        self._server.before_sleep()
+        self._server.before_sleep(monotonic())
         while not self._server.ended:
             self._server.round(self._server.timeout())
             status.report()
@@ -268,20 +266,6 @@ class Service:
 
     # The beginning and the end
 
-    def _store_log(self) -> None:
-        """Store the log and what leads to journald, before anything is recorded."""
-        if not systemd.listens(os.environ):
-            return
-        if self._stored.log is None:
-            remove_log()
-        else:
-            save_log(self._stored.log, replaces=bool(self._stored.log_problem))
-        if kept.is_there(os.environ) or self._stored.left:
-            systemd.barrier()
-            kept.remove(os.environ)
-        if self._stored.left:
-            forget(self._stored.left)
-
     def _take_over(self) -> None:
         """Continue the connections that the previous process has left."""
         count = len(self._stored.clients)
@@ -290,7 +274,7 @@ class Service:
             text = "can't use the state of the previous process, its clients are disconnected: %s"
             log.error(text, self._stored.problem)
         if self._stored.log_problem:
-            log.error("the log of the process before is of no use: %s", self._stored.log_problem)
+            log.error("the log can't be used: %s", self._stored.log_problem)
         if self._stored.state.notes:
             self._recorder.append_notes(self._stored.state.notes)
         for client, snapshot in connections:
@@ -301,55 +285,38 @@ class Service:
 
     def _end(self) -> None:
         """Log the end; leave connections to the next process, or wait for the journal."""
-        self._server.finish_commits()
+        seconds = 0.0 if self._hurried else _COMMIT if self._handing_over else _STORING
+        deadline = monotonic() + seconds
+        self._server.finish_commits(deadline)
         self._server.report_left_out()
         clients = self._server.remaining
         text = f"stopped, clients handed over: {clients}" if clients else "stopped"
         log.info(text, extra={"kind": Kind.STOPPED})
-        self._server.finish_commits()
+        self._server.finish_commits(deadline)
         self._recorder.resume()
-        kept_log = None
         if self._handing_over:
             save_connections(self._server.snapshots())
         else:
-            kept_log = self._await_stored()
+            self._await_stored(deadline)
         self._recorder.close()
-        if kept_log is not None:
-            _keep_log(kept_log)
+        note_reading_ended(os.environ)
         if self._control:
             self._control.close()
         self._loop.close()
 
-    def _await_stored(self) -> int | None:
-        """Wait for a moment until journald has certainly stored everything.
-
-        Otherwise return the log, which must be kept for the next start.
-        """
+    def _await_stored(self, deadline: float) -> None:
+        """Wait for a moment until journald has certainly stored everything."""
         recorder = self._recorder
         if not recorder.sink.confirms:
-            return None
-        end = monotonic() + _STORING
-        while recorder.unsettled and monotonic() < end and not self._hurried:
+            return
+        while recorder.unsettled and monotonic() < deadline and not self._hurried:
             recorder.sink.settle()
             self._server.round(_STORING / 200)
-        if not recorder.unsettled:
-            return None
-        descriptor = self._stored.log
-        keeps = descriptor is not None and systemd.runtime_directory(os.environ)
-        what_next = "; the next start records them again" if recorder.acks_wait or keeps else ""
-        text = "journald may not have stored the last records yet: %d%s"
-        log.warning(text, recorder.unsettled, what_next)
-        return os.dup(descriptor) if descriptor is not None and keeps else None
-
-
-def _keep_log(descriptor: int) -> None:
-    """Keep the log for the next start; it is closed, so only the standard error takes messages."""
-    try:
-        kept.keep(descriptor, os.environ)
-    except OSError as error:
-        why = error.strerror or error
-        print(f"ackd: the last records can't be kept for the next start: {why}", file=sys.stderr)
-    os.close(descriptor)
+        if recorder.unsettled:
+            keeps = recorder.acks_wait or memory_log.outlives_ackd(os.environ)
+            what_next = "; the next start records them again" if keeps else ""
+            text = "journald may not have stored the last records yet: %d%s"
+            log.warning(text, recorder.unsettled, what_next)
 
 
 def _allow_descriptors(clients: int) -> None:

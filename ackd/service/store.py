@@ -12,7 +12,6 @@ from dataclasses import dataclass, field, replace
 
 from ackd.journal.journald import JournaldConnection
 from ackd.journal.watch import JournaldStream
-from ackd.log.log import Log
 from ackd.server.connection import cookie
 from ackd.server.listener import ListenError, Listeners, take_over_listener
 from ackd.server.snapshot import Snapshot
@@ -22,10 +21,10 @@ from ackd.service.handover import HandoverError, State
 # Names in the store; a descriptor with any other name belongs to a socket unit. These names stay,
 # because the next version must find descriptors that the previous version has stored.
 _LISTENER, _CLIENT, _STATE = "listener-", "client", "state"
-# The log, journald's socket, and the stream, which journald has accepted or not. Versions without a
-# log take each name that they do not know for a socket unit's listener, and do not start then. But
-# they ignore a descriptor whose name begins with "listener-" and that is no listener.
-_LOG, _SOCKET = "listener-log", "listener-journald"
+# journald's socket, and the stream, which journald has accepted or not. Versions that store neither
+# take each name that they do not know for a socket unit's listener, and do not start then. But they
+# ignore a descriptor whose name begins with "listener-" and that is no listener.
+_SOCKET = "listener-journald"
 _ACCEPTED, _AWAITED = "listener-journald-accepted", "listener-journald-awaited"
 # A start has failed: see ackd/service/starting.py.
 START_FAILED = "start-failed"
@@ -39,9 +38,8 @@ class Stored:
     `unit_listeners` belong to a socket unit; the previous process has stored the rest. `problem`
     says why its state can't be used, and is empty otherwise. `has_connections` says whether
     connections or a state are in the store; `start_failed` whether the start before this one has
-    failed. `log` is the descriptor of the log, `log_problem` says why the log of the process before
-    can't be used, and `journald` is what leads to journald. `left` is a log on the disk that is not
-    used any more, and that must be forgotten when `log` is in the store.
+    failed. `journald` is what leads to journald. `log_problem` says why the log can't be used that
+    the process before has left.
     """
 
     unit_listeners: Listeners = field(default_factory=dict)
@@ -51,10 +49,8 @@ class Stored:
     problem: str = ""
     has_connections: bool = False
     start_failed: bool = False
-    log: int | None = None
-    log_problem: str = ""
     journald: JournaldConnection | None = None
-    left: Log | None = None
+    log_problem: str = ""
 
 
 def load() -> Stored:
@@ -68,7 +64,7 @@ def load() -> Stored:
     for name, descriptor in systemd.passed_descriptors():
         passed.setdefault(name, []).append(descriptor)
     clients, states = passed.pop(_CLIENT, []), passed.pop(_STATE, [])
-    marks, logs = passed.pop(START_FAILED, []), passed.pop(_LOG, [])
+    marks = passed.pop(START_FAILED, [])
     sockets = {name: passed.pop(name, []) for name in (_SOCKET, _ACCEPTED, _AWAITED)}
     state, problem = _read_state(states)
     for mark in marks:
@@ -82,24 +78,8 @@ def load() -> Stored:
         problem,
         has_connections=bool(clients or states),
         start_failed=bool(marks),
-        log=next(iter(logs), None),
         journald=_journald(sockets),
     )
-
-
-def save_log(descriptor: int, *, replaces: bool) -> None:
-    """Store the log, so that it outlives this process, however that ends.
-
-    `replaces` says that a stored log is of no use.
-    """
-    if replaces:
-        systemd.remove_descriptors(_LOG)
-    systemd.store_descriptors(_LOG, [descriptor], watched=False)
-
-
-def remove_log() -> None:
-    """Remove the log from the store: it is on the disk."""
-    systemd.remove_descriptors(_LOG)
 
 
 def save_socket(sock: socket.socket) -> None:

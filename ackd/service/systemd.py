@@ -45,7 +45,16 @@ def listens(environ: Mapping[str, str]) -> bool:
 
 def runtime_directory(environ: Mapping[str, str]) -> str:
     """Return the first RuntimeDirectory= of the unit, systemd.exec(5); empty without one."""
-    return environ.get("RUNTIME_DIRECTORY", "").partition(":")[0]
+    return _first(environ, "RUNTIME_DIRECTORY")
+
+
+def state_directory(environ: Mapping[str, str]) -> str:
+    """Return the first StateDirectory= of the unit, systemd.exec(5); empty without one."""
+    return _first(environ, "STATE_DIRECTORY")
+
+
+def _first(environ: Mapping[str, str], directories: str) -> str:
+    return environ.get(directories, "").partition(":")[0]
 
 
 def notify(

@@ -6,6 +6,7 @@ Each way is a function that gets a machine which has just been switched on.
 import itertools
 import random
 import secrets
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -32,6 +33,13 @@ write_and_wait = 1 | 2 | 4
 ctypes.CDLL(None).sync_file_range(
     descriptor, ctypes.c_int64(0), ctypes.c_int64(4096), write_and_wait
 )
+"""
+_SIZE = """
+import glob, struct
+
+(path,) = glob.glob("/var/log/journal/*/system.journal")
+with open(path, "rb") as file:
+    print(struct.unpack_from("<Q", file.read(104), 96)[0])
 """
 _COUNT_TORN = """
 import glob, os, struct
@@ -84,8 +92,9 @@ def cut_with_a_torn_header(machine: VirtualMachine, _: random.Random, past: Hist
     with clients_of(machine, DISK_PORT, run, clients=4, depth=8, payloads=400) as load:
         past.durable[run] = load.finish()
     machine.run("journalctl", "--sync")
+    size = int(machine.run("python3", "-c", _SIZE).stdout)
     machine.run("sh", "-c", 'python3 -c "$1" >/dev/null 2>&1 &', "sh", _TEAR)
-    past.cuts.append(machine.cut_power_at_write(_is_header, share=1))
+    past.cuts.append(machine.cut_power_at_write(_is_header_beyond(size), share=1))
 
 
 def torn_files(machine: VirtualMachine) -> int:
@@ -99,9 +108,16 @@ def _nth(count: int) -> Callable[[bytes], bool]:
     return lambda data: next(calls) >= count
 
 
-def _is_header(data: bytes) -> bool:
-    """Return whether this is the beginning of a file of the journal."""
-    return data.startswith(b"LPKSHHRH")
+def _is_header_beyond(size: int) -> Callable[[bytes], bool]:
+    """Return a function that recognises the header of a file of the journal which has grown.
+
+    The kernel may also write the header before that.
+    """
+
+    def is_header(data: bytes) -> bool:
+        return data.startswith(b"LPKSHHRH") and struct.unpack_from("<Q", data, 96)[0] > size
+
+    return is_header
 
 
 def _name() -> str:

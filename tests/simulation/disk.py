@@ -14,8 +14,11 @@ from collections.abc import Callable
 from random import Random
 
 
-class PowerCutError(Exception):
-    """The power is gone, or the process is killed, in the middle of an operation."""
+class PowerCutError(BaseException):
+    """The power is gone, or the process is killed, in the middle of an operation.
+
+    No `except Exception` of ackd goes on after it.
+    """
 
 
 class Inode:
@@ -207,5 +210,6 @@ class SimulatedWorker:
         while self.jobs:
             self.work()
 
-    def stop(self) -> None:
+    def stop(self, _seconds: float) -> bool:
         self.work_off()
+        return True

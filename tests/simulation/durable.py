@@ -45,9 +45,10 @@ class Worker(SimulatedWorker):
         with suppress(BlockingIOError):
             os.eventfd_read(self._event)
 
-    def stop(self) -> None:
-        super().stop()
+    def stop(self, seconds: float) -> bool:
+        super().stop(seconds)
         self.kill()
+        return True
 
     def kill(self) -> None:
         """End with the process: no further job is done."""

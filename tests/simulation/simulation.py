@@ -170,7 +170,7 @@ class JournalSink(Sink):
     def watch(self, _loop: Loop, recorder: Recorder) -> None:
         recorder.look = self._look
 
-    def _look(self) -> None:
+    def _look(self, _now: float) -> None:
         self._records.set_read(self._records.sent)
         self._records.set_safe(self._records.sent)
 
@@ -522,7 +522,7 @@ class World:
     def hand_over(self, lose_state: bool) -> None:
         """Hand over to the next server, like Service and its store."""
         self._server.ending.hand_over()
-        self._server.finish_commits()
+        self._server.finish_commits(self.clock.now + 5.0)
         left = list(self._server.snapshots())
         self._recorder.resume()
         text = dump(State(tuple(state for _, state in left)))
@@ -570,9 +570,9 @@ class World:
             self._server.ending.drain()
         self.pass_time(5)
         assert self._server.ended, "a drain takes four seconds at most"
-        self._server.finish_commits()
+        self._server.finish_commits(self.clock.now + 5.0)
         self._recorder.resume()
-        self._recorder.look()
+        self._recorder.look(self.clock.now)
         assert self._recorder.unsettled == 0
         assert all(client.complete for client in self.active), "a line without a reply"
         assert all(client.kept for client in self.clients), "acknowledged, never stored"
@@ -608,7 +608,7 @@ class World:
         self._recorder.watch(self._loop)
         self._recorder.resume()
         self._server = Server(config, self._listeners, self._recorder, self._loop)
-        self._server.before_sleep()
+        self._server.before_sleep(self.clock.now)
 
     def _open_log(self) -> Log:
         """Return the log of the process before, as the next process opens it."""

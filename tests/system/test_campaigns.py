@@ -21,11 +21,20 @@ from .support.campaign import CampaignTable, long_or_short
 from .support.connections import greeted
 from .support.hostile_clients import ATTACKS
 from .support.install import BIND, install, put_packages
-from .support.machine import INTERFACE, MACHINE_ADDRESS, Machine, Process, boot, succeed, wait_until
+from .support.machine import (
+    DROPIN,
+    INTERFACE,
+    MACHINE_ADDRESS,
+    Machine,
+    Process,
+    boot,
+    succeed,
+    unit_setting,
+    wait_until,
+)
 from .support.workshop import Versions
 
 KILL = ("systemctl", "kill", "--signal=KILL", "--kill-whom=main")
-DROPIN = "/run/systemd/system/{}.d/{}.conf"
 # Room for all records of a campaign: records that journald deletes would seem lost.
 ROOM = "[Journal]\nSystemMaxUse=6G\nSystemKeepFree=1M\nSystemMaxFileSize=1G\nRuntimeMaxUse=2G\n"
 MIB = 1024 * 1024
@@ -85,17 +94,6 @@ def server(installed: Machine) -> Iterator[Machine]:
 def run() -> str:
     """A unique name for the payloads of one test."""
     return f"R{secrets.token_hex(4)}"
-
-
-@contextmanager
-def unit_setting(machine: Machine, unit: str, text: str) -> Iterator[None]:
-    """Add settings to a unit for the time of the block."""
-    path = DROPIN.format(unit, f"setting-{secrets.token_hex(4)}")
-    machine.put(path, text)
-    machine.run("systemctl", "daemon-reload")
-    yield
-    machine.run("rm", path)
-    machine.run("systemctl", "daemon-reload")
 
 
 @contextmanager

@@ -16,7 +16,15 @@ from tests.support.peer import ACK
 
 from .support.connections import connect, greeted
 from .support.install import BIND
-from .support.machine import CLIENT_ADDRESS, MACHINE_ADDRESS, Machine, Process, succeed, wait_until
+from .support.machine import (
+    CLIENT_ADDRESS,
+    MACHINE_ADDRESS,
+    Machine,
+    Process,
+    succeed,
+    unit_setting,
+    wait_until,
+)
 
 OWN_JOURNAL = "/usr/share/ackd/own-journal"
 SOCKETS = ("systemd-journald.socket", "systemd-journald-dev-log.socket")
@@ -322,8 +330,28 @@ def journald_starts_once(server: Machine) -> Iterator[Machine]:
     succeed(server, "restart", *SOCKETS)
 
 
+@pytest.fixture
+def ackd_starts_late(server: Machine) -> Iterator[None]:
+    """An ackd that has crashed is only started after a minute; a frozen one is soon killed."""
+    with unit_setting(server, "ackd", "[Service]\nRestartSec=60\nTimeoutStopSec=2\n"):
+        yield
+
+
+# The ways in which an administrator stops ackd, or what is left of it. Each has systemd discard the
+# descriptors that ackd has stored.
+KILL = "kill -KILL $(systemctl show --value --property=MainPID ackd)"
+STOPS = {
+    "a stop": "systemctl stop ackd",
+    "a stop while ackd restarts": "systemctl restart --no-block ackd; systemctl stop ackd",
+    "a stop after a crash": f"{KILL}; systemctl stop ackd",
+    "a stop of a frozen ackd": "systemctl kill -s STOP ackd; systemctl stop ackd",
+}
+
+
+@pytest.mark.parametrize("stop", STOPS.values(), ids=STOPS.keys())
+@pytest.mark.usefixtures("ackd_starts_late")
 def test_records_outlive_ackd_and_a_journald_that_is_not_started_again(
-    journald_starts_once: Machine, run: Run
+    journald_starts_once: Machine, run: Run, stop: str
 ) -> None:
     server = journald_starts_once
     journald, ackd = server.pid_of("systemd-journald"), server.pid_of("ackd")
@@ -331,7 +359,7 @@ def test_records_outlive_ackd_and_a_journald_that_is_not_started_again(
         server.run("sh", "-c", f"kill -STOP {journald}")
         peer.send(b"".join(payload + b"\n" for payload in (*numbers(run, 1, 2, 3), run.end(3))))
         peer.expect(ACK * 4)
-        server.run("systemctl", "stop", "ackd")
+        server.run("sh", "-c", stop)
         wait_until("ackd has ended", lambda: not exists(server, ackd))
         server.run("sh", "-c", f"kill -KILL {journald}")
     failed = ("systemctl", "is-failed", "systemd-journald.socket")

@@ -431,6 +431,34 @@ def test_a_stop_waits_for_the_commit_that_runs(start_durable: StartDurable, disk
     assert ackd.journal.payloads(1) == [b"one"]
 
 
+@needs_compiler
+@pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGUSR2])
+def test_a_disk_that_hangs_does_not_keep_ackd_from_ending(
+    start_durable: StartDurable, disk: Disk, ending: signal.Signals
+) -> None:
+    hands_over = ending == signal.SIGUSR2
+    first = start_durable(command=disk.command, managed=hands_over)
+    with first.peer() as peer, first.peer() as other:
+        exchange(peer, b"one")
+        disk.hold()
+        peer.send(b"two\n")
+        disk.await_call()
+        other.send(b"three\n")
+        first.signal(ending)
+        if hands_over:
+            first.manager.wait_for("BARRIER=1")  # the last message
+        assert first.wait() == 0
+        peer.expect_end()
+        other.expect_end()
+    disk.let_go()
+    second = start_durable()
+    with second.peer() as peer:
+        exchange(peer, b"four")
+        payloads = recorded_until(second, b"four")
+    # What had no ack may be recorded or not.
+    assert [p for p in payloads if p not in (b"two", b"three")] == [b"one", b"four"]
+
+
 def test_a_stop_is_a_clean_end_and_the_next_start_records_nothing_again(
     start_durable: StartDurable,
 ) -> None:

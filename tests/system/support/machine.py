@@ -34,6 +34,8 @@ from .base_root import Release, base_root
 MACHINE_ADDRESS = "192.168.150.1"
 CLIENT_ADDRESS = "192.168.150.2"
 DISK = "/disk"
+# A setting of a unit that ends with the machine.
+DROPIN = "/run/systemd/system/{}.d/{}.conf"
 INTERFACE = "lan0"  # in the machine and on the client host: their network namespaces differ
 
 _TOOLS = ("mmdebstrap", "systemd-nspawn", "ip", "unshare", "nsenter", "setpriv")
@@ -423,3 +425,14 @@ def succeed(machine: Machine, *command: str) -> None:
         return machine.run("systemctl", *command, check=False, timeout=120).returncode == 0
 
     wait_until(f"systemctl {' '.join(command)} succeeds", run, 120)
+
+
+@contextlib.contextmanager
+def unit_setting(machine: Machine, unit: str, text: str) -> Iterator[None]:
+    """Add settings to a unit for the time of the block."""
+    path = DROPIN.format(unit, f"setting-{secrets.token_hex(4)}")
+    machine.put(path, text)
+    machine.run("systemctl", "daemon-reload")
+    yield
+    machine.run("rm", path)
+    machine.run("systemctl", "daemon-reload")

@@ -352,7 +352,7 @@ def test_missing_records_come_before_new_ones_and_only_they_are_marked(tmp_path:
         while log.read < log.appended:
             loop.handle(loop.wait(0.01))
             loop.meet_deadlines(monotonic())
-            recorder.look()
+            recorder.look(monotonic())
             seen += messages(journald)
         assert seen == [f"again payload {number}" for number in (6, 7, 8, 20)] + ["new"]
         assert (log.safe, log.sent) == (3, 21)

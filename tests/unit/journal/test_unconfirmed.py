@@ -55,12 +55,9 @@ class Queue(RuleBasedStateMachine):
     @precondition(lambda self: not self.unconfirmed.lost)
     def put(self, size: int) -> None:
         record = bytes(size)
-        assert self.log.append(record)
         if self.send(self.log.sent, record):
-            self.unconfirmed.append(self.log.sent, size)
-            self.log.set_sent(self.log.appended)
-        else:
-            self.log.withdraw()
+            self.unconfirmed.extend(self.log.sent, [record])
+            assert self.log.extend([record], sent=True) == 1
 
     @rule()
     def put_mark(self) -> None:
@@ -73,7 +70,7 @@ class Queue(RuleBasedStateMachine):
         number = self.unconfirmed.lost[0]
         (record,) = self.log.records(number, number + 1)
         if self.send(number, record):
-            self.unconfirmed.append(number, len(record))
+            self.unconfirmed.extend(number, [record])
             self.unconfirmed.lost.popleft()
 
     @rule()
@@ -171,7 +168,7 @@ def test_the_record_that_journald_may_have_in_hand_is_not_confirmed() -> None:
 def send(log: Log, unconfirmed: Unconfirmed, record: bytes, sock: socket.socket) -> None:
     assert log.append(record)
     sock.send(record)
-    unconfirmed.append(log.sent, len(record))
+    unconfirmed.extend(log.sent, [record])
     log.set_sent(log.appended)
 
 
@@ -179,9 +176,9 @@ def test_records_that_have_been_read_are_not_kept_in_a_long_stream() -> None:
     log = Log(MemoryStorage())
     unconfirmed = Unconfirmed(log)
     for number in range(1000):
-        assert log.append(b"%065536d" % number)
-        unconfirmed.append(log.sent, 65536)
-        log.set_sent(log.appended)
+        record = b"%065536d" % number
+        unconfirmed.extend(log.sent, [record])
+        assert log.extend([record], sent=True) == 1
         unconfirmed.look(charge(65536))
     unconfirmed.lose(0)
     assert list(unconfirmed.lost) == [997, 998, 999]

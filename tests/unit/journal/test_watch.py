@@ -18,7 +18,7 @@ from ackd.journal.entry import JournalFormat, payloads_of
 from ackd.journal.journald import JournaldConnection, JournaldSocket
 from ackd.journal.recorder import Recorder
 from ackd.journal.storing import Storing
-from ackd.journal.watch import FIRST_ACCEPT, LONGEST_PAUSE, QUIET, JournaldStream
+from ackd.journal.watch import FIRST_ACCEPT, LONGEST_PAUSE, LOOK, QUIET, JournaldStream
 from ackd.log.log import Log
 from ackd.log.memory import MemoryStorage
 from ackd.loop import Loop
@@ -108,7 +108,7 @@ class Desk:
         """Do what the server does in a round."""
         self.loop.handle(self.loop.wait(0))
         self.loop.meet_deadlines(now)
-        self.recorder.look()
+        self.recorder.look(inf)
 
     def succeed(self) -> None:
         """Let journald end and another one begin, and the loop go round after each."""
@@ -168,6 +168,32 @@ def test_records_read_since_the_last_look_are_recorded_again(desk: Desk) -> None
     assert desk.read(1) == ["two"]
     desk.succeed()
     assert desk.read_all() == ["three", "again one", "again two", repeated(2)]
+
+
+def test_looks_that_follow_each_other_too_soon_count_as_one(desk: Desk) -> None:
+    desk.write(b"one", b"two", b"three")
+    assert desk.read(2) == ["one", "two"]
+    now = monotonic()
+    desk.recorder.look(now)
+    desk.recorder.look(now + LOOK / 2)
+    desk.succeed()
+    assert desk.read_all() == ["three", "again one", "again two", repeated(2)]
+
+
+def test_records_are_confirmed_soon_after_the_last_even_without_a_look_after_it(desk: Desk) -> None:
+    desk.write(b"one")
+    now = monotonic()
+    desk.recorder.look(now)
+    desk.write(b"two")
+    desk.recorder.look(now + LOOK / 2)
+    looks = 0
+    while (due := desk.loop.timers.next()) < inf:
+        desk.read_all()
+        desk.loop.meet_deadlines(due)
+        desk.recorder.look(due)
+        looks += 1
+    assert desk.recorder.unsettled == 0
+    assert looks < 6
 
 
 def test_the_queue_is_recorded_again_if_it_has_gone_with_journald(desk: Desk) -> None:

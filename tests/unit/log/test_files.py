@@ -1,13 +1,15 @@
 """The log in files: what a commit has written outlives the process, whatever else is damaged."""
 
+import errno
 import select
 import struct
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from ackd.log.disk import Directory
+from ackd.log.disk import Directory, OpenFile
 from ackd.log.files import FileStorage, this_boot
 from ackd.log.format import FRAME_SIZE, HEADER_SIZE
 from ackd.log.log import Log
@@ -250,6 +252,85 @@ def test_the_cursors_are_written_without_a_commit_when_all_is_read(tmp_path: Pat
     assert struct.pack("=QQQ", 5, 5, 0) in control
     log.commit()
     assert not worker.jobs
+    log.close(clean=True)
+
+
+# Errors that no disk causes
+
+
+class FaultyFile(OpenFile):
+    """A file whose next syncs raise the `faults`, last first."""
+
+    def __init__(self, descriptor: int, faults: list[Exception]) -> None:
+        super().__init__(descriptor)
+        self._faults = faults
+
+    def sync(self) -> None:
+        if self._faults:
+            raise self._faults.pop()
+        super().sync()
+
+
+class FaultyDirectory(Directory):
+    """A directory with such files."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(str(path))
+        self.faults: list[Exception] = []
+
+    def open(self, name: str, create: bool = False) -> FaultyFile:
+        return FaultyFile(super().open(name, create).fileno(), self.faults)
+
+
+@pytest.mark.parametrize("error", [MemoryError(), ValueError("a fault of ackd")])
+def test_an_error_in_the_thread_is_a_failed_commit(tmp_path: Path, error: Exception) -> None:
+    disk = FaultyDirectory(tmp_path)
+    log = Log(FileStorage(disk, SIZE))
+    append(log, 5)
+    log.commit()
+    assert finish(log) is None
+    disk.faults.append(error)
+    append(log, 2)
+    log.commit()
+    failure = finish(log)
+    assert failure
+    assert (failure.errno, failure.__cause__) == (errno.EIO, error)
+    assert (log.synced, log.appended) == (5, 5)
+    append(log, 2)
+    log.commit()
+    assert finish(log) is None
+    assert contents(log, 0) == records(0, 7)
+    log.close(clean=True)
+
+
+def test_an_error_beside_a_commit_fails_the_next_commit(tmp_path: Path) -> None:
+    disk, worker = FaultyDirectory(tmp_path), SimulatedWorker()
+    log = Log(FileStorage(disk, SIZE, worker))
+    disk.faults.append(ValueError("a fault of ackd"))
+    worker.work_off()  # prepares the first file
+    assert not disk.faults
+    for succeeds in (False, True):
+        append(log, 2)
+        log.commit()
+        worker.work_off()
+        assert (log.collect() is None) is succeeds
+    assert contents(log, 0) == records(0, 2)
+    log.close(clean=True)
+
+
+def test_a_thread_that_can_not_start_is_a_failed_commit(tmp_path: Path) -> None:
+    log = Log(FileStorage(Directory(str(tmp_path)), SIZE))
+    before = threading.stack_size(1 << 50)  # there is not so much address space
+    append(log, 2)
+    log.commit()
+    failure = finish(log)
+    assert failure
+    assert failure.errno == errno.EAGAIN
+    threading.stack_size(before)
+    append(log, 2)
+    log.commit()
+    assert finish(log) is None
+    assert contents(log, 0) == records(0, 2)
     log.close(clean=True)
 
 

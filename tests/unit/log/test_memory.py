@@ -112,7 +112,7 @@ def test_without_room_nothing_changes_until_records_are_read(memory: Memory) -> 
     assert log.gaps == ()
 
 
-def test_few_pages_are_touched_while_the_journal_follows(memory: Memory) -> None:
+def test_few_segments_are_used_while_the_journal_follows(memory: Memory) -> None:
     log = memory.log
     reader = log.reader(0)
     for number in range(100_000):
@@ -128,40 +128,28 @@ def test_few_pages_are_touched_while_the_journal_follows(memory: Memory) -> None
     assert memory.touched == PAGE + 2 * SEGMENT
 
 
-# Withdrawn records
+# Records that are sent already
 
 
-def test_a_withdrawn_record_is_replaced(memory: Memory) -> None:
+def test_records_that_are_sent_already_move_the_cursor_with_them(memory: Memory) -> None:
     log = memory.log
-    append(log, 3)
-    assert log.append(b"withdrawn")
-    log.withdraw()
-    assert (log.appended, log.synced) == (3, 3)
-    assert list(log.records(0, 9)) == [record_of(number) for number in range(3)]
+    assert log.extend([record_of(0), record_of(1)], sent=True) == 2
+    assert (log.sent, log.appended) == (2, 2)
     append(log, 1)
-    assert list(log.records(2, 9)) == [record_of(2), record_of(3)]
-
-
-def test_a_withdrawn_record_does_not_come_back(memory: Memory) -> None:
-    append(memory.log, 3)
-    assert memory.log.append(b"withdrawn")
-    memory.log.withdraw()
+    assert (log.sent, log.appended) == (2, 3)
     log = memory.reopen()
-    assert (log.appended, log.gaps) == (3, ())
+    assert (log.sent, log.appended) == (2, 3)
     assert list(log.records(0, 9)) == [record_of(number) for number in range(3)]
 
 
-def test_the_first_record_of_a_segment_is_withdrawn(memory: Memory) -> None:
+def test_as_many_records_are_appended_as_there_is_room_for(memory: Memory) -> None:
     log = memory.log
-    for _ in range(2):
-        assert log.append(b"x" * log.longest)
-        log.withdraw()
-    assert log.append(b"a")
-    assert log.append(b"x" * log.longest)
-    log.withdraw()
-    assert log.append(b"b")
-    assert list(log.records(0, 9)) == [b"a", b"b"]
-    assert list(memory.reopen().records(0, 9)) == [b"a", b"b"]
+    size = log.longest
+    assert log.extend([b"x" * size] * 70, sent=True) == 64
+    assert (log.sent, log.appended, log.spare) == (64, 64, 0)
+    log.set_read(3)
+    assert log.spare == 3
+    assert log.extend([b"y" * size] * 70) == 3
 
 
 # The next process
@@ -215,8 +203,9 @@ def test_a_killed_process_leaves_all_its_records(memory: Memory) -> None:
 # What is not a log
 
 
-def test_a_descriptor_of_another_size_is_no_log(memory: Memory) -> None:
-    with open("/dev/null", "rb") as file, pytest.raises(LogError, match="does not have") as error:
+@pytest.mark.parametrize(("path", "problem"), [("/dev/null", "Invalid"), (__file__, "not have")])
+def test_a_descriptor_of_something_else_is_no_log(path: str, problem: str) -> None:
+    with open(path, "rb") as file, pytest.raises(LogError, match=problem) as error:
         MemoryStorage(os.dup(file.fileno()))
     assert error.value.place == "the log in memory"
 

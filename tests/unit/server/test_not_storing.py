@@ -2,9 +2,11 @@
 
 import contextlib
 import logging
+import select
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from time import monotonic
 
 import pytest
 
@@ -14,11 +16,14 @@ from ackd.journal.journald import JournaldSocket
 from ackd.journal.log_handler import RecordHandler
 from ackd.journal.recorder import Recorder
 from ackd.journal.storing import Storing
+from ackd.log.disk import Directory
+from ackd.log.files import FileStorage
 from ackd.log.log import Log
 from ackd.log.memory import MemoryStorage
 from ackd.loop import Loop
 from ackd.records import Kind
 from ackd.server.server import Server
+from tests.simulation.durable import Worker
 from tests.support.journal_socket import Entry, parse
 from tests.support.journald import Journald
 from tests.support.peer import ACK, GREETING
@@ -30,19 +35,20 @@ REFUSAL = f"not received: {REASON}\n".encode()
 class World:
     """A server, a journald, and one client; a test calls each round of the loop."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, records: Log | None = None, storage: str = "none") -> None:
+        """Without `records`, use a log in memory; acks wait for any other."""
         self.settings = root / "etc/systemd/journald.conf"
         self.settings.parent.mkdir(parents=True)
         path = root / "run/systemd/journal/socket"
         path.parent.mkdir(parents=True)
         (root / "run/systemd/units").mkdir()
-        self.set_storage("none")
+        self.set_storage(storage)
         self.journald = Journald(path)
         self.loop = Loop()
         storing = Storing(str(path), {}, is_service=False, root=str(root))
-        records = Log(MemoryStorage())
+        records = records or Log(MemoryStorage())
         sink = JournaldSocket(str(path), storing, records)
-        self.recorder = Recorder(sink, JournalFormat(), records)
+        self.recorder = Recorder(sink, JournalFormat(), records, records.durable)
         self.recorder.sink.inspect()
         self.handler = RecordHandler(self.recorder)
         logging.getLogger("ackd").addHandler(self.handler)
@@ -149,3 +155,53 @@ def test_a_flood_of_payloads_is_refused_in_turns(world: World) -> None:
         world.go_round()
         replies += world.client.recv(1 << 20)
     assert replies == REFUSAL * 2_000
+
+
+@pytest.fixture
+def worker() -> Worker:
+    """A disk that does nothing while the worker is not `prompt`."""
+    return Worker()
+
+
+@pytest.fixture
+def durable(tmp_path: Path, worker: Worker) -> Iterator[World]:
+    """A world with a log on the disk, in which acks wait for the worker."""
+    directory = tmp_path / "log"
+    directory.mkdir()
+    records = Log(FileStorage(Directory(str(directory)), 1 << 24, worker))
+    with contextlib.closing(World(tmp_path, records, "auto")) as world:
+        assert world.reply() == GREETING
+        yield world
+
+
+def test_the_journals_refusal_comes_after_the_acks_that_wait_for_the_disk(
+    durable: World, worker: Worker
+) -> None:
+    worker.prompt = False
+    durable.client.send(b"one\n")
+    durable.go_round()
+    durable.set_storage("none")
+    durable.journald.end()
+    durable.client.send(b"two\n")
+    durable.go_round()
+    assert durable.server.trouble == REASON
+    assert not select.select([durable.client], [], [], 0)[0]
+    worker.prompt = True
+    worker.work_off()
+    assert [durable.reply(), durable.reply()] == [ACK, REFUSAL]
+
+
+def test_an_end_waits_neither_for_a_disk_that_hangs_nor_for_the_journals_obstacle(
+    durable: World, worker: Worker
+) -> None:
+    worker.prompt = False
+    durable.client.send(b"one\n")
+    durable.go_round()
+    durable.set_storage("none")
+    durable.journald.end()
+    durable.client.send(b"two\n")
+    durable.go_round()
+    durable.server.finish_commits(monotonic())
+    assert durable.replies.read() == b""
+    worker.prompt = True
+    worker.work_off()
