@@ -191,6 +191,8 @@ BAD = {
     "port: 1:30": "1:7: port: 1:30 stands for 90; write it as a decimal number",
     "port: 010008": "1:7: port: '010008' is not a whole number",
     "allow: example.com": f"1:8: allow: 'example.com' {NO_NETWORK}",
+    "allow: 0.0.0.0": "1:8: allow: 0.0.0.0 is no client's address: write 0.0.0.0/0 for all",
+    "allow: '::/128'": "1:8: allow: ::/128 is no client's address: write ::/0 for all",
     "allow: 10": f"1:8: allow: 10 {NO_NETWORK}",
     "allow: 10.0": f"1:8: allow: 10.0 {NO_NETWORK}",
     "allow: 192.0.2.0/33": f"1:8: allow: '192.0.2.0/33' {NO_NETWORK}",
