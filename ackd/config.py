@@ -1,18 +1,17 @@
 """The configuration file: YAML with flat keys; an error says in which line and column it is."""
 
-import errno
 import ipaddress
 import os
 import re
-import stat
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from enum import Enum
 from reprlib import Repr
 from typing import Any, TypeVar
 
 import yaml
 
+from ackd import regular_file
 from ackd.config_hints import Hints, is_quoted_typographically
 from ackd.peers import Address, Network
 from ackd.protocol import NOT_CONNECT, NOT_RECEIVED
@@ -21,11 +20,10 @@ from ackd.yaml_nodes import long_document
 DEFAULT_PATH = "/etc/ackd.yaml"
 DEFAULT_PORT = 10008
 DEFAULT_BIND = ("127.0.0.1", "::1")
-# Bytes. ackd reads the whole file at once, also in a reload; a million is 40,000 networks.
-_LARGEST_FILE = 1 << 20
 _MOST_PROBLEMS = 100
 _LONGEST_LINE = 4096  # characters
 _LONGEST_TIME = 1_000_000  # seconds; epoll_wait(2) can't wait longer than 2,147,483 s at once
+_LONGEST_HANDSHAKE = 3600  # seconds
 # Bytes of the log: a few of its segments at least, a terabyte at most.
 _SMALLEST_WAL, _LARGEST_WAL = 1 << 24, 1 << 40
 
@@ -62,6 +60,7 @@ class Config:
     bind: tuple[str, ...] = DEFAULT_BIND
     port: int = DEFAULT_PORT
     allow: tuple[Network, ...] = ()
+    proxy_from: tuple[Network, ...] = ()
     greeting: str = "Connect"
     ack: str = "thank you client, you data is Received success"
     record: Recording = Recording.EACH
@@ -74,7 +73,28 @@ class Config:
     max_connections_per_client: int | None = 1024
     idle_timeout: float = 600
     journal_wait: float = 10
+    tls_certificate: str | None = None
+    tls_key: str | None = None
+    tls_client_ca: str | None = None
+    tls_allow: tuple[str, ...] = ()
+    handshake_timeout: float = 10
     debug: bool = False
+    # Not a setting: where the file sets the keys, for errors that are found later.
+    places: Mapping[str, "Place"] = field(default_factory=dict, compare=False, repr=False)
+
+    def problem(self, key: str, text: str) -> "Problem":
+        """Return an error of the value of a key that the file sets."""
+        place = self.places[key]
+        return Problem(place.file, place.line, place.column, f"{key}: {text}")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A place in a file. `line` and `column` begin with 1."""
+
+    file: str
+    line: int
+    column: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +146,7 @@ class ConfigFile:
     def load(self) -> Config:
         """Return the configuration in the file. Raises ConfigError."""
         try:
-            text = _read(self._path)
+            text = regular_file.read(self._path)
         except FileNotFoundError as error:
             # A link that leads nowhere is not absent: its file may be on a disk that is not there.
             if self._optional and not self._seen and not os.path.islink(self._path):
@@ -137,41 +157,6 @@ class ConfigFile:
             raise ConfigError(Problem(self._path, 0, 0, f"{error.strerror}")) from error
         self._seen = True
         return parse(text, self._path)
-
-
-def _read(path: str) -> bytes:
-    """Return the content of a regular file, without ever waiting; raises OSError."""
-    _check_kind(os.stat(path).st_mode)  # before open(2), which can act on a device
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
-    with open(descriptor, "rb") as file:
-        _check_kind(os.fstat(descriptor).st_mode)
-        text = file.read(_LARGEST_FILE + 1)
-    if len(text) > _LARGEST_FILE:
-        raise OSError(errno.EFBIG, f"is larger than {_LARGEST_FILE} bytes")
-    return text
-
-
-def _check_kind(mode: int) -> None:
-    if stat.S_ISDIR(mode):
-        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-    if not stat.S_ISREG(mode):
-        raise OSError(errno.EINVAL, "is not a regular file")
-
-
-def first_closed(path: str) -> str:
-    """Return the first directory on the way to a file, or the file, that not all users can read.
-
-    Return nothing if there is none, or if there is no such file.
-    """
-    from pathlib import Path  # here, because it would delay every start
-
-    file = Path(path).resolve()
-    if not file.exists():
-        return ""
-    for directory in reversed(file.parents):
-        if not directory.stat().st_mode & stat.S_IXOTH:
-            return str(directory)
-    return "" if file.stat().st_mode & stat.S_IROTH else str(file)
 
 
 def load(path: str, optional: bool = False) -> Config:
@@ -192,7 +177,7 @@ def parse(text: bytes, file: str) -> Config:
         if further > 0:
             problems[_MOST_PROBLEMS:] = [Problem(file, 0, 0, f"and further errors: {further}")]
         raise ConfigError(*problems)
-    return Config(**values)
+    return Config(**values, places=reader.places)
 
 
 def check(key: str, value: object) -> Any:
@@ -286,8 +271,21 @@ class _Reader:
             kind = node.tag.rpartition(":")[2]
             self._add_at(node.start_mark, f"{key}: can't be read as {kind}")
 
+    @property
+    def places(self) -> dict[str, Place]:
+        """Where the values of the keys are."""
+        marks = self._values_at.items()
+        return {key: Place(self._file, mark.line + 1, mark.column + 1) for key, mark in marks}
+
     def _check_together(self, values: dict[str, Any]) -> None:
-        """Add a problem for values that are good alone, and contradict each other."""
+        """Add problems for values that are good alone, and are not good together."""
+        self._check_durability(values)
+        for key, needed in _NEEDS:
+            is_given = values.get(needed) if needed in values else needed in self._lines
+            if values.get(key) and not is_given:
+                self._add_at(self._values_at[key], f"{key}: needs {needed} as well")
+
+    def _check_durability(self, values: dict[str, Any]) -> None:
         durability, record = values.get("durability"), values.get("record")
         if durability is Durability.DISK and record is Recording.NONE:
             text = "durability: disk needs a record of each payload, but line"
@@ -304,6 +302,14 @@ class _Reader:
         hint = self._hints.about(mark.line, text) if mark else ""
         self.problems.append(Problem(self._file, line, column, text + hint))
 
+
+# Keys of TLS, and the key that each of them needs.
+_NEEDS = (
+    ("tls_certificate", "tls_key"),
+    ("tls_key", "tls_certificate"),
+    ("tls_client_ca", "tls_certificate"),
+    ("tls_allow", "tls_client_ca"),
+)
 
 # PyYAML raises these for a date like 2026-99-99, or for `!!int ""`, `!!bool x` and the like.
 _UNREADABLE = (ValueError, LookupError, AttributeError, OverflowError)
@@ -364,6 +370,13 @@ def _seconds(value: object) -> float:
     return value
 
 
+def _handshake_seconds(value: object) -> float:
+    seconds = _seconds(value)
+    if not 1 <= seconds <= _LONGEST_HANDSHAKE:
+        raise BadValueError(f"{value} is not between 1 and {_LONGEST_HANDSHAKE}")
+    return seconds
+
+
 def _boolean(value: object) -> bool:
     if not isinstance(value, bool):
         raise BadValueError(f"{_shortened(value)} is neither true nor false")
@@ -391,6 +404,35 @@ def _absolute_path(value: object) -> str:
     if "\0" in path:
         raise BadValueError(f"{_shortened(value)} holds a NUL, which no path can have")
     return path
+
+
+def _file_or_credential(value: object) -> str:
+    """Return an absolute path, or a name as LoadCredential= of systemd.exec(5) can have it."""
+    text = _one_line(value)
+    if text.startswith("/"):
+        return _absolute_path(text)
+    if not _CREDENTIAL.fullmatch(text):
+        raise BadValueError(
+            f"{_shortened(text)} is neither an absolute path nor the name of a credential,"
+            " such as tls-key"
+        )
+    return text
+
+
+# credential_name_valid() in systemd's src/shared/creds-util.c.
+_CREDENTIAL = re.compile(r"(?!\.{1,2}$)[!-.0-9;-~]{1,255}")
+
+
+def _client_name(value: object) -> str:
+    """Return a name of a client's certificate, or a pattern such as *.example.org."""
+    name = _one_line(value)
+    if not name or name != name.strip():
+        raise BadValueError(f"{_shortened(value)} is not the name of a client")
+    if "*" in name.removeprefix("*."):
+        raise BadValueError(
+            f"{_shortened(value)} has a * that stands for nothing; a pattern is like *.example.org"
+        )
+    return name
 
 
 def _ack(value: object) -> str:
@@ -506,6 +548,7 @@ _CHECKS: dict[str, Callable[[object], Any]] = {
     "bind": _not_empty(_one_or_list(_address)),
     "port": _whole_number(0, 65535),
     "allow": _one_or_list(_network),
+    "proxy_from": _one_or_list(_network),
     "greeting": _one_line,
     "ack": _ack,
     "record": _one_of(Recording),
@@ -518,5 +561,10 @@ _CHECKS: dict[str, Callable[[object], Any]] = {
     "max_connections_per_client": _or_none(_whole_number(1, 1_000_000)),
     "idle_timeout": _seconds,
     "journal_wait": _seconds,
+    "tls_certificate": _or_none(_file_or_credential),
+    "tls_key": _or_none(_file_or_credential),
+    "tls_client_ca": _or_none(_file_or_credential),
+    "tls_allow": _one_or_list(_client_name),
+    "handshake_timeout": _handshake_seconds,
     "debug": _boolean,
 }

@@ -16,6 +16,8 @@ _BY_LINE_BEFORE = ("could not find expected ':'", "mapping values are not allowe
 _BY_PROBLEM = {
     "mapping values are not allowed here": "put a value that has a colon and a space in quotes",
     "character '\\t' that cannot start any token": "use spaces instead of the tab",
+    "while scanning an alias": "put a value that begins with * in quotes",
+    "found undefined alias": "put a value that begins with * in quotes",
     "that cannot start any token": "put a value that begins with this character in quotes",
 }
 

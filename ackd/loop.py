@@ -2,7 +2,6 @@
 
 import selectors
 from collections.abc import Callable
-from contextlib import suppress
 from math import inf
 from time import monotonic
 from typing import Protocol, TypeAlias
@@ -52,8 +51,10 @@ class Loop:
         """Stop watching `source`, if it is watched; call this before `source` is closed."""
         descriptor = source.fileno()
         self._changed.add(descriptor)
-        with suppress(KeyError):  # not watched
+        try:
             self._selector.unregister(descriptor)
+        except KeyError:
+            return  # it is not watched
 
     def timeout(self) -> float | None:
         """Return the seconds until the next timer is due; None if there is no timer."""

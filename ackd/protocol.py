@@ -29,9 +29,12 @@ LONGER_THAN = "longer than "  # a number of bytes follows
 NO_PROXY_PROTOCOL = "this port takes no PROXY header, switch it off in the balancer"
 NO_TLS = "this port takes no TLS, connect without it"
 NO_HTTP = "this port takes no HTTP, send lines of text over plain TCP"
+EXPECTS_TLS = "this port expects TLS"
+WRONG_PROXY_HEADER = "wrong PROXY header: "  # what is wrong with it follows
+EXPECTS_PROXY_HEADER = "this port expects a PROXY header from your address"
 FOREIGN_REASONS = (NO_PROXY_PROTOCOL, NO_TLS, NO_HTTP)
 # The same client gets these reasons again until an administrator changes a configuration.
-LASTING_REASONS = (NOT_ALLOWED, *FOREIGN_REASONS)
+LASTING_REASONS = (NOT_ALLOWED, EXPECTS_TLS, EXPECTS_PROXY_HEADER, *FOREIGN_REASONS)
 
 # Bytes. ackd sends no longer line; without a limit, another server's line could fill the memory.
 MAX_REPLY = 65536
@@ -327,21 +330,17 @@ class ServerProtocol:
         rest = lines.pop()
         cut = len(lines) == most
         if lines:
-            self._take_all(lines, len(data) <= self.max_payload and b"\r" not in data)
+            if self.partial or self._skipping:
+                self._end_partial(lines)
+            if self._record_empty and len(data) <= self.max_payload and b"\r" not in data:
+                # The usual case: adding all lines at once is far faster than one by one.
+                self.payloads = [*self.payloads, *lines] if self.payloads else lines
+            else:
+                for line in lines:
+                    self._take(line)
         self._unsplit = rest if cut else b""
         if rest and not cut:
             self._hold(rest)
-
-    def _take_all(self, lines: list[bytes], plain: bool) -> None:
-        """Take lines; `plain` means that no line is too long and none ends in CR."""
-        if self.partial or self._skipping:
-            self._end_partial(lines)
-        if plain and self._record_empty:
-            # The usual case: adding all lines at once is far faster than one by one.
-            self.payloads = [*self.payloads, *lines] if self.payloads else lines
-        else:
-            for line in lines:
-                self._take(line)
 
     def _end_partial(self, lines: list[bytes]) -> None:
         """Complete the unfinished line with the first of `lines`, or end a refused line with it."""

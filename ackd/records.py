@@ -55,18 +55,24 @@ class Reason(Enum):
     REJECTED = "turned away"
 
 
+# Bytes of the value of a fact. Facts, with all other fields of a payload's entry, have a bound.
+LONGEST_FACT = 256
+
+
 @dataclass(frozen=True, slots=True)
 class Origin:
     """The origin of payloads: the same for all payloads of one connection.
 
     `peer` is the client's address, `listener` is `ADDRESS:PORT`. `connection` is a name that stays
-    unique over restarts.
+    unique over restarts. `facts` are further journal fields of all records of the connection, of
+    which no value is longer than LONGEST_FACT: (NAME, value).
     """
 
     peer: str
     peer_port: int
     listener: str
     connection: str
+    facts: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from ackd.client.errors import (
     NoGreetingError,
     NotReachedError,
     RejectedError,
+    TlsError,
     UnexpectedReplyError,
     UnknownOutcomeError,
 )
@@ -21,6 +22,7 @@ __all__ = [
     "NoGreetingError",
     "NotReachedError",
     "RejectedError",
+    "TlsError",
     "UnexpectedReplyError",
     "UnknownOutcomeError",
 ]

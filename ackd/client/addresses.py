@@ -10,10 +10,13 @@ from contextlib import suppress
 from itertools import chain, zip_longest
 from math import inf
 from time import monotonic
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from ackd.client.errors import NotReachedError, Unreached
 from ackd.client.waiting import Awaited, Steps
+
+if TYPE_CHECKING:
+    from ackd.client.tls import ClientTls
 
 # Seconds after which the next address is tried while the one before has not answered: Connection
 # Attempt Delay, RFC 8305, section 8.
@@ -24,9 +27,9 @@ class Destination(NamedTuple):
     """Where a server is, and how to speak to it.
 
     `timeout` (seconds) bounds each wait: for the addresses of the name, the connection, the
-    greeting, and the next reply while one is due. `source` is the local address, "" for any.
-    `greeted` is false for a server with an empty greeting. `family` is AF_INET, AF_INET6, or
-    AF_UNSPEC for both.
+    handshake of TLS, the greeting, and the next reply while one is due. `source` is the local
+    address, "" for any. `greeted` is false for a server with an empty greeting. `family` is
+    AF_INET, AF_INET6, or AF_UNSPEC for both. Without `tls`, the connection is plain TCP.
     """
 
     host: str
@@ -35,6 +38,7 @@ class Destination(NamedTuple):
     source: str = ""
     greeted: bool = True
     family: int = socket.AF_UNSPEC
+    tls: "ClientTls | None" = None
 
 
 class SocketAddress(NamedTuple):
@@ -50,6 +54,16 @@ def check_address(text: str) -> None:
         socket.getaddrinfo(text or "-", None, flags=socket.AI_NUMERICHOST)
     except (OSError, UnicodeError):
         raise ValueError(f"{text!r} is not an IPv4 or IPv6 address") from None
+
+
+def check_server_name(text: str) -> None:
+    """Raise ValueError unless a certificate can be for this name or address."""
+    try:
+        encoded = text.removesuffix(".").encode("idna")
+    except UnicodeError:
+        encoded = b""
+    if not encoded or b"\0" in encoded:
+        raise ValueError(f"{text!r} can't be the name of a server")
 
 
 def usable(address: SocketAddress, destination: Destination) -> bool:

@@ -1,12 +1,18 @@
 """The client as a library: one greeted connection to an ackd."""
 
 from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
 
-from ackd.client.addresses import Destination, check_address
+from ackd.client.addresses import Destination, check_address, check_server_name
 from ackd.client.opening import open_transport
 from ackd.client.session import Session
 from ackd.client.waiting import run
 from ackd.protocol import Reply
+
+if TYPE_CHECKING:
+    import ssl
+
+    from ackd.client.tls import ClientTls
 
 DEFAULT_PORT = 10008
 # Seconds. Longer than ackd's default `journal_wait`: its refusal is a better answer than none.
@@ -17,7 +23,7 @@ class Client(Session[None]):
     """A connection to an ackd, greeted when the constructor returns.
 
     `timeout` bounds each wait, in seconds: for the addresses of the name, for the connection, for
-    the greeting, and for the next reply while one is due.
+    the handshake of TLS, for the greeting, and for the next reply while one is due.
 
     `send` is for one payload after another, `exchange` for many at once. Both are made of `offer`,
     `wait` and `pump`. The client reads replies while it sends, so neither side can stall.
@@ -30,6 +36,8 @@ class Client(Session[None]):
         timeout: float = DEFAULT_TIMEOUT,
         source: str = "",
         greeted: bool = True,
+        tls: "bool | ssl.SSLContext" = False,
+        server_name: str = "",
     ) -> None:
         """Connect, from the local address `source` if there is one given.
 
@@ -37,14 +45,24 @@ class Client(Session[None]):
         ack then. So another connection, made before, shows that the server does not greet;
         UnexpectedReplyError if it does. `send` and the like may raise RejectedError then.
 
-        Raises NotReachedError, NoGreetingError, RejectedError, and ValueError for a port or a
-        source that can't be one.
+        `tls` is True for TLS with a server whose certificate an authority of this system has
+        signed, or a context of ssl with other authorities, or with a certificate of this client:
+        ssl.create_default_context(cafile=...). `server_name` is the name that the server's
+        certificate must have; "" is `host`.
+
+        Raises NotReachedError, TlsError, NoGreetingError, RejectedError, and ValueError for a port,
+        a source or a server name that can't be one.
         """
         if not 1 <= port <= 65535:
             raise ValueError(f"{port} is no port: 1 to 65535")
         if source:
             check_address(source)
-        super().__init__(run(open_transport(Destination(host, port, timeout, source, greeted))))
+        if server_name and not tls:
+            raise ValueError("a server name is for TLS only")
+        destination = Destination(host, port, timeout, source, greeted)
+        if tls:
+            destination = destination._replace(tls=_tls(tls, server_name))
+        super().__init__(run(open_transport(destination)))
 
     def __enter__(self) -> "Client":
         return self
@@ -111,3 +129,13 @@ class Client(Session[None]):
     def _next(self) -> list[Reply]:
         self.wait()
         return self.pump()
+
+
+def _tls(given: "bool | ssl.SSLContext", server_name: str) -> "ClientTls":
+    from ackd.client.tls import ClientTls, client_context  # slow to import
+
+    if server_name:
+        check_server_name(server_name)
+    if isinstance(given, bool):
+        return ClientTls(client_context(), server_name, has_certificate=False)
+    return ClientTls(given, server_name)

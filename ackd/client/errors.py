@@ -6,9 +6,10 @@ The errors have the facts. `str` makes sentences of them, all of which are in th
 import errno
 import os
 import socket
+import time
 from enum import Enum
 
-from ackd.client.end import End, EndKind
+from ackd.client.end import Certificate, End, EndKind, TlsFault, TlsKind
 from ackd.printable import printable
 from ackd.protocol import MAX_REPLY, Violation
 
@@ -54,6 +55,21 @@ class NotReachedError(ClientError):
 
     def __str__(self) -> str:
         return _not_reached(self)
+
+
+class TlsError(ClientError):
+    """There is a connection, but no TLS over it: `fault` says why. Nothing is recorded.
+
+    If the connection ended within the handshake, `end` says how.
+    """
+
+    def __init__(self, fault: TlsFault, end: End | None = None) -> None:
+        super().__init__(fault, end)
+        self.fault = fault
+        self.end = end
+
+    def __str__(self) -> str:
+        return f"in the handshake: {describe(self.end)}" if self.end else describe_fault(self.fault)
 
 
 class NoGreetingError(ClientError):
@@ -119,6 +135,15 @@ class UnexpectedReplyError(UnknownOutcomeError):
         )
 
 
+def error_of_opening(end: End) -> ClientError:
+    """Return the error for a connection that ended before the greeting."""
+    if end.how is EndKind.REJECTED:
+        return RejectedError(end.line)
+    if end.fault:
+        return TlsError(end.fault)
+    return NoGreetingError(end)
+
+
 def error_of(end: End) -> ClientError:
     """Return the error for the payloads without a reply."""
     if end.how is EndKind.REJECTED:
@@ -146,6 +171,17 @@ _VIOLATIONS = {
     Violation.ENDLESS_LINE: f"the server sent a line of over {MAX_REPLY} bytes",
 }
 _FAMILIES: dict[int, str] = {socket.AF_INET: "IPv4", socket.AF_INET6: "IPv6"}
+# Alerts of servers about a client's certificate, as OpenSSL names them.
+_ALERTS = {
+    "bad certificate": "it is not good",
+    "unsupported certificate": "it is of a kind that the server does not take",
+    "certificate revoked": "it is revoked",
+    "certificate expired": "it has expired, or is not valid yet",
+    "certificate unknown": "the server does not say why",
+    "unknown ca": "the server does not trust the authority that has signed it",
+    "access denied": "it does not give access",
+}
+_SHOWN, _NAMES = 80, 5  # bytes of what a server says, names of a certificate
 _UNCONNECTED = {
     errno.ECONNREFUSED: "connection refused: nothing listens on that port, or a firewall refuses",
     errno.EHOSTUNREACH: "no route to host: it is down, or a firewall turns packets back",
@@ -162,12 +198,60 @@ def describe(end: End) -> str:
         return f"{_VIOLATIONS[end.violation]}: it is no ackd"
     if end.how is EndKind.REJECTED:
         return printable(end.line)
+    if end.fault:
+        return describe_fault(end.fault)
     return {
         EndKind.CLOSED: "the server closed the connection",
         EndKind.RESET: "the other side reset the connection",
         EndKind.BROKEN: f"the connection broke: {os.strerror(end.errno)}",
         EndKind.TIMED_OUT: f"no answer within {end.seconds:g} s",
+        EndKind.CUT_OFF: "the connection was cut off: it ended without the end that TLS has",
     }[end.how]
+
+
+def describe_fault(fault: TlsFault) -> str:
+    """Return what is wrong with TLS, in words."""
+    reason = _ALERTS.get(fault.reason, fault.reason)
+    said = printable(fault.said[:_SHOWN].rstrip())
+    sentence = {
+        TlsKind.CERTIFICATE_WANTED: "the server wants a certificate",
+        TlsKind.CERTIFICATE_REJECTED: f"the server turned our certificate away: {reason}",
+        TlsKind.NOTHING_IN_COMMON: "the server has no version of TLS, or no cipher, in common with"
+        " this host",
+        TlsKind.NOT_SPOKEN: f"the port speaks no TLS, it says {said}",
+        TlsKind.OTHER: reason,
+    }
+    return sentence.get(fault.kind) or f"the server's certificate {_flaw(fault, reason)}"
+
+
+def _flaw(fault: TlsFault, reason: str) -> str:
+    """Return why the server's certificate is not good, as the end of a sentence."""
+    kind, certificate, now = fault.kind, fault.certificate, time.time()
+    if certificate and kind is TlsKind.UNKNOWN_AUTHORITY:
+        if certificate.issuer == certificate.subject:
+            return "is signed by itself, and this host does not trust it"
+        authority = printable(os.fsencode(certificate.issuer))
+        return f"is signed by {authority}, an authority that this host does not trust"
+    if certificate and kind is TlsKind.WRONG_NAME:
+        return f"is not for {printable_host(fault.name)}, but for {describe_names(certificate)}"
+    # Otherwise it is the certificate of an authority.
+    if certificate and kind is TlsKind.EXPIRED and certificate.not_after < now:
+        return f"has expired on {describe_time(certificate.not_after)}"
+    if certificate and kind is TlsKind.NOT_YET_VALID and certificate.not_before > now:
+        return f"is not valid before {describe_time(certificate.not_before)}"
+    return f"can't be verified: {reason}"
+
+
+def describe_names(certificate: Certificate) -> str:
+    """Return the names that a certificate is for; of many names, only the first."""
+    names = [printable(os.fsencode(name)) for name in certificate.names]
+    more = f" and {len(names) - _NAMES} more" if len(names) > _NAMES else ""
+    return ", ".join(names[:_NAMES]) + more
+
+
+def describe_time(seconds: float) -> str:
+    """Return a time of time.time() in UTC, to the minute."""
+    return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(seconds))
 
 
 def _not_reached(error: NotReachedError) -> str:

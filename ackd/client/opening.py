@@ -2,17 +2,17 @@
 
 from ackd.client.addresses import Destination, SocketAddress, connect, resolve
 from ackd.client.end import End, EndKind
-from ackd.client.errors import NoGreetingError, RejectedError, Unexpected, UnexpectedReplyError
+from ackd.client.errors import Unexpected, UnexpectedReplyError, error_of_opening
 from ackd.client.transport import Transport
 from ackd.client.waiting import Awaited, Steps
 from ackd.protocol import TagT, Violation
 
 
 def open_transport(destination: Destination) -> Steps[Transport[TagT]]:
-    """Resolve the name, connect, and wait for the greeting.
+    """Resolve the name, connect, agree on TLS if it is to be used, and wait for the greeting.
 
-    Raises NotReachedError, NoGreetingError, RejectedError, and UnexpectedReplyError if the server
-    greets although no greeting is expected.
+    Raises NotReachedError, TlsError, NoGreetingError, RejectedError, and UnexpectedReplyError if
+    the server greets although no greeting is expected.
     """
     addresses = yield from resolve(destination)
     transport: Transport[TagT] = yield from open_to(destination, addresses)
@@ -23,8 +23,7 @@ def open_to(destination: Destination, addresses: list[SocketAddress]) -> Steps[T
     """Connect to one of the addresses, and wait for the greeting; raises as `open_transport`."""
     if not destination.greeted:
         yield from _check_silence(destination, addresses)
-    sock = yield from connect(destination, addresses)
-    transport: Transport[TagT] = Transport(sock, destination.timeout, destination.greeted)
+    transport: Transport[TagT] = yield from _connected(destination, addresses, destination.greeted)
     try:
         if destination.greeted:
             yield from _greeted(transport)
@@ -34,13 +33,31 @@ def open_to(destination: Destination, addresses: list[SocketAddress]) -> Steps[T
     return transport
 
 
+def _connected(
+    destination: Destination, addresses: list[SocketAddress], greeted: bool
+) -> Steps[Transport[TagT]]:
+    """Connect, and agree on TLS if it is to be used; do not wait for the greeting."""
+    sock = yield from connect(destination, addresses)
+    tls, timeout = destination.tls, destination.timeout
+    if not tls:
+        return Transport(sock, timeout, greeted)
+    from ackd.client.tls import secure  # with TLS only: ssl is slow to import
+
+    try:
+        stream = yield from secure(sock, tls, destination.host, timeout)
+    except BaseException:
+        sock.close()
+        raise
+    transport: Transport[TagT] = Transport(sock, timeout, greeted, stream)
+    transport.receive()  # what came with the last bytes of the handshake
+    return transport
+
+
 def _greeted(transport: Transport[TagT]) -> Steps[None]:
-    while transport.greeting is None:
+    while transport.greeting is None or transport.ended:
         end = yield from _received(transport)
-        if end and end.how is EndKind.REJECTED:
-            raise RejectedError(end.line)
         if end:
-            raise NoGreetingError(end)
+            raise error_of_opening(end)
 
 
 def _check_silence(destination: Destination, addresses: list[SocketAddress]) -> Steps[None]:
@@ -48,9 +65,7 @@ def _check_silence(destination: Destination, addresses: list[SocketAddress]) -> 
 
     A greeting would be taken for the ack of the first payload.
     """
-    transport: Transport[None] = Transport(
-        (yield from connect(destination, addresses)), destination.timeout
-    )
+    transport: Transport[None] = yield from _connected(destination, addresses, greeted=True)
     try:
         transport.finish()
         end = None
@@ -58,8 +73,8 @@ def _check_silence(destination: Destination, addresses: list[SocketAddress]) -> 
             end = yield from _received(transport)
     finally:
         transport.close()
-    if end and end.how is EndKind.REJECTED:
-        raise RejectedError(end.line)
+    if end and (end.how is EndKind.REJECTED or end.fault):
+        raise error_of_opening(end)
     if said := transport.greeting or (end.line if end else b""):
         excess = End(EndKind.UNEXPECTED, violation=Violation.EXCESS_REPLY, line=said)
         raise UnexpectedReplyError(excess, Unexpected.GREETING)
@@ -77,7 +92,9 @@ def finished(transport: Transport[TagT]) -> Steps[End]:
 
 def _received(transport: Transport[TagT]) -> Steps[End | None]:
     """Receive what comes next; return the end of the connection, if it has ended."""
-    yield Awaited(transport.fileno(), transport.writing, transport.deadline)
-    transport.receive()
-    transport.expire()
+    if not transport.ended:
+        yield Awaited(transport.fileno(), transport.writing, transport.deadline)
+        transport.flush()
+        transport.receive()
+        transport.expire()
     return transport.ended

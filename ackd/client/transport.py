@@ -5,10 +5,13 @@ from collections.abc import Sequence
 from contextlib import suppress
 from math import inf
 from time import monotonic
-from typing import Generic
+from typing import TYPE_CHECKING, Generic
 
 from ackd.client.end import End, EndKind, end_of
 from ackd.protocol import ClientProtocol, Reply, TagT
+
+if TYPE_CHECKING:
+    from ackd.client.tls import TlsStream
 
 # Bytes that are not sent yet, and payloads without a reply, from which on `full` is true. The
 # second limit is for a server that reads for ever and never replies.
@@ -17,7 +20,7 @@ _CHUNK = 65536
 
 
 class Transport(Generic[TagT]):
-    """A connected, non-blocking socket, and what is in flight on it.
+    """A connected, non-blocking socket, with TLS or without, and what is in flight on it.
 
     The caller watches `fileno()` for reading, and for writing as well while `writing`. It calls
     `flush` and `receive` then. It calls `expire` when the `deadline` has passed. `ended` says how
@@ -27,17 +30,25 @@ class Transport(Generic[TagT]):
     one is due, and for the end of the connection after `finish`.
     """
 
-    def __init__(self, sock: socket.socket, timeout: float, greeted: bool = True) -> None:
-        """Use a connected socket whose server greets, or has an empty greeting."""
+    def __init__(
+        self,
+        sock: socket.socket,
+        timeout: float,
+        greeted: bool = True,
+        tls: "TlsStream | None" = None,
+    ) -> None:
+        """Use a connected socket, perhaps by way of `tls`, whose server greets or does not."""
         self.ended: End | None = None
         self.timeout = timeout
         self.greeted = greeted
-        self.written = 0  # bytes that the kernel has taken
+        self.tls = tls
         self.chunk = b""  # what the last `receive` has read
         # When the wait for what is due began, by time.monotonic(). A caller moves it by the time
         # in which it did not wait.
         self.waiting_since = monotonic()
         self._socket = sock
+        self._stream = tls or sock
+        self._written = 0
         sock.setblocking(False)
         self._protocol: ClientProtocol[TagT] = ClientProtocol(greeted)
         # The tags of the payloads without a reply, oldest first; only the protocol changes it.
@@ -67,14 +78,21 @@ class Transport(Generic[TagT]):
         return len(self._output) >= _FULL or len(self.in_flight) >= _WINDOW
 
     @property
+    def written(self) -> int:
+        """How many bytes the kernel has taken; with TLS, encrypted bytes."""
+        return self.tls.written if self.tls else self._written
+
+    @property
     def unsent(self) -> int:
         """How many bytes the kernel has not taken."""
-        return len(self._output)
+        return len(self._output) + (self.tls.unsent if self.tls else 0)
 
     @property
     def writing(self) -> bool:
         """Whether `flush` waits for the kernel to take more."""
-        return bool(self._output) and not self._broken
+        if self.tls and self.tls.must_receive:
+            return bool(self.tls.unsent) and not self._broken
+        return bool(self.unsent) and not self._broken
 
     @property
     def deadline(self) -> float:
@@ -98,14 +116,14 @@ class Transport(Generic[TagT]):
             return
         try:
             # ackctl lets SIGPIPE end it, as a program at the front of a pipe should.
-            sent = self._socket.send(self._output, socket.MSG_NOSIGNAL)
+            sent = self._stream.send(self._output, socket.MSG_NOSIGNAL)
         except BlockingIOError:
             return
         except OSError as error:
             # The data that the server has sent before can still be read.
             self._broken = end_of(error, b"")
         else:
-            self.written += sent
+            self._written += sent
             del self._output[:sent]
 
     def receive(self) -> list[tuple[TagT, Reply]]:
@@ -114,7 +132,7 @@ class Transport(Generic[TagT]):
         if self.ended:
             return []
         try:
-            self.chunk = self._socket.recv(_CHUNK)
+            self.chunk = self._stream.recv(_CHUNK)
         except BlockingIOError:
             self.ended = self._broken
             return []
@@ -122,7 +140,7 @@ class Transport(Generic[TagT]):
             self.ended = end_of(error, self._protocol.partial)
             return []
         if not self.chunk:
-            closed = self._broken or End(EndKind.CLOSED)
+            closed = (self.tls and self.tls.end) or self._broken or End(EndKind.CLOSED)
             self.ended = closed._replace(line=self._protocol.partial)
             return []
         return self._received()
@@ -136,10 +154,14 @@ class Transport(Generic[TagT]):
         """End the sending. An ackd closes the connection then; that is waited for like a reply."""
         self.waiting_since, self._finishing = monotonic(), True
         with suppress(OSError):  # if the connection has ended already, `receive` reports that
-            self._socket.shutdown(socket.SHUT_WR)
+            self._stream.shutdown(socket.SHUT_WR)
 
     def close(self) -> list[TagT]:
         """Close the connection; return the tags of the payloads without a reply."""
+        if self.tls and not self._output:
+            # After the end that TLS has, a server would take the beginning of a line for all of it.
+            with suppress(OSError):
+                self.tls.shutdown(socket.SHUT_WR)
         self._socket.close()
         return self._protocol.abandon()
 
@@ -152,6 +174,8 @@ class Transport(Generic[TagT]):
             )
         elif protocol.rejected:
             self.ended = End(EndKind.REJECTED, line=protocol.rejection)
+        elif self.tls and self.tls.end:  # it came with these bytes: no event would report it
+            self.ended = self.tls.end._replace(line=protocol.partial)
         if answers:
             self.waiting_since = monotonic()
         return answers

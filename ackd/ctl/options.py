@@ -4,9 +4,13 @@ import argparse
 import re
 import socket
 from math import nan
+from typing import TYPE_CHECKING
 
-from ackd.client.addresses import Destination, check_address
+from ackd.client.addresses import Destination, check_address, check_server_name
 from ackd.client.client import DEFAULT_PORT, DEFAULT_TIMEOUT
+
+if TYPE_CHECKING:
+    from ackd.client.tls import ClientTls
 
 # As in URLs, RFC 3986: [::1], [::1]:10008, 192.0.2.1:10008.
 _WITH_PORT = re.compile(r"[\[\]]|^[^:]*:\d*$")
@@ -24,7 +28,7 @@ def add_server_options(parser: argparse.ArgumentParser) -> None:
         metavar="S",
         type=seconds,
         default=DEFAULT_TIMEOUT,
-        help=f"seconds for each wait: name, connection, greeting, ack ({DEFAULT_TIMEOUT:g})",
+        help=f"seconds for each wait: name, connection, TLS, greeting, ack ({DEFAULT_TIMEOUT:g})",
     )
     option(
         "--source", metavar="A", type=address, default="", help="own address to connect from (any)"
@@ -40,12 +44,49 @@ def add_server_options(parser: argparse.ArgumentParser) -> None:
             help=f"IPv{name} only",
         )
     option("--no-greeting", action="store_true", help="the server's greeting is empty")
+    _add_tls_options(parser)
+
+
+def _add_tls_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options for TLS. No option connects without verifying the server."""
+    option = parser.add_argument
+    option("--tls", action="store_true", help="speak TLS, and verify the server's certificate")
+    option("--ca", metavar="FILE", help="trusted certificates (the system's authorities); --tls")
+    option("--cert", metavar="FILE", help="own certificate, for a server that wants one; --tls")
+    # Not --key: with that, the payloads of a run prove a secret.
+    option("--cert-key", metavar="FILE", help="the private key, unless --cert has it")
+    option(
+        "--server-name",
+        metavar="NAME",
+        type=server_name,
+        help="the name in the server's certificate (that of --host); --tls",
+    )
 
 
 def destination_of(options: argparse.Namespace) -> Destination:
-    """Return the server that the options name."""
+    """Return the server that the options name; files that can't be used are a usage error."""
     where = (options.host, options.port, options.timeout, options.source)
-    return Destination(*where, greeted=not options.no_greeting, family=options.family)
+    greeted, family = not options.no_greeting, options.family
+    return Destination(*where, greeted=greeted, family=family, tls=_tls_of(options))
+
+
+def _tls_of(options: argparse.Namespace) -> "ClientTls | None":
+    """Return how to speak TLS, or None.
+
+    Each option for TLS means --tls, so that nothing is sent in plain text because it was forgotten.
+    """
+    ca, cert, key, name = options.ca, options.cert, options.cert_key, options.server_name
+    if key is not None and cert is None:
+        options.parser.error("--cert-key needs --cert")
+    if not options.tls and ca is cert is name is None:
+        return None
+    from ackd.client.tls import ClientTls, TlsFileError, client_context  # slow to import
+
+    try:
+        context = client_context(ca, cert, key)
+    except TlsFileError as error:
+        options.parser.error(f"{error.path or 'an empty name'}: {error.reason}")
+    return ClientTls(context, name or "", has_certificate=cert is not None)
 
 
 def port(text: str) -> int:
@@ -93,6 +134,15 @@ def address(text: str) -> str:
     try:
         if text:
             check_address(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return text
+
+
+def server_name(text: str) -> str:
+    """Return a name, or an address, that a certificate can be for."""
+    try:
+        check_server_name(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
     return text

@@ -2,7 +2,7 @@
 
 import socket
 from array import array
-from collections.abc import Iterable
+from collections.abc import Callable
 from fcntl import ioctl
 from functools import lru_cache
 from termios import TIOCOUTQ
@@ -53,11 +53,20 @@ class DatagramSocket(Sink):
 
     def put(self, datagram: bytes) -> bool:
         """Return whether the other end's queue has taken the datagram. Never blocks."""
-        return bool(self._send((datagram,)))
+        try:
+            self._socket.send(datagram)
+        except OSError as error:
+            return self.note_refused(error)
+        return True
 
-    def put_all(self, datagrams: Iterable[bytes]) -> list[bytes]:
-        """Return the datagrams that the other end's queue has taken, up to one that it refuses."""
-        return self._send(datagrams)
+    @property
+    def send(self) -> Callable[[bytes], object]:
+        """What sends a datagram, or raises OSError; always the same."""
+        return self._socket.send
+
+    def note_refused(self, error: OSError) -> bool:
+        """Note why the queue has not taken a datagram: it is full, or gone; return False."""
+        return False if isinstance(error, BlockingIOError) else self._lost(error)
 
     def unread(self) -> int:
         """Return the kernel's charge for the datagrams that are not read yet, in bytes."""
@@ -76,19 +85,6 @@ class DatagramSocket(Sink):
     def close(self) -> None:
         """Close the socket."""
         self._socket.close()
-
-    def _send(self, datagrams: Iterable[bytes]) -> list[bytes]:
-        taken: list[bytes] = []
-        send, add = self._socket.send, taken.append
-        try:
-            for datagram in datagrams:
-                send(datagram)
-                add(datagram)
-        except BlockingIOError:
-            pass
-        except OSError as error:
-            self._lost(error)
-        return taken
 
     def _lost(self, error: OSError) -> bool:
         self.reachable = False

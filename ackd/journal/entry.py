@@ -14,7 +14,8 @@ from ackd.records import Kind, Origin, Priority, Record
 _LABEL = b"Buffer: "
 # Additional bytes for each payload in a shared message: the label and a newline.
 _LINE = len(_LABEL) + 1
-# Bytes of all other fields of a payload's entry: under 400 with the longest IPv6 addresses.
+# Bytes of all other fields of a payload's entry: under 400 with the longest IPv6 addresses, and
+# under 800 with the longest facts.
 _FIELDS = 1024
 
 
@@ -68,6 +69,7 @@ class JournalFormat:
                 field("ACKD_PEER_PORT", b"%d" % origin.peer_port),
                 field("ACKD_LISTENER", origin.listener.encode()),
                 field("ACKD_CONNECTION", origin.connection.encode()),
+                *(field(name, value.encode()) for name, value in origin.facts),
             )
         )
 

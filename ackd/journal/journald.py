@@ -2,18 +2,17 @@
 
 import select
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from time import monotonic
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from ackd.journal.datagram import DatagramSocket, new_socket
 from ackd.journal.recorder import Recorder
 from ackd.journal.storing import Storing
 from ackd.journal.unconfirmed import Unconfirmed
 from ackd.journal.watch import JournaldStream, JournaldWatch, KeepStream
-from ackd.log.log import Log
+from ackd.log.log import Log, SentRecord
 from ackd.log.storage import Found
 from ackd.loop import Loop
 
@@ -26,8 +25,8 @@ _LAST_RECORDS = 1.0
 _MARK = b""
 
 
-@dataclass(frozen=True, slots=True)
-class JournaldConnection:
+# A named tuple: the decorator `dataclass` would delay each start noticeably.
+class JournaldConnection(NamedTuple):
     """What one process leaves to the next: its socket, connected to journald, and its stream."""
 
     socket: socket.socket
@@ -93,13 +92,15 @@ class JournaldSocket(DatagramSocket):
 
     def put(self, datagram: bytes) -> bool:
         """Return whether the queue has taken the datagram. Never blocks."""
-        return bool(self.put_all((datagram,)))
+        if not super().put(datagram):
+            return False
+        self._unconfirmed.append(self._log.sent, len(datagram))
+        return True
 
-    def put_all(self, datagrams: Iterable[bytes]) -> list[bytes]:
-        """Return the datagrams that the queue has taken; the first is the log's record `sent`."""
-        taken = self._send(datagrams)
-        self._unconfirmed.extend(self._log.sent, taken)
-        return taken
+    @property
+    def note_sent(self) -> Callable[[SentRecord], object]:
+        """What notes that a record was sent."""
+        return self._unconfirmed.queue.append
 
     def marked(self, record: bytes) -> bytes:
         """Return the record with a mark: it may be in the journal twice."""
@@ -118,9 +119,9 @@ class JournaldSocket(DatagramSocket):
                 lost.popleft()  # the log has a gap
             if lost and lost[0] == reader.number:
                 datagram = self.marked(record)
-                if not self._send((datagram,)):
+                if not super().put(datagram):
                     return False
-                self._unconfirmed.extend(lost.popleft(), (datagram,))
+                self._unconfirmed.append(lost.popleft(), len(datagram))
                 log.set_sent(max(reader.number + 1, log.sent))
             reader.advance()
         lost.clear()
@@ -128,10 +129,10 @@ class JournaldSocket(DatagramSocket):
 
     def put_mark(self) -> bool:
         """Return whether the queue has taken a mark: when it is read, so is all before it."""
-        taken = self._send((_MARK,))
+        taken = super().put(_MARK)
         if taken:
             self._unconfirmed.append_mark()
-        return bool(taken)
+        return taken
 
     def inspect(self, starting: bool = False) -> None:
         """Find out whether journald stores payloads, or whether a `starting` journald will."""

@@ -5,7 +5,7 @@ from itertools import islice, takewhile
 from typing import Protocol
 
 from ackd.config import Recording
-from ackd.log.log import Log
+from ackd.log.log import Log, SentRecord
 from ackd.log.memory import MemoryStorage
 from ackd.log.reader import Reader
 from ackd.loop import Loop
@@ -22,11 +22,12 @@ TURN_PAYLOADS = 1024
 _SHARED_BYTES = 128 * 1024
 # Bytes of the log that may be in memory and not on the disk, but for the segment that fills now.
 _MOST_UNSYNCED = 8 * 1024 * 1024
-# Segments of the log that must be free before records are sent which it must keep then: the records
-# of one turn need less, even if some are as long as they can be.
-_SPARE = 8
 # Notes that may wait while the sink takes no records; each has about 300 bytes.
 MAX_NOTES = 4096
+
+
+def _ignore(_sent: SentRecord) -> None:
+    return
 
 
 class Sink(Protocol):
@@ -67,9 +68,21 @@ class Sink(Protocol):
     def put(self, record: bytes, /) -> bool:
         """Return whether the record was taken: it is the record of the log's number `sent`."""
 
-    def put_all(self, records: Iterable[bytes], /) -> list[bytes]:
-        """Put records until one is refused; return those that were taken."""
-        return list(takewhile(self.put, records))
+    # The parts of `put` in a sink that confirms records. The log calls them for each new record.
+
+    @property
+    def send(self) -> Callable[[bytes], object]:
+        """What takes a record, or raises OSError."""
+        return self.put
+
+    @property
+    def note_sent(self) -> Callable[[SentRecord], object]:
+        """What notes that a record was taken."""
+        return _ignore
+
+    def note_refused(self, _error: OSError, /) -> bool:
+        """Note why a record was not taken; return False."""
+        return False
 
     def marked(self, record: bytes, /) -> bytes:
         """Return a record that is put again; a mark says so where a record can have marks."""
@@ -137,7 +150,7 @@ class Recorder:
     commit of it (`acks_wait`): a refused payload stays with its connection.
 
     With `acks_wait`, `write` and `note` only append to the log. `commit` begins to make durable
-    what is appended, and sends what is durable to the sink. `collect` takes the result.
+    what is appended, and `collect` takes the result. `resume` sends what is durable to the sink.
     """
 
     def __init__(
@@ -152,6 +165,7 @@ class Recorder:
         self.blocked = not sink.reachable or log.sent < log.appended
         self._room = min(_SHARED_BYTES, sink.capacity)
         self._format = form
+        self._send, self._note_sent = sink.send, sink.note_sent
         self._take = self._choose_way()
         # Notes which records the sink has stored; to be called at the end of each round. A sink
         # that confirms records replaces it.
@@ -239,13 +253,8 @@ class Recorder:
         self.resume()
 
     def commit(self) -> None:
-        """Begin to make durable what is appended; to be called at the end of each round.
-
-        While the disk works, what is durable already is sent to the sink.
-        """
+        """Begin to make durable what is appended, unless that is being done."""
         self.log.commit()
-        if not self.blocked and self.log.sent < self.log.synced:
-            self.resume()
 
     def collect(self) -> OSError | None:
         """Take the result of a commit; to be called when the log's event is set."""
@@ -308,22 +317,27 @@ class Recorder:
         """
         if self.acks_wait:
             return self.log.extend
-        return self._send_and_append if self.sink.confirms else self._send
+        return self._send_and_append if self.sink.confirms else self._put
 
     def _look(self, _now: float) -> None:
         self.log.set_read(self.log.sent)
         self.log.set_safe(self.log.sent)
 
-    def _send(self, records: Iterable[bytes]) -> int:
-        return len(self.sink.put_all(records))
+    def _put(self, records: Iterable[bytes]) -> int:
+        return sum(1 for _ in takewhile(self.sink.put, records))
 
     def _send_and_append(self, records: Iterable[bytes]) -> int:
         """Have the sink take records, and the log keep those that it has taken.
 
-        A record that is sent and not in the log, because ackd has ended, has no ack.
+        A record that is sent and not in the log, because ackd is killed, has no ack.
         """
         log = self.log
-        return log.extend(self.sink.put_all(records), True) if log.spare > _SPARE else 0
+        first = log.appended
+        try:
+            log.extend(records, self._send, self._note_sent)
+        except OSError as error:
+            self.sink.note_refused(error)
+        return log.appended - first
 
     def _refuse(self) -> None:
         """Let payloads wait until the sink takes records again, or the log has room."""

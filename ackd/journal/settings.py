@@ -9,10 +9,10 @@ import os
 import re
 import stat
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from enum import Enum
 from itertools import chain
 from math import inf
+from typing import NamedTuple
 
 # If several directories have a file of the same name, the first of them counts.
 _DIRECTORIES = ("etc", "run", "usr/local/lib", "usr/lib")
@@ -55,8 +55,8 @@ class Key(Enum):
     BURST = "RateLimitBurst"
 
 
-@dataclass(frozen=True, slots=True)
-class Setting:
+# A named tuple: the decorator `dataclass` would delay each start noticeably.
+class Setting(NamedTuple):
     """One setting: its value as a number, and for messages its assignment and its place."""
 
     number: float

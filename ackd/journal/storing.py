@@ -10,7 +10,6 @@ import glob
 import logging
 import os
 from collections.abc import Mapping
-from dataclasses import replace
 from math import inf
 
 from ackd.journal.settings import (
@@ -226,7 +225,7 @@ class Storing:
         interval, burst = self._settings.get(Key.INTERVAL), self._settings.get(Key.BURST)
         setting = self._settings.get(key)
         if interval and burst and setting and 0 in (interval.number, burst.number):
-            return replace(setting, number=0)
+            return setting._replace(number=0)
         return setting
 
     def _has_filter(self) -> bool:

@@ -60,7 +60,7 @@ _PAUSE = 0.2
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
-class Stream(Sink):
+class StandardOutput(Sink):
     """The standard output, written without ever waiting for its reader.
 
     A pipe, a terminal or a socket takes the rest of a line before the next line, so a line that was

@@ -34,12 +34,12 @@ class Unconfirmed:
     """
 
     def __init__(self, log: Log) -> None:
-        # Bytes of the records that have been sent and are not confirmed.
-        self.size = self._earlier_size = sum(map(len, log.records(log.read, log.sent)))
         self.lost: deque[int] = deque()
         self._log = log
         self.queue: deque[tuple[int, int]] = deque()
         self._dropped = 0
+        # Bytes of the records that had been sent at the last look, and not confirmed long before.
+        self._size = self._earlier_size = sum(map(len, log.records(log.read, log.sent)))
         self._look_at = _LOOK_AT
         # (entries sent, bytes unread): when journald was certainly alive after, and now.
         self._proven = self._latest = (0, 0)
@@ -53,6 +53,13 @@ class Unconfirmed:
         return self._dropped + len(self.queue)
 
     @property
+    def size(self) -> int:
+        """The bytes of the records that have been sent and are not confirmed."""
+        return sum(
+            self._earlier_size if number == _EARLIER else size for number, size in self.queue
+        )
+
+    @property
     def marked(self) -> bool:
         """Whether a mark is the last that was sent, or none is needed."""
         return not self.queue or self.queue[-1][0] == _MARK
@@ -61,14 +68,9 @@ class Unconfirmed:
         """Return the numbers of the records that have been sent and are not confirmed."""
         return self._numbers(self.queue)
 
-    def extend(self, first: int, records: Iterable[bytes]) -> None:
-        """Note that the queue has taken records, which are numbered from `first` on."""
-        number, note = first, self.queue.append
-        for record in records:
-            size = len(record)
-            note((number, size))
-            self.size += size
-            number += 1
+    def append(self, number: int, size: int) -> None:
+        """Note that the queue has taken the record with this number, as a datagram of `size`."""
+        self.queue.append((number, size))
 
     def append_mark(self) -> None:
         """Note that the queue has taken a mark."""
@@ -76,12 +78,15 @@ class Unconfirmed:
 
     def look(self, unread: int) -> None:
         """Note the bytes that are unread; journald must have been alive since the last call."""
-        self._proven, self._latest = self._latest, (self._dropped + len(self.queue), unread)
+        self._proven, self._latest = self._latest, (self.sent, unread)
+        new = islice(reversed(self.queue), self.sent - self._proven[0])
+        self._size += sum(size for _, size in new)
         if not unread and self._proven == self._latest and self.marked:
             self._confirm(self.sent)
-        elif self.size > self._look_at:
+        elif self._size > self._look_at:
             self.confirm()
-            self._look_at = max(_LOOK_AT, 2 * self.size)
+            self._size = self.size
+            self._look_at = max(_LOOK_AT, 2 * self._size)
 
     def confirm(self) -> None:
         """Forget the records that are confirmed; `look` does so only from time to time."""
@@ -124,10 +129,9 @@ class Unconfirmed:
         """Forget the entries before number `end`, counted from 0; only `lost` still has them."""
         if end <= self._dropped:
             return
-        while self._dropped < end:
-            number, size = self.queue.popleft()
-            self.size -= self._earlier_size if number == _EARLIER else size
-            self._dropped += 1
+        for _ in range(end - self._dropped):
+            self.queue.popleft()
+        self._dropped = end
         needed = self._numbers(self.queue)
         self._log.set_read(min([*needed, *self.lost, self._log.sent]))
 

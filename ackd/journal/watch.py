@@ -4,10 +4,9 @@ import os
 import select
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass
 from math import inf
 from time import monotonic
-from typing import Protocol, TypeAlias
+from typing import NamedTuple, Protocol, TypeAlias
 
 from ackd.journal.recorder import Recorder
 from ackd.journal.unconfirmed import Unconfirmed
@@ -36,8 +35,8 @@ _TOO_MUCH = 4 * 1024 * 1024
 _END = select.EPOLLHUP | select.EPOLLERR
 
 
-@dataclass(frozen=True, slots=True)
-class JournaldStream:
+# A named tuple: the decorator `dataclass` would delay each start noticeably.
+class JournaldStream(NamedTuple):
     """A connection to journald's socket `stdout`, and whether journald has accepted it."""
 
     socket: socket.socket

@@ -7,18 +7,17 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from functools import partial
-from random import getrandbits
 from zlib import crc32
 
 from ackd.log.control import CONTROL_SIZE, MAGIC, ControlBlock
 from ackd.log.disk import Disk, File
-from ackd.log.format import CHECKSUM, HEADER_SIZE, Header, VersionError, read_header
+from ackd.log.format import CHECKSUM, HEADER_SIZE, Header, VersionError, new_salt, read_header
 from ackd.log.storage import READ, SAFE, SENT, Found, LogError, Part, Segment
 from ackd.log.worker import Worker, WorkerThread
 
 _CONTROL = "control"
 _NAME = re.compile(r"segment-([0-9]{6})")
-# Records that may be sent or read before the cursors are written without a commit.
+# Records that may be sent or read before the cursors are written.
 _MOVED = 1024
 # Seconds that an end waits for a disk that hangs.
 _END = 2.0
@@ -98,7 +97,7 @@ class FileStorage:
         self._do(partial(self._recycle, segment))
 
     def commit(self, parts: list[Part]) -> None:
-        """Begin to write the parts, and the cursors with them."""
+        """Begin to write the parts; from time to time also write the cursors."""
         try:
             self._worker.start()
         except OSError as error:
@@ -108,11 +107,9 @@ class FileStorage:
             return
         if parts:
             self._do(partial(self._commit, parts))
-        elif self._cursors_are_due():
+        if self._cursors_are_due(idle=not parts):
             self._do(self._save_cursors)
-        else:
-            return
-        self._saved = self.cursors.tolist()
+            self._saved = self.cursors.tolist()
 
     @property
     def descriptors(self) -> list[int]:
@@ -213,14 +210,14 @@ class FileStorage:
         block = bytes(self._control.view)
         return block + CHECKSUM.pack(crc32(block))
 
-    def _cursors_are_due(self) -> bool:
-        """Return whether to write the cursors without a commit.
+    def _cursors_are_due(self, idle: bool) -> bool:
+        """Return whether to write the cursors; `idle` is whether there is nothing to commit.
 
         They are written when they have moved far, and when journald has read all that was sent.
         """
         sent, read, _ = now = self.cursors.tolist()
         moved = max(sent - self._saved[SENT], read - self._saved[READ])
-        return now != self._saved and (sent == read or moved >= _MOVED)
+        return moved >= _MOVED or (idle and sent == read and now != self._saved)
 
     def _save_cursors(self) -> None:
         """Write the cursors; without a sync they outlive the process, but not always the power."""
@@ -252,7 +249,6 @@ class FileStorage:
             self._close_file()
             self._error = _failure(error)
         self._worker.report()
-        self._save_cursors()
         if any(not part.start for part in parts):  # a segment has begun
             self._prepare_spare()
 
@@ -303,7 +299,7 @@ class FileStorage:
         new = not self._free
         slot = _lowest(self._slots) if new else self._free.popleft()
         self._slots.add(slot)
-        unused = Header(getrandbits(32), 0, 0, self.cursors[SAFE], True)
+        unused = Header(new_salt(), 0, 0, self.cursors[SAFE], True)
         try:
             file = self._disk.open(_name(slot), create=new)
             try:

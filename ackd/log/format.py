@@ -12,9 +12,10 @@ A client can't send bytes that look like a record, because it does not know the 
 Numbers have the byte order of the host.
 """
 
+import os
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 from zlib import crc32
 
 _MAGIC = b"ackd log"
@@ -30,6 +31,11 @@ _SMALLEST = FRAME_SIZE + 8
 MASK = 0xFFFF_FFFF
 
 
+def new_salt() -> int:
+    """Return the salt for a new use of a segment."""
+    return int.from_bytes(os.urandom(4), "little")
+
+
 class VersionError(Exception):
     """The log has been written in a format that this ackd does not know."""
 
@@ -38,8 +44,8 @@ class VersionError(Exception):
         self.version = version
 
 
-@dataclass(frozen=True, slots=True)
-class Header:
+# Named tuples, here and below: the decorator `dataclass` would delay each start noticeably.
+class Header(NamedTuple):
     """The beginning of a segment.
 
     `epoch` counts the segments from 1, in the order in which they were begun; a segment of epoch 0
@@ -120,8 +126,7 @@ def later_record(
     return None
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
+class Span(NamedTuple):
     """Records that follow each other without a gap, from `first` to the one before `end`."""
 
     first: int

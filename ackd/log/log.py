@@ -1,16 +1,18 @@
 """The log: all records that ackd has taken over, in order, until the journal keeps them."""
 
 from collections import deque
-from collections.abc import Iterable, Iterator
-from random import getrandbits
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeAlias
 from zlib import crc32
 
-from ackd.log.format import FRAME, FRAME_SIZE, HEADER_SIZE, MASK, Header
+from ackd.log.format import FRAME, FRAME_SIZE, HEADER_SIZE, MASK, Header, new_salt
 from ackd.log.reader import Reader
 from ackd.log.recovery import recover
 from ackd.log.storage import READ, SAFE, SENT, Found, LogError, Part, Segment, Storage
 
 _pack_frame = FRAME.pack_into
+# The number of a record that has been sent, and its bytes.
+SentRecord: TypeAlias = tuple[int, int]
 
 
 class Log:
@@ -27,24 +29,12 @@ class Log:
     If the log is `durable`, it is in files, and its records outlive the power after a commit. It
     keeps the records from `safe` on then, and those from `read` on if it is in memory. `found`
     describes the log at its opening, and `gaps` are the records that could not be read then.
-    `spare` is how many segments can be begun.
     """
 
     __slots__ = (
-        *(
-            "appended",
-            "committing",
-            "durable",
-            "found",
-            "gaps",
-            "read",
-            "safe",
-            "sent",
-            "spare",
-            "synced",
-        ),
+        *("appended", "committing", "durable", "found", "gaps", "read", "safe", "sent", "synced"),
         *("_cursors", "_epoch", "_salt", "_segment", "_segments", "_size"),
-        *("_storage", "_target", "_unsynced", "_used", "_view", "synced"),
+        *("_storage", "_target", "_unsynced", "_used", "_view"),
     )
 
     def __init__(self, storage: Storage) -> None:
@@ -87,11 +77,17 @@ class Log:
         """Append one record, as `extend` does; return whether there is room for it."""
         return bool(self.extend((record,)))
 
-    def extend(self, records: Iterable[bytes], sent: bool = False) -> int:
+    def extend(
+        self,
+        records: Iterable[bytes],
+        send: Callable[[bytes], object] | None = None,
+        note_sent: Callable[[SentRecord], object] | None = None,
+    ) -> int:
         """Append records of at least one byte each while there is room; return how many.
 
-        `sent` says that the sink has taken them already. Raises ValueError for a record that is
-        larger than any segment.
+        If given, `send` sends each record before it is appended, and `note_sent` is called when it
+        is. An error of `send` ends this: the records before are appended. Raises ValueError for a
+        record that is larger than any segment.
         """
         first = number = self.appended
         for record in records:
@@ -105,6 +101,8 @@ class Log:
                 frame = HEADER_SIZE
                 data = frame + FRAME_SIZE
                 end = data + length
+            if send:
+                send(record)
             checksum = self._salt + number & MASK
             # The frame comes last: a process that is killed leaves no frame without its data.
             self._view[data:end] = record
@@ -114,9 +112,11 @@ class Log:
                 self.synced = number + 1
             _pack_frame(self._view, frame, length, checksum, number)
             self._used = end + 7 & ~7
-            self.appended = number = number + 1
-            if sent:
-                self.sent = self._cursors[SENT] = number
+            self.appended = number + 1
+            if note_sent:
+                self.sent = self._cursors[SENT] = number + 1
+                note_sent((number, length))
+            number += 1
         return number - first
 
     def records(self, start: int, end: int) -> Iterator[bytes]:
@@ -148,7 +148,6 @@ class Log:
         self.safe = self._cursors[SAFE] = number
         while self._segments and self._segments[0].end <= number:
             self._storage.free(self._segments.popleft())
-        self.spare = self._storage.limit - self._segments_in_use
 
     @property
     def longest(self) -> int:
@@ -158,7 +157,8 @@ class Log:
     @property
     def room(self) -> int:
         """The bytes that further records can take, each with FRAME_SIZE bytes more."""
-        return self.spare * (self._storage.segment_size - HEADER_SIZE) + self._size - self._used
+        free = self._storage.limit - self._segments_in_use
+        return free * (self._storage.segment_size - HEADER_SIZE) + self._size - self._used
 
     @property
     def size(self) -> int:
@@ -250,16 +250,15 @@ class Log:
         """Begin a segment for a record; return False if no segment is free."""
         if length > self.longest:
             raise ValueError(f"a record of {length} bytes is larger than a segment of the log")
-        if self.spare <= 0:
+        if self._segments_in_use >= self._storage.limit:
             return False
         self._end_segment()
-        header = Header(getrandbits(32), self._epoch, self.appended, self.safe, self.durable)
+        header = Header(new_salt(), self._epoch, self.appended, self.safe, self.durable)
         try:
             self._segment = self._storage.begin(header)
         except OSError:  # no room for the segment
             return False
         self._view = self.load(self._segment)
-        self.spare -= 1
         self._epoch += 1
         self._salt = header.salt
         self._used, self._size = HEADER_SIZE, self._storage.segment_size

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from ackd.log.format import Header
 
@@ -30,8 +30,8 @@ class Found(Enum):
     OTHER_BOOT = auto()  # this machine was booted since then; a power cut may be the reason
 
 
-@dataclass(frozen=True, slots=True)
-class Gap:
+# Named tuples, here and below: the decorator `dataclass` would delay each start noticeably.
+class Gap(NamedTuple):
     """Records that can't be read: from `first` to the one before `next`."""
 
     first: int
@@ -56,8 +56,7 @@ class Segment:
     spoiled: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
+class Part(NamedTuple):
     """Bytes of a segment, which a commit must write."""
 
     segment: Segment

@@ -30,8 +30,11 @@ class Admission:
         self._limit_per_client = config.max_connections_per_client
 
     def rejection(self, peer: str) -> str:
-        """Return why a client is rejected, as text for the client; empty if it is admitted."""
-        if self._allow:
+        """Return why a client is rejected, as text for the client; empty if it is admitted.
+
+        An empty `peer` stands for clients that are not known yet: only `max_connections` counts.
+        """
+        if self._allow and peer:
             address = address_of(peer)
             if address not in self._allow:
                 return f"{address} {NOT_ALLOWED}"
@@ -39,7 +42,7 @@ class Admission:
             self._log_limit()
             return f"{TOO_MANY_CONNECTIONS}, the limit is {self._limit}"
         client, limit = client_of(peer), self._limit_per_client
-        if limit is not None and self._by_client[client] >= limit:
+        if peer and limit is not None and self._by_client[client] >= limit:
             return f"{TOO_MANY_CONNECTIONS} from {client}, the limit is {limit}"
         return ""
 

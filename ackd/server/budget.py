@@ -10,6 +10,8 @@ _LEAST_CHUNK = 2048
 # Payloads that all connections which wait or are readable may record in one round of the loop, so
 # that a round stays short.
 _ROUND_PAYLOADS = 1024
+# The same while acks wait for the disk: then a record is only appended to the log in the round.
+_ROUND_APPENDED = 4096
 # Payloads that each may record in any case if many share a record or need none: so many are
 # recorded as fast as one.
 _LEAST_SHARED = 64
@@ -45,6 +47,7 @@ class Budget:
         """Divide again, for instance after a change of the setting `record`."""
         each = self._recorder.recording is Recording.EACH
         least, most = (1, TURN_RECORDS) if each else (_LEAST_SHARED, TURN_PAYLOADS)
-        share = _ROUND_PAYLOADS // max(1, self._waiting, self._ready)
+        each_round = _ROUND_APPENDED if self._recorder.acks_wait else _ROUND_PAYLOADS
+        share = each_round // max(1, self._waiting, self._ready)
         self.payloads = max(least, min(most, share))
         self.chunk = max(_LEAST_CHUNK, CHUNK // max(1, self._waiting))

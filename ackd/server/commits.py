@@ -4,6 +4,7 @@ import errno
 import logging
 import select
 from collections.abc import Callable
+from math import inf
 from time import monotonic
 
 from ackd.journal.recorder import Recorder
@@ -16,6 +17,9 @@ log = logging.getLogger("ackd")
 
 # The share of the log in use from which on ackd warns, and the share below which the warning ends.
 _WARN_SHARE, _QUIET_SHARE = 0.8, 0.7
+# Records are sent to the sink when no further one has come to the disk for `_PAUSE` seconds, after
+# `_LATEST` seconds in any case, and from this share of the log in use on.
+_PAUSE, _LATEST, _SEND_SHARE = 0.01, 1.0, 0.25
 
 
 class Commits:
@@ -27,6 +31,10 @@ class Commits:
 
     def __init__(self, loop: Loop, recorder: Recorder, on_change: Callable[[], None]) -> None:
         self.full = False
+        self.deadline = self.scheduled = inf
+        self._timers = loop.timers
+        self._latest = inf  # when the records that wait must be sent
+        self._synced = 0  # the cursor `synced` at the beginning of this wait
         self._recorder = recorder
         self._on_change = on_change
         # The number of taken payloads of each connection: in the commit that runs, and in the next.
@@ -58,11 +66,8 @@ class Commits:
         if not self._recorder.acks_wait:
             return
         self._watch_room()
-        records = self._recorder.log
-        ran = records.committing
-        self._recorder.commit()
-        if records.committing and not ran:
-            self._running, self._next = self._next, {}
+        self._commit()
+        self._send()
 
     def finish(self, deadline: float) -> None:
         """Wait until all that is recorded is on the disk, at most until `deadline`."""
@@ -77,6 +82,40 @@ class Commits:
                 return
             self._on_end()
 
+    def _commit(self) -> None:
+        """Begin a commit, unless one runs or there is nothing to commit."""
+        records = self._recorder.log
+        ran = records.committing
+        self._recorder.commit()
+        if records.committing and not ran:
+            self._running, self._next = self._next, {}
+
+    # Sending to the sink
+
+    def on_deadline(self) -> None:
+        """Send what waits, unless acks still come fast."""
+        now, synced = monotonic(), self._recorder.log.synced
+        if synced != self._synced and now < self._latest:
+            self._synced, self.deadline = synced, now + _PAUSE
+        else:
+            self.deadline = inf
+            self._recorder.resume()
+
+    def _send(self) -> None:
+        """Have what is on the disk sent to the sink, but not between acks that come fast.
+
+        journald needs more CPU for a record than ackd needs for an ack, and clients wait for acks.
+        """
+        recorder = self._recorder
+        waits = not recorder.blocked and recorder.log.sent < recorder.log.synced
+        if waits and self._share >= _SEND_SHARE:
+            recorder.resume()
+        elif waits and self.deadline == inf:
+            now = monotonic()
+            self._synced, self._latest = recorder.log.synced, now + _LATEST
+            self.deadline = now + _PAUSE
+            self._timers.watch(self)
+
     def _on_end(self) -> None:
         """Answer the payloads of the commit that has ended."""
         error = self._recorder.collect()
@@ -84,6 +123,7 @@ class Commits:
         if error:
             self._fail(error, running)
             return
+        self._commit()  # while the acks are sent, the disk works
         for connection, count in running.items():
             connection.on_commit(count)
         if self._failure:

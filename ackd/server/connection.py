@@ -22,6 +22,7 @@ from ackd.server.foreign import ForeignClientError, examine
 from ackd.server.quota import Quota
 from ackd.server.replies import NOTHING, SEND, after_sent, first_bytes, owe
 from ackd.server.snapshot import Snapshot
+from ackd.server.stream import CutOffError, Stream
 
 # linux/socket.h; the socket module does not name it.
 _SO_COOKIE = 57
@@ -133,7 +134,7 @@ def _close_on_error(
         except BlockingIOError:
             return  # the socket was not ready after all, select(2)
         except ForeignClientError as error:
-            connection.reject(error.reason)
+            connection.reject(error.reason, True)
             return
         except OSError as error:
             why = error.strerror
@@ -175,7 +176,7 @@ class Connection:
     )
 
     def __init__(
-        self, sock: socket.socket, origin: Origin, protocol: ServerProtocol, shared: Shared
+        self, stream: Stream, origin: Origin, protocol: ServerProtocol, shared: Shared
     ) -> None:
         self.protocol = protocol
         self.wait = Wait.GREETING
@@ -183,7 +184,7 @@ class Connection:
         self.reason = Reason.CLIENT
         self.deadline = self.scheduled = inf
         self.admitted = False
-        self._socket = sock
+        self._socket = stream
         self._origin = origin
         self._shared = shared
         self._started = monotonic()
@@ -220,14 +221,25 @@ class Connection:
             self.on_readable()
 
     @_close_on_error
-    def reject(self, reason: str) -> None:
-        """Send the reason in the place of the greeting or of the first reply, then close."""
+    def reject(self, reason: str, answer: bool) -> None:
+        """Send the reason in the place of the greeting or of the first reply, then close.
+
+        Without `answer`, send nothing: what the client would take is not plain text.
+        """
         self._beginning = None
         self._shared.counters.turned_away += 1
         if self._shared.reject_quota.admits(self.peer):
             self._note(Kind.REJECTED, Priority.WARNING, "turned away", detail=reason)
-        self._send([(rejection_line(reason), 1)])
+        if answer:
+            self._send([(rejection_line(reason), 1)])
         self.finish(Reason.REJECTED)
+
+    @_close_on_error
+    def leave(self, why: str) -> None:
+        """Close: the client has left before its greeting."""
+        if self._shared.debug:
+            self._record_connect()
+        self.close(Reason.CLIENT, why)
 
     @_close_on_error
     def restore(self, snapshot: Snapshot) -> None:
@@ -248,6 +260,18 @@ class Connection:
         else:
             self._settle()
 
+    @property
+    def can_be_handed_over(self) -> bool:
+        """Whether another process can continue: not with keys of TLS, which only this process has.
+
+        Once ackd has ended the sending, nobody needs the keys any more.
+        """
+        return self.wait is Wait.LINGER or isinstance(self._socket, socket.socket)
+
+    def share(self, shared: Shared) -> None:
+        """Share this from now on, for instance other timeouts."""
+        self._shared = shared
+
     def snapshot(self) -> Snapshot:
         """Return what the next process needs; this process must not touch the socket again."""
         origin = self._origin
@@ -265,6 +289,7 @@ class Connection:
             self._send_error,
             self.reason if self.wait is Wait.LINGER else None,
             self.protocol.state(),
+            origin.facts,
         )
 
     # The way of a payload
@@ -299,9 +324,12 @@ class Connection:
         A connection with more to read than one turn can hold reads that, too: it keeps its place.
         """
         if not self.protocol.waiting:
-            self._receive()
+            with suppress(BlockingIOError):  # the bytes may be a part of a TLS record
+                self._receive()
         self._record()
-        if self._chunk_was_full and not (self.protocol.waiting or self._owed):
+        # A read ends with a record of TLS, however much there is.
+        may_be_more = self._chunk_was_full or not isinstance(self._socket, socket.socket)
+        if may_be_more and not (self.protocol.waiting or self._owed):
             with suppress(BlockingIOError):
                 self._receive()
         self._settle()
@@ -326,7 +354,11 @@ class Connection:
 
     def _receive(self) -> None:
         budget = self._shared.budget
-        data = self._socket.recv(budget.chunk)
+        try:
+            data = self._socket.recv(budget.chunk)
+        except CutOffError:
+            self._receive_eof(cut_off=True)
+            return
         self._chunk_was_full = len(data) == budget.chunk
         if not data:
             self._receive_eof()
@@ -341,7 +373,7 @@ class Connection:
         if partial or protocol.partial:
             self._shared.received(self, len(data))
 
-    def _receive_eof(self) -> None:
+    def _receive_eof(self, cut_off: bool = False) -> None:
         """Take the end of the client's bytes; a last line without LF is a payload, if it is whole.
 
         After a reset nobody knows whether more bytes were on their way. A reset that follows the
@@ -349,7 +381,7 @@ class Connection:
         """
         self._end_beginning()
         self._eof = True
-        if self._send_error in (0, errno.EPIPE):
+        if self._send_error in (0, errno.EPIPE) and not cut_off:
             self.protocol.receive_eof()
 
     def _examine(self, data: bytes) -> None:
@@ -380,7 +412,8 @@ class Connection:
             prefix = self._prefix
             if self._eof and protocol.unterminated:
                 prefix = recorder.unterminated(prefix)
-            recorded = recorder.write(prefix, protocol.sequence, payloads)
+            if payloads:
+                recorded = recorder.write(prefix, protocol.sequence, payloads)
         elif not protocol.taken:
             shared.counters.refused += len(payloads)
             self._send(protocol.refuse_payloads(recorder.obstacle))
@@ -512,7 +545,8 @@ class Connection:
             self._await(Wait.COMMIT)
             return
         if not self.protocol.waiting:
-            self._receive()
+            with suppress(BlockingIOError):
+                self._receive()
         refused = self.protocol.refused
         replies = self.protocol.refuse(reason)
         self._shared.counters.refused += self.protocol.refused - refused
@@ -601,6 +635,6 @@ class Connection:
         self._shared.recorder.note(Record(kind, priority, message, self._origin, fields, detail))
 
 
-def cookie(sock: socket.socket) -> int:
+def cookie(stream: Stream) -> int:
     """Return the kernel's number for a socket, the same in every process that has it."""
-    return int.from_bytes(sock.getsockopt(socket.SOL_SOCKET, _SO_COOKIE, 8), sys.byteorder)
+    return int.from_bytes(stream.getsockopt(socket.SOL_SOCKET, _SO_COOKIE, 8), sys.byteorder)

@@ -50,7 +50,8 @@ def examine(beginning: bytes) -> bytes | None:
     foreign = _FOREIGN.match(beginning)
     if foreign:
         raise ForeignClientError(_REASONS[foreign.lastgroup or ""])
-    if not (_PROXY_2.startswith(beginning) or _OPEN.fullmatch(beginning)):
+    is_open = b"\n" not in beginning and _OPEN.fullmatch(beginning)
+    if not (is_open or _PROXY_2.startswith(beginning)):
         return None
     if len(beginning) <= _LONGEST:
         return beginning

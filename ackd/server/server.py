@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from math import inf
 from time import monotonic
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ackd.config import Config, EmptyLines
 from ackd.journal.recorder import Recorder
@@ -16,6 +16,7 @@ from ackd.protocol import STOPPING, ServerProtocol, ack_line, greeting_line
 from ackd.records import Origin, Reason
 from ackd.server.acceptor import Acceptor
 from ackd.server.admission import Admission
+from ackd.server.arrivals import Arrivals
 from ackd.server.availability import Availability
 from ackd.server.budget import Budget
 from ackd.server.commits import Commits
@@ -26,6 +27,7 @@ from ackd.server.ending import Ending
 from ackd.server.journal_queue import JournalQueue
 from ackd.server.listener import Listeners
 from ackd.server.presence import Presence
+from ackd.server.proxies import from_proxies
 from ackd.server.quota import (
     CONNECT_CLIENTS,
     CONNECTS,
@@ -34,7 +36,11 @@ from ackd.server.quota import (
     Quota,
 )
 from ackd.server.snapshot import Snapshot
+from ackd.server.stream import Stream
 from ackd.server.unfinished import UnfinishedLines
+
+if TYPE_CHECKING:  # OpenSSL would delay each start without TLS
+    from ackd.server.tls import Tls
 
 # Rejected clients that may take their time to close; beyond, they are closed at once.
 _MAX_REJECTED = 256
@@ -71,8 +77,9 @@ class Server:
         )
         self._acceptor = Acceptor(loop, self._welcome)
         self._admission = Admission(config)
+        self._arrivals = Arrivals(loop, self._admission, self._greet, self._reject, self._leave)
         self._presence = Presence(loop.timers)
-        self.ending = Ending(loop, self._acceptor, self._connections, self._shared)
+        self.ending = Ending(loop, self._acceptor, self._arrivals, self._connections, self._shared)
         # Numbers alone would begin anew with each start.
         self._run = os.urandom(8).hex()
         self._numbers = itertools.count(1)
@@ -86,7 +93,7 @@ class Server:
     @property
     def connected(self) -> int:
         """How many admitted clients are connected."""
-        return self._admission.connected
+        return self._admission.connected - len(self._arrivals)
 
     @property
     def remaining(self) -> int:
@@ -123,9 +130,13 @@ class Server:
         """Where the server listens, as text, with a word about addresses that are not there yet."""
         return self._presence.describe(self.listeners.values())
 
-    def configure(self, config: Config, listeners: Listeners) -> None:
+    def configure(self, config: Config, listeners: Listeners, tls: "Tls | None" = None) -> None:
         """Use these settings and listeners from now on, also for clients that are connected."""
         self._config = config
+        proxy = (from_proxies(config.proxy_from),) if config.proxy_from else ()
+        handshake = (tls.begin,) if tls else ()
+        self._arrivals.preliminaries = (*proxy, *handshake)
+        self.ending.waits_for_arrivals = tls is None
         self._greeting = greeting_line(config.greeting.encode())
         self._ack = ack_line(config.ack.encode())
         self._shared.debug = config.debug
@@ -161,6 +172,8 @@ class Server:
 
         The commit comes last, with the notes of all others.
         """
+        if self._arrivals.can_go_on:
+            self._arrivals.go_on()
         self._queue.give_turns()
         self._unfinished.enforce()
         self._recorder.look(now)
@@ -169,33 +182,38 @@ class Server:
 
     def timeout(self) -> float | None:
         """Return the seconds until something is due although nothing happens; None for never."""
-        return 0.0 if self._queue.can_go_on else self._loop.timeout()
+        busy = self._queue.can_go_on or self._arrivals.can_go_on
+        return 0.0 if busy else self._loop.timeout()
 
     # Clients
 
     def _welcome(self, client: socket.socket, address: Any, listener: str) -> None:
-        """Admit a client or reject it; `address` is as accept() gives it for its family."""
+        """Begin with a client; `address` is as accept() gives it for its family."""
         peer, port = address[:2]
         peer = sys.intern(peer)  # all connections of one address share the text
         origin = Origin(peer, port, listener, f"{self._run}-{next(self._numbers)}")
-        connection = self._add(client, origin)
         self.counters.connections += 1
-        rejection = STOPPING if self.draining else self._admission.rejection(peer)
-        if rejection:
-            self._reject(connection, rejection)
+        if self.draining:
+            self._reject(client, origin, STOPPING)
         else:
-            self._admission.enter(peer)
-            connection.greet(self._greeting)
+            self._arrivals.begin(client, origin)
 
-    def _reject(self, connection: Connection, reason: str) -> None:
-        connection.reject(reason)
-        rejected = len(self._connections) - self._admission.connected
+    def _greet(self, stream: Stream, origin: Origin) -> None:
+        self._add(stream, origin).greet(self._greeting)
+
+    def _reject(self, stream: Stream, origin: Origin, reason: str, answer: bool = True) -> None:
+        connection = self._add(stream, origin)
+        connection.reject(reason, answer)
+        rejected = len(self._connections) - self.connected
         if rejected > _MAX_REJECTED and connection.wait is Wait.LINGER:
             connection.close(Reason.REJECTED)
 
-    def _add(self, client: socket.socket, origin: Origin) -> Connection:
+    def _leave(self, stream: Stream, origin: Origin, why: str) -> None:
+        self._add(stream, origin).leave(why)
+
+    def _add(self, stream: Stream, origin: Origin) -> Connection:
         protocol = ServerProtocol(self._config.max_payload, self._ack, self._record_empty)
-        connection = Connection(client, origin, protocol, self._shared)
+        connection = Connection(stream, origin, protocol, self._shared)
         self._connections.add(connection)
         return connection
 
@@ -237,7 +255,11 @@ class Server:
         """Continue a connection of the previous process; without a state, only close it."""
         if snapshot:
             origin = Origin(
-                snapshot.peer, snapshot.peer_port, snapshot.listener, snapshot.connection
+                snapshot.peer,
+                snapshot.peer_port,
+                snapshot.listener,
+                snapshot.connection,
+                snapshot.facts,
             )
             connection = self._add(client, origin)
             self._admission.enter(origin.peer)

@@ -15,7 +15,7 @@ class Snapshot:
     that all processes share. `has_sent` is whether the client has sent anything,
     `connect_recorded` whether CONNECTED was recorded, so that CLOSED must be. `send_error` is the
     errno of a send that has failed, or 0. `leaving` is why the connection has ended, if it only
-    waits until its client closes.
+    waits until its client closes. `facts` are those of the connection's Origin.
     """
 
     cookie: int
@@ -31,3 +31,4 @@ class Snapshot:
     send_error: int
     leaving: Reason | None
     protocol: ProtocolState
+    facts: tuple[tuple[str, str], ...] = ()

@@ -19,8 +19,9 @@ from ackd.service.systemd import runtime_directory
 _DEADLINE = 60.0
 # Bytes of an outcome, which is one datagram.
 _LONGEST = 65536
-# An outcome begins with this, so that it differs from a connection that closes without an outcome.
-_OUTCOME = b"="
+# An outcome begins with one of these, so that it differs from a connection that closes without one.
+# Alone, the first stands for a reload that took place.
+_OUTCOME, _NOTE = b"=", b"+"
 # The runtime directories of the units ackd.service and ackd@NAME.service.
 _DIRECTORIES = ("/run/ackd", "/run/ackd@*")
 # The user that stands for all users whom a user namespace does not have: user_namespaces(7).
@@ -35,11 +36,15 @@ class NotReloadedError(ControlError):
     """ackd has answered that it did not reload, and has logged the same text."""
 
 
+class ReloadError(Exception):
+    """What is wrong with the new configuration; the old one is still in force."""
+
+
 class Control:
     """Listens for reload requests; only root and the user of this process may send them.
 
-    `reload` puts the new configuration into force and returns an empty text, or returns what is
-    wrong with the configuration.
+    `reload` puts the new configuration into force, and returns a note for the requester, which may
+    be empty; or raises ReloadError.
     """
 
     def __init__(self, reload: Callable[[], str], environ: Mapping[str, str] = os.environ) -> None:
@@ -68,10 +73,17 @@ class Control:
         with requester:
             _, user = _credentials(requester)
             if self._may_ask(user):
-                outcome = _OUTCOME + self._reload().encode(errors="backslashreplace")
+                outcome = self._outcome()
                 requester.setblocking(False)
                 with contextlib.suppress(OSError):  # the requester may have gone meanwhile
                     requester.send(outcome[:_LONGEST])
+
+    def _outcome(self) -> bytes:
+        try:
+            note = self._reload()
+        except ReloadError as error:
+            return _OUTCOME + str(error).encode(errors="backslashreplace")
+        return _NOTE + note.encode() if note else _OUTCOME
 
     def close(self) -> None:
         """Close the socket, and remove its path."""
@@ -92,8 +104,11 @@ class Control:
         return user in (0, os.geteuid())
 
 
-def request_reload(pid: int, environ: Mapping[str, str] = os.environ) -> None:
-    """Have the ackd with this process number reload, and wait for it; raises ControlError."""
+def request_reload(pid: int, environ: Mapping[str, str] = os.environ) -> str:
+    """Have the ackd with this process number reload; wait for it, and return its note.
+
+    Raises ControlError.
+    """
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as control:
         control.settimeout(_DEADLINE)
         try:
@@ -104,9 +119,10 @@ def request_reload(pid: int, environ: Mapping[str, str] = os.environ) -> None:
             raise ControlError(f"process {pid} can't be asked: {problem}") from error
     if not outcome:
         raise ControlError(f"only root and the user of process {pid} may reload it")
-    if outcome != _OUTCOME:
-        lines = outcome.removeprefix(_OUTCOME).split(b"\n")
-        raise NotReloadedError("\n".join(map(printable, lines)))
+    text = "\n".join(map(printable, outcome[1:].split(b"\n")))
+    if text and not outcome.startswith(_NOTE):
+        raise NotReloadedError(text)
+    return text
 
 
 def _connect(control: socket.socket, pid: int, environ: Mapping[str, str]) -> None:

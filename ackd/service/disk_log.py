@@ -8,7 +8,6 @@ from contextlib import suppress
 
 from ackd.config import Config, Durability, Recording
 from ackd.log.disk import Directory, memory_file_system
-from ackd.log.files import FileStorage
 from ackd.log.format import FRAME_SIZE
 from ackd.log.log import Log
 from ackd.log.storage import LogError
@@ -113,6 +112,9 @@ def forget(left: Log) -> None:
 
 def _open(place: str, config: Config) -> Log:
     """Return the log in a directory. Raises LogError."""
+    # Imported here because most starts open no log on the disk.
+    from ackd.log.files import FileStorage
+
     systemd.notify(f"EXTEND_TIMEOUT_USEC={_OPENING}")
     return Log(FileStorage(Directory(place), config.wal_size))
 

@@ -13,13 +13,14 @@ later are optional.
 """
 
 import json
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from math import isfinite
 from typing import BinaryIO
 
 from ackd.protocol import ProtocolState, Run
-from ackd.records import Reason
+from ackd.records import LONGEST_FACT, Reason
 from ackd.server.snapshot import Snapshot
 
 VERSION = 1
@@ -34,6 +35,10 @@ _REASONS = {
     Reason.REJECTED: "TURNED_AWAY",
 }
 _REASON_NAMED = {name: reason for reason, name in _REASONS.items()}
+
+
+# A field with any other name would be lost, or be another field: systemd.journal-fields(7).
+_FACT = re.compile("ACKD_[A-Z_]{1,59}")
 
 
 class HandoverError(Exception):
@@ -134,6 +139,7 @@ def _dump_snapshot(snapshot: Snapshot) -> dict[str, object]:
         "send_error": snapshot.send_error,
         "leaving": _REASONS[snapshot.leaving] if snapshot.leaving else None,
         "protocol": _dump_protocol(snapshot.protocol),
+        "facts": snapshot.facts,
     }
 
 
@@ -152,7 +158,18 @@ def _load_snapshot(value: "_Value") -> Snapshot:
         send_error=value.get("send_error", 0).count(),
         leaving=_load_reason(value["leaving"]),
         protocol=_load_protocol(value["protocol"]),
+        facts=tuple(map(_load_fact, value.get("facts", []).items())),
     )
+
+
+def _load_fact(value: "_Value") -> tuple[str, str]:
+    pair = value.items()
+    if len(pair) != 2:
+        raise HandoverError(value.name, "has an item that is not a pair")
+    name, fact = (part.text() for part in pair)
+    if not _FACT.fullmatch(name) or len(fact.encode()) > LONGEST_FACT:
+        raise HandoverError(value.name, "has an item that is not a field of a record")
+    return name, fact
 
 
 def _load_snapshot_if_possible(value: "_Value") -> Snapshot | None:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import chain
+from time import time
 from typing import Any
 
 from ackd import __version__
@@ -21,18 +22,16 @@ from ackd.config import (
     ConfigFile,
     Durability,
     check,
-    first_closed,
 )
-from ackd.journal import journald, syslog
+from ackd.journal import journald
 from ackd.journal.datagram import DatagramSocket
 from ackd.journal.entry import JournalFormat
 from ackd.journal.journald import JournaldSocket
 from ackd.journal.recorder import Recorder
 from ackd.journal.storing import Storing
-from ackd.journal.syslog import SyslogFormat
-from ackd.journal.terminal import Stream, TerminalFormat
 from ackd.log.log import Log
 from ackd.log.storage import LogError
+from ackd.regular_file import first_closed
 from ackd.server.listener import ListenError
 from ackd.server.presence import NOT_THERE, has_address
 from ackd.service import memory_log, starting, store, systemd
@@ -46,6 +45,7 @@ from ackd.service.disk_log import (
     open_left,
     open_log,
 )
+from ackd.service.expiry import troubles
 from ackd.service.service import CapacityError, RecordingError, Service
 from ackd.service.store import Stored
 
@@ -78,13 +78,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _reload(pid: int) -> int:
+    # Under systemd the standard error is the journal, in which the daemon has logged the same text.
+    is_logged = systemd.has_started(os.environ, os.getpid())
     try:
-        request_reload(pid, os.environ)
+        note = request_reload(pid, os.environ)
     except NotReloadedError:
-        # Under systemd the standard error is the journal, in which the daemon has logged the text.
-        if not systemd.has_started(os.environ, os.getpid()):
+        if not is_logged:
             raise
         return 1
+    if note and not is_logged:
+        print(f"ackd: {note}", file=sys.stderr)
     return 0
 
 
@@ -112,10 +115,11 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
 def _check_config(options: argparse.Namespace) -> int:
     config = _configuration(options, _config_file(options))
     path = options.config or DEFAULT_PATH
+    about_tls = list(_tls_warnings(config))
     found = os.path.exists(path)
     verdict = "good" if found else "there is no such file; the defaults are in force"
     print(f"ackd: {path}: {verdict}")
-    for warning in _warnings(path, config):
+    for warning in (*_warnings(path, config), *about_tls):
         print(f"ackd: {path}: warning: {warning}", file=sys.stderr)
     return 0
 
@@ -128,6 +132,21 @@ def _warnings(path: str, config: Config) -> Iterator[str]:
         for address in config.bind:
             if not has_address(address):
                 yield f"bind: {address} is {NOT_THERE}"
+
+
+def _tls_warnings(config: Config) -> Iterator[str]:
+    """Yield warnings about the files of TLS. Raises ConfigError if they can't be used."""
+    if config.tls_certificate is None:
+        return
+    from ackd.service import certificates  # here, because OpenSSL would delay every start
+
+    not_checked = list(certificates.not_checked(config, os.environ))
+    yield from not_checked
+    if not not_checked:
+        loaded = certificates.load(config, os.environ)
+        yield from (text for _, text in troubles(loaded.validities, time()))
+    if os.geteuid() == 0:
+        yield from certificates.closed_to_service(config)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -242,8 +261,10 @@ def _recorder(options: argparse.Namespace, stored: Stored, config: Config) -> Re
         return Recorder(sink, JournalFormat(), records, acks_wait)
     if not options.detach:
         return _terminal_recorder(records, acks_wait)
+    from ackd.journal import syslog
+
     if os.path.exists(syslog.SOCKET):
-        return Recorder(DatagramSocket(syslog.SOCKET), SyslogFormat(), records, acks_wait)
+        return Recorder(DatagramSocket(syslog.SOCKET), syslog.SyslogFormat(), records, acks_wait)
     raise StartError(
         f"--detach: there is no journal and no {syslog.SOCKET} to record in: start a syslog daemon"
     )
@@ -275,8 +296,10 @@ def _open_log(stored: Stored, config: Config) -> Log:
 
 
 def _terminal_recorder(records: Log, acks_wait: bool) -> Recorder:
+    from ackd.journal.terminal import StandardOutput, TerminalFormat
+
     try:
-        stream = Stream(1)
+        stream = StandardOutput(1)
     except OSError as error:
         raise StartError(f"can't record on the standard output: {error.strerror}") from error
     colour = os.isatty(1) and "NO_COLOR" not in os.environ

@@ -1,20 +1,23 @@
-"""With `durability: disk`, what ties the log to the files of the journal: recovery and archives."""
+"""With `durability: disk`, what ties the log to the files of the journal: recovery and archives.
+
+The modules that do this are imported where they are needed: most starts need none of them.
+"""
 
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from functools import partial
+from typing import TYPE_CHECKING
 
-from ackd.journal.archives import Archives
-from ackd.journal.files import journal_files
-from ackd.journal.reader import NotReadableError, last_entries
 from ackd.journal.recorder import Recorder
-from ackd.journal.recovery import Entry, Recovery
 from ackd.log.storage import Found
 from ackd.loop import Loop
 from ackd.service import systemd
 from ackd.service.rotation import Rotation
+
+if TYPE_CHECKING:
+    from ackd.journal.recovery import Entry, Recovery
 
 log = logging.getLogger("ackd")
 
@@ -24,7 +27,7 @@ _READING = "reading-the-journal"
 _MOST_KILLED = 3
 
 
-def recovery(recorder: Recorder, environ: Mapping[str, str]) -> Recovery | None:
+def recovery(recorder: Recorder, environ: Mapping[str, str]) -> "Recovery | None":
     """Return what recovers the records of an unclean end; None if nothing must be recovered.
 
     To be called before anything is recorded.
@@ -35,19 +38,24 @@ def recovery(recorder: Recorder, environ: Mapping[str, str]) -> Recovery | None:
     if records.read == records.appended or not sink.confirms:
         records.set_recovered()  # nothing can be compared with a terminal or a syslog daemon
         return None
+    from ackd.journal.reader import last_entries
+    from ackd.journal.recovery import Recovery
+
     read = partial(last_entries, os.geteuid(), sink.unit)
     return Recovery(recorder, partial(read_or_give_up, read, environ))
 
 
 def read_or_give_up(
-    read: Callable[[int], Iterable[Entry]], environ: Mapping[str, str], count: int
-) -> Iterator[Entry]:
+    read: Callable[[int], Iterable["Entry"]], environ: Mapping[str, str], count: int
+) -> "Iterator[Entry]":
     """Yield entries of the journal, unless several processes were killed while they read it.
 
     libsystemd maps the files of the journal. If the disk can't read a page of them, the kernel
     kills the process: SIGBUS, mmap(2). That would happen to each further process as well. Raises
     NotReadableError.
     """
+    from ackd.journal.reader import NotReadableError
+
     killed = _count_reading(systemd.runtime_directory(environ))
     try:
         if killed >= _MOST_KILLED:
@@ -82,6 +90,9 @@ def watch_archives(recorder: Recorder, loop: Loop) -> None:
     if not sink.journald:
         log.warning("the log only grows: it is unknown which journald has ackd's socket")
         return
+    from ackd.journal.archives import Archives
+    from ackd.journal.files import journal_files
+
     try:
         files = journal_files(sink.journald, os.geteuid())
     except OSError as error:

@@ -6,8 +6,10 @@ import resource
 import signal
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict
 from time import monotonic
+from typing import TYPE_CHECKING
 
 from ackd.config import DEFAULT_BIND, Config, ConfigError, Durability, Recording
 from ackd.journal.log_handler import RecordHandler
@@ -18,8 +20,9 @@ from ackd.records import Kind, Priority, Record
 from ackd.server.listener import ListenError, Listeners, open_listeners
 from ackd.server.server import Server
 from ackd.service import memory_log, systemd
-from ackd.service.control import Control
+from ackd.service.control import Control, ReloadError
 from ackd.service.disk_log import DiskLogError, check_lasting
+from ackd.service.expiry import Expiry
 from ackd.service.safety import note_reading_ended, recovery, watch_archives
 from ackd.service.store import (
     Stored,
@@ -28,6 +31,9 @@ from ackd.service.store import (
     save_listeners,
     take_connections,
 )
+
+if TYPE_CHECKING:
+    from ackd.service.certificates import Certificates
 
 log = logging.getLogger("ackd")
 
@@ -51,13 +57,14 @@ class Service:
     """One run of the daemon, from its listeners to its end."""
 
     def __init__(self, configure: Callable[[], Config], recorder: Recorder, stored: Stored) -> None:
-        """Open the listeners; raises ConfigError, CapacityError, ListenError."""
+        """Load certificates, open listeners; raises ConfigError, CapacityError, ListenError."""
         self._configure = configure
         self._recorder = recorder
         self._stored = stored
         self._config = configure()
         self._ending = self._handing_over = self._hurried = False
         self._check_capacity(self._config)
+        self._certificates = _certificates(self._config)
         self._listeners = self._open_listeners(self._config, stored.listeners)
         self._recovery = recovery(recorder, os.environ)
 
@@ -79,6 +86,7 @@ class Service:
         # The stored listeners first: clients that wait before a listener that is not wanted any
         # more are still accepted.
         self._server = Server(self._config, self._stored.listeners, self._recorder, self._loop)
+        self._expiry = Expiry(self._loop.timers)
         # Before any process can know that ackd runs, and send a signal.
         self._watch_signals()
         self._open_control()
@@ -88,7 +96,7 @@ class Service:
             self._loop.timers.watch(self._recovery)
         self._recorder.resume()
         self._recorder.sink.inspect()
-        self._enforce(self._config, self._listeners)
+        self._enforce(self._config, self._listeners, self._certificates)
         self._take_over()
         status = self._report_to_manager()
         ready()
@@ -123,16 +131,21 @@ class Service:
         need_all = config.bind != DEFAULT_BIND
         return open_listeners(config.bind, config.port, existing, need_all)
 
-    def _enforce(self, config: Config, listeners: Listeners) -> None:
-        """Put settings and listeners into force, and log that."""
+    def _enforce(
+        self, config: Config, listeners: Listeners, certificates: "Certificates | None"
+    ) -> None:
+        """Put settings, listeners and certificates into force, and log that."""
         log.setLevel(logging.DEBUG if config.debug else logging.INFO)
         _allow_descriptors(config.max_connections)
         before = self._server.listeners
         if not self._stored.unit_listeners:
             save_listeners({key: listeners[key] for key in listeners if key not in before})
         remove_listeners(key for key in before if key not in listeners)
-        self._server.configure(config, listeners)
+        self._server.configure(config, listeners, certificates.tls if certificates else None)
         self._log_listening()
+        if certificates:
+            log.info(certificates.description)
+        self._expiry.watch(certificates.validities if certificates else ())
         if config.record is Recording.NONE:
             log.warning("record: none: payloads are acknowledged, but not recorded")
 
@@ -161,7 +174,8 @@ class Service:
             f" payloads: {counters.acknowledged} acknowledged, {counters.refused} refused"
         )
         progress = self._recovery.progress if self._recovery else ""
-        return "; ".join(filter(None, (self._server.trouble, progress, self._waiting, counts)))
+        parts = (self._server.trouble, self._expiry.trouble, progress, self._waiting, counts)
+        return "; ".join(filter(None, parts))
 
     @property
     def _waiting(self) -> str:
@@ -188,7 +202,7 @@ class Service:
         reactions: dict[int, Callable[[], object]] = {
             signal.SIGTERM: self._stop,
             signal.SIGINT: self._interrupt,
-            signal.SIGHUP: self._reload,
+            signal.SIGHUP: self._reload_by_signal,
             signal.SIGUSR1: self._record_counters,
             signal.SIGUSR2: self._hand_over,
         }
@@ -235,9 +249,12 @@ class Service:
             self._server.ending.hand_over()
 
     def _reload(self) -> str:
-        """Load the configuration and put it into force; or change nothing, and return why."""
+        """Load the configuration and put it into force, and return a note about it.
+
+        Or change nothing, and raise ReloadError.
+        """
         if self._ending:
-            return STOPPING
+            raise ReloadError(STOPPING)
         systemd.notify_reloading()
         # With ExecReload=, systemd has put changed settings of the unit into force, even if the
         # reload fails: unit_export_state_files, src/core/unit.c.
@@ -246,17 +263,22 @@ class Service:
             config = self._configure()
             check_lasting(self._config, config, in_use=self._recorder.acks_wait)
             self._check_capacity(config)
+            certificates = _certificates(config)
             listeners = self._open_listeners(config, self._server.listeners)
         except (ConfigError, DiskLogError, CapacityError, ListenError) as error:
             for line in str(error).splitlines():
                 log.error("not reloaded: %s", line, extra={"kind": Kind.NOT_RELOADED})
-            return str(error)
+            raise ReloadError(str(error)) from error
         else:
-            self._enforce(config, listeners)
+            self._enforce(config, listeners, certificates)
             log.info("reloaded", extra={"kind": Kind.RELOADED})
-            return ""
+            return _note(certificates)
         finally:
             systemd.notify("READY=1")
+
+    def _reload_by_signal(self) -> None:
+        with suppress(ReloadError):  # it is logged
+            self._reload()
 
     def _record_counters(self) -> None:
         counts = asdict(self._server.counters)
@@ -317,6 +339,28 @@ class Service:
             what_next = "; the next start records them again" if keeps else ""
             text = "journald may not have stored the last records yet: %d%s"
             log.warning(text, recorder.unsettled, what_next)
+
+
+def _certificates(config: Config) -> "Certificates | None":
+    """Return what serves clients over TLS, if the configuration asks for that.
+
+    Raises ConfigError.
+    """
+    if config.tls_certificate is None:
+        return None
+    from ackd.service.certificates import load  # here: OpenSSL would delay every other start
+
+    return load(config, os.environ)
+
+
+def _note(certificates: "Certificates | None") -> str:
+    """Log and return what a reload has not done."""
+    if not (certificates and certificates.credentials):
+        return ""
+    keys = ", ".join(certificates.credentials)
+    note = f"{keys}: credentials are as before, because systemd reads them at a restart only"
+    log.info(note)
+    return note
 
 
 def _allow_descriptors(clients: int) -> None:

@@ -177,6 +177,8 @@ class ServiceStatus:
         if not self._reported_ready and self._ready():
             self._reported_ready = True
             notify("READY=1")
+        if self.deadline < inf:  # the next report reports all changes until then
+            return
         if monotonic() < self._next_report:
             self.deadline = self._next_report
             self._timers.watch(self)

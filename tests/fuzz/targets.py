@@ -1,9 +1,16 @@
 """Conditions that must hold for any bytes: a target raises an error if they do not hold."""
 
+import select
+import socket
+import ssl
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import cache
 from itertools import cycle
+from pathlib import Path
 from random import Random
+from tempfile import TemporaryDirectory
 from zlib import crc32
 
 from ackd.journal.entry import JournalFormat
@@ -11,6 +18,7 @@ from ackd.log.files import FileStorage
 from ackd.log.format import FRAME, Header
 from ackd.log.log import Log
 from ackd.log.storage import LogError
+from ackd.peers import address_of
 from ackd.protocol import (
     NOT_CONNECT,
     NOT_RECEIVED,
@@ -21,11 +29,16 @@ from ackd.protocol import (
     Violation,
 )
 from ackd.records import Kind, Origin, Priority, Record
+from ackd.server.proxy_header import ProxyHeader, ProxyHeaderError, header_length, parse_header
 from ackd.server.snapshot import Snapshot
+from ackd.server.stream import CutOffError
+from ackd.server.tls_stream import EncryptedStream
 from ackd.service.handover import HandoverError, State
 from tests.simulation.disk import SimulatedDisk, SimulatedWorker
+from tests.support.certificates import Authority
 from tests.support.handover_bytes import dump, load
 from tests.support.runs import in_bytes
+from tests.support.tls import client_context, server_context
 
 OK, REFUSED = b"ok", b"not received: no"
 
@@ -237,7 +250,13 @@ def continue_from(snapshot: Snapshot) -> None:
 def record(snapshot: Snapshot, protocol: ServerProtocol) -> None:
     """Format each record that can follow."""
     form = JournalFormat()
-    origin = Origin(snapshot.peer, snapshot.peer_port, snapshot.listener, snapshot.connection)
+    origin = Origin(
+        snapshot.peer,
+        snapshot.peer_port,
+        snapshot.listener,
+        snapshot.connection,
+        snapshot.facts,
+    )
     for number, payload in enumerate(protocol.payloads):
         form.payload(form.prefix(origin), protocol.sequence + number, payload)
     counts = (("ACKD_PAYLOADS", protocol.acknowledged), ("ACKD_BYTES", protocol.received))
@@ -324,9 +343,142 @@ def found_in(log: Log) -> dict[int, bytes]:
     return found
 
 
+# The header of a load balancer
+
+
+def proxy_header(data: bytes) -> None:
+    """Any pieces of a stream give the same header, and leave all bytes behind it; or none does."""
+    (size,), stream = options(data, 1)
+    if not stream:
+        return
+    try:
+        length = header_length(stream)
+        whole = length is not None and length <= len(stream)
+        header = parse_header(stream[:length]) if whole else None
+    except ProxyHeaderError as error:
+        assert error.reason.isprintable()  # noqa: PT017
+        header, length = None, -1
+    if header:
+        origin = Origin(header.address, header.port, "[::1]:8", "x-1", header.facts)
+        assert not header.address or str(address_of(header.address)) == header.address
+        assert len(JournalFormat().prefix(origin)) < 1024
+        assert all(fact.isprintable() for _, fact in header.facts)
+    assert read_header(stream, size % 9 + 1) == (header, length)
+
+
+def read_header(stream: bytes, size: int) -> tuple[ProxyHeader | None, int | None]:
+    """Return the header that a stream begins with, and its length, from pieces of this size."""
+    length = None
+    for end in range(size, len(stream) + size, size):
+        seen = stream[:end]
+        try:
+            length = header_length(seen)
+            if length is not None and length <= len(seen):
+                return parse_header(stream[:length]), length
+        except ProxyHeaderError:
+            return None, -1
+    return None, length
+
+
+# TLS
+
+
+@cache
+def tls_contexts() -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    """Return the contexts of a client and of a server, with a new certificate."""
+    with TemporaryDirectory() as directory:
+        authority = Authority(Path(directory) / "ca")
+        return client_context(authority), server_context(authority.issue("ackd"))
+
+
+class TlsClient:
+    """A client over TLS whose bytes can be damaged on their way to the server."""
+
+    def __init__(self, damage: bytes, place: int) -> None:
+        ours, theirs = tls_contexts()
+        self.end, server = socket.socketpair()
+        self.end.setblocking(False)
+        server.setblocking(False)
+        self.stream = EncryptedStream(server, theirs)
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._tls = ours.wrap_bio(self._incoming, self._outgoing)
+        self._damage, self._place = damage, place
+
+    def shake_hands(self) -> bool:
+        """Return whether the handshake is complete; damage can prevent that."""
+        with suppress(ssl.SSLError, OSError, EOFError):
+            while True:
+                with suppress(ssl.SSLWantReadError):
+                    self._tls.do_handshake()
+                    self.send(self._outgoing.read())
+                    return self.stream.handshake() or self.stream.handshake()
+                self.send(self._outgoing.read())
+                while select.select([self.stream], [], [], 0)[0]:
+                    self.stream.handshake()
+                self._incoming.write(self.end.recv(65536))
+        return False
+
+    def send(self, data: bytes) -> None:
+        """Send encrypted bytes, with the damage if its place is among them."""
+        if self._place < len(data):
+            end = self._place + len(self._damage)
+            data = data[: self._place] + self._damage + data[end:]
+        self._place -= len(data)
+        self.end.send(data)
+
+    def encrypted(self, payload: bytes) -> bytes:
+        self._tls.write(payload)
+        return self._outgoing.read()
+
+    def close(self) -> None:
+        self.stream.close()
+        self.end.close()
+
+
+def tls_stream(data: bytes) -> None:
+    """Whatever comes, a handshake fails in words, or payload arrives as it was sent, or not at all.
+
+    The damage is in the handshake, or behind it.
+    """
+    (behind, place, size, count), damage = options(data, 4)
+    client = TlsClient(b"" if behind % 2 else damage, 4 * place)
+    try:
+        if not client.shake_hands():
+            assert damage
+            return
+        sent = [b"%d" % number * (size + 1) for number in range(count % 16 + 1)]
+        records = bytearray(b"".join(map(client.encrypted, sent)))
+        if behind % 2:
+            records[4 * place : 4 * place + len(damage)] = damage
+        client.end.send(records)
+        client.end.shutdown(socket.SHUT_WR)
+        received, error = receive_all(client.stream)
+        assert b"".join(sent).startswith(received)
+        assert damage or received == b"".join(sent)
+        assert "_" not in error
+    finally:
+        client.close()
+
+
+def receive_all(stream: EncryptedStream) -> tuple[bytes, str]:
+    """Return all payload, and the error at its end; at each step there must be an event."""
+    received = b""
+    while True:
+        assert select.select([stream], [], [], 0)[0]
+        try:
+            payload = stream.recv(65536)
+        except (CutOffError, OSError) as error:
+            return received, str(error)
+        received += payload
+        if not payload:
+            return received, ""
+
+
 TARGETS: dict[str, Callable[[bytes], None]] = {
     "server_protocol": server_protocol,
     "client_protocol": client_protocol,
     "handover": handover,
     "log_files": log_files,
+    "proxy_header": proxy_header,
+    "tls_stream": tls_stream,
 }

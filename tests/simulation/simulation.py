@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from math import inf
 from time import sleep
+from typing import Protocol
 from unittest.mock import patch
 
 from ackd.config import Config, Recording
@@ -29,6 +30,7 @@ from ackd.server.availability import RETRY
 from ackd.server.connection import cookie
 from ackd.server.listener import Listeners, listen
 from ackd.server.server import Server
+from ackd.server.tls import Tls
 from ackd.service.handover import HandoverError, State
 from ackd.service.store import by_cookie
 from tests.support.handover_bytes import dump, load
@@ -56,7 +58,7 @@ SPINNING = 1000
 CLOCKS = (
     "loop",
     *(f"server.{name}" for name in ("server", "connection", "acceptor", "availability")),
-    *(f"server.{name}" for name in ("quota", "ending", "commits")),
+    *(f"server.{name}" for name in ("quota", "ending", "commits", "arrivals", "tls")),
 )
 
 
@@ -167,6 +169,14 @@ class JournalSink(Sink):
     def put(self, record: bytes) -> bool:
         return self.connect() and self._journal.take(record)
 
+    @property
+    def send(self) -> Callable[[bytes], object]:
+        return self._send
+
+    def _send(self, record: bytes) -> None:
+        if not self.put(record):
+            raise BlockingIOError
+
     def watch(self, _loop: Loop, recorder: Recorder) -> None:
         recorder.look = self._look
 
@@ -197,6 +207,20 @@ class Expectations:
         self.limits.add(config.max_payload)
 
 
+class ClientSocket(Protocol):
+    """What a client needs of its socket."""
+
+    def send(self, data: bytes, /) -> int: ...
+
+    def recv(self, size: int, flags: int = 0, /) -> bytes: ...
+
+    def shutdown(self, how: int, /) -> None: ...
+
+    def setsockopt(self, level: int, option: int, value: bytes, /) -> None: ...
+
+    def close(self) -> None: ...
+
+
 class Client:
     """One client: its sent lines, its replies, and its payloads that are stored."""
 
@@ -221,13 +245,10 @@ class Client:
         self._searched = 0  # lines up to which stored payloads have been found
         self._active_at = self._active_before = world.clock.now
         self._longest_silence = 0.0
-        self._socket = socket.socket()
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
-        # Otherwise the kernel delays data after an unanswered line, RFC 896: here for ever.
-        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._socket.bind((address, 0))
-        self._socket.connect(("127.0.0.1", port))
-        self._socket.setblocking(False)
+        self._socket = self._connect(address, port)
+
+    def _connect(self, address: str, port: int) -> ClientSocket:
+        return connected(address, port)
 
     # Actions of the client
 
@@ -416,6 +437,18 @@ class Client:
         return self.acknowledged + sum(line in self._world.expected.acks for line in lines)
 
 
+def connected(address: str, port: int) -> socket.socket:
+    """Return a socket with a small buffer that is connected from `address`."""
+    sock = socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
+    # Otherwise the kernel delays data after an unanswered line, RFC 896: here for ever.
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.bind((address, 0))
+    sock.connect(("127.0.0.1", port))
+    sock.setblocking(False)
+    return sock
+
+
 class World:
     """One server after another on the same journal, their clients, and the simulated time.
 
@@ -425,6 +458,8 @@ class World:
 
     acks_wait = may_repeat = False
     refusals: tuple[bytes, ...] = ()
+    tls: Tls | None = None
+    client_type = Client
 
     def __init__(self, config: Config) -> None:
         self.clock = Clock()
@@ -450,7 +485,7 @@ class World:
     def connect(self) -> None:
         number = next(self._numbers)
         port = next(iter(self._listeners.values())).getsockname()[1]
-        client = Client(f"127.1.{number // 250}.{number % 250 + 1}", port, self)
+        client = self.client_type(f"127.1.{number // 250}.{number % 250 + 1}", port, self)
         self.clients.append(client)
         self._by_address[client.address] = client
 
@@ -517,11 +552,13 @@ class World:
         """Go on with other settings, and on another port if `move`."""
         self._expect(config)
         self._listeners = self._open() if move else self._listeners
-        self._server.configure(config, self._listeners)
+        self._server.configure(config, self._listeners, self.tls)
 
     def hand_over(self, lose_state: bool) -> None:
         """Hand over to the next server, like Service and its store."""
         self._server.ending.hand_over()
+        while not self._server.ended:
+            self.pass_time(STEP)
         self._server.finish_commits(self.clock.now + 5.0)
         left = list(self._server.snapshots())
         self._recorder.resume()
@@ -607,7 +644,8 @@ class World:
         self._loop = Loop()
         self._recorder.watch(self._loop)
         self._recorder.resume()
-        self._server = Server(config, self._listeners, self._recorder, self._loop)
+        self._server = Server(config, {}, self._recorder, self._loop)
+        self._server.configure(config, self._listeners, self.tls)
         self._server.before_sleep(self.clock.now)
 
     def _open_log(self) -> Log:
@@ -625,6 +663,8 @@ class World:
         """Close all that the process has open, as its exit does."""
         for connection in self._server._connections:
             connection._socket.close()
+        for arrival in self._server._arrivals._arrivals:
+            arrival.preliminary.stream.close()
         log.removeHandler(self._handler)
         self._loop.close()
         self._recorder.sink.close()

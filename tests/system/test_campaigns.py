@@ -583,10 +583,17 @@ def test_no_payload_forges_fields_or_records(server: Machine) -> None:
         assert {name: entry[name] for name in entry.fields.keys() - own} == expected
 
 
+# Settings that an attack needs.
+SETTINGS = {"half_headers": f"proxy_from: {HOSTILE_ADDRESS}\n"}
+
+
 @pytest.mark.parametrize("attack", ATTACKS)
 def test_hostile_clients_do_not_disturb_other_clients(
     server: Machine, run: str, table: CampaignTable, attack: str
 ) -> None:
+    if attack in SETTINGS:
+        server.put("/etc/ackd.yaml", BIND + SETTINGS[attack])
+        server.run("systemctl", "reload", "ackd")
     before, idle = restarts(server), resident(server)
     with ExitStack() as stack:
         attacker = stack.enter_context(

@@ -635,6 +635,8 @@ def test_log_prints_each_payload_as_json(server: Machine) -> None:
         "repeated": False,
         "unterminated": False,
         "unit": "ackd.service",
+        "proxy": "",
+        "tls_name": "",
     }
 
 

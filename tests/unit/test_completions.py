@@ -19,19 +19,23 @@ from tests.support.project import PROJECT
 pytest.importorskip("shtab", reason="completions are made with shtab, which is not installed")
 
 SCRIPT = PROJECT / "packaging" / "completions.py"
+CONNECTING = (
+    *("-h", "--help", "--host", "--port", "--timeout", "-4", "-6", "--source", "--no-greeting"),
+    *("--tls", "--ca", "--cert", "--cert-key", "--server-name"),
+)
 OPTIONS = {
     "ackctl": {"-h", "--help", "--version"},
     "ackctl send": {
-        *("-h", "--help", "--host", "--port", "--timeout", "-4", "-6", "--source", "--no-greeting"),
+        *CONNECTING,
         *("-v", "--verbose", "-q", "--quiet", "--json", "--file", "--retry"),
     },
     "ackctl ping": {
-        *("-h", "--help", "--host", "--port", "--timeout", "-4", "-6", "--source", "--no-greeting"),
+        *CONNECTING,
         *("--interval", "--count", "--duration", "--parallel"),
         *("--size", "--name", "--key", "--json"),
     },
     "ackctl bench": {
-        *("-h", "--help", "--host", "--port", "--timeout", "-4", "-6", "--source", "--no-greeting"),
+        *CONNECTING,
         *("--clients", "--depth", "--size", "--seconds", "--plot", "--name", "--key", "--json"),
     },
     "ackctl verify": {"-h", "--help", "--since", "--namespace", "--unit", "--key", "--json"},
@@ -99,6 +103,9 @@ def test_bash_completes_the_options_of_the_daemon(made: Path) -> None:
         "ackctl send --file ",
         "ackctl bench --plot ",
         "ackctl verify --key ",
+        "ackctl send --ca ",
+        "ackctl ping --cert ",
+        "ackctl probe --cert-key ",
         "ackd --config ",
         "ackd --journal ",
         "ackd --debug --pidfile ",

@@ -30,7 +30,7 @@ from ackd.yaml_nodes import long_document
 from tests.support.project import PROJECT
 
 SHIPPED = PROJECT / "etc" / "ackd.yaml"
-KEYS = [field.name for field in dataclasses.fields(Config)]
+KEYS = [field.name for field in dataclasses.fields(Config) if field.compare]
 
 
 def errors(text: str | bytes) -> list[str]:
@@ -63,6 +63,11 @@ GOOD = {
     "allow: [192.0.2.7, 'FE80::/64']": (
         "allow",
         (IPv4Network("192.0.2.7/32"), IPv6Network("fe80::/64")),
+    ),
+    "proxy_from: 192.0.2.9": ("proxy_from", (IPv4Network("192.0.2.9/32"),)),
+    "proxy_from: [192.0.2.9, '2001:db8::/64']": (
+        "proxy_from",
+        (IPv4Network("192.0.2.9/32"), IPv6Network("2001:db8::/64")),
     ),
     "greeting: hello there": ("greeting", "hello there"),
     "greeting: ''": ("greeting", ""),
@@ -102,6 +107,13 @@ GOOD = {
     "idle_timeout: 1000000": ("idle_timeout", 1_000_000),
     "journal_wait: 0": ("journal_wait", 0),
     "journal_wait: 2.5": ("journal_wait", 2.5),
+    "tls_allow: []": ("tls_allow", ()),
+    "handshake_timeout: 1": ("handshake_timeout", 1),
+    "handshake_timeout: 2.5": ("handshake_timeout", 2.5),
+    "handshake_timeout: 3600": ("handshake_timeout", 3600),
+    "tls_certificate: null": ("tls_certificate", None),
+    "tls_key: null": ("tls_key", None),
+    "tls_client_ca: null": ("tls_client_ca", None),
     "debug: true": ("debug", True),
     "debug: no": ("debug", False),
 }
@@ -152,6 +164,8 @@ NO_NODE = "while parsing a flow node, expected the node content, but found ':'"
 CLIENTS_LIMIT = "is not between 1 and 1000000"
 NO_NETWORK = "is not a network or an address, such as 192.168.150.0/24 or ::1"
 TIME_LIMIT = "is not between 0 and 1000000"
+NO_FILE = "is neither an absolute path nor the name of a credential, such as tls-key"
+NO_PATTERN = "has a * that stands for nothing; a pattern is like *.example.org"
 BAD = {
     "bind: localhost": f"1:7: bind: 'localhost' {NO_ADDRESS}",
     "bind: 127.1": f"1:7: bind: 127.1 {NO_ADDRESS}",
@@ -190,6 +204,7 @@ BAD = {
     "port: 0b11": "1:7: port: 0b11 stands for 3; write it as a decimal number",
     "port: 1:30": "1:7: port: 1:30 stands for 90; write it as a decimal number",
     "port: 010008": "1:7: port: '010008' is not a whole number",
+    "proxy_from: haproxy": f"1:13: proxy_from: 'haproxy' {NO_NETWORK}",
     "allow: example.com": f"1:8: allow: 'example.com' {NO_NETWORK}",
     "allow: 0.0.0.0": "1:8: allow: 0.0.0.0 is no client's address: write 0.0.0.0/0 for all",
     "allow: '::/128'": "1:8: allow: ::/128 is no client's address: write ::/0 for all",
@@ -281,6 +296,28 @@ BAD = {
     'wal_directory: "/a\\0b"': (
         "1:16: wal_directory: '/a\\x00b' holds a NUL, which no path can have"
     ),
+    "tls_certificate: ssl/a.pem": f"1:18: tls_certificate: 'ssl/a.pem' {NO_FILE}",
+    "tls_certificate: ''": f"1:18: tls_certificate: '' {NO_FILE}",
+    "tls_certificate: [a, b]": ("1:18: tls_certificate: ['a', 'b'] is not text; put it in quotes"),
+    "tls_key: ..": f"1:10: tls_key: '..' {NO_FILE}",
+    "tls_key: the key": f"1:10: tls_key: 'the key' {NO_FILE}",
+    "tls_key: 'a:b'": f"1:10: tls_key: 'a:b' {NO_FILE}",
+    'tls_key: "/a\\0b"': "1:10: tls_key: '/a\\x00b' holds a NUL, which no path can have",
+    "tls_client_ca: |\n  -----BEGIN CERTIFICATE-----\n  MII\n": (
+        "1:16: tls_client_ca: holds a newline, but can only be one line"
+    ),
+    "tls_client_ca: 7": "1:16: tls_client_ca: 7 is not text; put it in quotes",
+    "tls_allow: ''": "1:12: tls_allow: '' is not the name of a client",
+    "tls_allow: ' a'": "1:12: tls_allow: ' a' is not the name of a client",
+    "tls_allow: '*'": f"1:12: tls_allow: '*' {NO_PATTERN}",
+    "tls_allow: ['*.a', 'b*.a']": f"1:20: tls_allow: 'b*.a' {NO_PATTERN}",
+    "tls_allow: ['a.*.b']": f"1:13: tls_allow: 'a.*.b' {NO_PATTERN}",
+    "tls_allow: [a, a]": "1:16: tls_allow: a is there twice",
+    "tls_allow:": "1:11: tls_allow: None is not text; put it in quotes",
+    "handshake_timeout: 0": "1:20: handshake_timeout: 0 is not between 1 and 3600",
+    "handshake_timeout: 3601": "1:20: handshake_timeout: 3601 is not between 1 and 3600",
+    "handshake_timeout: -1": f"1:20: handshake_timeout: -1 {TIME_LIMIT}",
+    "handshake_timeout: 10s": "1:20: handshake_timeout: '10s' is not a number of seconds",
     "empty_lines: no": "1:14: empty_lines: False is none of these: record, ignore",
     "debug: 1": "1:8: debug: 1 is neither true nor false",
     "debug: 'yes'": "1:8: debug: 'yes' is neither true nor false",
@@ -303,7 +340,47 @@ def test_durability_disk_is_an_error_beside_record_none() -> None:
     parse(b"durability: journal\nrecord: none", "f")
 
 
+def test_the_keys_of_tls_can_be_combined() -> None:
+    text = b"""\
+tls_certificate: /etc/ssl/certs/ackd.pem
+tls_key: tls-key
+tls_client_ca: "/etc/the clients.pem"
+tls_allow: [sensor.example.org, "*.example.org", "spiffe://example.org/a", Sensor 7]
+"""
+    config = parse(text, "f")
+    assert (config.tls_certificate, config.tls_key) == ("/etc/ssl/certs/ackd.pem", "tls-key")
+    assert config.tls_client_ca == "/etc/the clients.pem"
+    names = ("sensor.example.org", "*.example.org", "spiffe://example.org/a", "Sensor 7")
+    assert config.tls_allow == names
+    assert str(config.problem("tls_key", "text")) == "f:2:10: tls_key: text"
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        ("tls_key: k", "1:10: tls_key: needs tls_certificate as well"),
+        ("tls_certificate: c\ntls_key:", "1:18: tls_certificate: needs tls_key as well"),
+        ("port: 1\ntls_client_ca: a", "2:16: tls_client_ca: needs tls_certificate as well"),
+        (
+            "tls_allow: [a, b]\ntls_certificate: c\ntls_key: k",
+            "1:12: tls_allow: needs tls_client_ca as well",
+        ),
+    ],
+)
+def test_a_key_of_tls_needs_others(text: str, error: str) -> None:
+    assert errors(text) == [error]
+
+
+def test_a_key_with_a_wrong_value_is_not_missing() -> None:
+    assert errors("tls_certificate: c\ntls_key: a/b") == [f"2:10: tls_key: 'a/b' {NO_FILE}"]
+
+
 UNREADABLE = {
+    "a pattern without quotes": (
+        "tls_allow: *.example.org",
+        "1:13: while scanning an alias, expected alphabetic or numeric character, but found '.';"
+        " put a value that begins with * in quotes",
+    ),
     "an unknown key": ("listen: 1", "1:1: listen: there is no such key"),
     "an unknown key like a known key": (
         "max_conections: 1",
@@ -358,7 +435,10 @@ UNREADABLE = {
         f"idle_timeout: {'1:' * 200}1.0",
         "1:15: idle_timeout: can't be read as float",
     ),
-    "an alias without an anchor": ("port: *x", "1:7: found undefined alias 'x'"),
+    "an alias without an anchor": (
+        "port: *x",
+        "1:7: found undefined alias 'x'; put a value that begins with * in quotes",
+    ),
     "an alias of itself": (
         "bind: &a [*a]",
         "1:7: bind: found unconstructable recursive node",
@@ -664,7 +744,9 @@ def test_any_bytes_give_a_configuration_or_an_error_with_problems(text: bytes) -
     outcome = read(text)
     if isinstance(outcome, Config):
         lists = {"bind": list(outcome.bind), "allow": list(map(str, outcome.allow))}
+        lists |= {"tls_allow": list(outcome.tls_allow)}
         settings = dataclasses.asdict(outcome) | lists
+        del settings["places"]
         settings |= {k: v.value for k, v in settings.items() if isinstance(v, enum.Enum)}
         assert read(yaml.safe_dump(settings).encode()) == outcome
     else:

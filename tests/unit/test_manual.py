@@ -32,7 +32,7 @@ MAN = PROJECT / "man"
 PAGES = {path.name.removesuffix(".scd"): path.read_text() for path in sorted(MAN.glob("*.scd"))}
 SERVER, CLIENT, FILE = "ackd.8", "ackctl.1", "ackd.yaml.5"
 SOURCE = "\n".join(path.read_text() for path in sorted(CODE.rglob("*.py")))
-KEYS = [field.name for field in dataclasses.fields(Config)]
+KEYS = [field.name for field in dataclasses.fields(Config) if field.compare]
 
 
 def section(page: str, title: str) -> str:
@@ -127,7 +127,8 @@ def test_no_option_is_mentioned_that_does_not_exist(page: str) -> None:
 # Ours, others in examples, and what ends a command.
 _WORD = re.compile(
     r"(?<![\w/.=+-])(?P<ours>ackd|ackctl)(?![\w.@])"
-    r"|\b(?P<other>systemctl|journalctl|seal|own-journal|durable|nc|netcat|jq|tail|mkdir|rm)\b"
+    r"|\b(?P<other>systemctl|journalctl|seal|own-journal|durable|ackd/tls"
+    r"|openssl|nc|netcat|jq|tail|mkdir|rm)\b"
     r"|(?<![\w-])(?P<option>-{1,2}[A-Za-z][\w-]*)"
     r"|(?P<end>[*|&;#])"
 )
@@ -136,7 +137,7 @@ _WORD = re.compile(
 def mentioned(page: str) -> Iterator[tuple[str, str]]:
     """Yield the page of the program whose option is meant, and the option."""
     own = SERVER if page == FILE else page
-    for line in PAGES[page].splitlines():
+    for line in PAGES[page].replace("\\\\\n", "").splitlines():  # commands of several lines too
         program = own
         for match in _WORD.finditer(line):
             if match["ours"] and program:

@@ -35,7 +35,7 @@ def test_the_template_unit_differs_only_by_its_configuration() -> None:
     ]
 
 
-@pytest.mark.parametrize("script", ["seal", "own-journal", "durable"])
+@pytest.mark.parametrize("script", ["seal", "own-journal", "durable", "tls"])
 @pytest.mark.parametrize("arguments", [["--undoo"], ["--undo", "more"], [""], ["--help", "--undo"]])
 def test_a_switch_rejects_arguments_that_it_does_not_know(
     script: str, arguments: list[str]
@@ -46,12 +46,20 @@ def test_a_switch_rejects_arguments_that_it_does_not_know(
     assert done.stderr.startswith("usage: ")
 
 
-@pytest.mark.parametrize("script", ["seal", "own-journal", "durable"])
+@pytest.mark.parametrize("script", ["seal", "own-journal", "durable", "tls"])
 def test_a_switch_shows_its_usage(script: str) -> None:
     command = ["sh", str(PACKAGING / script), "--help"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("usage: ")
+
+
+@pytest.mark.parametrize("arguments", [["c"], ["", "k"], ["c", ""], ["c", "k", ""], list("abcd")])
+def test_the_switch_of_tls_needs_two_or_three_files(arguments: list[str]) -> None:
+    command = ["sh", str(PACKAGING / "tls"), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("usage: ")
 
 
 def test_debians_changelog_names_this_version() -> None:

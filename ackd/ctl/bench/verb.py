@@ -54,12 +54,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace, output: Output) -> Status:
     """Make the load as the options say; return the exit status."""
     allow_connections()
-    this = run_of(options)
+    this, destination = run_of(options), destination_of(options)
     size = max(options.size, len(this.payload(1)))
     plan = BenchPlan(options.clients, options.depth, size, options.seconds)
-    load = Load(plan, this, destination_of(options))
+    load = Load(plan, this, destination)
     kind = BenchJson if options.json else BenchReport
-    report = kind(destination_of(options), plan, load, output)
+    report = kind(destination, plan, load, output)
     with Interrupt() as interrupt:
         report.begin(_what(options, plan))
         report.progress(0.0)

@@ -23,7 +23,8 @@ class RecordedPayload:
     `time` is when journald got the record. `repeated` says that ackd has recorded the payload again
     because journald may have lost the first record, `unterminated` that the client's close has
     ended the payload, not LF: it may be only the beginning of one. `unit` is "" if journald did not
-    know it. `doubt` is None for a record that is believed.
+    know it. `doubt` is None for a record that is believed. `proxy` is the load balancer whose PROXY
+    header names the peer, `tls_name` the name in the peer's certificate; "" if there is none.
     """
 
     time: datetime
@@ -38,6 +39,8 @@ class RecordedPayload:
     journal: str
     unit: str
     doubt: Doubt | None
+    proxy: str = ""
+    tls_name: str = ""
 
 
 class Entries:
@@ -122,6 +125,8 @@ class Entries:
                     printable(fields.get(NAMESPACE, b"")),
                     printable(fields.get(UNIT, b"")),
                     doubt,
+                    printable(fields.get("ACKD_PROXY", b"")),
+                    printable(fields.get("ACKD_TLS_NAME", b"")),
                 )
                 for sequence, payload in payloads_of(fields)
             ]

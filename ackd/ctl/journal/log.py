@@ -165,6 +165,8 @@ class LogJson(LogReport):
             repeated=recorded.repeated,
             unterminated=recorded.unterminated,
             unit=recorded.unit,
+            proxy=recorded.proxy,
+            tls_name=recorded.tls_name,
         )
 
     def end(self, status: Status) -> None:

@@ -5,14 +5,18 @@ import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 from time import monotonic
+from typing import TYPE_CHECKING
 
 from ackd.client.end import EndKind
 from ackd.client.transport import Transport
 from ackd.client.waiting import milliseconds
-from ackd.ctl.probe import diagnosis
-from ackd.ctl.probe.finding import BrokenError, Stage, Traffic
+from ackd.ctl.probe import diagnosis, tls_diagnosis
+from ackd.ctl.probe.finding import BrokenError, Encryption, Stage, Traffic
 from ackd.ctl.probe.tcp_info import TcpInfo, read_tcp_info
 from ackd.protocol import Reply
+
+if TYPE_CHECKING:
+    from ackd.client.tls import TlsStream
 
 _TICK = 1.0  # seconds between two updates of the time that is left of a silence
 # Bytes of the headers of a packet: RFC 791, 8200, 9293, and 7323 for TCP's timestamps.
@@ -49,12 +53,18 @@ class ProbeConnection:
     """A connection that is used step by step; `timeout` bounds each step, in seconds."""
 
     def __init__(
-        self, sock: socket.socket, timeout: float, greeted: bool, traffic: Traffic
+        self,
+        sock: socket.socket,
+        timeout: float,
+        greeted: bool,
+        traffic: Traffic,
+        tls: "TlsStream | None" = None,
     ) -> None:
-        """Use a connected socket, and count what it sends in `traffic`."""
+        """Use a connected socket, perhaps with TLS, and count what it sends in `traffic`."""
         self.pieces = 0  # in which the answer arrived, in this step
         self.sent: Written | None = None  # in this step
-        self._transport: Transport[None] = Transport(sock, timeout, greeted)
+        self._transport: Transport[None] = Transport(sock, timeout, greeted, tls)
+        self._added = 0  # bytes that TLS adds to a payload
         self._traffic = traffic
         self._counted = Traffic()
         self._mtu = self._info.mtu
@@ -75,9 +85,10 @@ class ProbeConnection:
         self._transport.timeout = seconds
 
     @property
-    def source(self) -> str:
-        """The local address."""
-        return str(self._transport.socket.getsockname()[0])
+    def encryption(self) -> Encryption | None:
+        """How the connection is encrypted; None without TLS."""
+        tls = self._transport.tls
+        return Encryption(tls.version, tls.cipher, tls.certificate) if tls else None
 
     @property
     def packets(self) -> Packets:
@@ -85,7 +96,7 @@ class ProbeConnection:
         info = self._info
         ip = _IPV4 if self._transport.socket.family == socket.AF_INET else _IPV6
         overhead = ip + _TCP + (_TIMESTAMPS if info.timestamps else 0)
-        return Packets(info.mtu, info.segment, overhead)
+        return Packets(info.mtu, info.segment - self._added, overhead + self._added)
 
     @property
     def _info(self) -> TcpInfo:
@@ -100,6 +111,8 @@ class ProbeConnection:
         while transport.greeting is None and not transport.ended:
             self._advance()
         if end := transport.ended:
+            if end.fault:
+                raise tls_diagnosis.failed(end.fault, Stage.GREETED)
             raise diagnosis.not_greeted(end, self._received)
         greeting = transport.greeting or b""
         more = self._received != greeting + b"\n"
@@ -113,7 +126,7 @@ class ProbeConnection:
         The timeout begins again whenever bytes of the payload arrive.
         """
         self._begin()
-        transport, began = self._transport, monotonic()
+        transport, began, before = self._transport, monotonic(), self._transport.written
         transport.offer(payload, None)
         answers: list[tuple[None, Reply]] = []
         try:
@@ -121,6 +134,7 @@ class ProbeConnection:
                 answers = self._advance()
                 if not (transport.unsent or self.sent):
                     self.sent = Written(len(payload), monotonic() - began)
+                    self._added = transport.written - before - len(payload) - len(b"\n")
         finally:
             self._count(self._info)
         self._check(payload)
@@ -160,6 +174,8 @@ class ProbeConnection:
             self._advance()
         if end.how is EndKind.REJECTED:
             raise diagnosis.rejected(end.line)
+        if end.fault:
+            raise tls_diagnosis.failed(end.fault, Stage.GREETED)
         if self._received:
             raise diagnosis.greeted(self._received)
         if end.how is EndKind.TIMED_OUT:

@@ -5,11 +5,13 @@ import os
 import socket
 
 from ackd.client.end import End, EndKind
-from ackd.client.errors import NotReachedError
+from ackd.client.errors import NotReachedError, describe_fault
 from ackd.ctl.probe.finding import BrokenError, EndedError, SilentError, Stage, Traffic
 from ackd.ctl.status import Status
 from ackd.printable import printable
 from ackd.protocol import (
+    EXPECTS_PROXY_HEADER,
+    EXPECTS_TLS,
     FOREIGN_REASONS,
     JOURNAL_UNREACHABLE,
     LONGER_THAN,
@@ -224,7 +226,9 @@ def _how(end: End) -> str:
     """Return how the other side ended the connection, in a word."""
     if end.how is EndKind.BROKEN:
         return f"broken, {os.strerror(end.errno)}"
-    return "reset" if end.how is EndKind.RESET else "closed"
+    if end.fault:
+        return describe_fault(end.fault)
+    return str(end.how.value)
 
 
 def _mute(timeout: float, received: bytes) -> BrokenError:
@@ -235,7 +239,8 @@ def _mute(timeout: float, received: bytes) -> BrokenError:
         f"no greeting within {timeout:g} s",
         "The program that listens there hangs, is overloaded, or waits until the client sends"
         f" something, as web servers do. {_OR_LOST} A longer --timeout shows whether the greeting"
-        " is only late. --no-greeting shows whether the program is an ackd with an empty greeting.",
+        " is only late. --tls shows whether the program expects TLS, --no-greeting whether it is an"
+        " ackd with an empty greeting.",
     )
 
 
@@ -291,8 +296,19 @@ def rejected(line: bytes, stage: Stage = Stage.GREETED) -> BrokenError:
             "The ackd there has as many connections as it may have. Ask its administrator for"
             " `max_connections` and `max_connections_per_client`."
         )
+    elif EXPECTS_TLS.encode() in line:
+        advice = (
+            "The ackd there takes only connections with TLS. Give --tls, and --ca with the"
+            " certificate of its authority, unless this system trusts that authority. Ask its"
+            " administrator for the file."
+        )
     elif STOPPING.encode() in line:
         advice = "The ackd there is stopping. Try again, or ask its administrator."
+    elif EXPECTS_PROXY_HEADER.encode() in line:
+        advice = (
+            "The ackd there expects the PROXY protocol from this address, or from the load balancer"
+            " between here and the ackd. Ask its administrator for `proxy_from`."
+        )
     elif any(reason.encode() in line for reason in FOREIGN_REASONS):
         advice = (
             "Something between here and the ackd sends bytes of its own first, as a load balancer"

@@ -3,15 +3,20 @@
 from dataclasses import dataclass, field
 from enum import Enum
 
+from ackd.client.end import Certificate
 from ackd.ctl.runs.payloads import Run
 from ackd.ctl.status import Status
 
 
 class Stage(Enum):
-    """The steps of a probe, in this order. With --sweep and --hold each try is a stage."""
+    """The steps of a probe, in this order. With --sweep and --hold each try is a stage.
+
+    ENCRYPTED is a stage with --tls only.
+    """
 
     RESOLVED = "resolved"
     CONNECTED = "connected"
+    ENCRYPTED = "encrypted"
     GREETED = "greeted"
     SENT = "sent"
     ACKNOWLEDGED = "acknowledged"
@@ -22,6 +27,7 @@ class Stage(Enum):
 _PROBLEMS = {
     Stage.RESOLVED: "the name is not resolved",
     Stage.CONNECTED: "not connected",
+    Stage.ENCRYPTED: "connected, but TLS failed",
     Stage.GREETED: "connected, but not greeted",
     Stage.SENT: "a payload was not sent",
     Stage.ACKNOWLEDGED: "a payload is not acknowledged",
@@ -40,10 +46,23 @@ class Outcome(Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class Encryption:
+    """How a connection is encrypted: the version of TLS, the cipher, the server's certificate.
+
+    If TLS failed, there may be a certificate, and no version and no cipher.
+    """
+
+    version: str
+    cipher: str
+    certificate: Certificate | None
+
+
+@dataclass(frozen=True, slots=True)
 class Finding:
     """The outcome of one stage: `text` is what ackctl observed, `seconds` how long the stage took.
 
     `address` was tried, `size` (bytes) belongs to the payload, `silence` is in seconds.
+    `encryption` belongs to ENCRYPTED.
     """
 
     stage: Stage
@@ -53,6 +72,7 @@ class Finding:
     address: str = ""
     size: int | None = None
     silence: float | None = None
+    encryption: Encryption | None = None
 
     @property
     def label(self) -> str:

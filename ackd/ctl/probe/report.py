@@ -1,7 +1,9 @@
 """What `ackctl probe` prints: a line for each stage, then the meaning; or JSON."""
 
+from datetime import UTC, datetime
 from time import time
 
+from ackd.client.end import Certificate
 from ackd.ctl.output.figures import milliseconds
 from ackd.ctl.output.json_lines import json_line
 from ackd.ctl.output.streams import Output
@@ -90,6 +92,12 @@ class ProbeJson(ProbeReport):
             "seconds": None if finding.seconds is None else round(finding.seconds, 6),
             "text": finding.text,
         }
+        if finding.encryption:
+            members |= {
+                "version": finding.encryption.version,
+                "cipher": finding.encryption.cipher,
+                "certificate": _members(finding.encryption.certificate),
+            }
         known = {name: value for name, value in members.items() if value not in (None, "")}
         self._print(json_line(**known))
 
@@ -114,3 +122,16 @@ class ProbeJson(ProbeReport):
                 status=int(summary.status),
             )
         )
+
+
+def _members(certificate: Certificate | None) -> dict[str, object] | None:
+    """Return the facts of a certificate as members of JSON."""
+    if certificate is None:
+        return None
+    return {
+        "subject": certificate.subject,
+        "issuer": certificate.issuer,
+        "names": list(certificate.names),
+        "not_before": datetime.fromtimestamp(certificate.not_before, UTC).isoformat(),
+        "not_after": datetime.fromtimestamp(certificate.not_after, UTC).isoformat(),
+    }

@@ -1,18 +1,25 @@
 """`ackctl probe`: tests a path stage by stage, and explains the stage that fails."""
 
 import argparse
+import socket
 from socket import AF_INET6
 from time import monotonic
 
 from ackd.client.addresses import Destination, SocketAddress, race, resolve, usable
-from ackd.client.errors import NotReachedError, printable_host
+from ackd.client.errors import (
+    NotReachedError,
+    TlsError,
+    describe_names,
+    describe_time,
+    printable_host,
+)
 from ackd.client.waiting import run as run_steps
 from ackd.ctl.interrupt import UntilInterrupt, exit_status
 from ackd.ctl.options import add_server_options, destination_of, seconds
 from ackd.ctl.output.streams import Output
-from ackd.ctl.probe import diagnosis
+from ackd.ctl.probe import diagnosis, tls_diagnosis
 from ackd.ctl.probe.connection import ProbeConnection
-from ackd.ctl.probe.finding import BrokenError, Finding, Outcome, Stage, Summary
+from ackd.ctl.probe.finding import BrokenError, Encryption, Finding, Outcome, Stage, Summary
 from ackd.ctl.probe.hold import Hold
 from ackd.ctl.probe.prober import Prober
 from ackd.ctl.probe.report import ProbeJson, ProbeReport
@@ -24,9 +31,9 @@ from ackd.protocol import Verdict
 
 HELP = "find out where a path is broken, and whom to ask"
 DESCRIPTION = """\
-Test the path to a server stage by stage: resolve the name, connect, receive
-the greeting, send a payload, receive the ack. Stop at the first stage that
-fails, explain the failure, and say whom to ask.
+Test the path to a server stage by stage: resolve the name, connect, agree on
+TLS with --tls, receive the greeting, send a payload, receive the ack. Stop at
+the first stage that fails, explain the failure, and say whom to ask.
 """
 EPILOG = """\
 examples:
@@ -44,7 +51,10 @@ exit status:
     7  a fault of ackctl, see the standard error
   130  interrupted
 """
-_STAGES = (Stage.RESOLVED, Stage.CONNECTED, Stage.GREETED, Stage.SENT, Stage.ACKNOWLEDGED)
+_STAGES = (
+    *(Stage.RESOLVED, Stage.CONNECTED, Stage.ENCRYPTED),
+    *(Stage.GREETED, Stage.SENT, Stage.ACKNOWLEDGED),
+)
 _OTHER_FAMILY = (
     "No address of the name is of the family, IPv4 or IPv6, that -4, -6 or --source ask for."
 )
@@ -74,10 +84,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, output: Output) -> Status:
     """Probe as the options say; return the exit status."""
-    this = run_of(options)
+    this, destination = run_of(options), destination_of(options)
     report = (ProbeJson if options.json else ProbeReport)(output)
     report.begin(this.name, f"{printable_host(options.host)} port {options.port}")
-    probe = _Probe(options, this, report)
+    probe = _Probe(options, destination, this, report)
     with UntilInterrupt() as block:
         probe.run()
     if block.interrupted:
@@ -92,26 +102,32 @@ def run(options: argparse.Namespace, output: Output) -> Status:
 class _Probe:
     """The stages, then the sweep, the silences and the end of the run."""
 
-    def __init__(self, options: argparse.Namespace, run: Run, report: ProbeReport) -> None:
+    def __init__(
+        self, options: argparse.Namespace, destination: Destination, run: Run, report: ProbeReport
+    ) -> None:
         self.summary = Summary(run)
         self._options = options
+        self._destination = destination
         self._report = report
         self._prober = Prober(run, self.summary, self._reconnected)
         self._address: SocketAddress | None = None  # the address that was reached
+        self._encryption: Encryption | None = None
         self._unreached: dict[str, BrokenError] = {}  # by address
         self._began = monotonic()
 
     def run(self) -> None:
         """Try everything; the summary has the failures."""
         try:
-            connection = self._greeted(self._connected(self._resolved()))
+            connection = self._greeted(self._encrypted(self._connected(self._resolved())))
             connection = self._acknowledged(connection)
         except BrokenError as broken:
             for stage in _STAGES[_STAGES.index(broken.stage) + 1 :]:
-                self._report.found(Finding(stage, Outcome.NOT_TRIED))
+                if stage is not Stage.ENCRYPTED or self._destination.tls:
+                    self._report.found(Finding(stage, Outcome.NOT_TRIED))
             self.summary.fail(broken.stage, broken.status, broken.advice, broken.text)
             return
         self.summary.add(_GOOD)
+        self._report_expiry()
         self._report_unreached()
         try:
             self._end(self._held(self._swept(connection)))
@@ -126,7 +142,7 @@ class _Probe:
     def _resolved(self) -> list[SocketAddress]:
         self._begin("resolving the name")
         try:
-            addresses = run_steps(resolve(destination_of(self._options)))
+            addresses = run_steps(resolve(self._destination))
         except NotReachedError as error:
             broken = diagnosis.not_resolved(error)
             self._failed(broken)
@@ -134,22 +150,21 @@ class _Probe:
         self._passed(Stage.RESOLVED, ", ".join(map(_shown, addresses)))
         return addresses
 
-    def _connected(self, addresses: list[SocketAddress]) -> ProbeConnection:
-        destination = destination_of(self._options)
+    def _connected(self, addresses: list[SocketAddress]) -> socket.socket:
         for address in addresses:
-            if not usable(address, destination):
-                self._report.found(_other_family(address, destination))
+            if not usable(address, self._destination):
+                self._report.found(_other_family(address, self._destination))
                 continue
             self._begin(f"connecting to {_shown(address)}")
             try:
-                connection = self._connection(address)
+                sock = self._socket(address)
             except BrokenError as broken:
                 self._failed(broken, _shown(address))
                 self._unreached[_shown(address)] = broken
                 continue
             self._address = address
-            self._passed(Stage.CONNECTED, f"from {connection.source}", _shown(address))
-            return connection
+            self._passed(Stage.CONNECTED, f"from {sock.getsockname()[0]}", _shown(address))
+            return sock
         *others, last = self._reasons()
         for reason in others:
             self.summary.add(reason)
@@ -161,6 +176,27 @@ class _Probe:
         if len(advices) <= 1:
             return list(advices) or [_OTHER_FAMILY]
         return [f"{to}: {broken.text}. {broken.advice}" for to, broken in self._unreached.items()]
+
+    def _encrypted(self, sock: socket.socket) -> ProbeConnection:
+        if not self._destination.tls:
+            return self._connection(sock)
+        self._begin("agreeing on TLS")
+        try:
+            connection = self._connection(sock)
+        except TlsError as error:
+            broken = self._not_encrypted(error)
+            self._failed(broken, encryption=Encryption("", "", error.fault.certificate))
+            raise broken from None
+        assert connection.encryption
+        self._encryption = connection.encryption
+        text, took = _described(connection.encryption), monotonic() - self._began
+        passed = (Stage.ENCRYPTED, Outcome.PASSED, text, took)
+        self._report.found(Finding(*passed, encryption=connection.encryption))
+        return connection
+
+    def _not_encrypted(self, error: TlsError) -> BrokenError:
+        server = diagnosis.foreign(error.fault.said)
+        return tls_diagnosis.not_encrypted(error, self._options.ca, server)
 
     def _greeted(self, connection: ProbeConnection) -> ProbeConnection:
         self._begin("waiting for the greeting")
@@ -245,19 +281,41 @@ class _Probe:
         for address, broken in self._unreached.items():
             self.summary.add(diagnosis.unreached(address, broken, _shown(self._address)))
 
+    def _report_expiry(self) -> None:
+        """Warn if the certificate of the server expires soon."""
+        if self._encryption and self._encryption.certificate:
+            warning = tls_diagnosis.expires_soon(self._encryption.certificate)
+            self.summary.meanings += [warning] * bool(warning)
+
     def _reconnected(self) -> ProbeConnection:
         assert self._address
-        return self._connection(self._address)
+        try:
+            return self._connection(self._socket(self._address))
+        except TlsError as error:
+            raise self._not_encrypted(error) from None
 
-    def _connection(self, address: SocketAddress) -> ProbeConnection:
+    def _socket(self, address: SocketAddress) -> socket.socket:
+        """Connect; raises BrokenError."""
         timeout = self._options.timeout
         try:
-            sock = run_steps(race([address], timeout, self._options.source))
+            return run_steps(race([address], timeout, self._options.source))
         except OSError as error:
             to, source = address.address, self._options.source
             raise diagnosis.not_connected(error, timeout, to, source) from error
-        greeted = not self._options.no_greeting
-        return ProbeConnection(sock, timeout, greeted, self.summary.traffic)
+
+    def _connection(self, sock: socket.socket) -> ProbeConnection:
+        """Use a connected socket, with TLS or without; raises TlsError."""
+        timeout, greeted = self._destination.timeout, self._destination.greeted
+        stream = None
+        if tls := self._destination.tls:
+            from ackd.client.tls import secure  # slow to import
+
+            try:
+                stream = run_steps(secure(sock, tls, self._destination.host, timeout))
+            except BaseException:
+                sock.close()
+                raise
+        return ProbeConnection(sock, timeout, greeted, self.summary.traffic, stream)
 
     def _begin(self, step: str) -> None:
         self._report.trying(f"{step}, for {self._options.timeout:g} s at most")
@@ -267,9 +325,21 @@ class _Probe:
         took = monotonic() - self._began
         self._report.found(Finding(stage, Outcome.PASSED, text, took, address))
 
-    def _failed(self, broken: BrokenError, address: str = "") -> None:
+    def _failed(
+        self, broken: BrokenError, address: str = "", encryption: Encryption | None = None
+    ) -> None:
         took = monotonic() - self._began
-        self._report.found(Finding(broken.stage, Outcome.FAILED, broken.text, took, address))
+        failed = (broken.stage, Outcome.FAILED, broken.text, took, address)
+        self._report.found(Finding(*failed, encryption=encryption))
+
+
+def _described(encryption: Encryption) -> str:
+    """Return how a connection is encrypted, in words."""
+    words = f"{encryption.version}, {encryption.cipher}"
+    if certificate := encryption.certificate:
+        until = describe_time(certificate.not_after)
+        words += f", certificate for {describe_names(certificate)} until {until}"
+    return words
 
 
 def _shown(address: SocketAddress) -> str:

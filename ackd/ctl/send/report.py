@@ -66,6 +66,9 @@ class SendReport:
     def connecting(self, host: str, port: int) -> None:
         """Report that the client connects."""
 
+    def encrypted(self, version: str, cipher: str) -> None:
+        """Report that the connection is encrypted, by which version of TLS and which cipher."""
+
     def greeted(self, greeting: bytes) -> None:
         """Report the server's first line."""
 
@@ -146,6 +149,10 @@ class VerboseReport(SendReport):
     def connecting(self, host: str, port: int) -> None:
         """Report that the client connects."""
         self._print(f"connecting to {host} port {port}")
+
+    def encrypted(self, version: str, cipher: str) -> None:
+        """Report that the connection is encrypted."""
+        self._print(f"encrypted: {version}, {cipher}")
 
     def greeted(self, greeting: bytes) -> None:
         """Report the server's first line."""

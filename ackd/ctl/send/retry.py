@@ -1,6 +1,6 @@
 """Whether to try once more, and when."""
 
-from ackd.client.errors import ClientError, RejectedError, UnexpectedReplyError
+from ackd.client.errors import ClientError, RejectedError, TlsError, UnexpectedReplyError
 from ackd.protocol import LASTING_REASONS
 
 _FIRST, _LONGEST = 0.2, 10.0  # seconds
@@ -29,4 +29,6 @@ def _may_pass(error: ClientError) -> bool:
     """Return whether another try may succeed: a server that is full now may have room then."""
     if isinstance(error, RejectedError):
         return not any(map(error.gives_reason, LASTING_REASONS))
+    if isinstance(error, TlsError):  # a certificate or a setting stays as it is
+        return error.end is not None
     return not isinstance(error, UnexpectedReplyError)

@@ -6,6 +6,7 @@ import select
 import sys
 from time import sleep
 
+from ackd.client.addresses import Destination
 from ackd.client.errors import (
     ClientError,
     RejectedError,
@@ -14,7 +15,7 @@ from ackd.client.errors import (
     printable_host,
 )
 from ackd.client.session import Session, open_session
-from ackd.ctl.failure import meaning
+from ackd.ctl.failure import describe_failure, meaning
 from ackd.ctl.interrupt import UntilInterrupt, exit_status
 from ackd.ctl.options import add_server_options, destination_of, tries
 from ackd.ctl.output.streams import Output
@@ -66,9 +67,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, output: Output) -> Status:
     """Send the payloads of the options; return the exit status."""
-    lines = _lines(options)
+    lines, destination = _lines(options), destination_of(options)
     report = _kind(options)(lines, progress_of(lines.descriptor, output), output)
-    status, problem = _outcome(options, lines, report)
+    status, problem = _outcome(destination, Retry(options.retry), lines, report)
     report.end(status, problem)
     if problem:
         report.warn(f"{problem}{report.counts}")
@@ -113,10 +114,12 @@ def _opened(path: str, parser: argparse.ArgumentParser) -> int:
         parser.error(f"--file: {path or 'an empty name'}: {error.strerror}")
 
 
-def _outcome(options: argparse.Namespace, lines: Lines, report: SendReport) -> tuple[Status, str]:
+def _outcome(
+    destination: Destination, retry: Retry, lines: Lines, report: SendReport
+) -> tuple[Status, str]:
     """Send; return the exit status, and the problem unless all payloads were acknowledged."""
     with UntilInterrupt() as block:
-        failure = _try(options, lines, report)
+        failure = _try(destination, retry, lines, report)
     if block.interrupted:
         return exit_status(), "interrupted"
     if failure:
@@ -129,16 +132,15 @@ def _outcome(options: argparse.Namespace, lines: Lines, report: SendReport) -> t
 
 
 def _try(
-    options: argparse.Namespace, lines: Lines, report: SendReport
+    destination: Destination, retry: Retry, lines: Lines, report: SendReport
 ) -> tuple[Status, str] | None:
     """Send, with as many attempts as allowed; return the last error if all of them failed."""
-    retry = Retry(options.retry)
     while True:
         try:
-            _send(options, lines, report, retry)
+            _send(destination, lines, report, retry)
             return None
         except ClientError as error:
-            status, problem = _failed(error, options, lines, report)
+            status, problem = _failed(error, destination, report)
             if retry.most and _only_closed(error) and not lines.unknown and not lines.pending:
                 # Nothing was due, so the loss is no failed try: servers limit idle connections.
                 report.warn(f"{problem}; ackctl tries again when the next line comes")
@@ -169,28 +171,27 @@ def _await_line(lines: Lines) -> bool:
     return bool(lines.pending)
 
 
-def _failed(
-    error: ClientError, options: argparse.Namespace, lines: Lines, report: SendReport
-) -> tuple[Status, str]:
+def _failed(error: ClientError, destination: Destination, report: SendReport) -> tuple[Status, str]:
     """Report an error; return the exit status, and the problem as a sentence."""
     if isinstance(error, RejectedError):
         report.greeted(error.said)
-    if isinstance(error, UnexpectedReplyError) and options.no_greeting:
+    if isinstance(error, UnexpectedReplyError) and not destination.greeted:
         report.disbelieve()
-    status, what = meaning(error)
-    if report.unknown:
-        unknown = isinstance(error, UnknownOutcomeError)
-        return Status.UNKNOWN, f"{'unknown' if unknown else what}: {error}"
-    return status, f"{what}: {error}"
+    if not report.unknown:
+        return meaning(error)[0], describe_failure(error)
+    unknown = isinstance(error, UnknownOutcomeError)
+    return Status.UNKNOWN, f"unknown: {error}" if unknown else describe_failure(error)
 
 
-def _send(options: argparse.Namespace, lines: Lines, report: SendReport, retry: Retry) -> None:
+def _send(destination: Destination, lines: Lines, report: SendReport, retry: Retry) -> None:
     """Send the lines over one connection; raises ClientError."""
-    report.connecting(printable_host(options.host), options.port)
+    report.connecting(printable_host(destination.host), destination.port)
     report.flush()
-    session: Session[SendPayload] = open_session(destination_of(options))
+    session: Session[SendPayload] = open_session(destination)
     try:
-        if not options.no_greeting:
+        if tls := session.transport.tls:
+            report.encrypted(tls.version, tls.cipher)
+        if destination.greeted:
             report.greeted(session.transport.greeting or b"")
         report.writing()
         _exchange(session, lines, report, retry)

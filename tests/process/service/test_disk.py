@@ -209,6 +209,24 @@ def test_acks_do_not_wait_for_a_journal_that_hangs(start_durable: StartDurable) 
         assert ackd.journal.payloads(5000) == payloads
 
 
+def test_the_journal_gets_records_although_acks_never_pause(start_durable: StartDurable) -> None:
+    ackd = start_durable()
+    enough = threading.Event()
+
+    def send() -> None:
+        with ackd.peer() as peer:
+            while not enough.is_set():
+                exchange(peer, b"again")
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    try:
+        assert ackd.journal.payloads(1) == [b"again"]
+    finally:
+        enough.set()
+        sender.join()
+
+
 def until_refused(peer: Peer, payload: bytes) -> tuple[int, bytes]:
     """Send a payload again and again; return the number of acks, and the first other reply."""
     acknowledged = 0

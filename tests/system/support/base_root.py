@@ -91,6 +91,11 @@ class Release(enum.Enum):
 
 # Log daemons that the tests try: their packages conflict, so each is in the system of one release.
 LOG_DAEMONS = {Release.TRIXIE: ("rsyslog",), Release.BOOKWORM: ("syslog-ng-core",)}
+# The load balancer that the tests try, and what makes its certificates.
+BALANCER = ("haproxy", "openssl")
+
+# What an administrator makes certificates with.
+CERTIFICATE_TOOLS = ("openssl",)
 
 
 class BuildError(Exception):

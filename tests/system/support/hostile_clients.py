@@ -116,11 +116,22 @@ def resets(connect: Connect) -> None:
                 step(client)
 
 
+def half_headers(connect: Connect) -> None:
+    """Send the longest PROXY header without its last byte, on one connection after the other."""
+    beginning = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\x0f\xf0" + bytes(4079)
+    held = [connect() for _ in range(2000)]
+    for client in held:
+        client.sendall(beginning)
+    while not should_end():
+        with connect() as client:
+            client.sendall(beginning)
+
+
 ATTACKS = {
     attack.__name__: attack
     for attack in (
         *(random_bytes, endless_line, never_reading, tiny_lines),
-        *(byte_by_byte, idle_clients, resets),
+        *(byte_by_byte, idle_clients, resets, half_headers),
     )
 }
 

@@ -21,6 +21,8 @@ _FILES = (
     ("packaging/rotate", "/usr/share/ackd/rotate", 0o755),
     ("packaging/ackd-rotate@.path", f"{UNITS}/ackd-rotate@.path", 0o644),
     ("packaging/ackd-rotate@.service", f"{UNITS}/ackd-rotate@.service", 0o644),
+    ("packaging/tls", "/usr/share/ackd/tls", 0o755),
+    ("packaging/switch.sh", "/usr/share/ackd/switch.sh", 0o644),
     ("packaging/ackd.service", f"{UNITS}/ackd.service", 0o644),
     ("packaging/ackd@.service", f"{UNITS}/ackd@.service", 0o644),
     ("packaging/ackd.socket", f"{UNITS}/ackd.socket", 0o644),

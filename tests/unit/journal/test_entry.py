@@ -1,11 +1,13 @@
 """Records as journal entries: journald reads back what a client has sent, whatever that is."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ackd.journal.entry import JournalFormat, field, payloads_of
-from ackd.records import Kind, Origin, Priority, Record
+from ackd.records import LONGEST_FACT, Kind, Origin, Priority, Record
 from tests.support.journal_socket import Entry, parse
 
 ORIGIN = Origin("192.168.150.2", 40321, "192.168.150.1:10008", "00c0ffee-1")
@@ -14,6 +16,12 @@ LONGEST = Origin(
     65535,
     "[fe80:1111:2222:3333:4444:5555:6666:7777%longest-ifname]:65535",
     "0123456789abcdef-18446744073709551615",
+    (
+        ("ACKD_PROXY", "[fe80:1111:2222:3333:4444:5555:6666:7777%longest-ifname]:65535"),
+        ("ACKD_TLS_NAME", "\n" * LONGEST_FACT),
+        ("ACKD_TLS_VERSION", "TLSv1.3"),
+        ("ACKD_TLS_CIPHER", "ECDHE-ECDSA-CHACHA20-POLY1305"),
+    ),
 )
 HOSTILE = [
     b"two\nlines",
@@ -89,6 +97,15 @@ def test_any_other_record_is_an_entry_with_its_own_fields() -> None:
         "ACKD_SECONDS": b"0.25",
         "ACKD_REASON": b"lost",
     }
+
+
+def test_each_fact_is_a_field_of_payloads_and_of_other_records() -> None:
+    facts = (("ACKD_PROXY", "[::1]:7"), ("ACKD_TLS_NAME", "x\nPRIORITY=0"))
+    origin = replace(ORIGIN, facts=facts)
+    expected = {"ACKD_PROXY": b"[::1]:7", "ACKD_TLS_NAME": b"x\nPRIORITY=0", "PRIORITY": b"6"}
+    record = Record(Kind.CONNECTED, Priority.INFO, "socket connected", origin)
+    for fields in (entry(b"hello", origin=origin), parse(JournalFormat().record(record))):
+        assert {name: fields[name] for name in expected} == expected
 
 
 def test_a_last_line_without_its_end_is_marked() -> None:

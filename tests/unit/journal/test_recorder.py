@@ -14,7 +14,7 @@ from ackd.journal.datagram import DatagramSocket
 from ackd.journal.entry import JournalFormat, payloads_of
 from ackd.journal.log_handler import RecordHandler
 from ackd.journal.recorder import MAX_NOTES, TURN_PAYLOADS, TURN_RECORDS, Recorder
-from ackd.journal.terminal import Stream, TerminalFormat
+from ackd.journal.terminal import StandardOutput, TerminalFormat
 from ackd.log.disk import Directory
 from ackd.log.files import FileStorage
 from ackd.log.log import Log
@@ -133,7 +133,7 @@ def test_no_payloads_leave_no_record(desk: Desk) -> None:
 
 def test_one_turn_has_a_bounded_number_of_records() -> None:
     with open(os.devnull, "wb") as nowhere:
-        recorder = Recorder(Stream(nowhere.fileno()), TerminalFormat(colour=False))
+        recorder = Recorder(StandardOutput(nowhere.fileno()), TerminalFormat(colour=False))
     assert recorder.write(recorder.prefix(ORIGIN), 1, [b""] * (TURN_RECORDS + 1)) == TURN_RECORDS
     assert not recorder.blocked
     recorder.close()
@@ -431,7 +431,7 @@ def test_one_turn_has_a_bounded_number_of_payloads_that_share_entries(desk: Desk
 
 def test_one_turn_has_a_bounded_number_of_records_even_if_none_is_shared() -> None:
     with open(os.devnull, "wb") as nowhere:
-        recorder = Recorder(Stream(nowhere.fileno()), TerminalFormat(colour=False))
+        recorder = Recorder(StandardOutput(nowhere.fileno()), TerminalFormat(colour=False))
     recorder.recording = Recording.BATCH
     assert recorder.write(recorder.prefix(ORIGIN), 1, [b""] * TURN_PAYLOADS) == TURN_RECORDS
     recorder.close()
@@ -534,7 +534,7 @@ class DiskDesk:
         while self.log.committing:
             select.select([self.log.fileno()], [], [])
             assert self.recorder.collect() is None
-        self.recorder.commit()  # as at the end of the next round
+        self.recorder.resume()  # as at the end of a later round
 
     def messages(self) -> list[str]:
         return [parse(datagram)["MESSAGE"].decode() for datagram in self.journal.read_all()]

@@ -14,7 +14,7 @@ from time import monotonic
 import pytest
 
 from ackd.journal.recorder import Recorder
-from ackd.journal.terminal import Stream, TerminalFormat
+from ackd.journal.terminal import StandardOutput, TerminalFormat
 from ackd.loop import Loop
 from ackd.records import Kind, Origin, Priority, Record
 
@@ -94,15 +94,15 @@ def test_no_record_of_a_payload_exceeds_the_longest(data: bytes, colour: bool) -
 
 # The standard output as a pipe, a file, a terminal, a socket
 
-Open = Callable[[int], Stream]
+Open = Callable[[int], StandardOutput]
 
 
 @pytest.fixture
 def opened() -> Iterator[Open]:
-    streams: list[Stream] = []
+    streams: list[StandardOutput] = []
 
-    def open_stream(descriptor: int) -> Stream:
-        streams.append(Stream(descriptor))
+    def open_stream(descriptor: int) -> StandardOutput:
+        streams.append(StandardOutput(descriptor))
         return streams[-1]
 
     yield open_stream
@@ -142,7 +142,7 @@ def test_a_full_pipe_takes_no_line_until_it_is_read(pipe: tuple[int, int], opene
     assert os.read(reading, 8192) == b"next\n"
 
 
-def writable(stream: Stream) -> bool:
+def writable(stream: StandardOutput) -> bool:
     return bool(select.select([], [stream], [], 0)[1])
 
 
@@ -210,7 +210,7 @@ def test_a_full_disk_is_reported(opened: Open) -> None:
     try_again(stream)
 
 
-def try_again(stream: Stream) -> None:
+def try_again(stream: StandardOutput) -> None:
     """Wait until the stream may be tried again."""
     end = monotonic() + 20
     while not stream.connect():
@@ -273,7 +273,7 @@ def test_lines_are_appended_to_a_file(tmp_path: Path, opened: Open) -> None:
     assert path.read_bytes() == expected
 
 
-def gone_in_the_loop(stream: Stream) -> bool:
+def gone_in_the_loop(stream: StandardOutput) -> bool:
     """Let a loop go round once; return whether it has found the stream gone."""
     loop = Loop()
     stream.watch(loop, Recorder(stream, TerminalFormat(False)))
@@ -340,7 +340,7 @@ def test_the_pipe_of_other_processes_stays_blocking(pipe: tuple[int, int], opene
 def test_closing_the_stream_closes_only_its_own_descriptor(pipe: tuple[int, int]) -> None:
     reading, writing = pipe
     before = os.listdir("/proc/self/fd")
-    stream = Stream(writing)
+    stream = StandardOutput(writing)
     assert stream.fileno() != writing
     stream.close()
     assert os.listdir("/proc/self/fd") == before

@@ -8,7 +8,7 @@ from itertools import count
 import pytest
 
 from ackd.log.format import HEADER_SIZE
-from ackd.log.log import Log
+from ackd.log.log import Log, SentRecord
 from ackd.log.memory import MemoryStorage
 from ackd.log.storage import Found, LogError
 from tests.unit.log.log_process import record_of, started, use_memory
@@ -128,13 +128,21 @@ def test_few_segments_are_used_while_the_journal_follows(memory: Memory) -> None
     assert memory.touched == PAGE + 2 * SEGMENT
 
 
-# Records that are sent already
+# Records that are sent before they are appended
 
 
-def test_records_that_are_sent_already_move_the_cursor_with_them(memory: Memory) -> None:
+def refuse(_record: bytes) -> None:
+    raise BlockingIOError
+
+
+def test_records_are_appended_once_they_are_sent(memory: Memory) -> None:
     log = memory.log
-    assert log.extend([record_of(0), record_of(1)], sent=True) == 2
-    assert (log.sent, log.appended) == (2, 2)
+    sent: list[bytes] = []
+    noted: list[SentRecord] = []
+    records = [record_of(0), record_of(1)]
+    assert log.extend(records, sent.append, noted.append) == 2
+    assert sent == records
+    assert noted == [(0, len(records[0])), (1, len(records[1]))]
     append(log, 1)
     assert (log.sent, log.appended) == (2, 3)
     log = memory.reopen()
@@ -142,14 +150,57 @@ def test_records_that_are_sent_already_move_the_cursor_with_them(memory: Memory)
     assert list(log.records(0, 9)) == [record_of(number) for number in range(3)]
 
 
-def test_as_many_records_are_appended_as_there_is_room_for(memory: Memory) -> None:
+def test_a_record_that_can_not_be_sent_is_not_appended(memory: Memory) -> None:
     log = memory.log
-    size = log.longest
-    assert log.extend([b"x" * size] * 70, sent=True) == 64
-    assert (log.sent, log.appended, log.spare) == (64, 64, 0)
+    append(log, 3)
+    with pytest.raises(BlockingIOError):
+        log.extend([b"refused"], refuse)
+    assert (log.appended, log.synced) == (3, 3)
+    assert list(log.records(0, 9)) == [record_of(number) for number in range(3)]
+    append(log, 1)
+    assert list(log.records(2, 9)) == [record_of(2), record_of(3)]
+    with pytest.raises(BlockingIOError):
+        log.extend([b"refused"], refuse)
+    log = memory.reopen()
+    assert (log.appended, log.gaps) == (4, ())
+    assert list(log.records(0, 9)) == [record_of(number) for number in range(4)]
+
+
+def test_records_before_one_that_can_not_be_sent_are_appended(memory: Memory) -> None:
+    room = iter((1, 1))
+
+    def send(_record: bytes) -> None:
+        if not next(room, 0):
+            raise BlockingIOError
+
+    with pytest.raises(BlockingIOError):
+        memory.log.extend(map(record_of, range(9)), send, id)
+    assert (memory.log.sent, memory.log.appended) == (2, 2)
+    assert list(memory.reopen().records(0, 9)) == [record_of(0), record_of(1)]
+
+
+def test_the_first_record_of_a_segment_can_not_be_sent(memory: Memory) -> None:
+    log = memory.log
+    longest = b"x" * log.longest
+    for _ in range(2):
+        with pytest.raises(BlockingIOError):
+            log.extend([longest], refuse)
+    assert log.append(b"a")
+    with pytest.raises(BlockingIOError):
+        log.extend([longest], refuse)
+    assert log.append(b"b")
+    assert list(log.records(0, 9)) == [b"a", b"b"]
+    assert list(memory.reopen().records(0, 9)) == [b"a", b"b"]
+
+
+def test_no_record_is_sent_that_the_log_has_no_room_for(memory: Memory) -> None:
+    log = memory.log
+    longest = b"x" * log.longest
+    sent: list[bytes] = []
+    assert log.extend([longest] * 70, sent.append, id) == len(sent) == 64
     log.set_read(3)
-    assert log.spare == 3
-    assert log.extend([b"y" * size] * 70) == 3
+    assert log.extend([longest] * 70, sent.append) == 3
+    assert len(sent) == 67
 
 
 # The next process

@@ -12,7 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from ackd.service.control import Control, ControlError, NotReloadedError, request_reload
+from ackd.service.control import (
+    Control,
+    ControlError,
+    NotReloadedError,
+    ReloadError,
+    request_reload,
+)
 from tests.support.obstacle import needs_namespaces
 from tests.support.project import PROJECT
 
@@ -69,13 +75,19 @@ def test_a_socket_that_a_killed_process_has_left_is_replaced(tmp_path: Path) -> 
 
 
 def test_the_answer_does_nothing_to_the_terminal(tmp_path: Path) -> None:
+    def fail() -> str:
+        raise ReloadError("port: \x1b[2J\nbind: \u202e")
+
     environ = in_directory(tmp_path)
-    with (
-        controlled(lambda: "port: \x1b[2J\nbind: \u202e", environ),
-        pytest.raises(NotReloadedError) as caught,
-    ):
+    with controlled(fail, environ), pytest.raises(NotReloadedError) as caught:
         request_reload(os.getpid(), environ)
     assert str(caught.value) == "port: \\x1b[2J\nbind: \\u202e"
+
+
+def test_the_answer_to_a_reload_can_have_a_note(tmp_path: Path) -> None:
+    environ = in_directory(tmp_path)
+    with controlled(lambda: "tls_key: as before\x1b", environ):
+        assert request_reload(os.getpid(), environ) == "tls_key: as before\\x1b"
 
 
 # Answers each request with success, as its own process number, or as ackd would.

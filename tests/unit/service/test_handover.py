@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ackd.protocol import ProtocolState, ServerProtocol
-from ackd.records import Reason
+from ackd.records import LONGEST_FACT, Reason
 from ackd.server.snapshot import Snapshot
 from ackd.service.handover import HandoverError, State, read, write
 from tests.support.handover_bytes import dump, load
@@ -38,6 +38,7 @@ def protocols_with(payloads: list[bytes]) -> st.SearchStrategy[ProtocolState]:
 
 
 protocols = st.lists(st.binary()).flatmap(protocols_with)
+facts = st.text(max_size=LONGEST_FACT // 4)
 snapshots = st.builds(
     Snapshot,
     cookie=counts,
@@ -53,6 +54,7 @@ snapshots = st.builds(
     send_error=st.integers(0, 200),
     leaving=st.none() | st.sampled_from(Reason),
     protocol=protocols,
+    facts=st.lists(st.tuples(st.from_regex("ACKD_[A-Z_]{1,59}", fullmatch=True), facts)).map(tuple),
 )
 states = st.builds(State, connections=st.lists(snapshots).map(tuple))
 
@@ -88,6 +90,7 @@ SNAPSHOT = Snapshot(
     send_error=0,
     leaving=None,
     protocol=PROTOCOL,
+    facts=(("ACKD_PROXY", "[::1]:7"),),
 )
 
 
@@ -276,6 +279,13 @@ def with_wrong_member(member: str, value: object) -> bytes:
         ("refusals", [[1, "no"], [0, "no"]]),
         ("refusals", [[2, "no"]]),
         ("acknowledged", 1.5),
+        ("facts", None),
+        ("facts", ["ACKD_PROXY"]),
+        ("facts", [["ACKD_PROXY"]]),
+        ("facts", [["ACKD_PROXY", 1]]),
+        ("facts", [["_UID", "0"]]),
+        ("facts", [["ACKD_X\nMESSAGE", "forged"]]),
+        ("facts", [["ACKD_PROXY", "x" * (LONGEST_FACT + 1)]]),
     ],
 )
 def test_a_connection_with_a_wrong_member_is_left_out(member: str, value: object) -> None:

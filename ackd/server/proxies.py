@@ -1,0 +1,91 @@
+"""Reads the PROXY header of connections that come from load balancers."""
+
+import errno
+import socket
+from collections.abc import Iterable
+from dataclasses import replace
+from time import monotonic
+
+from ackd.loop import READABLE
+from ackd.peers import Network, Networks, address_of
+from ackd.protocol import EXPECTS_PROXY_HEADER, WRONG_PROXY_HEADER
+from ackd.records import Origin, Reason
+from ackd.server.arrivals import BeginPreliminary, PreliminaryError
+from ackd.server.listener import endpoint
+from ackd.server.proxy_header import ProxyHeader, ProxyHeaderError, header_length, parse_header
+from ackd.server.stream import Stream
+
+# Seconds from the accept on; the protocol wants three at least, for a packet that is sent again.
+_TIMEOUT = 10.0
+# Bytes that are looked at, to read those of the header only. A usual header is shorter.
+_PEEK = 256
+
+
+def from_proxies(networks: Iterable[Network]) -> BeginPreliminary:
+    """Return what begins to read a header, on connections from these networks only."""
+    proxies = Networks(networks)
+
+    def begin(stream: Stream, origin: Origin) -> ProxyHeaderReader | None:
+        peer = address_of(origin.peer)
+        return ProxyHeaderReader(stream, origin) if peer in proxies else None
+
+    return begin
+
+
+class ProxyHeaderReader:
+    """A preliminary: reads the header, and no byte more, and takes the client's address from it.
+
+    Part of a header does not stay in the socket, which would be readable all the time.
+    """
+
+    finds_client = True
+
+    def __init__(self, stream: Stream, origin: Origin) -> None:
+        self.stream = stream
+        self.origin = origin
+        self.events = READABLE
+        self.deadline = monotonic() + _TIMEOUT
+        self._header = b""
+        self._length: int | None = None  # of the whole header, once it is known
+
+    def go_on(self) -> bool:
+        """Read once, and return whether the header is whole; raises PreliminaryError, OSError."""
+        try:
+            self._read()
+            if self._length is None or len(self._header) < self._length:
+                return False
+            self._take(parse_header(self._header))
+        except ProxyHeaderError as error:
+            raise PreliminaryError(error.reason) from error
+        return True
+
+    def on_deadline(self) -> None:
+        """Raise PreliminaryError: the header is late."""
+        raise PreliminaryError(
+            f"{WRONG_PROXY_HEADER}it is not whole after {_TIMEOUT:g} seconds"
+            if self._header
+            else EXPECTS_PROXY_HEADER
+        )
+
+    def _read(self) -> None:
+        have = len(self._header)
+        if self._length is None:
+            seen = self._header + self.stream.recv(_PEEK, socket.MSG_PEEK)
+            self._length = header_length(seen) if len(seen) > have else None
+            size = min(len(seen), self._length or len(seen)) - have
+        else:
+            size = self._length - have
+        piece = self.stream.recv(size) if size else b""
+        if piece:
+            self._header += piece
+        elif self._header:
+            raise ProxyHeaderError("it is cut off")
+        else:  # as a health check does that only connects
+            raise ConnectionAbortedError(errno.ECONNABORTED, Reason.CLIENT.value)
+
+    def _take(self, header: ProxyHeader) -> None:
+        origin, facts = self.origin, header.facts
+        if header.address:
+            facts = (("ACKD_PROXY", endpoint(origin.peer, origin.peer_port)), *facts)
+            origin = replace(origin, peer=header.address, peer_port=header.port)
+        self.origin = replace(origin, facts=facts)
