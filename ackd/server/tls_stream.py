@@ -210,8 +210,8 @@ class EncryptedStream:
     def send(self, data: bytes, /) -> int:
         """Send payload, and return how many bytes the kernel has taken.
 
-        Bytes that are not taken may be encrypted already. The next call must begin with the same
-        bytes, and have as many at least: a connection owes them, and owes more and more. Raises
+        A record of bytes that are not taken may be encrypted already. The next call must begin with
+        the same bytes, as the replies do that a connection owes; it counts all of the record. Raises
         BlockingIOError and OSError.
         """
         if self._failure or self._shut:
