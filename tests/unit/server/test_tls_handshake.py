@@ -32,9 +32,10 @@ def test_a_handshake_waits_for_room_and_then_for_the_client(tmp_path: Path) -> N
                 readable = handshake.events == READABLE
                 reading, writing = ([server], []) if readable else ([], [server])
                 if any(select.select(reading, writing, [], 0.01)):
-                    with suppress(BlockingIOError):
+                    try:
                         finished = handshake.go_on()
+                    except BlockingIOError:  # there is room at once: it would spin
+                        assert handshake.events == READABLE
             assert WRITABLE in events
-            assert events[-1] == READABLE
             assert len(events) < 2000  # it does not spin
             assert dict(handshake.origin.facts)["ACKD_TLS_VERSION"] == "TLSv1.3"
