@@ -180,6 +180,7 @@ _ALERTS = {
     "certificate unknown": "the server does not say why",
     "unknown ca": "the server does not trust the authority that has signed it",
     "access denied": "it does not give access",
+    "handshake failure": "it wants another one, or it got none",
 }
 _SHOWN, _NAMES = 80, 5  # bytes of what a server says, and of a name; names of a certificate
 _UNCONNECTED = {
