@@ -180,8 +180,9 @@ _ALERTS = {
     "certificate unknown": "the server does not say why",
     "unknown ca": "the server does not trust the authority that has signed it",
     "access denied": "it does not give access",
+    "handshake failure": "it wants another one, or it got none",
 }
-_SHOWN, _NAMES = 80, 5  # bytes of what a server says, names of a certificate
+_SHOWN, _NAMES = 80, 5  # bytes of what a server says, and of a name; names of a certificate
 _UNCONNECTED = {
     errno.ECONNREFUSED: "connection refused: nothing listens on that port, or a firewall refuses",
     errno.EHOSTUNREACH: "no route to host: it is down, or a firewall turns packets back",
@@ -231,7 +232,7 @@ def _flaw(fault: TlsFault, reason: str) -> str:
     if certificate and kind is TlsKind.UNKNOWN_AUTHORITY:
         if certificate.issuer == certificate.subject:
             return "is signed by itself, and this host does not trust it"
-        authority = printable(os.fsencode(certificate.issuer))
+        authority = _shortened(certificate.issuer)
         return f"is signed by {authority}, an authority that this host does not trust"
     if certificate and kind is TlsKind.WRONG_NAME:
         return f"is not for {printable_host(fault.name)}, but for {describe_names(certificate)}"
@@ -245,9 +246,14 @@ def _flaw(fault: TlsFault, reason: str) -> str:
 
 def describe_names(certificate: Certificate) -> str:
     """Return the names that a certificate is for; of many names, only the first."""
-    names = [printable(os.fsencode(name)) for name in certificate.names]
+    names = certificate.names
     more = f" and {len(names) - _NAMES} more" if len(names) > _NAMES else ""
-    return ", ".join(names[:_NAMES]) + more
+    return ", ".join(map(_shortened, names[:_NAMES])) + more
+
+
+def _shortened(name: str) -> str:
+    """Return a name of a certificate, which anybody may have made, as it may be printed."""
+    return printable(os.fsencode(name)[:_SHOWN])
 
 
 def describe_time(seconds: float) -> str:

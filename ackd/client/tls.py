@@ -347,7 +347,7 @@ def _certificate(connection: ssl.SSLObject) -> Certificate | None:
     # Python has no public way to read a certificate that is not verified. This way, which is the
     # same from 3.10 to 3.14, costs no library and no second connection, and without it errors
     # would only lack names and dates.
-    with suppress(AttributeError, ValueError):
+    with suppress(AttributeError, ValueError, ssl.SSLError):
         chain: Any = connection._sslobj.get_unverified_chain()  # type: ignore[attr-defined]
         return _parsed(chain[0].get_info()) if chain else None
     return None

@@ -51,15 +51,15 @@ def _add_tls_options(parser: argparse.ArgumentParser) -> None:
     """Add the options for TLS. No option connects without verifying the server."""
     option = parser.add_argument
     option("--tls", action="store_true", help="speak TLS, and verify the server's certificate")
-    option("--ca", metavar="FILE", help="trusted certificates (the system's authorities); --tls")
-    option("--cert", metavar="FILE", help="own certificate, for a server that wants one; --tls")
+    option("--ca", metavar="FILE", help="speak TLS, and trust only these certificates")
+    option("--cert", metavar="FILE", help="speak TLS, with this own certificate")
     # Not --key: with that, the payloads of a run prove a secret.
-    option("--cert-key", metavar="FILE", help="the private key, unless --cert has it")
+    option("--cert-key", metavar="FILE", help="the private key of --cert, unless it is there")
     option(
         "--server-name",
         metavar="NAME",
         type=server_name,
-        help="the name in the server's certificate (that of --host); --tls",
+        help="speak TLS with a server of this name (that of --host)",
     )
 
 

@@ -65,7 +65,8 @@ class Handshake:
         except (EOFError, ConnectionError) as error:
             reason = "the client has left during the TLS handshake"
             raise PreliminaryError(reason, answer=False) from error
-        self.events = WRITABLE if handshake.wants_write else READABLE
+        finally:
+            self.events = WRITABLE if handshake.wants_write else READABLE
         if finished:
             self._end(handshake)
         return finished

@@ -46,13 +46,15 @@ def in_words(error: ssl.SSLError) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         unusual = f"the client's certificate can't be verified: {error.verify_message}"
         return _CERTIFICATE.get(error.verify_code, unusual)
+    if isinstance(error, ssl.SSLZeroReturnError):
+        return "the client ends TLS"
     name = error.reason or ""
     if name in _REASONS:
         return _REASONS[name]
     for prefix in _ALERTS:
         if name.startswith(prefix):
             return f"the client ends TLS: {_plain(name.removeprefix(prefix))}"
-    return f"the client's TLS is wrong: {_plain(name) or error.strerror or error}"
+    return f"the client's TLS is wrong{': ' if name else ''}{_plain(name)}"
 
 
 def _plain(name: str) -> str:

@@ -104,7 +104,8 @@ class EncryptedStream:
                 return False
             except ssl.SSLError as error:
                 self._failure = in_words(error)
-                self._flush()  # the alert
+                with suppress(OSError):
+                    self._flush()  # the alert
                 raise
             self._failure = ""
         return self._flush()
@@ -210,9 +211,9 @@ class EncryptedStream:
     def send(self, data: bytes, /) -> int:
         """Send payload, and return how many bytes the kernel has taken.
 
-        Bytes that are not taken may be encrypted already. The next call must begin with the same
-        bytes, and have as many at least: a connection owes them, and owes more and more. Raises
-        BlockingIOError and OSError.
+        A record with bytes that are not taken may be encrypted already. The next call must begin
+        with the same bytes, as the replies that a connection owes do; it counts the whole record.
+        Raises BlockingIOError and OSError.
         """
         if self._failure or self._shut:
             raise self._error()

@@ -52,7 +52,7 @@ def acknowledge_run(caller: Peer) -> int:
 
 
 @contextmanager
-def scripted_server(script: Callable[[Caller], None], buffer: int = 0) -> Iterator[int]:
+def scripted_server(script: Callable[[Caller], object], buffer: int = 0) -> Iterator[int]:
     """Serve one client by a script in another thread; yield the port."""
     with FakeServer(buffer) as fake, ThreadPoolExecutor(1) as pool:
 

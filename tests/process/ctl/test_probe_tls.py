@@ -326,7 +326,7 @@ def test_a_server_that_speaks_no_tls(
 
 
 def test_a_server_that_does_not_answer_a_hello() -> None:
-    with scripted_server(Caller.read_to_loss) as port:
+    with scripted_server(say(b"")) as port:
         status, stage, text, meaning = failed(port, "--tls", "--timeout", "0.2")
     assert (status, stage, text) == (4, "encrypted", "in the handshake: no answer within 0.2 s")
     assert meaning.startswith("The program that listens there hangs, is overloaded, or speaks no")

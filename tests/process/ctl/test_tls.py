@@ -46,7 +46,69 @@ def send(port: int, *arguments: str, before: tuple[str, ...] = (), stdin: bytes 
     return ackctl("send", "--port", str(port), *arguments, before=before, stdin=stdin)
 
 
-# Commands
+# A real ackd with TLS
+
+
+@pytest.fixture
+def tls(own: Issued) -> str:
+    """The settings for TLS."""
+    return f"tls_certificate: {own.certificate}\ntls_key: {own.key}\n"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("send", "hello"),
+        ("send", "--no-greeting", "hello"),
+        ("ping", "--count", "2", "--interval", "0.1", "--parallel", "3"),
+        ("bench", "--seconds", "0.1", "--clients", "3", "--depth", "10"),
+        ("probe", "--sweep", "--hold", "0.1"),
+    ],
+    ids=lambda arguments: " ".join(arguments[:2]),
+)
+def test_each_command_speaks_tls_with_ackd(
+    arguments: tuple[str, ...], start: StartDaemon, tls: str, ca: tuple[str, str]
+) -> None:
+    verb, *others = arguments
+    ackd = start(tls + "greeting: ''\n" * ("--no-greeting" in others))
+    assert ackctl(verb, "--port", str(ackd.port), *ca, *others)[0] == 0
+    assert ackd.journal.payloads(1)
+
+
+def test_an_ackd_that_wants_certificates_lets_the_right_clients_in(
+    start: StartDaemon, tls: str, authority: Authority, ca: tuple[str, str]
+) -> None:
+    ackd = start(f"{tls}tls_client_ca: {authority.certificate}\ntls_allow: sensor7.example.org\n")
+    assert send(ackd.port, *ca, "hello") == (
+        *(1, ""),
+        "ackctl: turned away: the server wants a certificate; use --cert (1 not sent)\n",
+    )
+    for name, ended in (
+        ("sensor7", (0, THANKS, "")),
+        (
+            "sensor8",
+            (
+                *(1, ""),
+                "ackctl: turned away: not connect: sensor8.example.org is not allowed here"
+                " (1 not sent)\n",
+            ),
+        ),
+    ):
+        ours = authority.issue(name, names=f"DNS:{name}.example.org")
+        own = ("--cert", str(ours.certificate), "--cert-key", str(ours.key))
+        assert send(ackd.port, *ca, *own, "hello") == ended
+
+
+def test_without_tls_ackctl_learns_from_ackd_that_the_port_expects_it(
+    start: StartDaemon, tls: str
+) -> None:
+    assert send(start(tls).port, "--retry", "9", "hello") == (
+        *(1, ""),
+        "ackctl: turned away: not connect: this port expects TLS; use --tls (1 not sent)\n",
+    )
+
+
+# Behind something that ends TLS
 
 
 def test_a_payload_is_sent_over_tls(
@@ -169,18 +231,6 @@ def test_ackctl_does_not_try_again_with_a_wrong_certificate(server: ssl.SSLConte
         "ackctl: connected, but TLS failed: the server's certificate is signed by Test CA, an"
         " authority that this host does not trust (1 not sent)\n"
     )
-
-
-def test_without_tls_ackctl_learns_that_the_port_expects_it() -> None:
-    def reject(caller: Caller) -> None:
-        caller.send(b"not connect: this port expects TLS\n")
-        caller.expect_end()
-
-    with scripted_server(reject) as port:
-        assert send(port, "--retry", "9", "hello") == (
-            *(1, ""),
-            "ackctl: turned away: not connect: this port expects TLS; use --tls (1 not sent)\n",
-        )
 
 
 def test_with_tls_ackctl_learns_that_the_port_takes_none(start: StartDaemon) -> None:
