@@ -21,7 +21,7 @@ _NAME = "rotate"
 # The share of the log in use from which on ackd asks.
 _SHARE = 0.5
 # Seconds between two looks, and after a request: it shows its effect after ten seconds.
-_INTERVAL, _PAUSE = 1.0, 15.0
+_INTERVAL, _PAUSE = 5.0, 15.0
 
 
 class FilledLog(Protocol):
