@@ -162,12 +162,13 @@ def test_a_connection_stays_the_clients_own_over_a_restart(haproxy: Machine) -> 
 
 def test_a_balancer_that_sends_no_header_is_told_so(haproxy: Machine) -> None:
     configure(haproxy, "")
+    before = len(records(haproxy, Kind.PAYLOAD))
     with connect(haproxy, port=PORT) as peer:
         peer.send(b"hello\n")
         peer.expect(b"not connect: this port expects a PROXY header from your address\n")
     rejected = records(haproxy, Kind.REJECTED)[-1]
     assert rejected["ACKD_PEER"] == MACHINE_ADDRESS.encode()
-    assert "hello" not in str(records(haproxy, Kind.PAYLOAD)[-1]["MESSAGE"])
+    assert len(records(haproxy, Kind.PAYLOAD)) == before
 
 
 CERTIFICATES = """
