@@ -528,6 +528,8 @@ def _network(value: object) -> Network:
         text = f"{value} is an address in {network}: write {network} or {interface.ip}"
         raise BadValueError(text)
     _check_mapping(value, network)
+    if network.prefixlen == network.max_prefixlen and interface.ip.is_unspecified:
+        raise BadValueError(f"{value} is no client's address: write {interface.ip}/0 for all")
     return network
 
 

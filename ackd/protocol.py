@@ -149,8 +149,6 @@ class ServerProtocol:
         "_record_empty",
         "_refusals",
         "_skipped",
-        "_skipped_ends",
-        "_skipping",
         "_unsplit",
         "_unterminated",
         "max_payload",
@@ -173,9 +171,7 @@ class ServerProtocol:
         self.partial: bytes | bytearray = b""
         self._last = b""  # the line that EOF has ended, until it is among the payloads
         self._unterminated = False
-        self._skipping = False
-        self._skipped = 0
-        self._skipped_ends = b""
+        self._skipped: Unended | None = None  # of a refused line whose end has not arrived
         # (payloads that come before it, reply)
         self._refusals: list[tuple[int, bytes]] = _NO_REFUSALS
         self.configure(max_payload, ack, record_empty)
@@ -197,28 +193,26 @@ class ServerProtocol:
             (partial,), payloads = payloads, ()
         return ProtocolState(
             partial,
-            self._skipping,
+            bool(self._skipped),
             payloads,
             tuple((position - self._answered, reply) for position, reply in self._refusals),
             self.received,
             self.acknowledged,
             self.refused,
-            self._skipped,
-            self._skipped_ends,
+            *(self._skipped or Unended(0, b"")),
         )
 
     def restore(self, state: ProtocolState) -> None:
         """Continue from the state of another ServerProtocol; EOF must be taken again."""
         self.partial = bytearray(state.partial)
-        self._skipping = state.skipping
         self.payloads = list(state.payloads)
         self._answered = 0
         self._refusals = list(state.refusals)
         self.received = state.received
         self.sequence = state.acknowledged + 1
         self.refused = state.refused
-        self._skipped = state.skipped
-        self._skipped_ends = state.skipped_ends
+        unended = Unended(state.skipped, state.skipped_ends)
+        self._skipped = unended if state.skipping else None
 
     @property
     def acknowledged(self) -> int:
@@ -243,8 +237,8 @@ class ServerProtocol:
     @property
     def unended(self) -> Unended:
         """The bytes that wait for the end of their line, or for their record."""
-        if self._skipping:
-            return Unended(self._skipped, self._skipped_ends)
+        if self._skipped:
+            return self._skipped
         rest = self._last or bytes(self.partial)
         if self.unterminated:
             (rest,) = self.payloads
@@ -330,7 +324,7 @@ class ServerProtocol:
         rest = lines.pop()
         cut = len(lines) == most
         if lines:
-            if self.partial or self._skipping:
+            if self.partial or self._skipped:
                 self._end_partial(lines)
             if self._record_empty and len(data) <= self.max_payload and b"\r" not in data:
                 # The usual case: adding all lines at once is far faster than one by one.
@@ -344,8 +338,8 @@ class ServerProtocol:
 
     def _end_partial(self, lines: list[bytes]) -> None:
         """Complete the unfinished line with the first of `lines`, or end a refused line with it."""
-        if self._skipping:
-            self._skipping, self._skipped, self._skipped_ends = False, 0, b""
+        if self._skipped:
+            self._skipped = None
             del lines[0]
         else:
             first = b"".join((self.partial, lines.pop(0)))
@@ -372,8 +366,9 @@ class ServerProtocol:
 
     def _hold(self, rest: bytes) -> None:
         """Keep an unfinished line until its end arrives or it is certainly too long."""
-        if self._skipping:
-            self._skip(rest)
+        if self._skipped:
+            size, ends = self._skipped
+            self._skipped = Unended(size + len(rest), _ends_in(ends + rest))
             return
         if not self.partial:
             self.partial = rest
@@ -382,14 +377,9 @@ class ServerProtocol:
         else:
             self.partial += rest
         if len(self.partial) > self.max_payload + 1:  # 1: a CR before the LF
-            self._skipping = True
-            self._skip(bytes(self.partial))
+            self._skipped = Unended(len(self.partial), _ends_in(bytes(self.partial)))
             self.partial = b""
             self._refuse_long()
-
-    def _skip(self, rest: bytes) -> None:
-        self._skipped += len(rest)
-        self._skipped_ends = _ends_in(self._skipped_ends + rest)
 
     def _refuse_long(self) -> None:
         self.refused += 1

@@ -187,6 +187,7 @@ _UNCONNECTED = {
     errno.ECONNREFUSED: "connection refused: nothing listens on that port, or a firewall refuses",
     errno.EHOSTUNREACH: "no route to host: it is down, or a firewall turns packets back",
     errno.ENETUNREACH: "network is unreachable: this host, or a router, has no route there",
+    errno.EINVAL: "no such connection: fe80: addresses need their interface, as in fe80::1%eth0",
     errno.EADDRNOTAVAIL: "this host has no such address to connect from; `ip address` shows all",
 }
 

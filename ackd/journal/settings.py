@@ -141,7 +141,7 @@ def read_settings(root: str, name: str, read_at: float) -> Settings:
     for path in chain(_main_file(root, name), _drop_ins(root, f"{name}.d", read_at)):
         content = _read(path, read_at)
         shown = "/" + os.path.relpath(path, root)
-        if not _parse(content, f"in {shown}", found):
+        if content is None or not _parse(content, f"in {shown}", found):
             break  # journald reads no further either, and uses what it has read
     return found
 
@@ -168,12 +168,14 @@ def _drop_ins(root: str, name: str, read_at: float) -> list[str]:
         if changed > read_at:
             raise UnknownError(f"{directory} has changed since journald was started")
         for entry in entries:
-            if entry.endswith(".conf"):
+            # journald reads no hidden files: hidden_or_backup_file, src/basic/path-util.c.
+            if entry.endswith(".conf") and not entry.startswith("."):
                 paths.setdefault(entry, os.path.join(directory, entry))
     return [paths[entry] for entry in sorted(paths, key=os.fsencode)]
 
 
-def _read(path: str, read_at: float) -> bytes:
+def _read(path: str, read_at: float) -> bytes | None:
+    """Return the content of a file; None for a directory, which journald can't read either."""
     try:
         link = os.lstat(path)
         with open(path, "rb", opener=_open_without_waiting) as file:
@@ -185,6 +187,8 @@ def _read(path: str, read_at: float) -> bytes:
             content = file.read()
     except FileNotFoundError:
         return b""
+    except IsADirectoryError:
+        return None
     except OSError as error:
         raise UnknownError(f"{path}: {error.strerror}") from error
     if max(link.st_ctime, status.st_ctime) > read_at:

@@ -5,9 +5,11 @@ outlives journald. A journald that is killed in between loses the record that it
 its socket is stopped as well, the records in the queue are lost, too.
 """
 
+import sys
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from itertools import islice
+from operator import itemgetter
 
 from ackd.journal.datagram import charge
 from ackd.log.log import Log
@@ -15,8 +17,9 @@ from ackd.log.log import Log
 # Bytes of unconfirmed records from which on those that are confirmed are looked for. After a crash
 # of ackd and of journald all of these are recorded again.
 _LOOK_AT = 256 * 1024
-# In the place of a number: a mark, which is no record; and all records of the process before.
-_MARK, _EARLIER = -1, -2
+# In the place of a number, and greater than each: a mark, which is no record.
+_MARK = sys.maxsize
+_number, _bytes = itemgetter(0), itemgetter(1)
 
 
 class Unconfirmed:
@@ -45,7 +48,7 @@ class Unconfirmed:
         self._proven = self._latest = (0, 0)
         self._earlier = range(log.read, log.sent)
         if self._earlier:
-            self.queue.append((_EARLIER, 0))
+            self.queue.append((log.read, 0))
 
     @property
     def sent(self) -> int:
@@ -55,9 +58,8 @@ class Unconfirmed:
     @property
     def size(self) -> int:
         """The bytes of the records that have been sent and are not confirmed."""
-        return sum(
-            self._earlier_size if number == _EARLIER else size for number, size in self.queue
-        )
+        size: int = sum(map(_bytes, self.queue))
+        return size if self._dropped else size + self._earlier_size
 
     @property
     def marked(self) -> bool:
@@ -66,7 +68,7 @@ class Unconfirmed:
 
     def numbers(self) -> Iterator[int]:
         """Return the numbers of the records that have been sent and are not confirmed."""
-        return self._numbers(self.queue)
+        return self._numbers(0, self.sent)
 
     def append(self, number: int, size: int) -> None:
         """Note that the queue has taken the record with this number, as a datagram of `size`."""
@@ -80,7 +82,7 @@ class Unconfirmed:
         """Note the bytes that are unread; journald must have been alive since the last call."""
         self._proven, self._latest = self._latest, (self.sent, unread)
         new = islice(reversed(self.queue), self.sent - self._proven[0])
-        self._size += sum(size for _, size in new)
+        self._size += sum(map(_bytes, new))
         if not unread and self._proven == self._latest and self.marked:
             self._confirm(self.sent)
         elif self._size > self._look_at:
@@ -99,12 +101,10 @@ class Unconfirmed:
         it may have had in hand before. If the queue has gone as well, nothing is unread, so these
         are the records in the queue, too.
         """
-        start = self._dropped
         first, end = self._read(self._proven) - 1, self._read((self.sent, unread))
-        if not start and self._earlier:
+        if not self._dropped and self._earlier:
             first, end = 0, max(end, 1)
-        queued = islice(self.queue, max(0, first - start), end - start)
-        numbers = set(self._numbers(queued))
+        numbers = set(self._numbers(first, end))
         self.lost = deque(sorted(numbers.union(self.lost)))
         self._confirm(end)
         self._proven = self._latest = (self.sent, unread)
@@ -132,12 +132,11 @@ class Unconfirmed:
         for _ in range(end - self._dropped):
             self.queue.popleft()
         self._dropped = end
-        needed = self._numbers(self.queue)
-        self._log.set_read(min([*needed, *self.lost, self._log.sent]))
+        self._log.set_read(min([*map(_number, self.queue), *self.lost, self._log.sent]))
 
-    def _numbers(self, entries: Iterable[tuple[int, int]]) -> Iterator[int]:
-        for number, _ in entries:
-            if number == _EARLIER:
-                yield from self._earlier
-            elif number != _MARK:
-                yield number
+    def _numbers(self, first: int, end: int) -> Iterator[int]:
+        """Yield the numbers of the records in the entries from `first` to the one before `end`."""
+        if first <= self._dropped == 0:
+            yield from self._earlier
+        entries = islice(self.queue, max(0, first - self._dropped), end - self._dropped)
+        yield from (number for number, _ in entries if number != _MARK)

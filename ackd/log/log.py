@@ -103,20 +103,21 @@ class Log:
                 end = data + length
             if send:
                 send(record)
+            following = number + 1
             checksum = self._salt + number & MASK
             # The frame comes last: a process that is killed leaves no frame without its data.
             self._view[data:end] = record
             if self.durable:
                 checksum = crc32(record, checksum)
             else:
-                self.synced = number + 1
+                self.synced = following
             _pack_frame(self._view, frame, length, checksum, number)
             self._used = end + 7 & ~7
-            self.appended = number + 1
+            self.appended = following
             if note_sent:
-                self.sent = self._cursors[SENT] = number + 1
+                self.sent = self._cursors[SENT] = following
                 note_sent((number, length))
-            number += 1
+            number = following
         return number - first
 
     def records(self, start: int, end: int) -> Iterator[bytes]:

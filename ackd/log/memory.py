@@ -51,6 +51,7 @@ class MemoryStorage:
         self._control.mark(clean=False, boot=_NO_BOOT)
         self.cursors = self._control.cursors
         self._free = [slot for slot, header in enumerate(self._headers) if not header]
+        self._allocated: set[int] = set()  # slots whose pages this process has allocated
         self._event = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
 
     def stored(self) -> Iterator[Segment]:
@@ -62,11 +63,13 @@ class MemoryStorage:
     def begin(self, header: Header) -> Segment:
         """Return a new segment in the free slot with the lowest number. Raises OSError.
 
-        Its pages are allocated now: where there is no room, to write to a page of a mapping would
+        Its pages are allocated first: where there is no room, to write to a page of a mapping would
         end the process with SIGBUS, mmap(2).
         """
         slot = self._free[0]
-        os.posix_fallocate(self.descriptor, _start(slot), _SEGMENT_SIZE)
+        if slot not in self._allocated:
+            os.posix_fallocate(self.descriptor, _start(slot), _SEGMENT_SIZE)
+            self._allocated.add(slot)
         heappop(self._free)
         view = self._place(slot)
         view[:HEADER_SIZE] = header.pack()

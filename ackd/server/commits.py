@@ -17,7 +17,7 @@ log = logging.getLogger("ackd")
 
 # The share of the log in use from which on ackd warns, and the share below which the warning ends.
 _WARN_SHARE, _QUIET_SHARE = 0.8, 0.7
-# Records are sent to the sink when no further one has come to the disk for `_PAUSE` seconds, after
+# Records are sent to the sink when the disk has had nothing to do for `_PAUSE` seconds, after
 # `_LATEST` seconds in any case, and from this share of the log in use on.
 _PAUSE, _LATEST, _SEND_SHARE = 0.01, 1.0, 0.25
 
@@ -93,10 +93,11 @@ class Commits:
     # Sending to the sink
 
     def on_deadline(self) -> None:
-        """Send what waits, unless acks still come fast."""
-        now, synced = monotonic(), self._recorder.log.synced
-        if synced != self._synced and now < self._latest:
-            self._synced, self.deadline = synced, now + _PAUSE
+        """Send what waits, unless acks still come fast, or a commit runs whose acks are due."""
+        now, records = monotonic(), self._recorder.log
+        busy = records.committing or records.synced != self._synced
+        if busy and now < self._latest:
+            self._synced, self.deadline = records.synced, now + _PAUSE
         else:
             self.deadline = inf
             self._recorder.resume()

@@ -170,6 +170,8 @@ def _set_bind_options(listener: socket.socket) -> None:
 def _set_client_options(listener: socket.socket) -> None:
     """Set options that accepted sockets inherit: no system call is needed for each client."""
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    # Otherwise the kernel takes a byte of urgent data out of a payload: RFC 6093, 6.
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
     for option, value in _KEEPALIVE:
         listener.setsockopt(socket.IPPROTO_TCP, option, value)
     # What a client does not read stays with ackd as a number. The kernel would keep it as bytes, up

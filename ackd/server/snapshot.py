@@ -1,13 +1,13 @@
 """A connection that one process leaves to the next."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ackd.protocol import ProtocolState, Run
 from ackd.records import Reason
 
 
-@dataclass(frozen=True, slots=True)
-class Snapshot:
+# A named tuple: the decorator `dataclass` would delay each start noticeably.
+class Snapshot(NamedTuple):
     """One connection between two processes.
 
     `cookie` is the kernel's number for the socket, SO_COOKIE in socket(7). The next process finds

@@ -80,14 +80,9 @@ class _File:
         return _UnusableError(self.key, text)
 
 
-def load(config: Config, environ: Mapping[str, str]) -> Certificates | None:
-    """Return what a configuration has for TLS; None without `tls_certificate`.
-
-    Raises ConfigError.
-    """
+def load(config: Config, environ: Mapping[str, str]) -> Certificates:
+    """Return what a configuration with `tls_certificate` has for TLS. Raises ConfigError."""
     files = list(_files(config))
-    if not files:
-        return None
     problems: list[Problem] = []
     blocks: dict[str, str] = {}
     for file in files:

@@ -17,7 +17,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from math import isfinite
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from ackd.protocol import ProtocolState, Run
 from ackd.records import LONGEST_FACT, Reason
@@ -50,8 +50,8 @@ class HandoverError(Exception):
         self.problem = problem
 
 
-@dataclass(frozen=True, slots=True)
-class State:
+# A named tuple: the decorator `dataclass` would delay each start noticeably.
+class State(NamedTuple):
     """All that one process leaves to the next.
 
     `notes` are records that wait for journald. Only versions without a log leave them here.

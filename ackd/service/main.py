@@ -34,7 +34,7 @@ from ackd.log.storage import LogError
 from ackd.regular_file import first_closed
 from ackd.server.listener import ListenError
 from ackd.server.presence import NOT_THERE, has_address
-from ackd.service import certificates, memory_log, starting, store, systemd
+from ackd.service import memory_log, starting, store, systemd
 from ackd.service.control import ControlError, NotReloadedError, request_reload
 from ackd.service.disk_log import (
     DiskLogError,
@@ -137,9 +137,14 @@ def _warnings(path: str, config: Config) -> Iterator[str]:
 
 def _tls_warnings(config: Config) -> Iterator[str]:
     """Yield warnings about the files of TLS. Raises ConfigError if they can't be used."""
+    if config.tls_certificate is None:
+        return
+    from ackd.service import certificates  # here, because OpenSSL would delay every start
+
     not_checked = list(certificates.not_checked(config, os.environ))
     yield from not_checked
-    if not not_checked and (loaded := certificates.load(config, os.environ)):
+    if not not_checked:
+        loaded = certificates.load(config, os.environ)
         yield from (text for _, text in troubles(loaded.validities, time()))
     if os.geteuid() == 0:
         yield from certificates.closed_to_service(config)

@@ -14,6 +14,7 @@ from ackd.journal.recorder import Recorder
 from ackd.log.storage import Found
 from ackd.loop import Loop
 from ackd.service import systemd
+from ackd.service.rotation import Rotation
 
 if TYPE_CHECKING:
     from ackd.journal.recovery import Entry, Recovery
@@ -98,3 +99,5 @@ def watch_archives(recorder: Recorder, loop: Loop) -> None:
         log.warning("the log only grows: %s: %s", error.filename, error.strerror)
         return
     Archives(loop, recorder, files)
+    if directory := systemd.runtime_directory(os.environ):
+        Rotation(loop, recorder.log, directory)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict
 from time import monotonic
+from typing import TYPE_CHECKING
 
 from ackd.config import DEFAULT_BIND, Config, ConfigError, Durability, Recording
 from ackd.journal.log_handler import RecordHandler
@@ -19,8 +20,6 @@ from ackd.records import Kind, Priority, Record
 from ackd.server.listener import ListenError, Listeners, open_listeners
 from ackd.server.server import Server
 from ackd.service import memory_log, systemd
-from ackd.service.certificates import Certificates
-from ackd.service.certificates import load as load_certificates
 from ackd.service.control import Control, ReloadError
 from ackd.service.disk_log import DiskLogError, check_lasting
 from ackd.service.expiry import Expiry
@@ -32,6 +31,9 @@ from ackd.service.store import (
     save_listeners,
     take_connections,
 )
+
+if TYPE_CHECKING:
+    from ackd.service.certificates import Certificates
 
 log = logging.getLogger("ackd")
 
@@ -62,7 +64,7 @@ class Service:
         self._config = configure()
         self._ending = self._handing_over = self._hurried = False
         self._check_capacity(self._config)
-        self._certificates = load_certificates(self._config, os.environ)
+        self._certificates = _certificates(self._config)
         self._listeners = self._open_listeners(self._config, stored.listeners)
         self._recovery = recovery(recorder, os.environ)
 
@@ -130,7 +132,7 @@ class Service:
         return open_listeners(config.bind, config.port, existing, need_all)
 
     def _enforce(
-        self, config: Config, listeners: Listeners, certificates: Certificates | None
+        self, config: Config, listeners: Listeners, certificates: "Certificates | None"
     ) -> None:
         """Put settings, listeners and certificates into force, and log that."""
         log.setLevel(logging.DEBUG if config.debug else logging.INFO)
@@ -261,7 +263,7 @@ class Service:
             config = self._configure()
             check_lasting(self._config, config, in_use=self._recorder.acks_wait)
             self._check_capacity(config)
-            certificates = load_certificates(config, os.environ)
+            certificates = _certificates(config)
             listeners = self._open_listeners(config, self._server.listeners)
         except (ConfigError, DiskLogError, CapacityError, ListenError) as error:
             for line in str(error).splitlines():
@@ -339,7 +341,19 @@ class Service:
             log.warning(text, recorder.unsettled, what_next)
 
 
-def _note(certificates: Certificates | None) -> str:
+def _certificates(config: Config) -> "Certificates | None":
+    """Return what serves clients over TLS, if the configuration asks for that.
+
+    Raises ConfigError.
+    """
+    if config.tls_certificate is None:
+        return None
+    from ackd.service.certificates import load  # here: OpenSSL would delay every other start
+
+    return load(config, os.environ)
+
+
+def _note(certificates: "Certificates | None") -> str:
     """Log and return what a reload has not done."""
     if not (certificates and certificates.credentials):
         return ""

@@ -8,7 +8,7 @@ import socket
 import stat
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from ackd.journal.journald import JournaldConnection
 from ackd.journal.watch import JournaldStream
@@ -133,7 +133,7 @@ def take_connections(stored: Stored) -> Iterator[tuple[socket.socket, Snapshot |
         systemd.remove_descriptors(_STATE)
         systemd.barrier()
     snapshots, clients = by_cookie(stored.state), stored.clients
-    stored.state, stored.clients = replace(stored.state, connections=()), ()
+    stored.state, stored.clients = stored.state._replace(connections=()), ()
     return ((client, snapshots.pop(cookie(client), None)) for client in clients)
 
 

@@ -173,6 +173,18 @@ def test_the_sealed_service_has_a_log_on_the_disk(durable: Machine) -> None:
 # journald
 
 
+def test_payloads_that_need_no_room_in_the_journal_do_not_fill_the_log_for_ever(
+    server: Machine,
+) -> None:
+    """journald stores equal payloads once, so they never fill a file that it would archive."""
+    server.put("/etc/ackd.yaml", f"{DISK}wal_size: {16 << 20}\njournal_wait: 300\n")
+    server.run(SWITCH)
+    with greeted(server) as peer:
+        peer.socket.settimeout(300)
+        for _ in range(400):
+            exchange(peer, "equal" * 12_000)
+
+
 def test_acks_go_on_while_journald_is_frozen_and_killed(durable: Machine) -> None:
     with greeted(durable) as peer:
         exchange(peer, "before")

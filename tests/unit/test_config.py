@@ -206,6 +206,8 @@ BAD = {
     "port: 010008": "1:7: port: '010008' is not a whole number",
     "proxy_from: haproxy": f"1:13: proxy_from: 'haproxy' {NO_NETWORK}",
     "allow: example.com": f"1:8: allow: 'example.com' {NO_NETWORK}",
+    "allow: 0.0.0.0": "1:8: allow: 0.0.0.0 is no client's address: write 0.0.0.0/0 for all",
+    "allow: '::/128'": "1:8: allow: ::/128 is no client's address: write ::/0 for all",
     "allow: 10": f"1:8: allow: 10 {NO_NETWORK}",
     "allow: 10.0": f"1:8: allow: 10.0 {NO_NETWORK}",
     "allow: 192.0.2.0/33": f"1:8: allow: '192.0.2.0/33' {NO_NETWORK}",

@@ -167,6 +167,13 @@ def test_a_name_that_can_not_be_resolved_is_not_reached(host: str) -> None:
         Client(host)
 
 
+def test_an_address_without_its_interface_is_explained() -> None:
+    if not socket.has_dualstack_ipv6():
+        pytest.skip("needs a host with IPv6")
+    with pytest.raises(NotReachedError, match=r"need their interface, as in fe80::1%eth0$"):
+        Client("fe80::1")
+
+
 def test_the_client_connects_by_ipv6(start: StartDaemon) -> None:
     if not socket.has_dualstack_ipv6():
         pytest.skip("needs a host with IPv6")

@@ -288,6 +288,16 @@ def test_an_empty_ack_sends_nothing_but_refusals(start: StartDaemon) -> None:
     assert ackd.journal.next(Kind.CLOSED)["ACKD_PAYLOADS"] == b"2"
 
 
+def test_urgent_data_is_a_part_of_its_payload(start: StartDaemon) -> None:
+    ackd = start()
+    with ackd.peer() as peer:
+        peer.send(b"ab")
+        peer.socket.send(b"c", socket.MSG_OOB)
+        peer.send(b"d\n")
+        peer.expect(ACK)
+    assert ackd.journal.payloads(1) == [b"abcd"]
+
+
 def test_empty_lines_can_be_ignored_and_a_reload_changes_that(start: StartDaemon) -> None:
     ackd = start("empty_lines: ignore\n")
     with ackd.peer() as peer:

@@ -150,6 +150,13 @@ def test_a_line_that_journald_can_not_read_ends_the_reading_of_all_files(host: H
 # The order of the files
 
 
+def test_a_directory_ends_the_reading_of_all_files(host: Host) -> None:
+    host.put("etc/systemd/journald.conf.d/10.conf", journal("Storage=none"))
+    (host.root / "etc/systemd/journald.conf.d/20.conf").mkdir()
+    host.put("etc/systemd/journald.conf.d/30.conf", journal("Storage=auto"))
+    assert "Storage=none" in host.obstacle()
+
+
 def test_a_drop_in_overrides_the_main_file(host: Host) -> None:
     host.put(MAIN, journal("MaxLevelStore=notice"))
     host.put("usr/lib/systemd/journald.conf.d/50.conf", journal("MaxLevelStore=debug"))
@@ -184,6 +191,7 @@ def test_a_drop_in_can_be_masked(host: Host, target: str) -> None:
 
 def test_other_names_are_no_drop_ins(host: Host) -> None:
     host.put("etc/systemd/journald.conf.d/50.conf.dpkg-old", journal("Storage=none"))
+    host.put("etc/systemd/journald.conf.d/.50.conf", journal("Storage=none"))
     host.put("etc/systemd/journald.d/50.conf", journal("Storage=none"))
     assert host.obstacle() == ""
 
@@ -450,32 +458,33 @@ def test_a_file_that_may_not_be_read_is_no_reason_to_refuse(host: Host) -> None:
     assert storing.unknown == f"{host.root / MAIN}: Permission denied"
 
 
-def test_a_fifo_or_a_directory_is_no_reason_to_refuse_or_to_wait(host: Host) -> None:
+def make_fifo(host: Host, path: str) -> str:
+    """Make a file that ackd does not read, and return why its settings are unknown."""
+    (host.root / path).parent.mkdir(parents=True, exist_ok=True)
+    os.mkfifo(host.root / path)
+    return f"{host.root / path} is not a regular file"
+
+
+def test_a_fifo_is_no_reason_to_refuse_or_to_wait(host: Host) -> None:
     host.put(MAIN, journal("Storage=none"))
-    odd = host.root / "etc/systemd/journald.conf.d/50.conf"
-    odd.mkdir(parents=True)
+    why = make_fifo(host, "etc/systemd/journald.conf.d/50.conf")
     storing = host.storing()
     descriptors = os.listdir("/proc/self/fd")
     storing.look()
-    assert (storing.obstacle, storing.unknown) == ("", f"{odd}: Is a directory")
+    assert (storing.obstacle, storing.unknown) == ("", why)
     assert os.listdir("/proc/self/fd") == descriptors
-    odd.rmdir()
-    os.mkfifo(odd)
-    storing.look()
-    assert (storing.obstacle, storing.unknown) == ("", f"{odd} is not a regular file")
 
 
 def test_unknown_settings_are_logged_once(host: Host, caplog: pytest.LogCaptureFixture) -> None:
-    (host.root / MAIN).mkdir(parents=True)
+    why = make_fifo(host, MAIN)
     storing = host.storing()
     storing.look()
     storing.look()
-    why = f"{host.root / MAIN}: Is a directory"
     assert caplog.messages == [f"can't find out whether the journal stores payloads: {why}"]
 
 
 def test_the_unit_counts_even_if_the_settings_of_journald_are_unknown(host: Host) -> None:
-    (host.root / MAIN).mkdir(parents=True)
+    make_fifo(host, MAIN)
     host.set_unit(**{"log-level-max": "3"})
     storing = host.storing()
     storing.look()
@@ -483,7 +492,7 @@ def test_the_unit_counts_even_if_the_settings_of_journald_are_unknown(host: Host
 
 
 def test_a_limit_with_an_unknown_half_is_no_reason_to_refuse(host: Host) -> None:
-    (host.root / MAIN).mkdir(parents=True)
+    make_fifo(host, MAIN)
     without_limits(host)
     host.set_unit(**{"log-rate-limit-burst": "10"})
     storing = host.storing()
