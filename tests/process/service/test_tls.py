@@ -377,10 +377,14 @@ def test_a_stop_acknowledges_what_has_come_and_ends_tls(
     assert ackd.journal.payloads(1) == [b"one"]
 
 
-def test_a_stop_does_not_wait_for_handshakes(start: StartDaemon, tls: str) -> None:
+def test_a_stop_does_not_wait_for_handshakes(
+    start: StartDaemon, tls: str, authority: Authority
+) -> None:
     ackd = start(tls)
     with Peer(ackd.port) as silent, Peer(ackd.port) as half:
         half.send(b"\x16\x03\x01\x02\x00\x01")
+        with TlsPeer(ackd, client_context(authority)):
+            pass  # ackd has read what came before this connection
         ackd.signal(signal.SIGTERM)
         silent.expect(rejection_line(STOPPING))
         half.expect_end()
