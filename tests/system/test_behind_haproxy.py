@@ -102,6 +102,10 @@ def test_records_name_the_client(haproxy: Machine, server: str) -> None:
     assert json.loads(shown.splitlines()[0])["proxy"].encode() == entry["ACKD_PROXY"]
 
 
+# All that is recorded about connections and their payloads.
+KINDS = (Kind.CONNECTED, Kind.CLOSED, Kind.REJECTED, Kind.LIMITED, Kind.PAYLOAD)
+
+
 def connections(machine: Machine) -> int:
     """Return how many connections ackd has counted."""
     before = len(records(machine, Kind.COUNTERS))
@@ -110,7 +114,8 @@ def connections(machine: Machine) -> int:
     return int(found[-1]["ACKD_CONNECTIONS"])
 
 
-def is_up(machine: Machine) -> bool:
+def state_of_server(machine: Machine) -> str:
+    """Return what HAProxy reports about ackd, as fields separated by commas."""
     code = """
 import socket
 with socket.socket(socket.AF_UNIX) as s:
@@ -120,7 +125,7 @@ with socket.socket(socket.AF_UNIX) as s:
 """
     (line,) = re.findall(r"^ackd,one,.*$", machine.python(code).stdout, re.MULTILINE)
     assert ",DOWN," not in line
-    return ",UP," in line
+    return str(line)
 
 
 @pytest.mark.parametrize(
@@ -132,20 +137,26 @@ with socket.socket(socket.AF_UNIX) as s:
         ("check-send-proxy check inter 50ms", ""),
         ("send-proxy check inter 50ms", TCP_CHECK),
         ("send-proxy-v2 check inter 50ms", TCP_CHECK),
-        (f"send-proxy-v2 check inter 50ms addr {MACHINE_ADDRESS}", ""),
     ],
-    ids=["v1", "v2", "crc32c", "check-send-proxy", "v1 expects", "v2 expects", "no header"],
+    ids=["v1", "v2", "crc32c", "check-send-proxy", "v1 expects", "v2 expects"],
 )
 def test_health_checks_pass_and_leave_no_records(
     haproxy: Machine, server: str, option: str
 ) -> None:
     configure(haproxy, server, option)
-    kinds = (Kind.CONNECTED, Kind.CLOSED, Kind.REJECTED, Kind.LIMITED, Kind.PAYLOAD)
-    recorded = len(records(haproxy, *kinds))
+    recorded = len(records(haproxy, *KINDS))
     before = connections(haproxy)
     wait_until("some checks have passed", lambda: connections(haproxy) >= before + 10, 60)
-    assert is_up(haproxy)
-    assert records(haproxy, *kinds)[recorded:] == []
+    assert ",UP," in state_of_server(haproxy)
+    assert records(haproxy, *KINDS)[recorded:] == []
+
+
+def test_health_checks_without_a_header_pass_and_leave_no_records(haproxy: Machine) -> None:
+    recorded = len(records(haproxy, *KINDS))
+    configure(haproxy, f"send-proxy-v2 check inter 50ms addr {MACHINE_ADDRESS}")
+    # HAProxy resets such a connection before it is complete, so ackd can't count them.
+    wait_until("a check has passed", lambda: ",L4OK," in state_of_server(haproxy), 60)
+    assert records(haproxy, *KINDS)[recorded:] == []
 
 
 def test_a_connection_stays_the_clients_own_over_a_restart(haproxy: Machine) -> None:
