@@ -8,11 +8,15 @@ from pathlib import Path
 import pytest
 
 from tests.fuzz.targets import TARGETS
+from tests.support.certificates import needs_openssl
 
 CORPUS = Path(__file__).parent / "corpus"
 SECONDS = 200 if os.environ.get("ACKD_CAMPAIGN") else 8  # for each target
 
-every_target = pytest.mark.parametrize("name", sorted(TARGETS))
+every_target = pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=needs_openssl if "tls" in name else ()) for name in sorted(TARGETS)],
+)
 
 
 @every_target

@@ -13,6 +13,8 @@ from tests.simulation.test_simulation import LONG_FORM, Schedule, configs
 from tests.simulation.tls import TlsClient, TlsWorld
 from tests.support.certificates import Authority, needs_openssl
 
+pytestmark = needs_openssl
+
 
 @pytest.fixture(scope="module", autouse=True)
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> None:
@@ -84,7 +86,7 @@ class TlsSchedule(Schedule):
         self.world.connect()
 
 
-TestTlsSchedule = needs_openssl(TlsSchedule.TestCase)
+TestTlsSchedule = TlsSchedule.TestCase
 TestTlsSchedule.settings = settings(
     max_examples=5000 if LONG_FORM else 60,
     stateful_step_count=100 if LONG_FORM else 50,

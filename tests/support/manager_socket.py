@@ -27,7 +27,17 @@ class ManagerSocket:
                     return line
 
     def fill(self) -> int:
-        """Leave no room for another message, as a manager that hangs; return how many are new."""
+        """Leave no room for another message, as a manager that hangs; return how many are new.
+
+        The kernel bounds the messages of each sender, and those of the socket.
+        """
+        count = 0
+        while sent := self._send_all():
+            count += sent
+        return count
+
+    def _send_all(self) -> int:
+        """Send from a new socket until there is no room; return how many messages were sent."""
         count = 0
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as sender:
             sender.connect(str(self.path))

@@ -34,8 +34,9 @@ TESTS = [
 ]
 # Logs, the data of dpkg and apt, journald's index of catalogs, and file systems without a disk.
 LEFT_OUT = (
-    *("/proc", "/sys", "/dev", "/run", "/tmp", "/root", "/var/log", "/var/lib/systemd/catalog"),
-    *("/var/lib/dpkg", "/var/lib/apt", "/var/cache/apt", "/var/cache/debconf"),
+    *("/proc", "/sys", "/dev", "/run", "/tmp", "/var/tmp", "/root", "/var/log"),
+    *("/var/lib/systemd/catalog", "/var/lib/dpkg", "/var/lib/apt", "/var/cache/apt"),
+    "/var/cache/debconf",
 )
 
 
