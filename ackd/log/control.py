@@ -23,6 +23,8 @@ class ControlBlock:
         self.cursors = view[_BLOCK.size :].cast("Q")
         magic, version, clean, self.boot = _BLOCK.unpack_from(view)
         self.valid = magic == MAGIC
+        if not self.valid:  # then no ackd has written the cursors
+            view[:] = bytes(CONTROL_SIZE)
         if self.valid and version != VERSION:
             raise VersionError(version)
         self.clean = self.valid and bool(clean)
