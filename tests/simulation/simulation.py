@@ -607,6 +607,7 @@ class World:
             self._server.ending.drain()
         self.pass_time(5)
         assert self._server.ended, "a drain takes four seconds at most"
+        self._recorder.resume()  # which may append a note
         self._server.finish_commits(self.clock.now + 5.0)
         self._recorder.resume()
         self._recorder.look(self.clock.now)
