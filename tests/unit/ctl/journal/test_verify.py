@@ -22,9 +22,11 @@ RECORDED = RecordedPayload(
 
 
 @pytest.fixture
-def screen(monkeypatch: pytest.MonkeyPatch) -> Screen:
+def screen(monkeypatch: pytest.MonkeyPatch) -> Iterator[Screen]:
     monkeypatch.setenv("TERM", "xterm")
-    return Screen(columns=80)
+    screen = Screen(columns=80)
+    yield screen
+    screen.stream.close()
 
 
 def read(payloads: int, screen: Screen) -> str:

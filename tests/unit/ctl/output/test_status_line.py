@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+from collections.abc import Iterator
 
 import pytest
 
@@ -11,9 +12,11 @@ from tests.support.screen import CLEAR, Screen
 
 
 @pytest.fixture
-def screen(monkeypatch: pytest.MonkeyPatch) -> Screen:
+def screen(monkeypatch: pytest.MonkeyPatch) -> Iterator[Screen]:
     monkeypatch.setenv("TERM", "xterm")
-    return Screen(columns=10)
+    screen = Screen(columns=10)
+    yield screen
+    screen.stream.close()
 
 
 def test_the_line_is_overwritten_and_removed(screen: Screen) -> None:
