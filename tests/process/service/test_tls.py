@@ -499,7 +499,8 @@ def test_openssl_as_a_client_can_not_renegotiate(start: StartDaemon, tls: str) -
         assert client.stdout
         client.stdin.write(b"hello\n")
         client.stdin.flush()
-        assert ackd.journal.payloads(1) == [b"hello"]
+        # An ack in the middle of the renegotiation would end it as well.
+        assert ACK in iter(client.stdout.readline, b"")
         client.stdin.write(b"R\n")
         client.stdin.flush()
         # At the end of its input, openssl would end without waiting for the answer.
