@@ -16,6 +16,7 @@ _CERTIFICATE |= dict.fromkeys((19, 20, 21), _CERTIFICATE[2])
 _OWN_CERTIFICATE = "the client rejects ackd's certificate"
 _NO_VERSION = "the client and ackd have no version of TLS in common"
 _NO_CIPHER = "the client and ackd have no cipher in common"
+_DAMAGED = "a record from the client is damaged"
 _REASONS = {
     "PEER_DID_NOT_RETURN_A_CERTIFICATE": "the client presents no certificate",
     "UNSUPPORTED_PROTOCOL": _NO_VERSION,
@@ -34,7 +35,8 @@ _REASONS = {
     "SSLV3_ALERT_UNSUPPORTED_CERTIFICATE": _OWN_CERTIFICATE,
     "TLSV1_ALERT_ACCESS_DENIED": _OWN_CERTIFICATE,
     "TLSV1_ALERT_DECRYPT_ERROR": _OWN_CERTIFICATE,
-    "DECRYPTION_FAILED_OR_BAD_RECORD_MAC": "a record from the client is damaged",
+    "DECRYPTION_FAILED_OR_BAD_RECORD_MAC": _DAMAGED,
+    "RECORD_LAYER_FAILURE": _DAMAGED,  # from OpenSSL 3.2 on
     "SSLV3_ALERT_BAD_RECORD_MAC": "the client has received a damaged record",
     "WRONG_VERSION_NUMBER": "the client's bytes are not TLS",
 }
