@@ -469,6 +469,7 @@ def test_clients_with_a_state_of_another_version_are_closed_without_a_reset(
         server.run("sed", "-i", "s/^VERSION = .*/VERSION = 0/", handover)
         server.run("systemctl", "restart", "ackd")
         peer.expect_end()
+    server.run("journalctl", "--sync")
     logged = server.run("journalctl", "-u", "ackd", "-n", "20").stdout
     assert "can't use the state of the previous process" in logged
     assert send(server, "hello") == 0
