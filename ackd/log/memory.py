@@ -31,7 +31,7 @@ class MemoryStorage:
     durable = False
 
     def __init__(self, descriptor: int | None = None) -> None:
-        """Continue with the log of another process, or begin one in a new file, or in none.
+        """Continue with the log in a file, or begin one in an empty file, or in one without a name.
 
         Raises LogError, and closes the descriptor then.
         """

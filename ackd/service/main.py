@@ -277,14 +277,14 @@ def _open_log(stored: Stored, config: Config) -> Log:
     It takes over what an ackd with the other `durability` has left. If memory can't take that over,
     the log on the disk stays in use until the next start.
     """
-    memory, stored.log_problem = memory_log.open_log(os.environ)
+    memory, stored.log_outlives_ackd, stored.log_problem = memory_log.open_log(os.environ)
     if config.durability is Durability.DISK:
         records = open_log(config, os.environ)
     else:
         left = open_left(config, os.environ)
         if not left:
             return memory
-        if memory_log.outlives_ackd(os.environ) and fits(left, memory):
+        if stored.log_outlives_ackd and fits(left, memory):
             carry(left, memory)
             forget(left)
             return memory
@@ -292,7 +292,8 @@ def _open_log(stored: Stored, config: Config) -> Log:
     if memory.read < memory.appended:
         carry(memory, records)
     forget(memory)
-    memory_log.remove(os.environ)
+    if stored.log_outlives_ackd:
+        memory_log.remove(os.environ)
     return records
 
 

@@ -10,6 +10,7 @@ import os
 import stat
 from collections.abc import Mapping
 from contextlib import suppress
+from typing import NamedTuple
 
 from ackd.log.log import Log
 from ackd.log.memory import FIRST_SEGMENTS, MemoryStorage
@@ -19,28 +20,36 @@ from ackd.service import systemd
 _NAME = "log"
 
 
-def open_log(environ: Mapping[str, str]) -> tuple[Log, str]:
-    """Return the log of the process before, or a new one, and why an earlier one is of no use.
+class MemoryLog(NamedTuple):
+    """The log in memory; `problem` says why an earlier one is of no use, and is empty otherwise.
+
+    `outlives_ackd` is whether the next process finds the log.
+    """
+
+    log: Log
+    outlives_ackd: bool
+    problem: str
+
+
+def open_log(environ: Mapping[str, str]) -> MemoryLog:
+    """Return the log of the process before, or a new one.
 
     Without a runtime directory, or without room in it, the log ends with this process. Raises
     LogError.
     """
-    path = _path(environ)
+    path, problem = _path(environ), ""
     if not path:
-        return Log(MemoryStorage()), ""
+        return MemoryLog(Log(MemoryStorage()), False, "")
     try:
-        return Log(MemoryStorage(_open(path))), ""
+        try:
+            log = Log(MemoryStorage(_open(path)))
+        except LogError as error:
+            problem = f"{path}: {error}"
+            remove(environ)
+            log = Log(MemoryStorage(_open(path)))
     except OSError as error:
-        return Log(MemoryStorage()), f"{path}: {error.strerror or error}"
-    except LogError as error:
-        remove(environ)
-        return Log(MemoryStorage(_open(path))), f"{path}: {error}"
-
-
-def outlives_ackd(environ: Mapping[str, str]) -> bool:
-    """Return whether there is a log that the next process finds."""
-    path = _path(environ)
-    return bool(path) and os.path.exists(path)
+        return MemoryLog(Log(MemoryStorage()), False, f"{path}: {error.strerror or error}")
+    return MemoryLog(log, True, problem)
 
 
 def remove(environ: Mapping[str, str]) -> None:

@@ -19,7 +19,7 @@ from ackd.protocol import STOPPING
 from ackd.records import Kind, Priority, Record
 from ackd.server.listener import ListenError, Listeners, open_listeners
 from ackd.server.server import Server
-from ackd.service import memory_log, systemd
+from ackd.service import systemd
 from ackd.service.control import Control, ReloadError
 from ackd.service.disk_log import DiskLogError, check_lasting
 from ackd.service.expiry import Expiry
@@ -335,7 +335,7 @@ class Service:
             recorder.sink.settle()
             self._server.round(_STORING / 200)
         if recorder.unsettled:
-            keeps = recorder.acks_wait or memory_log.outlives_ackd(os.environ)
+            keeps = recorder.acks_wait or self._stored.log_outlives_ackd
             what_next = "; the next start records them again" if keeps else ""
             text = "journald may not have stored the last records yet: %d%s"
             log.warning(text, recorder.unsettled, what_next)

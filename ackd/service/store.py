@@ -39,7 +39,8 @@ class Stored:
     says why its state can't be used, and is empty otherwise. `has_connections` says whether
     connections or a state are in the store; `start_failed` whether the start before this one has
     failed. `journald` is what leads to journald. `log_problem` says why the log can't be used that
-    the process before has left.
+    the process before has left; `log_outlives_ackd` is whether the next process finds the log in
+    memory of this one.
     """
 
     unit_listeners: Listeners = field(default_factory=dict)
@@ -51,6 +52,7 @@ class Stored:
     start_failed: bool = False
     journald: JournaldConnection | None = None
     log_problem: str = ""
+    log_outlives_ackd: bool = False
 
 
 def load() -> Stored:
