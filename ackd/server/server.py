@@ -255,15 +255,8 @@ class Server:
     def take_over(self, client: socket.socket, snapshot: Snapshot | None) -> None:
         """Continue a connection of the previous process; without a state, only close it."""
         if snapshot:
-            origin = Origin(
-                snapshot.peer,
-                snapshot.peer_port,
-                snapshot.listener,
-                snapshot.connection,
-                snapshot.facts,
-            )
-            connection = self._add(client, origin)
-            self._admission.enter(origin.peer)
+            connection = self._add(client, snapshot.origin)
+            self._admission.enter(snapshot.peer)
             connection.restore(snapshot)
             self._unfinished.note(connection, 0)
         else:

@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from ackd.protocol import ProtocolState, Run
-from ackd.records import Reason
+from ackd.records import Origin, Reason
 
 
 # A named tuple: the decorator `dataclass` would delay each start noticeably.
@@ -32,3 +32,8 @@ class Snapshot(NamedTuple):
     leaving: Reason | None
     protocol: ProtocolState
     facts: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def origin(self) -> Origin:
+        """The origin of the connection's payloads."""
+        return Origin(self.peer, self.peer_port, self.listener, self.connection, self.facts)

@@ -250,13 +250,7 @@ def continue_from(snapshot: Snapshot) -> None:
 def record(snapshot: Snapshot, protocol: ServerProtocol) -> None:
     """Format each record that can follow."""
     form = JournalFormat()
-    origin = Origin(
-        snapshot.peer,
-        snapshot.peer_port,
-        snapshot.listener,
-        snapshot.connection,
-        snapshot.facts,
-    )
+    origin = snapshot.origin
     for number, payload in enumerate(protocol.payloads):
         form.payload(form.prefix(origin), protocol.sequence + number, payload)
     counts = (("ACKD_PAYLOADS", protocol.acknowledged), ("ACKD_BYTES", protocol.received))
