@@ -48,7 +48,8 @@ class TlsFront:
         self._listener.shutdown(socket.SHUT_RDWR)
         for each in self._sockets:
             with contextlib.suppress(OSError):
-                each.shutdown(socket.SHUT_RDWR)
+                # SSLSocket.shutdown() would take TLS away from the thread that uses the socket.
+                socket.socket.shutdown(each, socket.SHUT_RDWR)
         for thread in self._threads:
             thread.join(DEADLINE)
             assert not thread.is_alive()
