@@ -38,19 +38,9 @@ VERSIONS = (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3)
 
 
 @pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    return Authority(tmp_path_factory.mktemp("tls") / "ca")
-
-
-@pytest.fixture(scope="module")
 def own(authority: Authority) -> Issued:
     """Return the certificate of the server."""
     return authority.issue("server", names=HERE)
-
-
-@pytest.fixture
-def server(own: Issued) -> ssl.SSLContext:
-    return server_context(own)
 
 
 @pytest.fixture(params=VERSIONS, ids=lambda version: version.name)

@@ -23,24 +23,9 @@ DAY = 86400
 
 
 @pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    return Authority(tmp_path_factory.mktemp("tls") / "ca")
-
-
-@pytest.fixture(scope="module")
 def own(authority: Authority) -> Issued:
     """Return the certificate of the server."""
     return authority.issue("server", names=HERE)
-
-
-@pytest.fixture
-def server(own: Issued) -> ssl.SSLContext:
-    return server_context(own)
-
-
-@pytest.fixture
-def ca(authority: Authority) -> tuple[str, str]:
-    return "--ca", str(authority.certificate)
 
 
 def probe(port: int, *arguments: str) -> tuple[int, list[dict[str, Any]], dict[str, Any]]:

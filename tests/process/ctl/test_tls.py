@@ -21,24 +21,9 @@ THANKS = ACK.decode()
 
 
 @pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    return Authority(tmp_path_factory.mktemp("tls") / "ca")
-
-
-@pytest.fixture(scope="module")
 def own(authority: Authority) -> Issued:
     """Return the certificate of the server."""
     return authority.issue("server", names="IP:127.0.0.1,DNS:localhost")
-
-
-@pytest.fixture
-def server(own: Issued) -> ssl.SSLContext:
-    return server_context(own)
-
-
-@pytest.fixture
-def ca(authority: Authority) -> tuple[str, str]:
-    return "--ca", str(authority.certificate)
 
 
 def send(port: int, *arguments: str, before: tuple[str, ...] = (), stdin: bytes = b"") -> Ended:

@@ -28,11 +28,6 @@ NOBODY = ("setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups", "--"
 
 
 @pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    return Authority(tmp_path_factory.mktemp("certificates") / "ca")
-
-
-@pytest.fixture(scope="module")
 def server(authority: Authority) -> Issued:
     return authority.issue("server", names="DNS:server.example.org")
 

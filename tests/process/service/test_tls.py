@@ -27,11 +27,6 @@ both_versions = pytest.mark.parametrize(
 
 
 @pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    return Authority(tmp_path_factory.mktemp("tls") / "ca")
-
-
-@pytest.fixture(scope="module")
 def own(authority: Authority) -> Issued:
     return authority.issue("ackd", names="DNS:ackd.example.org")
 

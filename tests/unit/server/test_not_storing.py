@@ -174,9 +174,8 @@ def durable(tmp_path: Path, worker: Worker) -> Iterator[World]:
         yield world
 
 
-def test_the_journals_refusal_comes_after_the_acks_that_wait_for_the_disk(
-    durable: World, worker: Worker
-) -> None:
+def wait_for_disk_and_obstacle(durable: World, worker: Worker) -> None:
+    """Let a payload wait for a disk that hangs, and one behind it while journald stores nothing."""
     worker.prompt = False
     durable.client.send(b"one\n")
     durable.go_round()
@@ -184,6 +183,12 @@ def test_the_journals_refusal_comes_after_the_acks_that_wait_for_the_disk(
     durable.journald.end()
     durable.client.send(b"two\n")
     durable.go_round()
+
+
+def test_the_journals_refusal_comes_after_the_acks_that_wait_for_the_disk(
+    durable: World, worker: Worker
+) -> None:
+    wait_for_disk_and_obstacle(durable, worker)
     assert durable.server.trouble == REASON
     assert not select.select([durable.client], [], [], 0)[0]
     worker.prompt = True
@@ -194,13 +199,7 @@ def test_the_journals_refusal_comes_after_the_acks_that_wait_for_the_disk(
 def test_an_end_waits_neither_for_a_disk_that_hangs_nor_for_the_journals_obstacle(
     durable: World, worker: Worker
 ) -> None:
-    worker.prompt = False
-    durable.client.send(b"one\n")
-    durable.go_round()
-    durable.set_storage("none")
-    durable.journald.end()
-    durable.client.send(b"two\n")
-    durable.go_round()
+    wait_for_disk_and_obstacle(durable, worker)
     durable.server.finish_commits(monotonic())
     assert durable.replies.read() == b""
     worker.prompt = True
