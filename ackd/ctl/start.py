@@ -15,7 +15,7 @@ _FAILED = 7
 
 
 def start() -> NoReturn:
-    """Run ackctl and end the process; the exit status is explained in `status.Status`."""
+    """Run ackctl and end the process; the exit status is explained in `exit_status.Status`."""
     try:
         from ackd.ctl.interrupt import die
         from ackd.ctl.main import main
