@@ -10,8 +10,8 @@ from ackd.client.transport import Transport
 from ackd.ctl.exit_status import Status
 from ackd.ctl.failure import describe_failure, meaning
 from ackd.ctl.interrupt import Interrupt, exit_status
-from ackd.ctl.runs.latency import Latencies
 from ackd.ctl.runs.payloads import Run
+from ackd.latency import Latencies
 from ackd.protocol import Verdict
 
 
