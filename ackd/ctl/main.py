@@ -8,9 +8,9 @@ from typing import Any, NoReturn
 
 from ackd import __version__
 from ackd.arguments import Parser
+from ackd.ctl.exit_status import Status
 from ackd.ctl.interrupt import UntilInterrupt, exit_status
 from ackd.ctl.output.streams import Output, discard_output, standard_output
-from ackd.ctl.status import Status
 
 # Each module has the texts of --help, `add_options(parser)`, and `run(options, output)`, which
 # returns the exit status. It may have `usage_error(message)`, in place of argparse's.
@@ -26,7 +26,7 @@ VERBS = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run ackctl; return its exit status, see `status.Status`."""
+    """Run ackctl; return its exit status, see `exit_status.Status`."""
     output = standard_output()
     try:
         with UntilInterrupt():

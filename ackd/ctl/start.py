@@ -17,7 +17,7 @@ _UNKNOWN = 3
 
 
 def start() -> NoReturn:
-    """Run ackctl and end the process; the exit status is explained in `status.Status`."""
+    """Run ackctl and end the process; the exit status is explained in `exit_status.Status`."""
     is_check = sys.argv[1:2] == ["check"]
     try:
         from ackd.ctl.interrupt import die

@@ -15,13 +15,13 @@ from typing import NoReturn
 
 from ackd.client.errors import ClientError, UnknownOutcomeError
 from ackd.ctl.check.exchange import Exchange, NotAckdError
+from ackd.ctl.exit_status import Status
 from ackd.ctl.failure import describe_failure
 from ackd.ctl.interrupt import UntilInterrupt, exit_status
 from ackd.ctl.options import add_server_options, destination_of
 from ackd.ctl.output.figures import milliseconds
 from ackd.ctl.output.streams import Output
 from ackd.ctl.runs.payloads import Run
-from ackd.ctl.status import Status
 from ackd.printable import printable
 from ackd.protocol import Verdict
 

@@ -6,9 +6,9 @@ import socket
 
 from ackd.client.end import End, EndKind
 from ackd.client.errors import NotReachedError, describe_fault
+from ackd.ctl.exit_status import Status
 from ackd.ctl.foreign import foreign
 from ackd.ctl.probe.finding import BrokenError, EndedError, SilentError, Stage, Traffic
-from ackd.ctl.status import Status
 from ackd.printable import printable
 from ackd.protocol import (
     EXPECTS_PROXY_HEADER,
