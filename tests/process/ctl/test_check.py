@@ -18,6 +18,7 @@ from tests.support.fake_server import Caller, FakeServer, scripted_server
 from tests.support.obstacle import needs_namespaces
 from tests.support.peer import ACK, GREETING
 from tests.support.probed_network import SERVER, probed_network, with_etc
+from tests.support.project import PROJECT
 from tests.support.tls_peers import acknowledge, over_tls
 
 SOON = ("--timeout", "0.3")  # for a wait that must be in vain
@@ -377,3 +378,21 @@ def test_a_fault_of_ackctl_is_unknown(tmp_path: Path) -> None:
 def test_a_line_that_can_not_be_printed_is_unknown(start: StartDaemon) -> None:
     to_full = ("sh", "-c", '"$@" >/dev/full', "sh")
     assert ackctl("check", "--port", str(start().port), before=to_full)[0] == 3
+
+
+# Run by cron
+
+
+def test_cron_sends_a_mail_only_if_the_check_fails(start: StartDaemon) -> None:
+    *_, line = (PROJECT / "examples" / "monitoring" / "cron").read_text().splitlines()
+    (example,) = re.findall(r"^\S+ \S+ \S+ \S+ \S+ nobody (.*)$", line)
+    with FakeServer() as closed:
+        pass
+    for port, mail in ((start().port, ""), (closed.port, "ACKD CRITICAL: not reached: .*\n")):
+        here = f"{' '.join(COMMAND)} check --host 127.0.0.1 --port {port} "
+        command = example.replace("/usr/bin/ackctl check --host 192.168.150.1 ", here)
+        assert command != example
+        cron = ["sh", "-c", command]
+        done = subprocess.run(cron, env=ENVIRONMENT, capture_output=True, text=True)
+        assert re.fullmatch(mail, done.stdout)
+        assert done.stderr == ""
