@@ -17,9 +17,9 @@ import ackd
 from ackd import config, protocol
 from ackd.config import Config, ConfigError
 from ackd.ctl import main as ctl
+from ackd.ctl.exit_status import Status
 from ackd.ctl.ping.pinger import PingCounts
 from ackd.ctl.runs.counts import Counts
-from ackd.ctl.status import Status
 from ackd.records import Kind, Priority
 from ackd.server.counters import Counters
 from ackd.service import main as daemon

@@ -6,8 +6,9 @@ import socket
 
 from ackd.client.end import End, EndKind
 from ackd.client.errors import NotReachedError, describe_fault
+from ackd.ctl.exit_status import Status
+from ackd.ctl.foreign import foreign
 from ackd.ctl.probe.finding import BrokenError, EndedError, SilentError, Stage, Traffic
-from ackd.ctl.status import Status
 from ackd.printable import printable
 from ackd.protocol import (
     EXPECTS_PROXY_HEADER,
@@ -100,34 +101,11 @@ _NO_SOURCE = (
     " Perhaps this host has no IPv6 address, or no IPv4 address. Ask the administrator of this"
     " host; `ip address` shows the addresses, `ss -s` the number of connections.",
 )
-# The beginnings of lines of other servers. An ackd sends them only if it is configured to.
-_FOREIGN = (
-    (b"SSH-", "an SSH server"),
-    (b"HTTP/", "a web server"),
-    (b"<!DOCTYPE", "a web server"),
-    (b"<html", "a web server"),
-    (b"\x15\x03", "a server that wants TLS"),
-    (b"220 ", "a mail or FTP server"),
-    (b"220-", "a mail or FTP server"),
-    (b"421 ", "a mail or FTP server"),
-    (b"500 ", "a mail or FTP server"),
-    (b"502 ", "a mail or FTP server"),
-    (b"554 ", "a mail server"),
-    (b"* OK", "an IMAP server"),
-    (b"+OK", "a POP3 server"),
-    (b"-ERR", "a Redis or POP3 server"),
-    (b"RFB ", "a VNC server"),
-)
 
 
 def shown(data: bytes) -> str:
     """Return the beginning of what the server sent, escaped."""
     return printable(data[:_SHOWN]) + "..." * (len(data) > _SHOWN)
-
-
-def foreign(data: bytes) -> str:
-    """Return which well-known server sends such data, "" if it may be an ackd."""
-    return next((server for start, server in _FOREIGN if data.startswith(start)), "")
 
 
 def not_resolved(error: NotReachedError) -> BrokenError:

@@ -4,8 +4,8 @@ from time import time
 
 from ackd.client.end import Certificate, EndKind, TlsFault, TlsKind
 from ackd.client.errors import TlsError, describe_fault, describe_time
+from ackd.ctl.exit_status import Status
 from ackd.ctl.probe.finding import BrokenError, Stage
-from ackd.ctl.status import Status
 from ackd.printable import printable
 from ackd.protocol import NO_TLS
 

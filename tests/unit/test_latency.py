@@ -7,13 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ackd.ctl.runs.latency import Latencies
+from ackd.latency import Latencies
 
 DAY = 86_400 * 10**9  # ns
 
 
-def latencies(*nanoseconds: int) -> Latencies:
-    held = Latencies()
+def latencies(*nanoseconds: int, bits: int = 11) -> Latencies:
+    held = Latencies(bits)
     for value in nanoseconds:
         held.add(value)
     return held
@@ -48,6 +48,15 @@ def test_a_quantile_is_at_most_a_thousandth_above_the_exact_one(
     rank = -(-permille * len(values) // 1000)
     true = sorted(values)[rank - 1]
     assert true <= latencies(*values).quantile(permille) <= true + Fraction(true, 1000)
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(0, DAY), min_size=1), st.sampled_from([1, 500, 990, 1000]))
+def test_with_few_bits_a_quantile_is_at_most_a_sixteenth_above(
+    values: list[int], permille: int
+) -> None:
+    true = sorted(values)[-(-permille * len(values) // 1000) - 1]
+    assert true <= latencies(*values, bits=5).quantile(permille) <= true + Fraction(true, 16)
 
 
 def test_a_day_and_a_nanosecond_are_counted() -> None:
