@@ -76,7 +76,7 @@ class Server:
             self._commits.add,
         )
         self._acceptor = Acceptor(loop, self._welcome)
-        self._admission = Admission(config)
+        self._admission = Admission(config, self._obstacle)
         self._arrivals = Arrivals(loop, self._admission, self._greet, self._reject, self._leave)
         self._presence = Presence(loop.timers)
         self.ending = Ending(loop, self._acceptor, self._arrivals, self._connections, self._shared)
@@ -227,6 +227,14 @@ class Server:
     def _on_journal_change(self) -> None:
         self._set_journal_wait()
         self._connections.restart_deadlines(self._queue)
+
+    def _obstacle(self) -> str:
+        """Return why a new client is better off with another server; empty if it is not.
+
+        ackd would refuse its payloads, or its acks would not come.
+        """
+        part = self._commits if self._recorder.acks_wait else self._availability
+        return self._recorder.obstacle or part.obstacle(self._config.journal_wait)
 
     def _set_journal_wait(self) -> None:
         """Let payloads wait without limit for a slow journal, but not for an absent one.
