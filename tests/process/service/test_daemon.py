@@ -490,6 +490,16 @@ def test_ackd_can_start_before_the_journal(start: StartDaemon, tmp_path: Path) -
     assert ackd.journal.next(Kind.RELOADED)
 
 
+# The start
+
+
+def test_a_start_imports_no_module_that_only_some_starts_need() -> None:
+    program = "import sys, ackd.service.main; print(*sys.modules)"
+    modules = subprocess.check_output([sys.executable, "-c", program], text=True).split()
+    slow = {"dataclasses", "difflib", "rich", "ssl", "systemd", "ackd.log.disk"}
+    assert slow.isdisjoint(modules)
+
+
 # Clients that misbehave
 
 
