@@ -22,8 +22,8 @@ _PROCESS = re.compile("[1-9][0-9]{0,9}")
 
 HELP = "show what ackd is doing"
 DESCRIPTION = """\
-On the server, as root or as a member of the group systemd-journal: show what ackd
-is doing, and what is wrong.
+On the server, as root or as a member of the group systemd-journal: show what
+ackd is doing, and what is wrong.
 """
 EPILOG = """\
 examples:
