@@ -30,6 +30,15 @@ class Latencies:
         self.least = min(self.least, nanoseconds)
         self.most = max(self.most, nanoseconds)
 
+    def add_all(self, other: "Latencies") -> None:
+        """Count the durations of another object, with as many bits, as well."""
+        for index, count in enumerate(other._buckets):
+            self._buckets[index] += count
+        self._total += other._total
+        self.count += other.count
+        self.least = min(self.least, other.least)
+        self.most = max(self.most, other.most)
+
     def quantile(self, permille: int) -> int:
         """Return a duration that `permille` thousandths of all durations do not exceed.
 

@@ -12,6 +12,7 @@ from ackd.loop import READABLE, Loop
 from ackd.protocol import DISK_FAILED, DISK_FULL, LOG_FULL
 from ackd.records import Kind
 from ackd.server.connection import Connection
+from ackd.server.durations import RecentDurations
 
 log = logging.getLogger("ackd")
 
@@ -31,6 +32,8 @@ class Commits:
 
     def __init__(self, loop: Loop, recorder: Recorder, on_change: Callable[[], None]) -> None:
         self.full = False
+        self.durations = RecentDurations()
+        self._began = 0.0  # the commit that runs
         self.deadline = self.scheduled = inf
         self._timers = loop.timers
         self._latest = inf  # when the records that wait must be sent
@@ -88,6 +91,7 @@ class Commits:
         ran = records.committing
         self._recorder.commit()
         if records.committing and not ran:
+            self._began = monotonic()
             self._running, self._next = self._next, {}
 
     # Sending to the sink
@@ -120,6 +124,8 @@ class Commits:
     def _on_end(self) -> None:
         """Answer the payloads of the commit that has ended."""
         error = self._recorder.collect()
+        now = monotonic()
+        self.durations.add(now - self._began, now)
         running, self._running = self._running, {}
         if error:
             self._fail(error, running)

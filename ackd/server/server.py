@@ -24,6 +24,7 @@ from ackd.server.connection import Connection, Shared, Timeouts, Wait
 from ackd.server.connections import Connections
 from ackd.server.counters import Counters
 from ackd.server.ending import Ending
+from ackd.server.figures import Figures
 from ackd.server.journal_queue import JournalQueue
 from ackd.server.listener import Listeners
 from ackd.server.presence import Presence
@@ -49,7 +50,8 @@ _MAX_REJECTED = 256
 class Server:
     """Serves clients on listeners, in rounds, until `ended`.
 
-    `loop` may have other descriptors and timers as well. `ending` has the ways to end.
+    `loop` may have other descriptors and timers as well. `ending` has the ways to end, and
+    `figures` what an administrator may ask for.
     """
 
     def __init__(
@@ -80,6 +82,14 @@ class Server:
         self._arrivals = Arrivals(loop, self._admission, self._greet, self._reject, self._leave)
         self._presence = Presence(loop.timers)
         self.ending = Ending(loop, self._acceptor, self._arrivals, self._connections, self._shared)
+        self.figures = Figures(
+            self._admission,
+            self._arrivals,
+            self._connections,
+            self._queue,
+            self._commits,
+            self._shared,
+        )
         # Numbers alone would begin anew with each start.
         self._run = os.urandom(8).hex()
         self._numbers = itertools.count(1)
@@ -103,12 +113,13 @@ class Server:
     @property
     def trouble(self) -> str:
         """Why clients or payloads wait, as text; empty if none waits."""
-        return (
-            self._commits.trouble
-            or self._availability.trouble
-            or self._acceptor.trouble
-            or self._presence.trouble
-        )
+        return next(self.troubles, "")
+
+    @property
+    def troubles(self) -> Iterator[str]:
+        """All reasons why clients or payloads wait, the worst first."""
+        parts = (self._commits, self._availability, self._acceptor, self._presence)
+        return (part.trouble for part in parts if part.trouble)
 
     @property
     def draining(self) -> bool:
@@ -180,6 +191,8 @@ class Server:
         self._recorder.look(now)
         self._availability.check()
         self._commits.begin()
+        if now >= self.figures.samples.next:
+            self.figures.samples.take(now)
 
     def timeout(self) -> float | None:
         """Return the seconds until something is due although nothing happens; None for never."""

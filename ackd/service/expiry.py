@@ -70,12 +70,12 @@ class Expiry:
     def __init__(self, timers: Deadlines[Timer]) -> None:
         self.deadline = self.scheduled = inf
         self.trouble = ""  # what is wrong now, as text
+        self.validities: Sequence[Validity] = ()
         self._timers = timers
-        self._validities: Sequence[Validity] = ()
 
     def watch(self, validities: Sequence[Validity]) -> None:
         """Watch these certificates from now on, and no others; log what is wrong with them."""
-        self._validities = validities
+        self.validities = validities
         self.trouble = ""
         self.on_deadline()
         self._timers.watch(self)
@@ -83,12 +83,12 @@ class Expiry:
     def on_deadline(self) -> None:
         """Log what has changed; look again at the next change, or after an hour."""
         now = time.time()
-        found = troubles(self._validities, now)
+        found = troubles(self.validities, now)
         before, self.trouble = self.trouble, "; ".join(text for _, text in found)
         if self.trouble != before:
             for priority, text in found:
                 log.log(priority, text)
             if not found:
                 log.info("the dates of all certificates are right now")
-        changes = (validity.next_change(now) - now for validity in self._validities)
-        self.deadline = monotonic() + min(_INTERVAL, *changes) if self._validities else inf
+        changes = (validity.next_change(now) - now for validity in self.validities)
+        self.deadline = monotonic() + min(_INTERVAL, *changes) if self.validities else inf

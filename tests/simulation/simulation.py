@@ -59,6 +59,7 @@ CLOCKS = (
     "loop",
     *(f"server.{name}" for name in ("server", "connection", "acceptor", "availability")),
     *(f"server.{name}" for name in ("quota", "ending", "commits", "arrivals", "tls")),
+    *(f"server.{name}" for name in ("journal_queue", "durations")),
 )
 
 

@@ -67,6 +67,14 @@ def test_a_day_and_a_nanosecond_are_counted() -> None:
     ]
 
 
+@settings(deadline=None)
+@given(st.lists(st.integers(0, DAY)), st.lists(st.integers(0, DAY)))
+def test_durations_of_two_objects_count_together(some: list[int], others: list[int]) -> None:
+    both = latencies(*some, bits=5)
+    both.add_all(latencies(*others, bits=5))
+    assert both.figures() == latencies(*some, *others, bits=5).figures()
+
+
 def test_memory_does_not_grow() -> None:
     held = latencies()
     tracemalloc.start()
