@@ -22,6 +22,7 @@ VERBS = {
     "verify": "ackd.ctl.journal.verify",
     "log": "ackd.ctl.journal.log",
     "bench": "ackd.ctl.bench.verb",
+    "status": "ackd.ctl.status.verb",
 }
 
 
