@@ -11,10 +11,15 @@ from ackd.ctl.foreign import foreign
 from ackd.ctl.probe.finding import BrokenError, EndedError, SilentError, Stage, Traffic
 from ackd.printable import printable
 from ackd.protocol import (
+    DISK_FAILED,
+    DISK_FULL,
+    DISK_HANGS,
     EXPECTS_PROXY_HEADER,
     EXPECTS_TLS,
     FOREIGN_REASONS,
+    HANGS,
     JOURNAL_UNREACHABLE,
+    LOG_FULL,
     LONGER_THAN,
     NOT_ALLOWED,
     NOT_STORED,
@@ -101,6 +106,20 @@ _NO_SOURCE = (
     " Perhaps this host has no IPv6 address, or no IPv4 address. Ask the administrator of this"
     " host; `ip address` shows the addresses, `ss -s` the number of connections.",
 )
+_STATUS_OF_JOURNALD = "Ask its administrator for the output of `systemctl status systemd-journald`."
+_STATUS_OF_ACKD = "Ask its administrator for the output of `systemctl status ackd`."
+_NOT_RECORDED = {
+    JOURNAL_UNREACHABLE: "The path works, but the ackd there can't reach its journal."
+    f" {_STATUS_OF_JOURNALD}",
+    HANGS: f"The path works, but the journal of the ackd there hangs. {_STATUS_OF_JOURNALD}",
+    NOT_STORED: "The path works, but the settings of the journal there drop payloads. Ask its"
+    " administrator for the setting that the reply names.",
+    LOG_FULL: "The path works, but the journal there is so far behind that the log of ackd is full."
+    f" {_STATUS_OF_JOURNALD}",
+    DISK_FULL: f"The path works, but the disk of the ackd there is full. {_STATUS_OF_ACKD}",
+    DISK_FAILED: f"The path works, but the disk of the ackd there fails. {_STATUS_OF_ACKD}",
+    DISK_HANGS: f"The path works, but the disk of the ackd there hangs. {_STATUS_OF_ACKD}",
+}
 
 
 def shown(data: bytes) -> str:
@@ -266,7 +285,7 @@ def _not_greeted(text: str, advice: str) -> BrokenError:
 
 def rejected(line: bytes, stage: Stage = Stage.GREETED) -> BrokenError:
     """Return what it means that the server said `not connect`, in this line."""
-    advice = "The ackd there rejects this host. Ask its administrator."
+    advice = _about_storing(line) or "The ackd there rejects this host. Ask its administrator."
     if NOT_ALLOWED.encode() in line:
         advice = "The ackd there does not allow this address. Ask its administrator for `allow`."
     elif TOO_MANY_CONNECTIONS.encode() in line:
@@ -369,23 +388,21 @@ def _unknown(stage: Stage, text: str, advice: str) -> BrokenError:
 
 def refused(reply: Reply) -> BrokenError:
     """Return what it means that the server said `not received`."""
-    advice = "The path works, but the ackd there refuses the payload. Ask its administrator."
-    if reply.gives_reason(JOURNAL_UNREACHABLE):
-        advice = (
-            "The path works, but the ackd there can't reach its journal. Ask its administrator for"
-            " the output of `systemctl status systemd-journald`."
-        )
-    elif reply.gives_reason(NOT_STORED):
-        advice = (
-            "The path works, but the settings of the journal there drop payloads. Ask its"
-            " administrator for the setting that the reply names."
-        )
-    elif reply.gives_reason(LONGER_THAN):
+    advice = (
+        _about_storing(reply.text)
+        or "The path works, but the ackd there refuses the payload. Ask its administrator."
+    )
+    if reply.gives_reason(LONGER_THAN):
         advice = (
             "The path works, but the ackd there takes only shorter payloads. Ask its administrator"
             " for `max_payload`."
         )
     return BrokenError(Stage.ACKNOWLEDGED, Status.REFUSED, shown(reply.text), advice)
+
+
+def _about_storing(line: bytes) -> str:
+    """Return what it means that the ackd can't record payloads, "" if this is not the reason."""
+    return next((advice for reason, advice in _NOT_RECORDED.items() if reason.encode() in line), "")
 
 
 def ended_in_silence(end: End, seconds: float) -> BrokenError:
