@@ -1,8 +1,10 @@
 """`ackctl status --openmetrics` and `--textfile` with a real ackd that systemd has not started."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from stat import S_IMODE
+from typing import Any
 
 import pytest
 
@@ -11,12 +13,15 @@ from tests.support.ackctl_process import ackctl
 
 pytest.importorskip("prometheus_client", reason="needs python3-prometheus-client")
 
-from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse
+import prometheus_client.openmetrics.parser
+
+# Without the annotation it is an untyped function.
+PARSE: Callable[[str], Any] = prometheus_client.openmetrics.parser.text_string_to_metric_families
 
 
 def samples(text: str) -> dict[str, float]:
     """Return the values of all samples without a reason, a cursor and the like."""
-    found = [sample for metric in parse(text) for sample in metric.samples]
+    found = [sample for metric in PARSE(text) for sample in metric.samples]
     return {each.name: each.value for each in found if each.labels.keys() <= {"unit"}}
 
 
