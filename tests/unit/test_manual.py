@@ -20,6 +20,7 @@ from ackd.ctl import main as ctl
 from ackd.ctl.exit_status import Status
 from ackd.ctl.ping.pinger import PingCounts
 from ackd.ctl.runs.counts import Counts
+from ackd.ctl.status.metrics import METRICS, MetricType
 from ackd.records import Kind, Priority
 from ackd.server.counters import Counters
 from ackd.service import main as daemon
@@ -321,6 +322,19 @@ def test_each_member_of_the_json_of_a_command_is_explained_with_it(verb: str, me
     explained = {"send": send, **{text.partition("\n")[0]: text for text in others}}
     explained["bench"] += explained["ping"]  # "the rest as in the last object of ackctl ping"
     assert re.search(rf'[*"]{member}[*"]', explained[verb])
+
+
+# Metrics
+
+
+def test_each_metric_is_explained_and_no_other() -> None:
+    ends = {MetricType.SUMMARY: ("", "_count", "_sum")}
+    names = {f"{m.name}{end}" for m in METRICS for end in ends.get(m.type, (m.type.value,))}
+    explained = section(CLIENT, "# METRICS")
+    assert set(re.findall(r"\*(ackd_\w+)\*", explained)) == names | {"ackd_up"}
+    assert names - set(entries(explained)) == {
+        name for name in names if name.endswith(("_count", "_sum"))
+    }
 
 
 # The file

@@ -94,6 +94,9 @@ LOG_DAEMONS = {Release.TRIXIE: ("rsyslog",), Release.BOOKWORM: ("syslog-ng-core"
 # The load balancer that the tests try, and what makes its certificates.
 BALANCER = ("haproxy", "openssl")
 
+# What reads metrics from a file, for Prometheus.
+EXPORTER = ("prometheus-node-exporter",)
+
 # What an administrator makes certificates with.
 CERTIFICATE_TOOLS = ("openssl",)
 

@@ -23,6 +23,8 @@ _FILES = (
     ("packaging/rotate", "/usr/share/ackd/rotate", 0o755),
     ("packaging/ackd-rotate@.path", f"{UNITS}/ackd-rotate@.path", 0o644),
     ("packaging/ackd-rotate@.service", f"{UNITS}/ackd-rotate@.service", 0o644),
+    ("packaging/ackd-metrics.service", f"{UNITS}/ackd-metrics.service", 0o644),
+    ("packaging/ackd-metrics.timer", f"{UNITS}/ackd-metrics.timer", 0o644),
     ("packaging/ackd.service", f"{UNITS}/ackd.service", 0o644),
     ("packaging/ackd@.service", f"{UNITS}/ackd@.service", 0o644),
     ("packaging/ackd.socket", f"{UNITS}/ackd.socket", 0o644),
