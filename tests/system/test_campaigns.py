@@ -391,6 +391,8 @@ def test_ackd_greets_and_restarts_while_journald_is_frozen(
     server: Machine, run: str, table: CampaignTable
 ) -> None:
     before, greetings = restarts(server), long_or_short(600, 200)  # at most 50 per second
+    server.put("/etc/ackd.yaml", f"{BIND}journal_wait: 120\n")
+    server.run("systemctl", "reload", "ackd")
     with load(server, run, clients=40, depth=16) as clients:
         clients.await_acks(1000)
         kill(server, "systemd-journald.service", "STOP")

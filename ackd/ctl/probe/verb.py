@@ -16,6 +16,8 @@ from ackd.client.errors import (
     printable_host,
 )
 from ackd.client.waiting import run as run_steps
+from ackd.ctl.exit_status import Status
+from ackd.ctl.foreign import foreign
 from ackd.ctl.interrupt import UntilInterrupt, exit_status
 from ackd.ctl.options import add_server_options, destination_of, seconds
 from ackd.ctl.output.streams import Output
@@ -29,7 +31,6 @@ from ackd.ctl.probe.report import ProbeJson, ProbeReport
 from ackd.ctl.probe.sweep import Sweep
 from ackd.ctl.runs.options import add_name_options, run_of
 from ackd.ctl.runs.payloads import Run
-from ackd.ctl.status import Status
 from ackd.protocol import Verdict
 
 HELP = "find out where a path is broken, and whom to ask"
@@ -208,7 +209,7 @@ class _Probe:
 
     def _not_encrypted(self, error: TlsError) -> BrokenError:
         fault = error.fault
-        server, before = diagnosis.foreign(fault.said), self._authority_before(fault.certificate)
+        server, before = foreign(fault.said), self._authority_before(fault.certificate)
         return tls_diagnosis.not_encrypted(error, self._options.ca, server, before)
 
     def _remembered(self, connection: ProbeConnection) -> Encryption:

@@ -288,12 +288,14 @@ def test_a_failure_is_logged_in_words_and_once(
     ("sent", "reason"),
     [
         (b"\x16\x03\x01\x00\x05hello", "the client's TLS is wrong: "),
-        (b"\x16\x03\x01\xff\xffhello", "the client's TLS is wrong: "),
+        (b"\x16\x03\x01\xff\xffhello", ("the client's TLS is wrong: ", "a record from the client")),
         (b"\x16hello\n", "the client's "),
         (b"\x16\x03\x01\x02\x00\x01", "the client has left during the TLS handshake"),
     ],
 )
-def test_garbage_is_logged_in_words(start: StartDaemon, tls: str, sent: bytes, reason: str) -> None:
+def test_garbage_is_logged_in_words(
+    start: StartDaemon, tls: str, sent: bytes, reason: str | tuple[str, str]
+) -> None:
     ackd = start(tls)
     with Peer(ackd.port) as peer:
         peer.send(sent)
