@@ -151,6 +151,11 @@ class Log:
             self._storage.free(self._segments.popleft())
 
     @property
+    def place(self) -> str:
+        """Where the log is, as text."""
+        return self._storage.place
+
+    @property
     def longest(self) -> int:
         """The bytes that a record can have."""
         return self._storage.segment_size - HEADER_SIZE - FRAME_SIZE

@@ -16,7 +16,7 @@ from ackd.protocol import STOPPING, ServerProtocol, ack_line, greeting_line
 from ackd.records import Origin, Reason
 from ackd.server.acceptor import Acceptor
 from ackd.server.admission import Admission
-from ackd.server.arrivals import Arrivals
+from ackd.server.arrivals import Arrivals, BeginPreliminary
 from ackd.server.availability import Availability
 from ackd.server.budget import Budget
 from ackd.server.commits import Commits
@@ -24,10 +24,10 @@ from ackd.server.connection import Connection, Shared, Timeouts, Wait
 from ackd.server.connections import Connections
 from ackd.server.counters import Counters
 from ackd.server.ending import Ending
+from ackd.server.figures import Figures
 from ackd.server.journal_queue import JournalQueue
 from ackd.server.listener import Listeners
 from ackd.server.presence import Presence
-from ackd.server.proxies import from_proxies
 from ackd.server.quota import (
     CONNECT_CLIENTS,
     CONNECTS,
@@ -49,7 +49,8 @@ _MAX_REJECTED = 256
 class Server:
     """Serves clients on listeners, in rounds, until `ended`.
 
-    `loop` may have other descriptors and timers as well. `ending` has the ways to end.
+    `loop` may have other descriptors and timers as well. `ending` has the ways to end, and
+    `figures` what an administrator may ask for.
     """
 
     def __init__(
@@ -76,10 +77,18 @@ class Server:
             self._commits.add,
         )
         self._acceptor = Acceptor(loop, self._welcome)
-        self._admission = Admission(config)
+        self._admission = Admission(config, self._obstacle)
         self._arrivals = Arrivals(loop, self._admission, self._greet, self._reject, self._leave)
         self._presence = Presence(loop.timers)
         self.ending = Ending(loop, self._acceptor, self._arrivals, self._connections, self._shared)
+        self.figures = Figures(
+            self._admission,
+            self._arrivals,
+            self._connections,
+            self._queue,
+            self._commits,
+            self._shared,
+        )
         # Numbers alone would begin anew with each start.
         self._run = os.urandom(8).hex()
         self._numbers = itertools.count(1)
@@ -103,12 +112,13 @@ class Server:
     @property
     def trouble(self) -> str:
         """Why clients or payloads wait, as text; empty if none waits."""
-        return (
-            self._commits.trouble
-            or self._availability.trouble
-            or self._acceptor.trouble
-            or self._presence.trouble
-        )
+        return next(self.troubles, "")
+
+    @property
+    def troubles(self) -> Iterator[str]:
+        """All reasons why clients or payloads wait, the worst first."""
+        parts = (self._commits, self._availability, self._acceptor, self._presence)
+        return (part.trouble for part in parts if part.trouble)
 
     @property
     def draining(self) -> bool:
@@ -133,10 +143,7 @@ class Server:
     def configure(self, config: Config, listeners: Listeners, tls: "Tls | None" = None) -> None:
         """Use these settings and listeners from now on, also for clients that are connected."""
         self._config = config
-        timeout = config.handshake_timeout
-        proxy = (from_proxies(config.proxy_from, timeout),) if config.proxy_from else ()
-        handshake = (tls.begin,) if tls else ()
-        self._arrivals.preliminaries = (*proxy, *handshake)
+        self._arrivals.preliminaries = tuple(_preliminaries(config, tls))
         self.ending.waits_for_arrivals = tls is None
         self._greeting = greeting_line(config.greeting.encode())
         self._ack = ack_line(config.ack.encode())
@@ -180,6 +187,8 @@ class Server:
         self._recorder.look(now)
         self._availability.check()
         self._commits.begin()
+        if now >= self.figures.samples.next:
+            self.figures.samples.take(now)
 
     def timeout(self) -> float | None:
         """Return the seconds until something is due although nothing happens; None for never."""
@@ -228,6 +237,14 @@ class Server:
         self._set_journal_wait()
         self._connections.restart_deadlines(self._queue)
 
+    def _obstacle(self) -> str:
+        """Return why a new client is better off with another server; empty if it is not.
+
+        ackd would refuse its payloads, or its acks would not come.
+        """
+        part = self._commits if self._recorder.acks_wait else self._availability
+        return self._recorder.obstacle or part.obstacle(self._config.journal_wait)
+
     def _set_journal_wait(self) -> None:
         """Let payloads wait without limit for a slow journal, but not for an absent one.
 
@@ -266,3 +283,13 @@ class Server:
         """Record how many records about clients were left out and not reported yet."""
         self._shared.connect_quota.report()
         self._shared.reject_quota.report()
+
+
+def _preliminaries(config: Config, tls: "Tls | None") -> Iterator[BeginPreliminary]:
+    """Yield what begins what comes before the greeting, in this order."""
+    if config.proxy_from:
+        from ackd.server.proxies import from_proxies  # here: most starts need no PROXY header
+
+        yield from_proxies(config.proxy_from, config.handshake_timeout)
+    if tls:
+        yield tls.begin

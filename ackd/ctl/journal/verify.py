@@ -10,6 +10,7 @@ from glob import glob
 from itertools import islice
 from time import monotonic
 
+from ackd.ctl.exit_status import Status
 from ackd.ctl.journal.belief import Doubt
 from ackd.ctl.journal.entries import Entries, RecordedPayload, add_journal_options
 from ackd.ctl.output.json_lines import json_line
@@ -20,7 +21,6 @@ from ackd.ctl.runs.audit import Audit
 from ackd.ctl.runs.options import add_key_option, run_named
 from ackd.ctl.runs.payloads import Run, parse
 from ackd.ctl.runs.ranges import Ranges
-from ackd.ctl.status import Status
 from ackd.journal.reader import NotReadableError
 
 # Seconds that journald has for the next record of a run that is not whole, and for all of them.

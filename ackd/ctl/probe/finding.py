@@ -4,8 +4,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from ackd.client.end import Certificate
+from ackd.ctl.exit_status import Status
 from ackd.ctl.runs.payloads import Run
-from ackd.ctl.status import Status
 
 
 class Stage(Enum):

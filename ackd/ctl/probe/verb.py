@@ -14,6 +14,8 @@ from ackd.client.errors import (
     printable_host,
 )
 from ackd.client.waiting import run as run_steps
+from ackd.ctl.exit_status import Status
+from ackd.ctl.foreign import foreign
 from ackd.ctl.interrupt import UntilInterrupt, exit_status
 from ackd.ctl.options import add_server_options, destination_of, seconds
 from ackd.ctl.output.streams import Output
@@ -26,7 +28,6 @@ from ackd.ctl.probe.report import ProbeJson, ProbeReport
 from ackd.ctl.probe.sweep import Sweep
 from ackd.ctl.runs.options import add_name_options, run_of
 from ackd.ctl.runs.payloads import Run
-from ackd.ctl.status import Status
 from ackd.protocol import Verdict
 
 HELP = "find out where a path is broken, and whom to ask"
@@ -195,7 +196,7 @@ class _Probe:
         return connection
 
     def _not_encrypted(self, error: TlsError) -> BrokenError:
-        server = diagnosis.foreign(error.fault.said)
+        server = foreign(error.fault.said)
         return tls_diagnosis.not_encrypted(error, self._options.ca, server)
 
     def _greeted(self, connection: ProbeConnection) -> ProbeConnection:

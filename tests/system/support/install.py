@@ -26,6 +26,10 @@ _FILES = (
     ("packaging/ackd.service", f"{UNITS}/ackd.service", 0o644),
     ("packaging/ackd@.service", f"{UNITS}/ackd@.service", 0o644),
     ("packaging/ackd.socket", f"{UNITS}/ackd.socket", 0o644),
+    ("packaging/ackd-status.socket", f"{UNITS}/ackd-status.socket", 0o644),
+    ("packaging/ackd-status@.socket", f"{UNITS}/ackd-status@.socket", 0o644),
+    ("packaging/ackd-status.service", f"{UNITS}/ackd-status.service", 0o644),
+    ("packaging/ackd-status@.service", f"{UNITS}/ackd-status@.service", 0o644),
     ("packaging/ackd.catalog", "/usr/lib/systemd/catalog/ackd.catalog", 0o644),
     ("etc/ackd.yaml", "/etc/ackd.yaml", 0o644),
 )
