@@ -31,7 +31,7 @@ CODE = Path(ackd.__file__).parent
 DAEMON = CODE / "service" / "main.py"
 MAN = PROJECT / "man"
 PAGES = {path.name.removesuffix(".scd"): path.read_text() for path in sorted(MAN.glob("*.scd"))}
-SERVER, CLIENT, FILE = "ackd.8", "ackctl.1", "ackd.yaml.5"
+SERVER, CLIENT, FILE, FLEET = "ackd.8", "ackctl.1", "ackd.yaml.5", "ackd-fleet.7"
 SOURCE = "\n".join(path.read_text() for path in sorted(CODE.rglob("*.py")))
 KEYS = [key for key in Config._fields if key != "places"]
 
@@ -85,8 +85,8 @@ VARIABLES = {
 }
 
 
-def test_there_is_a_page_for_each_program_and_for_the_file() -> None:
-    assert set(PAGES) == {SERVER, CLIENT, FILE}
+def test_there_is_a_page_for_each_program_for_the_file_and_for_the_fleet() -> None:
+    assert set(PAGES) == {SERVER, CLIENT, FILE, FLEET}
 
 
 # Options
@@ -137,7 +137,7 @@ _WORD = re.compile(
 
 def mentioned(page: str) -> Iterator[tuple[str, str]]:
     """Yield the page of the program whose option is meant, and the option."""
-    own = SERVER if page == FILE else page
+    own = {FILE: SERVER, FLEET: ""}.get(page, page)
     for line in PAGES[page].replace("\\\\\n", "").splitlines():  # commands of several lines too
         program = own
         for match in _WORD.finditer(line):

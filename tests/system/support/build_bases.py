@@ -11,6 +11,7 @@ from .base_root import (
     BALANCER,
     CERTIFICATE_TOOLS,
     EXPORTER,
+    FLEET,
     LOG_DAEMONS,
     Release,
     base_root,
@@ -28,6 +29,7 @@ BASES: tuple[AbstractContextManager[Path], ...] = (
     *(base_root(release, packages) for release, packages in LOG_DAEMONS.items()),
     *(base_root(release, BALANCER) for release in Release),
     *(base_root(release, EXPORTER) for release in Release),
+    *(base_root(release, FLEET) for release in Release),
     base_root(own_release(), DURABLE_SERVERS),
 )
 

@@ -41,6 +41,7 @@ _TREES = (
         (f"packaging/systemd-journald{unit}.d", f"{UNITS}/systemd-journald{unit}.d")
         for unit in ("@ackd.service", "-sync@ackd.service")
     ),
+    ("examples", "/usr/share/doc/ackd/examples"),
     ("ackd", MODULES),
 )
 
