@@ -45,6 +45,7 @@ class TlsKind(Enum):
     NOTHING_IN_COMMON = "nothing in common"  # no version, or no cipher
     NOT_SPOKEN = "not spoken"  # on that port
     ENDED = "ended"  # the connection, within the handshake
+    DAMAGED = "damaged"  # a record from the server
     GIVEN_UP = "given up"  # by the server, for another reason
     OTHER = "other"
 

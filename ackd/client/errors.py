@@ -220,6 +220,7 @@ def describe_fault(fault: TlsFault) -> str:
         TlsKind.NOTHING_IN_COMMON: "the server has no version of TLS, or no cipher, in common with"
         " this host",
         TlsKind.NOT_SPOKEN: f"the port speaks no TLS, it says {said}",
+        TlsKind.DAMAGED: "a record of TLS was damaged on the way",
         TlsKind.GIVEN_UP: f"the server gives up: {reason}",
         TlsKind.OTHER: reason,
     }

@@ -175,6 +175,7 @@ class Recorder:
         self._refused_room = -1  # bytes that the log had when it last refused a payload
         self._left_out = 0
         self.unreadable = ""  # why records that wait can't be read from the log
+        self._resumptions = 0  # how often the sink has taken all that waited
         self._held = False
         self.volatile = ""  # why the journal does not outlive the power, with `acks_wait`
 
@@ -196,6 +197,11 @@ class Recorder:
     def obstacle(self) -> str:
         """Why payloads must be refused, as text; empty if they need not be."""
         return "" if self.recording is _NONE else self.sink.obstacle or self.volatile
+
+    @property
+    def progress(self) -> tuple[int, int]:
+        """Numbers that differ from those of before if the sink has taken anything meanwhile."""
+        return self._resumptions, self.log.sent
 
     @property
     def unsettled(self) -> int:
@@ -299,6 +305,7 @@ class Recorder:
             self._reader = None
             return False
         self.blocked = False
+        self._resumptions += 1
         self._notes = 0
         self._report_left_out()
         return not self.blocked

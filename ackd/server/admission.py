@@ -1,7 +1,8 @@
-"""Which clients are admitted: by their addresses, and by how many there are."""
+"""Which clients are admitted: by their addresses, by how many there are, and if ackd can record."""
 
 import logging
 from collections import Counter
+from collections.abc import Callable
 
 from ackd.config import Config
 from ackd.peers import Networks, address_of, client_of
@@ -15,11 +16,15 @@ _QUIET_SHARE = 0.9
 
 
 class Admission:
-    """Counts the connected clients, and decides whether another client can be admitted."""
+    """Counts the connected clients, and decides whether another client can be admitted.
 
-    def __init__(self, config: Config) -> None:
+    `obstacle` returns why ackd would not record the payloads of another client; empty if it would.
+    """
+
+    def __init__(self, config: Config, obstacle: Callable[[], str] = str) -> None:
         self.connected = 0
         self.most = 0  # that were connected at a time
+        self._obstacle = obstacle
         self._by_client: Counter[str] = Counter()
         self._limit_logged = False
         self.configure(config)
@@ -33,12 +38,14 @@ class Admission:
     def rejection(self, peer: str) -> str:
         """Return why a client is rejected, as text for the client; empty if it is admitted.
 
-        An empty `peer` stands for clients that are not known yet: only `max_connections` counts.
+        An empty `peer` stands for clients that are not known yet: no limit is about them alone.
         """
         if self._allow and peer:
             address = address_of(peer)
             if address not in self._allow:
                 return f"{address} {NOT_ALLOWED}"
+        if obstacle := self._obstacle():
+            return obstacle
         if self.connected >= self.limit:
             self._log_limit()
             return f"{TOO_MANY_CONNECTIONS}, the limit is {self.limit}"

@@ -7,7 +7,6 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Sized
 from contextlib import suppress
-from dataclasses import dataclass, field
 from enum import Enum
 from functools import wraps
 from math import inf
@@ -60,14 +59,16 @@ class Wait(Enum):
 _READ, _WRITE, _JOURNAL, _LINGER = Wait.READ, Wait.WRITE, Wait.JOURNAL, Wait.LINGER
 
 
-@dataclass(slots=True)
 class Timeouts:
     """Seconds for each kind of waiting; inf is for ever."""
 
-    idle: float
-    unread: float
-    journal: float = inf
-    linger: float = 2.0
+    __slots__ = ("idle", "journal", "linger", "unread")
+
+    def __init__(self, idle: float, unread: float) -> None:
+        self.idle = idle
+        self.unread = unread
+        self.journal = inf
+        self.linger = 2.0
 
     def of(self, wait: Wait, owes: bool) -> float:
         """Return how long a connection may wait so; `owes` is whether it owes replies."""
@@ -80,7 +81,6 @@ class Timeouts:
         return self.linger if wait is _LINGER else inf
 
 
-@dataclass(slots=True)
 class Shared:
     """The state and the parts that all connections of one server share.
 
@@ -93,20 +93,33 @@ class Shared:
     payloads and `turned_away_for` clients, by the kind of the reason: see reasons.py.
     """
 
-    recorder: Recorder
-    budget: Budget
-    first_turns: Sized
-    timeouts: Timeouts
-    counters: Counters
-    connect_quota: Quota
-    reject_quota: Quota
-    changed: Callable[["Connection", Wait], None]
-    received: Callable[["Connection", int], None]
-    taken: Callable[["Connection", int], None]
-    debug: bool = False
-    draining: bool = False
-    refused_for: Counter[str] = field(default_factory=Counter)
-    turned_away_for: Counter[str] = field(default_factory=Counter)
+    def __init__(
+        self,
+        recorder: Recorder,
+        budget: Budget,
+        first_turns: Sized,
+        timeouts: Timeouts,
+        counters: Counters,
+        connect_quota: Quota,
+        reject_quota: Quota,
+        changed: Callable[["Connection", Wait], None],
+        received: Callable[["Connection", int], None],
+        taken: Callable[["Connection", int], None],
+    ) -> None:
+        self.recorder = recorder
+        self.budget = budget
+        self.first_turns = first_turns
+        self.timeouts = timeouts
+        self.counters = counters
+        self.connect_quota = connect_quota
+        self.reject_quota = reject_quota
+        self.changed = changed
+        self.received = received
+        self.taken = taken
+        self.debug = False
+        self.draining = False
+        self.refused_for: Counter[str] = Counter()
+        self.turned_away_for: Counter[str] = Counter()
 
     def count_refused(self, count: int, kind: str) -> None:
         """Count payloads that are refused for a kind of reason, see `reasons`."""

@@ -6,8 +6,10 @@ The texts that clients get have addresses, numbers and names in them, which clie
 from ackd.protocol import (
     DISK_FAILED,
     DISK_FULL,
+    DISK_HANGS,
     EXPECTS_PROXY_HEADER,
     EXPECTS_TLS,
+    HANGS,
     LOG_FULL,
     NO_HTTP,
     NO_PROXY_PROTOCOL,
@@ -24,10 +26,12 @@ TOO_LONG = "longer than max_payload"
 
 _STORING = {
     UNREACHABLE: "the journal can't be reached",
+    HANGS: "the journal takes no records",
     NOT_STORED: "the journal does not store payloads",
     LOG_FULL: LOG_FULL,
     DISK_FULL: DISK_FULL,
     DISK_FAILED: "the disk failed",
+    DISK_HANGS: DISK_HANGS,
 }
 # The first that is found counts: a name in a client's certificate can have any other text.
 _REJECTIONS = {

@@ -16,7 +16,7 @@ from ackd.protocol import STOPPING, ServerProtocol, ack_line, greeting_line
 from ackd.records import Origin, Reason
 from ackd.server.acceptor import Acceptor
 from ackd.server.admission import Admission
-from ackd.server.arrivals import Arrivals
+from ackd.server.arrivals import Arrivals, BeginPreliminary
 from ackd.server.availability import Availability
 from ackd.server.budget import Budget
 from ackd.server.commits import Commits
@@ -28,7 +28,6 @@ from ackd.server.figures import Figures
 from ackd.server.journal_queue import JournalQueue
 from ackd.server.listener import Listeners
 from ackd.server.presence import Presence
-from ackd.server.proxies import from_proxies
 from ackd.server.quota import (
     CONNECT_CLIENTS,
     CONNECTS,
@@ -78,7 +77,7 @@ class Server:
             self._commits.add,
         )
         self._acceptor = Acceptor(loop, self._welcome)
-        self._admission = Admission(config)
+        self._admission = Admission(config, self._obstacle)
         self._arrivals = Arrivals(loop, self._admission, self._greet, self._reject, self._leave)
         self._presence = Presence(loop.timers)
         self.ending = Ending(loop, self._acceptor, self._arrivals, self._connections, self._shared)
@@ -144,10 +143,7 @@ class Server:
     def configure(self, config: Config, listeners: Listeners, tls: "Tls | None" = None) -> None:
         """Use these settings and listeners from now on, also for clients that are connected."""
         self._config = config
-        timeout = config.handshake_timeout
-        proxy = (from_proxies(config.proxy_from, timeout),) if config.proxy_from else ()
-        handshake = (tls.begin,) if tls else ()
-        self._arrivals.preliminaries = (*proxy, *handshake)
+        self._arrivals.preliminaries = tuple(_preliminaries(config, tls))
         self.ending.waits_for_arrivals = tls is None
         self._greeting = greeting_line(config.greeting.encode())
         self._ack = ack_line(config.ack.encode())
@@ -241,6 +237,14 @@ class Server:
         self._set_journal_wait()
         self._connections.restart_deadlines(self._queue)
 
+    def _obstacle(self) -> str:
+        """Return why a new client is better off with another server; empty if it is not.
+
+        ackd would refuse its payloads, or its acks would not come.
+        """
+        part = self._commits if self._recorder.acks_wait else self._availability
+        return self._recorder.obstacle or part.obstacle(self._config.journal_wait)
+
     def _set_journal_wait(self) -> None:
         """Let payloads wait without limit for a slow journal, but not for an absent one.
 
@@ -279,3 +283,13 @@ class Server:
         """Record how many records about clients were left out and not reported yet."""
         self._shared.connect_quota.report()
         self._shared.reject_quota.report()
+
+
+def _preliminaries(config: Config, tls: "Tls | None") -> Iterator[BeginPreliminary]:
+    """Yield what begins what comes before the greeting, in this order."""
+    if config.proxy_from:
+        from ackd.server.proxies import from_proxies  # here: most starts need no PROXY header
+
+        yield from_proxies(config.proxy_from, config.handshake_timeout)
+    if tls:
+        yield tls.begin

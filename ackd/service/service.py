@@ -7,7 +7,6 @@ import signal
 import socket
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -302,7 +301,7 @@ class Service:
             self._reload()
 
     def _record_counters(self) -> None:
-        counts = asdict(self._server.counters)
+        counts = vars(self._server.counters)
         text = ", ".join(f"{name} {count}" for name, count in counts.items())
         fields = tuple((f"ACKD_{name.upper()}", count) for name, count in counts.items())
         self._recorder.note(Record(Kind.COUNTERS, Priority.INFO, f"counters: {text}", None, fields))

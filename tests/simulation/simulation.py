@@ -26,7 +26,7 @@ from ackd.log.log import Log
 from ackd.log.memory import MemoryStorage
 from ackd.loop import Loop
 from ackd.records import Kind, Reason
-from ackd.server.availability import RETRY
+from ackd.server.availability import HUNG, RETRY
 from ackd.server.connection import cookie
 from ackd.server.listener import Listeners, listen
 from ackd.server.server import Server
@@ -44,6 +44,10 @@ SEND_BUFFER, RECEIVE_BUFFER = 4096, 8192
 LONG = re.compile(rb"not received: longer than (\d+) bytes")
 STOPPING = b"not connect: ackd is stopping"
 UNREACHABLE = b"not received: the journal can't be reached"
+AWAY, HANGS = (
+    b"not connect: the journal can't be reached",
+    b"not connect: the journal takes no records",
+)
 # Rounds without any progress after which a client hangs; each waits a moment for the kernel.
 PATIENCE, MOMENT = 1000, 0.001
 # Seconds that pass in such a round.
@@ -87,6 +91,7 @@ class Journal:
         self._on_record = on_record
         self._away_since = self._back_since = -inf
         self.absence = self.longest_absence = 0.0
+        self._took_at, self._longest_pause = clock.now, 0.0
         # Writable unless its counter is at its highest, eventfd(2).
         self.readiness = os.eventfd(0, os.EFD_NONBLOCK)
 
@@ -102,6 +107,11 @@ class Journal:
     def refuse(self, times: int) -> None:
         """Refuse the next attempts, as many as `times`, although there is room."""
         self.refusals = times
+
+    @property
+    def longest_pause(self) -> float:
+        """The longest time in which it has taken nothing."""
+        return max(self._longest_pause, self._clock.now - self._took_at)
 
     def leave(self) -> None:
         if self.open:
@@ -135,6 +145,7 @@ class Journal:
             self.refusals -= self.refusals > 0
             return False
         self._on_record(parse(record))
+        self._longest_pause, self._took_at = self.longest_pause, self._clock.now
         self.make_room(self.room - 1)
         return True
 
@@ -242,6 +253,7 @@ class Client:
         self._rest = b""
         self._input = b""
         self._greeted = False
+        self.greeting = b""
         self._connection = b""
         self._searched = 0  # lines up to which stored payloads have been found
         self._active_at = self._active_before = world.clock.now
@@ -333,7 +345,7 @@ class Client:
     def _on_reply(self, reply: bytes) -> None:
         if not self._greeted:
             self._greeted = True
-            assert reply in self._world.greetings
+            self._on_greeting(reply)
             return
         assert self.replies < len(self.lines) + bool(self._rest), "more replies than payloads"
         line = [*self.lines, self._rest][self.replies]
@@ -348,6 +360,21 @@ class Client:
                 assert early, "acknowledged, not stored"
         else:
             self._on_refusal(reply, line)
+
+    def _on_greeting(self, reply: bytes) -> None:
+        self.greeting = reply
+        if reply in self._world.greetings:
+            return
+        self.abandoned = True
+        if self._world.acks_wait:
+            assert reply in self._world.rejections
+            return
+        journal, wait = self._world.journal, self._world.shortest_wait
+        assert reply in (AWAY, HANGS)
+        if reply == AWAY:
+            assert journal.seems_away(wait) or not self.prompt, "rejected, but it is there"
+        else:
+            assert journal.longest_pause >= max(wait, HUNG), "rejected, but it takes records"
 
     def _on_refusal(self, reply: bytes, line: bytes) -> None:
         if long := LONG.fullmatch(reply):
@@ -453,12 +480,14 @@ def connected(address: str, port: int) -> socket.socket:
 class World:
     """One server after another on the same journal, their clients, and the simulated time.
 
-    With `acks_wait`, acks wait for the disk and not for the journal; `refusals` are the replies
-    that a client may get then. With `may_repeat`, what is stored may be stored once more.
+    With `acks_wait`, acks wait for the disk and not for the journal; `refusals` are the replies,
+    and `rejections` the first lines, that a client may get then. With `may_repeat`, what is stored
+    may be stored once more.
     """
 
     acks_wait = may_repeat = False
     refusals: tuple[bytes, ...] = ()
+    rejections: tuple[bytes, ...] = ()
     tls: Tls | None = None
     client_type = Client
 
@@ -605,6 +634,7 @@ class World:
             client.half_close()
         self._settle()
         if not self.draining:
+            self._check_greeting()
             self._server.ending.drain()
         self.pass_time(5)
         assert self._server.ended, "a drain takes four seconds at most"
@@ -615,6 +645,15 @@ class World:
         assert self._recorder.unsettled == 0
         assert all(client.complete for client in self.active), "a line without a reply"
         assert all(client.kept for client in self.clients), "acknowledged, never stored"
+
+    def _check_greeting(self) -> None:
+        """Check that a new client is greeted soon after all is well again."""
+        self.pass_time(2.0)
+        self.connect()
+        client = self.clients[-1]
+        client.half_close()
+        self._settle()
+        assert not client.abandoned, "rejected without a reason"
 
     def close(self) -> None:
         """Close all descriptors, and check that the server has closed its own."""

@@ -155,6 +155,20 @@ def test_an_installed_ackd_runs_and_is_enabled_and_reachable(installed: Machine)
     assert installed.run("dpkg", "--verify", *NAMES).stdout == ""
 
 
+def test_a_monitoring_system_checks_an_installed_ackd(installed: Machine) -> None:
+    as_nobody = ("setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups")
+    done = installed.run(*as_nobody, "ackctl", "check", "--critical", "15000")
+    assert done.stdout.startswith("ACKD OK: payload check-")
+    installed.run("systemctl", "stop", "ackd")
+    done = installed.run(*as_nobody, "ackctl", "check", check=False)
+    assert (done.returncode, done.stderr) == (2, "")
+    assert done.stdout.startswith(
+        "ACKD CRITICAL: not reached: 127.0.0.1 port 10008: connection ref"
+    )
+    examples = installed.run("ls", "/usr/share/doc/ackctl/examples/monitoring").stdout
+    assert set(examples.split()) >= {"icinga2.conf", "nagios.cfg", "zabbix.conf", "cron"}
+
+
 def test_python_programs_can_use_the_library(installed: Machine) -> None:
     lines = python_lines().replace("192.168.150.1", "127.0.0.1")
     output = installed.python(lines).stdout

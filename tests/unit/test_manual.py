@@ -2,7 +2,6 @@
 
 import argparse
 import ast
-import dataclasses
 import itertools
 import re
 import shlex
@@ -10,6 +9,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_type_hints
 
 import pytest
 
@@ -32,7 +32,7 @@ MAN = PROJECT / "man"
 PAGES = {path.name.removesuffix(".scd"): path.read_text() for path in sorted(MAN.glob("*.scd"))}
 SERVER, CLIENT, FILE = "ackd.8", "ackctl.1", "ackd.yaml.5"
 SOURCE = "\n".join(path.read_text() for path in sorted(CODE.rglob("*.py")))
-KEYS = [field.name for field in dataclasses.fields(Config) if field.compare]
+KEYS = [key for key in Config._fields if key != "places"]
 
 
 def section(page: str, title: str) -> str:
@@ -76,7 +76,7 @@ def signals(*paths: Path) -> list[str]:
 OPTIONS = {SERVER: set(options(daemon.parser())), CLIENT: set(options(ctl.parser()))}
 FIELDS = {
     *re.findall(r"ACKD_[A-Z_]+", SOURCE),
-    *(f"ACKD_{field.name.upper()}" for field in dataclasses.fields(Counters)),
+    *(f"ACKD_{name.upper()}" for name in vars(Counters())),
 }
 VARIABLES = {
     *re.findall(r'environ\.get\("(\w+)"', SOURCE),
@@ -346,7 +346,7 @@ def ranges() -> Iterator[tuple[str, int, int]]:
 
 def test_each_range_is_explained() -> None:
     assert {key for key, *_ in ranges()} == {
-        field.name for field in dataclasses.fields(Config) if field.type in (int, float, int | None)
+        key for key, kind in get_type_hints(Config).items() if kind in (int, float, int | None)
     }
 
 

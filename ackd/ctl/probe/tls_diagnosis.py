@@ -16,6 +16,10 @@ _BETWEEN = (
     "something between here and the server, such as a proxy or a firewall, ends TLS in its place:"
     " then ask the administrators of the network"
 )
+_CHANGED = (
+    f"{_ASK} what its journal says at this time. A proxy or firewall on the way that changes what"
+    " passes may be the cause as well: ask the administrators of the network."
+)
 _ADVICE = {
     TlsKind.WRONG_NAME: "Another server answers there, or the server has other names. Check the"
     f" name or address. {_ASK} for a certificate that is for it. If the server is the right one"
@@ -30,8 +34,8 @@ _ADVICE = {
     TlsKind.NOTHING_IN_COMMON: f"ackctl speaks TLS 1.2 and later versions. {_ASK} to allow one of"
     " them, with the ciphers that are usual today.",
     TlsKind.GIVEN_UP: f"{_ASK} what its journal says at this time.",
-    TlsKind.OTHER: f"{_ASK} what its journal says at this time. A proxy or firewall on the way that"
-    " changes what passes may be the cause as well: ask the administrators of the network.",
+    TlsKind.DAMAGED: _CHANGED,
+    TlsKind.OTHER: _CHANGED,
 }
 _CLOSED = (
     "The server, or a firewall or load balancer before the server, ended the connection instead of"

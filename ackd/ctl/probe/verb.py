@@ -15,6 +15,7 @@ from ackd.client.errors import (
 )
 from ackd.client.waiting import run as run_steps
 from ackd.ctl.exit_status import Status
+from ackd.ctl.foreign import foreign
 from ackd.ctl.interrupt import UntilInterrupt, exit_status
 from ackd.ctl.options import add_server_options, destination_of, seconds
 from ackd.ctl.output.streams import Output
@@ -195,7 +196,7 @@ class _Probe:
         return connection
 
     def _not_encrypted(self, error: TlsError) -> BrokenError:
-        server = diagnosis.foreign(error.fault.said)
+        server = foreign(error.fault.said)
         return tls_diagnosis.not_encrypted(error, self._options.ca, server)
 
     def _greeted(self, connection: ProbeConnection) -> ProbeConnection:
