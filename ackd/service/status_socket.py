@@ -21,9 +21,8 @@ from ackd.credentials import credentials, stands_for_others
 from ackd.loop import READABLE, Loop
 from ackd.service.control import is_private
 from ackd.service.systemd import runtime_directory
-from ackd.status_names import abstract_name
+from ackd.status_names import NAME, abstract_name
 
-_NAME = "status"
 # The next report comes after so many times the CPU time that the last one has taken, and after so
 # many seconds at most: the first one takes far longer than all others.
 _PAUSE, _LONGEST_PAUSE = 20, 0.5
@@ -77,7 +76,7 @@ class StatusSocket:
 def _path(environ: Mapping[str, str]) -> str:
     """Return the path of the socket; empty without a directory that others can't reach."""
     directory = runtime_directory(environ)
-    return os.path.join(directory, _NAME) if directory and is_private(directory) else ""
+    return os.path.join(directory, NAME) if directory and is_private(directory) else ""
 
 
 def _listener(address: str) -> socket.socket:

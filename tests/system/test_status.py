@@ -14,6 +14,7 @@ from .support.machine import Machine, wait_until
 
 SOCKET, PROXY = "ackd-status.socket", "ackd-status.service"
 OTHER = ("setpriv", "--reuid=4321", "--regid=4321")
+NOBODY_ELSE = (*OTHER, "--clear-groups")
 # What systemctl says about a unit that a socket could start again.
 STILL_ACTIVE = ("can still be activated", "triggering units")
 ASK = """
@@ -32,11 +33,17 @@ def sealed(server: Machine) -> Iterator[Machine]:
     server.run("/usr/share/ackd/seal", "--undo")
 
 
-def status_of(machine: Machine, *arguments: str) -> dict[str, object]:
-    status: dict[str, object] = json.loads(
-        machine.run("ackctl", "status", "--json", *arguments).stdout
-    )
+def status_of(machine: Machine, *arguments: str, user: tuple[str, ...] = ()) -> dict[str, object]:
+    done = machine.run(*user, "ackctl", "status", "--json", *arguments)
+    status: dict[str, object] = json.loads(done.stdout)
     return status
+
+
+@pytest.fixture
+def member(server: Machine) -> tuple[str, ...]:
+    """Return what runs a command as a user in the group systemd-journal."""
+    group = server.run("getent", "group", "systemd-journal").stdout.split(":")[2]
+    return (*OTHER, f"--groups={group}")
 
 
 def is_active(machine: Machine, unit: str) -> bool:
@@ -63,22 +70,27 @@ def test_root_sees_what_ackd_does(server: Machine) -> None:
     assert status["status"] == 0
 
 
-def test_the_group_that_may_read_the_journal_may_ask_and_nobody_else(server: Machine) -> None:
-    group = server.run("getent", "group", "systemd-journal").stdout.split(":")[2]
-    member = server.run(*OTHER, f"--groups={group}", "ackctl", "status")
-    assert "ackd.service, since" in member.stdout
-    other = server.run(*OTHER, "--clear-groups", "ackctl", "status", check=False)
+def test_the_group_that_may_read_the_journal_may_ask_and_nobody_else(
+    server: Machine, member: tuple[str, ...]
+) -> None:
+    assert "ackd.service, since" in server.run(*member, "ackctl", "status").stdout
+    other = server.run(*NOBODY_ELSE, "ackctl", "status", check=False)
     assert (other.returncode, other.stdout) == (2, "")
     assert "join the group systemd-journal" in other.stderr
 
 
-def test_a_member_of_the_group_reaches_nothing_else_of_ackd(server: Machine) -> None:
-    group = server.run("getent", "group", "systemd-journal").stdout.split(":")[2]
-    listed = server.run(*OTHER, f"--groups={group}", "ls", "/run/ackd/", check=False)
-    assert listed.returncode != 0
+def test_a_member_of_the_group_reaches_nothing_else_of_ackd(
+    server: Machine, member: tuple[str, ...]
+) -> None:
+    assert server.run(*member, "ls", "/run/ackd/", check=False).returncode != 0
     pid = str(server.pid_of("ackd"))
-    reload = server.run(*OTHER, f"--groups={group}", "ackd", "--reload", pid, check=False)
-    assert reload.returncode == 1
+    assert server.run(*member, "ackd", "--reload", pid, check=False).returncode == 1
+
+
+def test_root_needs_no_proxy(server: Machine) -> None:
+    server.run("systemctl", "stop", SOCKET)
+    status_of(server)
+    server.run("systemctl", "start", SOCKET)
 
 
 def test_other_programs_get_the_report_as_json(server: Machine) -> None:
@@ -90,16 +102,17 @@ def test_other_programs_get_the_report_as_json(server: Machine) -> None:
 # Stops, restarts and crashes
 
 
-def test_nobody_starts_a_stopped_ackd_by_asking(server: Machine) -> None:
-    status_of(server)
+def test_nobody_starts_a_stopped_ackd_by_asking(server: Machine, member: tuple[str, ...]) -> None:
+    status_of(server, user=member)
     stopped = server.run("systemctl", "stop", "ackd")
     assert not any(text in stopped.stdout + stopped.stderr for text in STILL_ACTIVE)
-    asked = server.run("ackctl", "status", check=False)
-    assert asked.returncode == 3
-    assert "ackd.service does not run" in asked.stderr
+    for user in ((), member):
+        asked = server.run(*user, "ackctl", "status", check=False)
+        assert asked.returncode == 3
+        assert "ackd.service does not run" in asked.stderr
     assert not is_active(server, "ackd")
     server.run("systemctl", "start", "ackd")
-    status_of(server)
+    status_of(server, user=member)
 
 
 def test_before_the_first_start_ackd_does_not_run(installed: Machine) -> None:
@@ -108,18 +121,23 @@ def test_before_the_first_start_ackd_does_not_run(installed: Machine) -> None:
     assert (asked.returncode, asked.stdout) == (3, "")
 
 
-def test_restarts_under_load_lose_no_question_and_no_payload(server: Machine) -> None:
-    with load(server, "asked", clients=20, depth=4) as clients:
+@pytest.mark.parametrize("who", ["root", "member"])
+def test_restarts_under_load_lose_no_question_and_no_payload(
+    server: Machine, member: tuple[str, ...], who: str
+) -> None:
+    user = member if who == "member" else ()
+    run = f"asked-by-{who}"
+    with load(server, run, clients=20, depth=4) as clients:
         clients.await_acks(2000)
         for _ in range(3):
             before = status_of(server)["pid"]
             restart = server.popen("systemctl", "restart", "ackd")
             while restart.poll() is None:
-                status_of(server)
+                status_of(server, user=user)
             assert restart.returncode == 0
             assert status_of(server)["pid"] != before
         report = clients.stop()
-    assert_exactly_once(server, "asked", report)
+    assert_exactly_once(server, run, report)
 
 
 def test_after_a_crash_the_next_process_answers(server: Machine) -> None:
@@ -129,52 +147,54 @@ def test_after_a_crash_the_next_process_answers(server: Machine) -> None:
     assert status_of(server)["pid"] != before
 
 
-def test_the_socket_comes_back_after_its_own_stop(server: Machine) -> None:
-    status_of(server)
+def test_the_socket_comes_back_after_its_own_stop(server: Machine, member: tuple[str, ...]) -> None:
+    status_of(server, user=member)
     server.run("systemctl", "stop", SOCKET)
-    assert server.run("ackctl", "status", check=False).returncode == 3
+    assert server.run(*member, "ackctl", "status", check=False).returncode == 3
     server.run("systemctl", "restart", "ackd")
-    status_of(server)
+    status_of(server, user=member)
 
 
-def test_questions_leave_no_records(server: Machine) -> None:
+def test_questions_leave_no_records(server: Machine, member: tuple[str, ...]) -> None:
     cursor = server.journal("-n", "1")[-1]["__CURSOR"].decode()
-    status_of(server)
+    status_of(server, user=member)
+    assert is_active(server, PROXY)
     server.run("systemctl", "stop", PROXY)
-    server.run("systemctl", "reset-failed")
     new = server.journal(f"--after-cursor={cursor}", "-u", PROXY)
     assert [entry["MESSAGE"] for entry in new] == []
 
 
-def test_a_hung_ackd_is_reported_as_such(server: Machine) -> None:
+def test_a_hung_ackd_is_reported_as_such(server: Machine, member: tuple[str, ...]) -> None:
     server.run("systemctl", "kill", "--signal=STOP", "ackd")
-    asked = server.run("ackctl", "status", check=False)
+    asked = [server.run(*user, "ackctl", "status", check=False) for user in ((), member)]
     server.run("systemctl", "kill", "--signal=CONT", "ackd")
-    assert asked.returncode == 4
-    assert "does not answer within 5 s" in asked.stderr
+    for answer in asked:
+        assert answer.returncode == 4
+        assert "does not answer within 5 s" in answer.stderr
 
 
 # Variants
 
 
-def test_the_sealed_variant_answers(sealed: Machine) -> None:
+def test_the_sealed_variant_answers(sealed: Machine, member: tuple[str, ...]) -> None:
     exchange(sealed)
-    status = status_of(sealed)
-    assert status["listeners"] == ["192.168.150.1:10008"]
+    for user in ((), member):
+        assert status_of(sealed, user=user)["listeners"] == ["192.168.150.1:10008"]
     sealed.run("systemctl", "restart", "ackd")
-    status_of(sealed)
+    status_of(sealed, user=member)
 
 
-def test_each_instance_has_its_own_status(server: Machine) -> None:
+def test_each_instance_has_its_own_status(server: Machine, member: tuple[str, ...]) -> None:
     server.put("/etc/ackd/two.yaml", "port: 10009\n")
     server.run("systemctl", "start", "ackd@two")
     two = status_of(server, "@two")
+    assert status_of(server, "@two", user=member)["unit"] == "ackd@two.service"
     assert two["unit"] == "ackd@two.service"
     assert two["listeners"] == ["127.0.0.1:10009", "[::1]:10009"]
-    assert status_of(server)["unit"] == "ackd.service"
     server.run("systemctl", "stop", "ackd@two")
-    assert server.run("ackctl", "status", "@two", check=False).returncode == 3
-    assert status_of(server)["unit"] == "ackd.service"
+    for user in ((), member):
+        assert server.run(*user, "ackctl", "status", "@two", check=False).returncode == 3
+        assert status_of(server, user=user)["unit"] == "ackd.service"
 
 
 def test_the_journal_of_its_own_is_named(server: Machine) -> None:
@@ -191,7 +211,9 @@ def test_the_proxy_has_no_more_rights_than_it_needs(server: Machine) -> None:
     assert float(line.split(": ")[1].split()[0]) <= 0.6
 
 
-def test_an_unknown_group_does_not_keep_ackd_from_starting(server: Machine) -> None:
+def test_an_unknown_group_does_not_keep_ackd_from_starting(
+    server: Machine, member: tuple[str, ...]
+) -> None:
     server.put(
         f"/run/systemd/system/{SOCKET}.d/group.conf", "[Socket]\nSocketGroup=no-such-group\n"
     )
@@ -203,4 +225,4 @@ def test_an_unknown_group_does_not_keep_ackd_from_starting(server: Machine) -> N
     server.run("systemctl", "daemon-reload")
     server.run("systemctl", "reset-failed", SOCKET, check=False)
     server.run("systemctl", "restart", "ackd")
-    status_of(server)
+    status_of(server, user=member)
