@@ -22,7 +22,8 @@ class EndKind(Enum):
 class Certificate(NamedTuple):
     """A certificate as it came, verified or not.
 
-    `names` are those that it is for, `not_before` and `not_after` seconds of time.time().
+    `names` are those that it is for, `not_before` and `not_after` seconds of time.time(). The
+    organisation of the issuer is "" if the certificate names none.
     """
 
     subject: str
@@ -30,6 +31,7 @@ class Certificate(NamedTuple):
     names: tuple[str, ...]
     not_before: float
     not_after: float
+    issuer_organisation: str = ""
 
 
 class TlsKind(Enum):

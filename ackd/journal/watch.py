@@ -29,7 +29,8 @@ LONGEST_PAUSE = 30.0
 # only be started by this stream; and one that hangs must not keep clients waiting.
 FIRST_ACCEPT = 1.0
 # Bytes of unconfirmed records from which on the watch does not wait for the next journald's accept.
-# The log has room for twice as many in any case: the longest record fits once into a segment.
+# The log has room for twice as many, because the longest record fits once into a segment, unless
+# its file system is full.
 _TOO_MUCH = 4 * 1024 * 1024
 # The end of a stream: always reported.
 _END = select.EPOLLHUP | select.EPOLLERR
@@ -135,7 +136,8 @@ class JournaldWatch:
             self._keep_stream()
         if self._queue.holds:
             return
-        if unconfirmed.queue and (not self._accept_awaited or unconfirmed.size > _TOO_MUCH):
+        too_much = self._recorder.full or unconfirmed.size > _TOO_MUCH
+        if unconfirmed.queue and (too_much or not self._accept_awaited):
             unconfirmed.look(self._queue.unread())
         if not (unconfirmed.queue or self._seeks):
             self.deadline = inf

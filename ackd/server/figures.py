@@ -3,7 +3,6 @@
 import socket
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import astuple, dataclass
 from heapq import nlargest
 from operator import attrgetter
 
@@ -23,15 +22,17 @@ _BUSIEST = 5
 _NETWORK = 8
 
 
-@dataclass(slots=True)
 class _Sums:
     """A client, by the address of one of its peers, and the sums of its open connections."""
 
-    peer: str
-    connections: int = 0
-    acknowledged: int = 0
-    refused: int = 0
-    received: int = 0
+    def __init__(self, peer: str) -> None:
+        self.peer = peer
+        self.connections = self.acknowledged = self.refused = self.received = 0
+
+    def report(self) -> ClientStatus:
+        """Return the client and its sums."""
+        sums = (self.connections, self.acknowledged, self.refused, self.received)
+        return ClientStatus(client_of(self.peer), *sums)
 
 
 class Figures:
@@ -121,5 +122,4 @@ def _key(peer: str) -> str | bytes:
 
 
 def _busiest(clients: list[_Sums], order: Callable[[_Sums], int]) -> tuple[ClientStatus, ...]:
-    busiest = nlargest(_BUSIEST, clients, key=order)
-    return tuple(ClientStatus(client_of(each.peer), *astuple(each)[1:]) for each in busiest)
+    return tuple(sums.report() for sums in nlargest(_BUSIEST, clients, key=order))

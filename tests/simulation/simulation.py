@@ -78,14 +78,16 @@ class Clock:
 
 
 class Journal:
-    """Stores whole records as long as there is room for them; it can also be away.
+    """Takes whole records as long as there is room for them; it can also be away.
 
-    It calls `on_record` with each record before it stores the record.
+    It calls `on_record` with each record before it takes the record. While it `hangs`, it stores
+    none of them.
     """
 
     def __init__(self, clock: Clock, on_record: Callable[[Entry], None]) -> None:
         self.open = True
         self.room = inf
+        self.hangs = False
         self.refusals = 0  # puts that fail although the journal seems to have room
         self._clock = clock
         self._on_record = on_record
@@ -161,7 +163,7 @@ class Journal:
 
 
 class JournalSink(Sink):
-    """One process's socket to the journal, which stores at once what it takes."""
+    """One process's socket to the journal."""
 
     capacity = 1 << 20
     confirms = True
@@ -193,6 +195,8 @@ class JournalSink(Sink):
         recorder.look = self._look
 
     def _look(self, _now: float) -> None:
+        if self._journal.hangs:
+            return
         self._records.set_read(self._records.sent)
         self._records.set_safe(self._records.sent)
 
@@ -546,8 +550,8 @@ class World:
         while self.clock.now < end and not self._server.ended:
             while self.go_round():
                 pass  # what can be read is read at once
-            timeout = self._server.timeout()
-            rounds = 0 if timeout else rounds + 1
+            timeout = 0.0 if self._loop.wait(0) else self._server.timeout()
+            rounds = 0 if timeout != 0 else rounds + 1
             assert rounds < SPINNING, "the server spins"
             self.clock.now = min(end, self.clock.now + (inf if timeout is None else timeout))
         self.clock.now = end
@@ -620,6 +624,7 @@ class World:
     def heal(self) -> None:
         """Let the journal take everything, and all clients read."""
         self.journal.come_back()
+        self.journal.hangs = False
         self.journal.refusals = 0
         self.journal.make_room(inf)
         for client in self.clients:

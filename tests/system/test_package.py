@@ -21,6 +21,7 @@ from .support.machine import MACHINE_ADDRESS, CommandError, Machine
 from .support.workshop import Packages, Versions, Workshop, open_workshop, source_archive
 
 EDITED = f"# The administrator was here.\nbind: {MACHINE_ADDRESS}\n"
+METRICS = "/var/lib/prometheus/node-exporter"
 UNITS = ("ackd.service", "ackd@.service", "ackd.socket")
 MAN_PAGES = ("man1/ackctl.1", "man5/ackd.yaml.5", "man8/ackd.8")
 NAMES = ("ackctl", "ackd", "python3-ackd")
@@ -370,8 +371,13 @@ def test_purging_leaves_nothing_of_instances_and_switches(
     installed.put("/root/c.pem", own.certificate.read_bytes())
     installed.put("/root/k.pem", own.key.read_bytes(), 0o600)
     installed.run("/usr/share/ackd/tls", "/root/c.pem", "/root/k.pem")
+    installed.run("mkdir", "--parents", METRICS)
+    installed.run("systemctl", "enable", "--now", "ackd-metrics.timer")
+    installed.run("systemctl", "start", "ackd-metrics.service")
+    assert installed.run("ls", METRICS).stdout == "ackd.prom\n"
     done = installed.run("apt-get", "purge", "--yes", *NAMES)
     assert "warning" not in (done.stdout + done.stderr).lower()
+    installed.run("rmdir", "--parents", METRICS)
     assert state(installed) == bare_state
 
 
