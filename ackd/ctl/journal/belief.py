@@ -44,6 +44,7 @@ class Belief:
     ) -> None:
         self._open_reader = open_reader
         self._patterns = (unit,) if unit else _UNITS
+        self._every_process = self._matches(b"")
         self._is_of_another = is_of_another
         self._doubts: dict[tuple[bytes, ...], Doubt | None] = {}  # by what is known of the writer
         self._first_users: dict[tuple[bytes, ...], bytes] = {}
@@ -53,7 +54,7 @@ class Belief:
 
         Raises ValueError if the record has no user, which journald gives to each record.
         """
-        if self._matches(b""):  # every process
+        if self._every_process:
             return None
         get = fields.get
         writer = get(BOOT, b""), get(UNIT, b""), get(INVOCATION, b""), get(USER, b"")

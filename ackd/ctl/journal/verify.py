@@ -137,12 +137,14 @@ class RunFound:
             f"{recorded.source} {recorded.journal}",
         )
         if received:
-            numbers = self.senders.setdefault(recorded.peer, Ranges())
+            if recorded.peer not in self.senders:
+                self.senders[recorded.peer] = Ranges()
             if not (received.end or received.altered):
-                numbers.add(received.number)
+                self.senders[recorded.peer].add(received.number)
             if self.collected:
                 self._add_node(recorded, received)
-            self.begun.extend([recorded.time] * (self.audit.begun - begun))
+            if self.audit.begun > begun:
+                self.begun.append(recorded.time)
             self._first = self._first or recorded.microseconds
             self._last = recorded.microseconds
 
