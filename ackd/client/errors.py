@@ -172,8 +172,9 @@ def error_of(end: End) -> ClientError:
 
 
 def error_of_all(errors: Sequence[tuple[str, ClientError]]) -> ClientError:
-    """Return the error for servers all of which have failed: one, or NoServerError."""
-    return errors[0][1] if len(errors) == 1 else NoServerError(tuple(errors))
+    """Return the error for servers all of which have failed; each error has a server's name."""
+    same = len({(type(error), str(error)) for _, error in errors}) == 1
+    return errors[0][1] if same else NoServerError(tuple(errors))
 
 
 def printable_host(host: str) -> str:

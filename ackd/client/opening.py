@@ -92,7 +92,8 @@ def open_to(
         winner = yield from run_race(left, destination.timeout, destination.source, failures)
         for address, error in failures.items():
             left.remove(address)
-            failed[address] = not_reached(destination, address.host, Unreached.CONNECTION, error)
+            host = address.host or destination.host
+            failed[address] = not_reached(destination, host, Unreached.CONNECTION, error)
             order.note_failure(address)
         if winner:
             sock, address = winner
@@ -162,7 +163,8 @@ def _connected_again(destination: Destination, address: SocketAddress) -> Steps[
     winner = yield from run_race([address], destination.timeout, destination.source, failures)
     if not winner:
         cause = failures[address]
-        raise not_reached(destination, address.host, Unreached.CONNECTION, cause)
+        host = address.host or destination.host
+        raise not_reached(destination, host, Unreached.CONNECTION, cause)
     return winner[0]
 
 

@@ -17,7 +17,10 @@ _WITH_PORT = re.compile(r"[\[\]]|^[^:]*:\d*$")
 
 
 class _Hosts(argparse.Action):
-    """Takes the option several times; `const` is whether a command can use more than one host."""
+    """Takes the option several times: `hosts` are all, and `host` is the first.
+
+    `const` is whether a command can use more than one host.
+    """
 
     def __call__(
         self,
@@ -27,10 +30,10 @@ class _Hosts(argparse.Action):
         option_string: str | None = None,
     ) -> None:
         """Add a host to those that are given."""
-        given = getattr(namespace, self.dest) or []
-        if given and not self.const:
+        hosts = [*getattr(namespace, "hosts", ()), values]
+        if len(hosts) > 1 and not self.const:
             parser.error("--host can be given once: this command is about one server")
-        setattr(namespace, self.dest, [*given, values])
+        namespace.hosts, namespace.host = hosts, hosts[0]
 
 
 def add_server_options(
@@ -48,10 +51,10 @@ def add_server_options(
         "--host",
         metavar="H",
         type=host,
-        dest="hosts",
+        default=DEFAULT_HOST,
         action=_Hosts,
         const=several,
-        help=f"name or address (127.0.0.1){more}",
+        help=f"name or address ({DEFAULT_HOST}){more}",
     )
     option("--port", metavar="P", type=port, default=DEFAULT_PORT, help=f"port ({DEFAULT_PORT})")
     option(
@@ -96,7 +99,7 @@ def _add_tls_options(parser: argparse.ArgumentParser) -> None:
 
 def destination_of(options: argparse.Namespace) -> Destination:
     """Return the server that the options name; files that can't be used are a usage error."""
-    first, *others = options.hosts or [DEFAULT_HOST]
+    first, *others = getattr(options, "hosts", [options.host])
     where = (first, options.port, options.timeout, options.source)
     greeted, family = not options.no_greeting, options.family
     return Destination(*where, greeted, family, _tls_of(options), tuple(others))

@@ -44,7 +44,8 @@ class Availability:
         """Why the journal takes or stores no records, as text; empty if it does."""
         recorder, sink = self._recorder, self._recorder.sink
         if not self.lost:
-            return recorder.obstacle
+            hangs = f"{sink.name}{HANGS}, payloads wait" if self._seconds >= HUNG else ""
+            return recorder.obstacle or hangs
         what = "payloads" if recorder.must_wait else "records"
         if recorder.unreadable:
             return f"the log can't be read, {what} wait: {recorder.unreadable}"
@@ -70,12 +71,9 @@ class Availability:
         That is so when the journal has taken nothing for `wait` seconds. A journal that is there,
         and full, has some time more.
         """
-        recorder = self._recorder
-        if not recorder.must_wait or self._stopped_at != recorder.progress:
-            return ""
-        seconds, name = monotonic() - self._since, recorder.sink.name
+        seconds, name = self._seconds, self._recorder.sink.name
         if self.lost and seconds >= wait:
-            return "" if recorder.resume() else unreachable(name)  # it may be back already
+            return "" if self._recorder.resume() else unreachable(name)  # it may be back already
         return f"{name}{HANGS}" if seconds >= max(wait, HUNG) else ""
 
     def on_deadline(self) -> None:
@@ -87,6 +85,12 @@ class Availability:
     def _unreachable(self) -> bool:
         recorder = self._recorder
         return recorder.blocked and bool(recorder.unreadable or not recorder.sink.reachable)
+
+    @property
+    def _seconds(self) -> float:
+        """How long the journal has taken nothing although payloads must wait; -1: it takes them."""
+        waits = self._recorder.must_wait and self._stopped_at == self._recorder.progress
+        return monotonic() - self._since if waits else -1.0
 
     def _note_block(self) -> None:
         recorder = self._recorder

@@ -529,6 +529,11 @@ class World:
         return self.expected.greetings | ({STOPPING} if self.draining else set())
 
     @property
+    def trouble(self) -> str:
+        """What the status of the server says first."""
+        return self._server.trouble
+
+    @property
     def active(self) -> list[Client]:
         """The clients that can still do something."""
         return [client for client in self.clients if not client.gone]

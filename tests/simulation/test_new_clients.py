@@ -111,6 +111,7 @@ def test_clients_are_rejected_when_the_journal_hangs(world: World) -> None:
     assert first_line(world) == GREETING
     world.pass_time(0.2)
     assert first_line(world) == HANGS
+    assert world.trouble == "the journal takes no records, payloads wait"
     world.journal.make_room(1)
     world.pass_time(0)
     assert first_line(world) == GREETING

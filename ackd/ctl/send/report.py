@@ -2,6 +2,7 @@
 
 from time import monotonic
 
+from ackd.client.addresses import Destination
 from ackd.client.errors import ClientError
 from ackd.ctl.failure import describe_failure
 from ackd.ctl.output.json_lines import json_line
@@ -72,7 +73,7 @@ class SendReport:
     def passed_over(self, server: str, error: ClientError) -> None:
         """Report that a server has failed, and that the others are tried."""
 
-    def connected(self, address: str) -> None:
+    def connected(self, address: str, destination: Destination) -> None:
         """Report the address of the server that has greeted."""
         self._server = address
 
@@ -164,10 +165,11 @@ class VerboseReport(SendReport):
         """Report that a server has failed, and that the others are tried."""
         self._print(f"passed over: {server}: {describe_failure(error)}")
 
-    def connected(self, address: str) -> None:
-        """Report the address of the server that has greeted."""
-        super().connected(address)
-        self._print(f"connected to {address}")
+    def connected(self, address: str, destination: Destination) -> None:
+        """Report the address of the server that has greeted, if it is not the only host."""
+        super().connected(address, destination)
+        if destination.hosts != (address,):
+            self._print(f"connected to {address}")
 
     def encrypted(self, version: str, cipher: str) -> None:
         """Report that the connection is encrypted."""

@@ -199,7 +199,7 @@ def _send(
     try:
         for address, failure in session.transport.passed_over.items():
             report.passed_over(str(address), failure)
-        report.connected(str(session.transport.address))
+        report.connected(str(session.transport.address), destination)
         if tls := session.transport.tls:
             report.encrypted(tls.version, tls.cipher)
         if destination.greeted:

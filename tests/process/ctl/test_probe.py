@@ -260,6 +260,9 @@ def test_a_journal_that_can_not_be_reached_is_a_problem_of_the_server(start: Sta
     assert status == 1
     assert line == "acknowledged failed: not received: the journal can't be reached"
     assert meaning.startswith("The path works, but the ackd there can't reach its journal. Ask")
+    status, line, again = failed(ackd.port)
+    assert (status, line) == (1, "greeted failed: not connect: the journal can't be reached")
+    assert again == meaning
 
 
 def test_a_journal_that_does_not_store_is_a_problem_of_the_server() -> None:
