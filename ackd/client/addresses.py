@@ -113,7 +113,7 @@ def usable(address: SocketAddress, destination: Destination) -> bool:
     return not source or (":" in source) == (address.family == socket.AF_INET6)
 
 
-class Found(NamedTuple):
+class ResolvedHosts(NamedTuple):
     """The addresses of all hosts, in order, and why some hosts have none."""
 
     addresses: list[SocketAddress]
@@ -128,7 +128,7 @@ def resolve(destination: Destination) -> Steps[list[SocketAddress]]:
     return found.addresses
 
 
-def resolve_all(destination: Destination) -> Steps[Found]:
+def resolve_all(destination: Destination) -> Steps[ResolvedHosts]:
     """Return the addresses of all hosts.
 
     Once one host has addresses, the name servers have only a moment more for the other hosts.
@@ -142,7 +142,7 @@ def resolve_all(destination: Destination) -> Steps[Found]:
     names = [host for host in destination.hosts if host not in answers]
     if names:
         yield from _ask(destination, names, answers)
-    found = Found([], {})
+    found = ResolvedHosts([], {})
     for host in destination.hosts:
         answer = answers.get(host)
         if isinstance(answer, list):
