@@ -121,6 +121,7 @@ class Opening(Generic[TagT]):
             return
         while self._waiting and len(self._tasks) < _AT_ONCE:
             number = self._waiting.popleft()
+            steps: Steps[Transport[TagT]]
             steps = open_to(self._destination, self._addresses, self._order)
             self._begin(steps, partial(self._opened, number))
 
