@@ -740,6 +740,15 @@ class World:
             self._by_address[entry["ACKD_PEER"].decode()].on_record(entry)
 
 
+def first_line(world: World) -> bytes:
+    """Return the first line that a new client gets."""
+    world.connect()
+    client = world.clients[-1]
+    while not client.greeting:
+        world.go_round(MOMENT)
+    return client.greeting
+
+
 def descriptors() -> list[str]:
     """Return the open descriptors of this process, but for logs.
 

@@ -9,7 +9,7 @@ import pytest
 from ackd.config import Config, Recording
 from ackd.server.availability import HUNG, RETRY
 from tests.simulation.durable import DurableWorld
-from tests.simulation.simulation import AWAY, HANGS, World
+from tests.simulation.simulation import AWAY, HANGS, World, first_line
 
 GREETING = b"Connect"
 WAIT = 8.0
@@ -32,15 +32,6 @@ def durable() -> Iterator[DurableWorld]:
         durable.connect()
         yield durable
         durable.finish()
-
-
-def first_line(world: World) -> bytes:
-    """Return the first line that a new client gets."""
-    world.connect()
-    client = world.clients[-1]
-    while not client.greeting:
-        world.go_round(0.001)
-    return client.greeting
 
 
 def send(world: World, data: bytes = b"hello\n") -> None:
