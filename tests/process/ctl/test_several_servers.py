@@ -78,8 +78,8 @@ def test_a_server_that_rejects_the_client_is_passed_over(start: StartDaemon) -> 
 
 def test_a_server_that_can_not_record_is_passed_over(start: StartDaemon) -> None:
     first, second = both(start, "journal_wait: 0\n")
-    first.journal.close()
     with first.peer() as peer:
+        first.journal.close()
         peer.send(b"in vain\n")
         peer.expect(b"not received: the journal can't be reached\n")
     assert send(first.port, "hello") == (0, THANKS, "")
@@ -156,8 +156,8 @@ def test_a_name_that_can_not_be_resolved_is_passed_over(start: StartDaemon) -> N
 
 def test_a_server_that_can_not_record_is_tried_again(start: StartDaemon) -> None:
     ackd = start("journal_wait: 0\n")
-    ackd.journal.close()
     with ackd.peer() as peer:
+        ackd.journal.close()
         peer.send(b"in vain\n")
         peer.expect(b"not received: the journal can't be reached\n")
     with Ackctl("send", "--port", str(ackd.port), "--retry", "9", "hello") as run:
