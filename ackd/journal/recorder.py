@@ -199,9 +199,9 @@ class Recorder:
         return "" if self.recording is _NONE else self.sink.obstacle or self.volatile
 
     @property
-    def progress(self) -> tuple[int, int]:
-        """Numbers that differ from those of before if the sink has taken anything meanwhile."""
-        return self._resumptions, self.log.sent
+    def progress(self) -> tuple[int, int, int]:
+        """Numbers that differ from those of before if the sink has taken or stored anything."""
+        return self._resumptions, self.log.sent, self.log.read
 
     @property
     def unsettled(self) -> int:
