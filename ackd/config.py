@@ -3,11 +3,10 @@
 import ipaddress
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
 from enum import Enum
 from reprlib import Repr
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import yaml
 
@@ -53,8 +52,23 @@ class EmptyLines(Enum):
     IGNORE = "ignore"
 
 
-@dataclass(frozen=True, slots=True)
-class Config:
+# Named tuples, here and below: the decorator `dataclass` would delay each start noticeably.
+class Place(NamedTuple):
+    """A place in a file. `line` and `column` begin with 1."""
+
+    file: str
+    line: int
+    column: int
+
+
+class Places(dict[str, Place]):
+    """The place of each key that a file sets. Configurations are equal wherever their keys are."""
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Places)
+
+
+class Config(NamedTuple):
     """All settings; etc/ackd.yaml explains each. Times are in seconds, sizes in bytes."""
 
     bind: tuple[str, ...] = DEFAULT_BIND
@@ -80,7 +94,7 @@ class Config:
     handshake_timeout: float = 10
     debug: bool = False
     # Not a setting: where the file sets the keys, for errors that are found later.
-    places: Mapping[str, "Place"] = field(default_factory=dict, compare=False, repr=False)
+    places: Places = Places()
 
     def problem(self, key: str, text: str) -> "Problem":
         """Return an error of the value of a key that the file sets."""
@@ -88,17 +102,7 @@ class Config:
         return Problem(place.file, place.line, place.column, f"{key}: {text}")
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
-    """A place in a file. `line` and `column` begin with 1."""
-
-    file: str
-    line: int
-    column: int
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
+class Problem(NamedTuple):
     """One error and its place. `line` and `column` begin with 1; 0 means unknown."""
 
     file: str
@@ -272,10 +276,12 @@ class _Reader:
             self._add_at(node.start_mark, f"{key}: can't be read as {kind}")
 
     @property
-    def places(self) -> dict[str, Place]:
+    def places(self) -> Places:
         """Where the values of the keys are."""
         marks = self._values_at.items()
-        return {key: Place(self._file, mark.line + 1, mark.column + 1) for key, mark in marks}
+        return Places(
+            (key, Place(self._file, mark.line + 1, mark.column + 1)) for key, mark in marks
+        )
 
     def _check_together(self, values: dict[str, Any]) -> None:
         """Add problems for values that are good alone, and are not good together."""
@@ -411,7 +417,7 @@ def _file_or_credential(value: object) -> str:
     text = _one_line(value)
     if text.startswith("/"):
         return _absolute_path(text)
-    if not _CREDENTIAL.fullmatch(text):
+    if not re.fullmatch(_CREDENTIAL, text):
         raise BadValueError(
             f"{_shortened(text)} is neither an absolute path nor the name of a credential,"
             " such as tls-key"
@@ -420,7 +426,7 @@ def _file_or_credential(value: object) -> str:
 
 
 # credential_name_valid() in systemd's src/shared/creds-util.c.
-_CREDENTIAL = re.compile(r"(?!\.{1,2}$)[!-.0-9;-~]{1,255}")
+_CREDENTIAL = r"(?!\.{1,2}$)[!-.0-9;-~]{1,255}"
 
 
 def _client_name(value: object) -> str:

@@ -1,7 +1,7 @@
 """Records: their kinds, each with its fixed MESSAGE_ID, and their fields."""
 
-from dataclasses import dataclass
 from enum import Enum, IntEnum
+from typing import NamedTuple
 
 
 class Kind(Enum):
@@ -59,8 +59,8 @@ class Reason(Enum):
 LONGEST_FACT = 256
 
 
-@dataclass(frozen=True, slots=True)
-class Origin:
+# Named tuples, here and below: the decorator `dataclass` would delay each start noticeably.
+class Origin(NamedTuple):
     """The origin of payloads: the same for all payloads of one connection.
 
     `peer` is the client's address, `listener` is `ADDRESS:PORT`. `connection` is a name that stays
@@ -75,8 +75,7 @@ class Origin:
     facts: tuple[tuple[str, str], ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):
     """A record of anything but a payload. `fields` are journal fields: (NAME, value).
 
     `detail` follows the message in the text; in an entry of the journal, the client's address comes

@@ -22,7 +22,8 @@ class EndKind(Enum):
 class Certificate(NamedTuple):
     """A certificate as it came, verified or not.
 
-    `names` are those that it is for, `not_before` and `not_after` seconds of time.time().
+    `names` are those that it is for, `not_before` and `not_after` seconds of time.time(). The
+    organisation of the issuer is "" if the certificate names none.
     """
 
     subject: str
@@ -30,6 +31,7 @@ class Certificate(NamedTuple):
     names: tuple[str, ...]
     not_before: float
     not_after: float
+    issuer_organisation: str = ""
 
 
 class TlsKind(Enum):
@@ -45,6 +47,7 @@ class TlsKind(Enum):
     NOTHING_IN_COMMON = "nothing in common"  # no version, or no cipher
     NOT_SPOKEN = "not spoken"  # on that port
     ENDED = "ended"  # the connection, within the handshake
+    DAMAGED = "damaged"  # a record from the server
     GIVEN_UP = "given up"  # by the server, for another reason
     OTHER = "other"
 

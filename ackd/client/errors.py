@@ -220,6 +220,7 @@ def describe_fault(fault: TlsFault) -> str:
         TlsKind.NOTHING_IN_COMMON: "the server has no version of TLS, or no cipher, in common with"
         " this host",
         TlsKind.NOT_SPOKEN: f"the port speaks no TLS, it says {said}",
+        TlsKind.DAMAGED: "a record of TLS was damaged on the way",
         TlsKind.GIVEN_UP: f"the server gives up: {reason}",
         TlsKind.OTHER: reason,
     }
@@ -232,7 +233,7 @@ def _flaw(fault: TlsFault, reason: str) -> str:
     if certificate and kind is TlsKind.UNKNOWN_AUTHORITY:
         if certificate.issuer == certificate.subject:
             return "is signed by itself, and this host does not trust it"
-        authority = _shortened(certificate.issuer)
+        authority = shortened(certificate.issuer)
         return f"is signed by {authority}, an authority that this host does not trust"
     if certificate and kind is TlsKind.WRONG_NAME:
         return f"is not for {printable_host(fault.name)}, but for {describe_names(certificate)}"
@@ -248,10 +249,10 @@ def describe_names(certificate: Certificate) -> str:
     """Return the names that a certificate is for; of many names, only the first."""
     names = certificate.names
     more = f" and {len(names) - _NAMES} more" if len(names) > _NAMES else ""
-    return ", ".join(map(_shortened, names[:_NAMES])) + more
+    return ", ".join(map(shortened, names[:_NAMES])) + more
 
 
-def _shortened(name: str) -> str:
+def shortened(name: str) -> str:
     """Return a name of a certificate, which anybody may have made, as it may be printed."""
     return printable(os.fsencode(name)[:_SHOWN])
 

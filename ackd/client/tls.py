@@ -10,7 +10,7 @@ import socket
 import ssl
 from contextlib import suppress
 from time import monotonic
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from ackd.client.end import Certificate, End, EndKind, TlsFault, TlsKind, end_of
 from ackd.client.errors import TlsError
@@ -51,6 +51,8 @@ _REASONS = {
     "TLSV1_ALERT_INSUFFICIENT_SECURITY": TlsKind.NOTHING_IN_COMMON,
     "UNSUPPORTED_PROTOCOL": TlsKind.NOTHING_IN_COMMON,
     "WRONG_SSL_VERSION": TlsKind.NOTHING_IN_COMMON,
+    "DECRYPTION_FAILED_OR_BAD_RECORD_MAC": TlsKind.DAMAGED,
+    "RECORD_LAYER_FAILURE": TlsKind.DAMAGED,  # from OpenSSL 3.2 on
 }
 _PREFIXES = ("sslv3 alert ", "tlsv1 alert ", "tlsv13 alert ", "tlsv1 ")
 
@@ -358,14 +360,22 @@ def _parsed(info: dict[str, Any]) -> Certificate:
     subject, issuer = _name(info.get("subject", ())), _name(info.get("issuer", ()))
     names = tuple(str(value).strip() for _, value in info.get("subjectAltName", ()))
     not_before, not_after = map(ssl.cert_time_to_seconds, (info["notBefore"], info["notAfter"]))
-    return Certificate(subject, issuer, names or (subject,), not_before, not_after)
+    organisation = _part(info.get("issuer", ()), "organizationName")
+    return Certificate(subject, issuer, names or (subject,), not_before, not_after, organisation)
 
 
-def _name(parts: tuple[tuple[tuple[str, str], ...], ...]) -> str:
+_Name: TypeAlias = tuple[tuple[tuple[str, str], ...], ...]
+
+
+def _name(name: _Name) -> str:
     """Return the common name if there is one, else all that is there."""
-    pairs = [pair for part in parts for pair in part]
-    common = [value for name, value in pairs if name == "commonName"]
-    return common[0] if common else ", ".join(value for _, value in pairs)
+    everything = ", ".join(value for part in name for _, value in part)
+    return _part(name, "commonName") or everything
+
+
+def _part(name: _Name, kind: str) -> str:
+    """Return the first part of a name that is of a kind, or ""."""
+    return next((value for part in name for key, value in part if key == kind), "")
 
 
 def secure(sock: socket.socket, tls: ClientTls, host: str, timeout: float) -> Steps[TlsStream]:

@@ -9,7 +9,7 @@ from ackd.client.errors import (
     TlsError,
     UnexpectedReplyError,
 )
-from ackd.ctl.status import Status
+from ackd.ctl.exit_status import Status
 from ackd.protocol import EXPECTS_TLS, NO_TLS
 
 _FAILURES = {

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
-from ackd.ctl.status import Status
+from ackd.ctl.exit_status import Status
 
 _STATUSES = {
     signal.SIGINT: Status.INTERRUPTED,

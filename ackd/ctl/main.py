@@ -3,29 +3,31 @@
 import argparse
 import importlib
 import sys
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
 
 from ackd import __version__
 from ackd.arguments import Parser
+from ackd.ctl.exit_status import Status
 from ackd.ctl.interrupt import UntilInterrupt, exit_status
 from ackd.ctl.output.streams import Output, discard_output, standard_output
-from ackd.ctl.status import Status
 
 # Each module has the texts of --help, `add_options(parser)`, and `run(options, output)`, which
-# returns the exit status.
+# returns the exit status. It may have `usage_error(message)`, in place of argparse's.
 VERBS = {
     "send": "ackd.ctl.send.verb",
     "ping": "ackd.ctl.ping.verb",
     "probe": "ackd.ctl.probe.verb",
+    "check": "ackd.ctl.check.verb",
     "verify": "ackd.ctl.journal.verify",
     "log": "ackd.ctl.journal.log",
     "bench": "ackd.ctl.bench.verb",
+    "status": "ackd.ctl.status.verb",
 }
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run ackctl; return its exit status, see `status.Status`."""
+    """Run ackctl; return its exit status, see `exit_status.Status`."""
     output = standard_output()
     try:
         with UntilInterrupt():
@@ -52,9 +54,17 @@ def _run(given: Sequence[str], output: Output) -> int:
 class _Parser(Parser):
     """A parser that takes no abbreviations, and numbers for arguments."""
 
+    usage_error: Callable[[str], NoReturn] | None = None
+
     def __init__(self, **arguments: Any) -> None:
         # A script with an abbreviation would break when another option begins so, too.
         super().__init__(**arguments, allow_abbrev=False)
+
+    def error(self, message: str) -> NoReturn:
+        """Report a wrong command line, and exit."""
+        if self.usage_error:
+            self.usage_error(message)
+        super().error(message)
 
     def _get_option_tuples(self, option_string: str) -> list[Any]:
         """Return the options that are meant: none by a number, though -4 and -6 are options."""
@@ -84,6 +94,7 @@ def _add(verb: str, verbs: "argparse._SubParsersAction[_Parser]") -> None:
         epilog=module.EPILOG,
         formatter=argparse.RawDescriptionHelpFormatter,
     )
+    parser.usage_error = getattr(module, "usage_error", None)
     module.add_options(parser)
     # Other numbers are arguments, such as a payload, in spite of -4 and -6.
     parser._has_negative_number_optionals.clear()

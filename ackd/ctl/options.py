@@ -16,8 +16,10 @@ if TYPE_CHECKING:
 _WITH_PORT = re.compile(r"[\[\]]|^[^:]*:\d*$")
 
 
-def add_server_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options for the server's address, and for how long to wait for the server."""
+def add_server_options(
+    parser: argparse.ArgumentParser, each: str = "each wait: name, connection, TLS, greeting, ack"
+) -> None:
+    """Add the options for the server's address, and for how long to wait: for `each`."""
     option = parser.add_argument
     option(
         "--host", metavar="H", type=host, default="127.0.0.1", help="name or address (127.0.0.1)"
@@ -28,7 +30,7 @@ def add_server_options(parser: argparse.ArgumentParser) -> None:
         metavar="S",
         type=seconds,
         default=DEFAULT_TIMEOUT,
-        help=f"seconds for each wait: name, connection, TLS, greeting, ack ({DEFAULT_TIMEOUT:g})",
+        help=f"seconds for {each} ({DEFAULT_TIMEOUT:g})",
     )
     option(
         "--source", metavar="A", type=address, default="", help="own address to connect from (any)"

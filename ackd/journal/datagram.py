@@ -51,6 +51,17 @@ class DatagramSocket(Sink):
         self.reachable = True
         return True
 
+    def is_there(self) -> bool:
+        """Return whether a process has the socket at the path open, without sending anything."""
+        try:
+            with new_socket() as other:
+                other.connect(self.path)
+        except (FileNotFoundError, ConnectionRefusedError) as error:
+            return self._lost(error)
+        except OSError:  # this process has no descriptor left
+            return True
+        return True
+
     def put(self, datagram: bytes) -> bool:
         """Return whether the other end's queue has taken the datagram. Never blocks."""
         try:

@@ -17,10 +17,10 @@ from typing import NamedTuple
 # If several directories have a file of the same name, the first of them counts.
 _DIRECTORIES = ("etc", "run", "usr/local/lib", "usr/lib")
 _BLANK = " \t\n\r"
-_LINE_END = re.compile(r"\r\n|\n\r|[\n\r\0]")
 LEVELS = ("emerg", "alert", "crit", "err", "warning", "notice", "info", "debug")
 _STORAGES = ("none", "auto", "volatile", "persistent")
-# Strings, here and below, which `re` compiles once they are needed: most starts need neither.
+# Strings, which `re` compiles once they are needed: most starts need none of them.
+_LINE_END = r"\r\n|\n\r|[\n\r\0]"
 _UNSIGNED = (
     r"\+?(?:0x(?P<hex>[0-9a-f]+)|0b(?P<bin>[01]+)|0o?(?P<oct>[0-7]+)|(?P<dec>0|[1-9][0-9]*))"
 )
@@ -230,7 +230,7 @@ def assign(found: Settings, name: str, text: str, where: str) -> None:
 def _logical_lines(content: bytes) -> Iterator[str]:
     """Yield all lines but empty ones and comments; a backslash at the end joins two lines."""
     begun = ""
-    for line in _LINE_END.split(content.decode(errors="surrogateescape")):
+    for line in re.split(_LINE_END, content.decode(errors="surrogateescape")):
         if line.lstrip(_BLANK).startswith(("#", ";")):
             continue
         begun += line

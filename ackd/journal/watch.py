@@ -29,7 +29,8 @@ LONGEST_PAUSE = 30.0
 # only be started by this stream; and one that hangs must not keep clients waiting.
 FIRST_ACCEPT = 1.0
 # Bytes of unconfirmed records from which on the watch does not wait for the next journald's accept.
-# The log has room for twice as many in any case: the longest record fits once into a segment.
+# The log has room for twice as many, because the longest record fits once into a segment, unless
+# its file system is full.
 _TOO_MUCH = 4 * 1024 * 1024
 # The end of a stream: always reported.
 _END = select.EPOLLHUP | select.EPOLLERR
@@ -51,6 +52,10 @@ class WatchedQueue(Protocol):
 
     path: str
     holds: bool
+    reachable: bool
+
+    def is_there(self) -> bool:
+        """Return whether a process has the other end open; if not, it is not `reachable`."""
 
     def unread(self) -> int:
         """Return the kernel's charge for what is not read yet, in bytes."""
@@ -131,9 +136,9 @@ class JournaldWatch:
             self._keep_stream()
         if self._queue.holds:
             return
-        if unconfirmed.queue and (not self._accept_awaited or unconfirmed.size > _TOO_MUCH):
+        if unconfirmed.queue and (not self._accept_awaited or self._too_much):
             unconfirmed.look(self._queue.unread())
-        if not unconfirmed.queue:
+        if not (unconfirmed.queue or self._seeks):
             self.deadline = inf
             return
         self._next_look = now + LOOK
@@ -147,6 +152,8 @@ class JournaldWatch:
             self._recorder.resume()
         if not self._stream:
             self._open_stream()
+        if self._seeks:
+            self._seek()
         sent = self._unconfirmed.sent
         quiet = sent == self._sent and not self._unconfirmed.marked and not self._recorder.blocked
         if quiet and not self._queue.put_mark():
@@ -164,6 +171,21 @@ class JournaldWatch:
             self._recorder.block()
             message = f"{why}; records repeated that may be lost: {count}"
             self._recorder.note(Record(Kind.REPEATED, Priority.WARNING, message))
+
+    @property
+    def _seeks(self) -> bool:
+        """Whether journald has ended, and nothing shows yet that another one will follow."""
+        return self._accept_awaited and not self._stream and self._queue.reachable
+
+    def _seek(self) -> None:
+        """Notice that journald's socket has gone as well, although nothing is sent to it now."""
+        if not self._queue.is_there():
+            self._recorder.block()
+
+    @property
+    def _too_much(self) -> bool:
+        """Whether the log is full or soon will be, and so can't wait for the next accept."""
+        return self._recorder.full or self._unconfirmed.size > _TOO_MUCH
 
     def _begin(self, stored: JournaldStream | None) -> None:
         """Go on with the stream of the process before, or open one and hold records back."""
@@ -209,6 +231,7 @@ class JournaldWatch:
             self._open_stream()
         else:
             self._pause = min(2 * self._pause, LONGEST_PAUSE)
+        self._seek()
 
     def _on_accepted(self) -> None:
         self._accepted = True
@@ -231,6 +254,7 @@ class JournaldWatch:
             stream.connect(self._path)
         except OSError:  # journald has no sockets at the moment, or too many clients
             stream.close()
+            self._pause = min(2 * self._pause, LONGEST_PAUSE)
         else:
             self._accept_awaited = True
             self._kept = False

@@ -5,7 +5,7 @@ import os
 import re
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import closing, suppress
 from functools import partial
 from zlib import crc32
 
@@ -249,6 +249,8 @@ class FileStorage:
             self._close_file()
             self._error = _failure(error)
         self._worker.report()
+        if self._error:
+            self._erase(parts)
         if any(not part.start for part in parts):  # a segment has begun
             self._prepare_spare()
 
@@ -262,6 +264,18 @@ class FileStorage:
         file = self._file[1]
         file.write(part.data, part.start)
         file.sync()
+
+    def _erase(self, parts: list[Part]) -> None:
+        """Erase the records of a failed commit: clients read that they are not received.
+
+        Otherwise the next process could find them, if no later segment cuts them off.
+        """
+        for segment, start, data in parts:
+            if segment.slot >= 0:
+                with suppress(OSError, MemoryError):
+                    file = self._disk.open(_name(segment.slot))
+                    with closing(file):
+                        file.write(bytes(len(data)), start)
 
     def _raise_broken(self) -> None:
         broken, self._broken = self._broken, None

@@ -28,11 +28,13 @@ class Log:
 
     If the log is `durable`, it is in files, and its records outlive the power after a commit. It
     keeps the records from `safe` on then, and those from `read` on if it is in memory. `found`
-    describes the log at its opening, and `gaps` are the records that could not be read then.
+    describes the log at its opening, and `gaps` are the records that could not be read then. It is
+    `full` from a record for which it has no room until it has a free segment again.
     """
 
     __slots__ = (
-        *("appended", "committing", "durable", "found", "gaps", "read", "safe", "sent", "synced"),
+        *("appended", "committing", "durable", "found", "full", "gaps"),
+        *("read", "safe", "sent", "synced"),
         *("_cursors", "_epoch", "_salt", "_segment", "_segments", "_size"),
         *("_storage", "_target", "_unsynced", "_used", "_view"),
     )
@@ -55,7 +57,7 @@ class Log:
         self.found = storage.found
         self.gaps = tuple(recovered.gaps)
         self.appended = self.synced = recovered.end
-        self.committing = False
+        self.committing = self.full = False
         # No record is appended to another process's segment: the first record begins a new one.
         self._segment: Segment | None = None
         self._view = memoryview(b"")
@@ -149,6 +151,12 @@ class Log:
         self.safe = self._cursors[SAFE] = number
         while self._segments and self._segments[0].end <= number:
             self._storage.free(self._segments.popleft())
+            self.full = False
+
+    @property
+    def place(self) -> str:
+        """Where the log is, as text."""
+        return self._storage.place
 
     @property
     def longest(self) -> int:
@@ -252,13 +260,16 @@ class Log:
         if length > self.longest:
             raise ValueError(f"a record of {length} bytes is larger than a segment of the log")
         if self._segments_in_use >= self._storage.limit:
+            self.full = True
             return False
         self._end_segment()
         header = Header(new_salt(), self._epoch, self.appended, self.safe, self.durable)
         try:
             self._segment = self._storage.begin(header)
-        except OSError:  # no room for the segment
+        except OSError:  # no room for the segment; an earlier segment can make room
+            self.full = bool(self._segments)
             return False
+        self.full = False
         self._view = self.load(self._segment)
         self._epoch += 1
         self._salt = header.salt
@@ -288,4 +299,5 @@ class Log:
             if segment.header.first < self.synced:
                 break
             self._storage.free(self._segments.pop())
+            self.full = False
         self.set_safe(self.safe)

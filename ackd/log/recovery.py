@@ -1,26 +1,24 @@
 """Finds the records of a log that another process has written."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from math import inf
 
 from ackd.log.format import spans
 from ackd.log.storage import Gap, Segment
 
 
-@dataclass(slots=True)
 class Recovered:
     """What a log has: segments with records that are still needed, oldest first.
 
     `end` is the number after the last record. `free` are the other segments.
     """
 
-    keep: int
-    end: int
-    epoch: int = 1  # of the next segment
-    segments: list[Segment] = field(default_factory=list)
-    free: list[Segment] = field(default_factory=list)
-    gaps: list[Gap] = field(default_factory=list)
+    def __init__(self, keep: int) -> None:
+        self.keep = self.end = keep
+        self.epoch = 1  # of the next segment
+        self.segments: list[Segment] = []
+        self.free: list[Segment] = []
+        self.gaps: list[Gap] = []
 
 
 def recover(
@@ -34,7 +32,7 @@ def recover(
     """
     segments = sorted(stored, key=lambda segment: segment.header.epoch)
     keep = max([keep, *(segment.header.keep for segment in segments)])
-    result = Recovered(keep, keep)
+    result = Recovered(keep)
     for position, segment in enumerate(segments):
         first = segment.header.first
         cut = min((later.header.first for later in segments[position + 1 :]), default=inf)

@@ -1,7 +1,6 @@
 """Where the log's segments are: in memory or in files."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from enum import Enum, auto
 from typing import NamedTuple, Protocol
 
@@ -38,7 +37,6 @@ class Gap(NamedTuple):
     next: int
 
 
-@dataclass(slots=True)
 class Segment:
     """One use of a segment. All its records are before number `end`, and before byte `used`.
 
@@ -47,13 +45,18 @@ class Segment:
     to a failed commit: its place is not used again.
     """
 
-    header: Header
-    view: memoryview | None
-    end: int
-    used: int
-    written: int = 0
-    slot: int = -1
-    spoiled: bool = False
+    __slots__ = ("end", "header", "slot", "spoiled", "used", "view", "written")
+
+    def __init__(
+        self, header: Header, view: memoryview | None, end: int, used: int, slot: int = -1
+    ) -> None:
+        self.header = header
+        self.view = view
+        self.end = end
+        self.used = used
+        self.written = 0
+        self.slot = slot
+        self.spoiled = False
 
 
 class Part(NamedTuple):

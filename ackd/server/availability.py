@@ -7,13 +7,16 @@ from time import monotonic
 
 from ackd.journal.recorder import Recorder
 from ackd.loop import WRITABLE, Loop
-from ackd.protocol import unreachable
+from ackd.protocol import HANGS, unreachable
 from ackd.records import Kind
 
 log = logging.getLogger("ackd")
 
 # Seconds between attempts to reach a journal that is away: nothing reports that it is back.
 RETRY = 0.25
+# Seconds without progress after which a journal or a disk that is there counts as hung, at least.
+# A busy disk alone can make pauses of some seconds.
+HUNG = 5.0
 
 
 class Availability:
@@ -32,6 +35,9 @@ class Availability:
         self.lost = False  # whether the journal can't be reached
         self._obstacle = ""
         self._watched = False
+        # Since when the recorder is blocked, and how far it had come then; None: it is not blocked.
+        self._since = inf
+        self._stopped_at: tuple[int, int] | None = None
 
     @property
     def trouble(self) -> str:
@@ -50,12 +56,27 @@ class Availability:
             self._report_obstacle()
         if not (self._recorder.blocked or self._watched or self.lost):
             return
+        self._note_block()
         if self._unreachable and not self.lost:
             self._recorder.resume()  # it may only have been restarted
         if self._unreachable is not self.lost:
             self._change()
         holds = self._recorder.sink.holds
         self._watch_for_room(self._recorder.blocked and not (self.lost or holds))
+
+    def obstacle(self, wait: float) -> str:
+        """Return why a new client's payloads would wait in vain, as text; empty if they would not.
+
+        That is so when the journal has taken nothing for `wait` seconds. A journal that is there,
+        and full, has some time more.
+        """
+        recorder = self._recorder
+        if not recorder.must_wait or self._stopped_at != recorder.progress:
+            return ""
+        seconds, name = monotonic() - self._since, recorder.sink.name
+        if self.lost and seconds >= wait:
+            return "" if recorder.resume() else unreachable(name)  # it may be back already
+        return f"{name}{HANGS}" if seconds >= max(wait, HUNG) else ""
 
     def on_deadline(self) -> None:
         """Try again to reach the journal."""
@@ -66,6 +87,13 @@ class Availability:
     def _unreachable(self) -> bool:
         recorder = self._recorder
         return recorder.blocked and bool(recorder.unreadable or not recorder.sink.reachable)
+
+    def _note_block(self) -> None:
+        recorder = self._recorder
+        if not recorder.blocked:
+            self._stopped_at = None
+        elif self._stopped_at != recorder.progress:
+            self._since, self._stopped_at = monotonic(), recorder.progress
 
     def _change(self) -> None:
         self.lost = self._unreachable

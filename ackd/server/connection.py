@@ -4,9 +4,9 @@ import errno
 import os
 import socket
 import sys
+from collections import Counter
 from collections.abc import Callable, Sized
 from contextlib import suppress
-from dataclasses import dataclass
 from enum import Enum
 from functools import wraps
 from math import inf
@@ -20,6 +20,7 @@ from ackd.server.budget import CHUNK, Budget
 from ackd.server.counters import Counters
 from ackd.server.foreign import ForeignClientError, examine
 from ackd.server.quota import Quota
+from ackd.server.reasons import TOO_LONG, kind_of_refusal, kind_of_rejection
 from ackd.server.replies import NOTHING, SEND, after_sent, first_bytes, owe
 from ackd.server.snapshot import Snapshot
 from ackd.server.stream import CutOffError, Stream
@@ -58,14 +59,16 @@ class Wait(Enum):
 _READ, _WRITE, _JOURNAL, _LINGER = Wait.READ, Wait.WRITE, Wait.JOURNAL, Wait.LINGER
 
 
-@dataclass(slots=True)
 class Timeouts:
     """Seconds for each kind of waiting; inf is for ever."""
 
-    idle: float
-    unread: float
-    journal: float = inf
-    linger: float = 2.0
+    __slots__ = ("idle", "journal", "linger", "unread")
+
+    def __init__(self, idle: float, unread: float) -> None:
+        self.idle = idle
+        self.unread = unread
+        self.journal = inf
+        self.linger = 2.0
 
     def of(self, wait: Wait, owes: bool) -> float:
         """Return how long a connection may wait so; `owes` is whether it owes replies."""
@@ -78,7 +81,6 @@ class Timeouts:
         return self.linger if wait is _LINGER else inf
 
 
-@dataclass(slots=True)
 class Shared:
     """The state and the parts that all connections of one server share.
 
@@ -87,21 +89,43 @@ class Shared:
     payloads. `changed` is called with each connection whose `wait` or `owes` has changed, and the
     `wait` of before. `received` is called with each connection that has received bytes, and their
     number. `taken` is called with each connection whose payloads are recorded and wait for the
-    disk, and their number; `on_commit` or `on_failed_commit` must follow.
+    disk, and their number; `on_commit` or `on_failed_commit` must follow. `refused_for` counts
+    payloads and `turned_away_for` clients, by the kind of the reason: see reasons.py.
     """
 
-    recorder: Recorder
-    budget: Budget
-    first_turns: Sized
-    timeouts: Timeouts
-    counters: Counters
-    connect_quota: Quota
-    reject_quota: Quota
-    changed: Callable[["Connection", Wait], None]
-    received: Callable[["Connection", int], None]
-    taken: Callable[["Connection", int], None]
-    debug: bool = False
-    draining: bool = False
+    def __init__(
+        self,
+        recorder: Recorder,
+        budget: Budget,
+        first_turns: Sized,
+        timeouts: Timeouts,
+        counters: Counters,
+        connect_quota: Quota,
+        reject_quota: Quota,
+        changed: Callable[["Connection", Wait], None],
+        received: Callable[["Connection", int], None],
+        taken: Callable[["Connection", int], None],
+    ) -> None:
+        self.recorder = recorder
+        self.budget = budget
+        self.first_turns = first_turns
+        self.timeouts = timeouts
+        self.counters = counters
+        self.connect_quota = connect_quota
+        self.reject_quota = reject_quota
+        self.changed = changed
+        self.received = received
+        self.taken = taken
+        self.debug = False
+        self.draining = False
+        self.refused_for: Counter[str] = Counter()
+        self.turned_away_for: Counter[str] = Counter()
+
+    def count_refused(self, count: int, kind: str) -> None:
+        """Count payloads that are refused for a kind of reason, see `reasons`."""
+        if count:
+            self.counters.refused += count
+            self.refused_for[kind] += count
 
 
 _Ts = TypeVarTuple("_Ts")
@@ -228,6 +252,7 @@ class Connection:
         """
         self._beginning = None
         self._shared.counters.turned_away += 1
+        self._shared.turned_away_for[kind_of_rejection(reason)] += 1
         if self._shared.reject_quota.admits(self.peer):
             self._note(Kind.REJECTED, Priority.WARNING, "turned away", detail=reason)
         if answer:
@@ -349,7 +374,7 @@ class Connection:
     @_close_on_error
     def on_failed_commit(self, reason: str) -> None:
         """Refuse all taken payloads: their records are given up."""
-        self._shared.counters.refused += self.protocol.taken
+        self._shared.count_refused(self.protocol.taken, kind_of_refusal(reason))
         self._answer_taken(self.protocol.refuse_taken(reason))
 
     def _receive(self) -> None:
@@ -365,11 +390,12 @@ class Connection:
             return
         if self._beginning is not None:
             self._examine(data)
-        protocol, counters = self.protocol, self._shared.counters
+        protocol = self.protocol
         refused, partial = protocol.refused, protocol.partial
         protocol.receive_data(data, budget.payloads)
-        counters.received += len(data)
-        counters.refused += protocol.refused - refused
+        self._shared.counters.received += len(data)
+        if protocol.refused != refused:
+            self._shared.count_refused(protocol.refused - refused, TOO_LONG)
         if partial or protocol.partial:
             self._shared.received(self, len(data))
 
@@ -415,7 +441,7 @@ class Connection:
             if payloads:
                 recorded = recorder.write(prefix, protocol.sequence, payloads)
         elif not protocol.taken:
-            shared.counters.refused += len(payloads)
+            shared.count_refused(len(payloads), kind_of_refusal(recorder.obstacle))
             self._send(protocol.refuse_payloads(recorder.obstacle))
         if recorder.acks_wait:
             self._take(recorded)
@@ -441,7 +467,7 @@ class Connection:
     def _split(self) -> list[bytes]:
         refused = self.protocol.refused
         payloads = self.protocol.split(self._shared.budget.payloads)
-        self._shared.counters.refused += self.protocol.refused - refused
+        self._shared.count_refused(self.protocol.refused - refused, TOO_LONG)
         return payloads
 
     def _send(self, replies: list[Run]) -> None:
@@ -549,7 +575,7 @@ class Connection:
                 self._receive()
         refused = self.protocol.refused
         replies = self.protocol.refuse(reason)
-        self._shared.counters.refused += self.protocol.refused - refused
+        self._shared.count_refused(self.protocol.refused - refused, kind_of_refusal(reason))
         self._send(replies)
         self._settle()
 

@@ -1,17 +1,15 @@
 """What a daemon has done since it started."""
 
-from dataclasses import dataclass
 
-
-@dataclass(slots=True)
 class Counters:
     """Counts of connections and payloads, and of bytes received from clients.
 
     The journal fields ACKD_CONNECTIONS and so on have these names.
     """
 
-    connections: int = 0
-    turned_away: int = 0
-    acknowledged: int = 0
-    refused: int = 0
-    received: int = 0
+    def __init__(self) -> None:
+        self.connections = 0
+        self.turned_away = 0
+        self.acknowledged = 0
+        self.refused = 0
+        self.received = 0

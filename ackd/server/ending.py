@@ -1,6 +1,6 @@
 """The ways in which serving ends: a drain, a halt, and the hand-over to the next process."""
 
-from dataclasses import replace
+from copy import copy
 from itertools import islice
 from math import inf
 from time import monotonic
@@ -106,8 +106,9 @@ class Ending:
 
     def _drain(self, connections: list[Connection]) -> None:
         """Drain these connections only."""
-        timeouts = Timeouts(_DRAIN_SILENCE, _DRAIN)
-        shared = replace(self._shared, timeouts=timeouts, draining=True)
+        shared = copy(self._shared)
+        shared.timeouts = Timeouts(_DRAIN_SILENCE, _DRAIN)
+        shared.draining = True
         for connection in connections:
             connection.share(shared)
         self._connections.restart_deadlines(connections)

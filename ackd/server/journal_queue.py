@@ -3,10 +3,12 @@
 from collections import OrderedDict
 from collections.abc import Iterator, Sized
 from itertools import chain
+from time import monotonic
 
 from ackd.journal.recorder import Recorder
 from ackd.server.budget import Budget
 from ackd.server.connection import Connection, Wait
+from ackd.server.durations import RecentDurations
 
 # Turns given at least before the loop goes on, where enough connections wait.
 _LEAST_TURNS = 16
@@ -28,8 +30,10 @@ class JournalQueue:
     def __init__(self, recorder: Recorder, budget: Budget) -> None:
         self._recorder = recorder
         self._budget = budget
-        self._first_turns: OrderedDict[Connection, None] = OrderedDict()
-        self._next_turns: OrderedDict[Connection, None] = OrderedDict()
+        self.waits = RecentDurations()  # for a turn, or in vain
+        # Since when each connection waits.
+        self._first_turns: OrderedDict[Connection, float] = OrderedDict()
+        self._next_turns: OrderedDict[Connection, float] = OrderedDict()
 
     @property
     def first_turns(self) -> Sized:
@@ -49,13 +53,15 @@ class JournalQueue:
 
     def join(self, connection: Connection, first: bool) -> None:
         """Let a connection wait, for its `first` turn or for its next."""
-        (self._first_turns if first else self._next_turns)[connection] = None
+        (self._first_turns if first else self._next_turns)[connection] = monotonic()
         self._budget.set_waiting(len(self))
 
     def leave(self, connection: Connection) -> None:
         """Remove a connection that now waits for something else."""
-        self._first_turns.pop(connection, None)
-        self._next_turns.pop(connection, None)
+        now = monotonic()
+        since = self._first_turns.pop(connection, now)
+        since = self._next_turns.pop(connection, since)
+        self.waits.add(now - since, now)
         self._budget.set_waiting(len(self))
 
     def give_turns(self) -> None:
@@ -68,10 +74,11 @@ class JournalQueue:
                 if queue and not self._recorder.must_wait:
                     self._give_turn(queue)
 
-    def _give_turn(self, queue: OrderedDict[Connection, None]) -> None:
+    def _give_turn(self, queue: OrderedDict[Connection, float]) -> None:
         connection = next(iter(queue))
         connection.on_turn()
         # A connection whose turn the journal has cut short stays the first.
         if connection.wait is Wait.JOURNAL and not self._recorder.must_wait:
-            del queue[connection]
-            self._next_turns[connection] = None
+            now = monotonic()
+            self.waits.add(now - queue.pop(connection), now)
+            self._next_turns[connection] = now

@@ -3,7 +3,6 @@
 import errno
 import socket
 from collections.abc import Iterable
-from dataclasses import replace
 from time import monotonic
 
 from ackd.loop import READABLE
@@ -89,5 +88,5 @@ class ProxyHeaderReader:
         origin, facts = self.origin, header.facts
         if header.address:
             facts = (("ACKD_PROXY", endpoint(origin.peer, origin.peer_port)), *facts)
-            origin = replace(origin, peer=header.address, peer_port=header.port)
-        self.origin = replace(origin, facts=facts)
+            origin = origin._replace(peer=header.address, peer_port=header.port)
+        self.origin = origin._replace(facts=facts)

@@ -16,7 +16,7 @@ from ackd.protocol import STOPPING, ServerProtocol, ack_line, greeting_line
 from ackd.records import Origin, Reason
 from ackd.server.acceptor import Acceptor
 from ackd.server.admission import Admission
-from ackd.server.arrivals import Arrivals
+from ackd.server.arrivals import Arrivals, BeginPreliminary
 from ackd.server.availability import Availability
 from ackd.server.budget import Budget
 from ackd.server.commits import Commits
@@ -27,7 +27,6 @@ from ackd.server.ending import Ending
 from ackd.server.journal_queue import JournalQueue
 from ackd.server.listener import Listeners
 from ackd.server.presence import Presence
-from ackd.server.proxies import from_proxies
 from ackd.server.quota import (
     CONNECT_CLIENTS,
     CONNECTS,
@@ -35,11 +34,13 @@ from ackd.server.quota import (
     REJECTS,
     Quota,
 )
+from ackd.server.rates import RateSamples
 from ackd.server.snapshot import Snapshot
 from ackd.server.stream import Stream
 from ackd.server.unfinished import UnfinishedLines
 
 if TYPE_CHECKING:  # OpenSSL would delay each start without TLS
+    from ackd.server.figures import Figures
     from ackd.server.tls import Tls
 
 # Rejected clients that may take their time to close; beyond, they are closed at once.
@@ -76,10 +77,11 @@ class Server:
             self._commits.add,
         )
         self._acceptor = Acceptor(loop, self._welcome)
-        self._admission = Admission(config)
+        self._admission = Admission(config, self._obstacle)
         self._arrivals = Arrivals(loop, self._admission, self._greet, self._reject, self._leave)
         self._presence = Presence(loop.timers)
         self.ending = Ending(loop, self._acceptor, self._arrivals, self._connections, self._shared)
+        self._samples = RateSamples(self._shared.counters)
         # Numbers alone would begin anew with each start.
         self._run = os.urandom(8).hex()
         self._numbers = itertools.count(1)
@@ -89,6 +91,14 @@ class Server:
     def counters(self) -> Counters:
         """What has been done since the start."""
         return self._shared.counters
+
+    @property
+    def figures(self) -> "Figures":
+        """What an administrator may ask for."""
+        from ackd.server.figures import Figures  # here: most ackds are never asked
+
+        parts = (self._admission, self._arrivals, self._connections, self._queue, self._commits)
+        return Figures(*parts, self._shared, self._samples)
 
     @property
     def connected(self) -> int:
@@ -103,12 +113,13 @@ class Server:
     @property
     def trouble(self) -> str:
         """Why clients or payloads wait, as text; empty if none waits."""
-        return (
-            self._commits.trouble
-            or self._availability.trouble
-            or self._acceptor.trouble
-            or self._presence.trouble
-        )
+        return next(self.troubles, "")
+
+    @property
+    def troubles(self) -> Iterator[str]:
+        """All reasons why clients or payloads wait, the worst first."""
+        parts = (self._commits, self._availability, self._acceptor, self._presence)
+        return (part.trouble for part in parts if part.trouble)
 
     @property
     def draining(self) -> bool:
@@ -133,10 +144,7 @@ class Server:
     def configure(self, config: Config, listeners: Listeners, tls: "Tls | None" = None) -> None:
         """Use these settings and listeners from now on, also for clients that are connected."""
         self._config = config
-        timeout = config.handshake_timeout
-        proxy = (from_proxies(config.proxy_from, timeout),) if config.proxy_from else ()
-        handshake = (tls.begin,) if tls else ()
-        self._arrivals.preliminaries = (*proxy, *handshake)
+        self._arrivals.preliminaries = tuple(_preliminaries(config, tls))
         self.ending.waits_for_arrivals = tls is None
         self._greeting = greeting_line(config.greeting.encode())
         self._ack = ack_line(config.ack.encode())
@@ -180,6 +188,8 @@ class Server:
         self._recorder.look(now)
         self._availability.check()
         self._commits.begin()
+        if now >= self._samples.next:
+            self._samples.take(now)
 
     def timeout(self) -> float | None:
         """Return the seconds until something is due although nothing happens; None for never."""
@@ -228,6 +238,14 @@ class Server:
         self._set_journal_wait()
         self._connections.restart_deadlines(self._queue)
 
+    def _obstacle(self) -> str:
+        """Return why a new client is better off with another server; empty if it is not.
+
+        ackd would refuse its payloads, or its acks would not come.
+        """
+        part = self._commits if self._recorder.acks_wait else self._availability
+        return self._recorder.obstacle or part.obstacle(self._config.journal_wait)
+
     def _set_journal_wait(self) -> None:
         """Let payloads wait without limit for a slow journal, but not for an absent one.
 
@@ -266,3 +284,13 @@ class Server:
         """Record how many records about clients were left out and not reported yet."""
         self._shared.connect_quota.report()
         self._shared.reject_quota.report()
+
+
+def _preliminaries(config: Config, tls: "Tls | None") -> Iterator[BeginPreliminary]:
+    """Yield what begins what comes before the greeting, in this order."""
+    if config.proxy_from:
+        from ackd.server.proxies import from_proxies  # here: most starts need no PROXY header
+
+        yield from_proxies(config.proxy_from, config.handshake_timeout)
+    if tls:
+        yield tls.begin

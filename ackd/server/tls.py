@@ -2,7 +2,7 @@
 
 import socket
 import ssl
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from time import monotonic
 
 from ackd.loop import READABLE, WRITABLE
@@ -104,7 +104,7 @@ class Handshake:
         facts = {"ACKD_TLS_NAME": name} if name else {}
         facts |= {"ACKD_TLS_VERSION": handshake.version, "ACKD_TLS_CIPHER": handshake.cipher}
         facts |= dict(self.origin.facts)
-        self.origin = replace(self.origin, facts=tuple(facts.items()))
+        self.origin = self.origin._replace(facts=tuple(facts.items()))
         if self._tls.allow and not allowed:
             raise PreliminaryError(f"{name or 'a client without a name'} {NOT_ALLOWED}")
 

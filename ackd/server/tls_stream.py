@@ -21,6 +21,8 @@ from ackd.server.tls_failures import in_words
 # Bytes of a record: its header has the kind, the version, and the length of the rest. RFC 5246,
 # 6.2.3, allows the most bytes.
 _HEADER, _PAYLOAD, _RECORD = 5, 16384, 5 + 16384 + 2048
+# Bytes of the beginning of a message of the handshake, RFC 8446, 4: its type, and its length.
+_MESSAGE = 4
 # Bytes that one call decrypts, but for the rest of a record that is larger. Each record can hold a
 # single byte: two hundred of them take half a millisecond.
 _CHUNK = 4096
@@ -29,6 +31,12 @@ _CHUNK = 4096
 _MOST_UNSENT = 65536
 # Bytes that may come before the next payload: those of a large record, and a few messages.
 _MOST_WITHOUT_PAYLOAD = 2 * _RECORD
+
+
+class LongHelloError(ssl.SSLError):
+    """The client's hello is longer than a record, or its first record does not say how long."""
+
+    reason = "LONG_HELLO"
 
 
 class EncryptedStream:
@@ -43,13 +51,14 @@ class EncryptedStream:
     """
 
     __slots__ = (
+        "_context",
         "_ended",
         "_failure",
-        "_header",
         "_incoming",
         "_missing",
         "_outgoing",
         "_pending",
+        "_record",
         "_shut",
         "_socket",
         "_tls",
@@ -60,9 +69,11 @@ class EncryptedStream:
     def __init__(self, sock: Stream, context: ssl.SSLContext) -> None:
         self._socket = sock
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
-        # Of the record that the handshake reads: its header, and how many bytes are missing.
-        self._header = b""
+        # The state of TLS is large, and is created when the first record is whole.
+        self._tls: ssl.SSLObject
+        self._context: ssl.SSLContext | None = context
+        # Of the record that the handshake reads: its bytes, and how many are missing.
+        self._record = b""
         self._missing = _HEADER
         self._unsent = b""  # encrypted, and not taken by the kernel yet
         self._pending = 0  # bytes of a `send` that are in `_unsent`, and not counted as sent yet
@@ -97,6 +108,10 @@ class EncryptedStream:
             return False
         if self._failure:  # otherwise only the last answer was left
             self._read_record()
+            if self._context:
+                self._begin(self._context)
+            self._incoming.write(self._record)
+            self._record, self._missing = b"", _HEADER
             try:
                 self._tls.do_handshake()
             except ssl.SSLWantReadError:
@@ -111,19 +126,29 @@ class EncryptedStream:
         return self._flush()
 
     def _read_record(self) -> None:
-        """Give OpenSSL the rest of the present record, and not more; raises BlockingIOError."""
+        """Read the rest of the present record, and not more; raises BlockingIOError."""
         while self._missing:
             data = self._socket.recv(self._missing)
             if not data:
                 raise EOFError
-            self._incoming.write(data)
+            self._record += data
             self._missing -= len(data)
-            if len(self._header) < _HEADER:
-                self._header += data
-                if not self._missing:
-                    length = int.from_bytes(self._header[3:], "big")
-                    self._missing = length if length <= _RECORD else 0  # OpenSSL rejects it
-        self._header, self._missing = b"", _HEADER
+            if len(self._record) == _HEADER:
+                length = int.from_bytes(self._record[3:], "big")
+                self._missing = length if length <= _RECORD else 0  # OpenSSL rejects it
+
+    def _begin(self, context: ssl.SSLContext) -> None:
+        """Begin with the client's hello; raises LongHelloError.
+
+        OpenSSL allocates as many bytes as a message claims to have, a hundred thousand or more. The
+        hellos of clients have two thousand at most.
+        """
+        message = self._record[_HEADER : _HEADER + _MESSAGE]
+        if len(message) < _MESSAGE or int.from_bytes(message[1:], "big") > _PAYLOAD:
+            self._failure = "the client's hello is too long"
+            raise LongHelloError
+        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
+        self._context = None
 
     @property
     def version(self) -> str:

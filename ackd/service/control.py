@@ -9,9 +9,9 @@ import contextlib
 import glob
 import os
 import socket
-import struct
 from collections.abc import Callable, Iterator, Mapping
 
+from ackd.credentials import credentials, stands_for_others
 from ackd.printable import printable
 from ackd.service.systemd import runtime_directory
 
@@ -24,8 +24,6 @@ _LONGEST = 65536
 _OUTCOME, _NOTE = b"=", b"+"
 # The runtime directories of the units ackd.service and ackd@NAME.service.
 _DIRECTORIES = ("/run/ackd", "/run/ackd@*")
-# The user that stands for all users whom a user namespace does not have: user_namespaces(7).
-_OVERFLOW_USER = 65534
 
 
 class ControlError(Exception):
@@ -71,7 +69,7 @@ class Control:
         """Reload if the requester may ask for it, and send the outcome."""
         requester, _ = self._socket.accept()
         with requester:
-            _, user = _credentials(requester)
+            _, user = credentials(requester)
             if self._may_ask(user):
                 outcome = self._outcome()
                 requester.setblocking(False)
@@ -95,12 +93,11 @@ class Control:
     def _may_ask(self, user: int) -> bool:
         """Return whether root or this process's own user has connected.
 
-        In a user namespace, as with PrivateUsers=yes, all other users have one and the same number.
-        If that is the number of this process too, only the mode of the socket's directory, which
-        systemd makes, can tell them apart.
+        If the number of this process's user can be another user, only the mode of the socket's
+        directory, which systemd makes, can tell them apart.
         """
-        if user == os.geteuid() == _OVERFLOW_USER and not _has_all_users():
-            return bool(self._path) and _is_private(os.path.dirname(self._path))
+        if stands_for_others(user):
+            return bool(self._path) and is_private(os.path.dirname(self._path))
         return user in (0, os.geteuid())
 
 
@@ -134,7 +131,7 @@ def _connect(control: socket.socket, pid: int, environ: Mapping[str, str]) -> No
             control.connect(path)
             # systemd 257 maps the owner of a private directory to another number, so that number
             # does not say who may listen there. The mode does.
-            _check_answerer(control, pid, {0, os.geteuid(), owner}, _is_private(directory))
+            _check_answerer(control, pid, {0, os.geteuid(), owner}, is_private(directory))
             return
     control.connect(_abstract(pid))
     _check_answerer(control, pid, {0, os.geteuid()})
@@ -147,7 +144,7 @@ def _check_answerer(
 
     With `any_user`, nobody but such a user can listen there.
     """
-    answerer, user = _credentials(control)
+    answerer, user = credentials(control)
     if answerer != pid:
         raise ControlError(f"process {answerer} listens in the place of process {pid}")
     if user not in trusted and not any_user:
@@ -182,19 +179,6 @@ def _abstract(pid: int) -> str:
     return f"\0ackd/{pid}"
 
 
-def _credentials(sock: socket.socket) -> tuple[int, int]:
-    """Return the process number and the user of the other end, SO_PEERCRED in unix(7)."""
-    credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-    pid, user, _ = struct.unpack("3i", credentials)
-    return pid, user
-
-
-def _has_all_users() -> bool:
-    """Return whether this process's user namespace has every user: user_namespaces(7)."""
-    with open("/proc/self/uid_map") as uid_map:
-        return uid_map.read().split() == ["0", "0", "4294967295"]
-
-
-def _is_private(directory: str) -> bool:
+def is_private(directory: str) -> bool:
     """Return whether only the owner of the directory, and root, can reach what is in it."""
     return not os.stat(directory).st_mode & 0o077

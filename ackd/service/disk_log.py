@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 
 from ackd.config import Config, Durability, Recording
-from ackd.log.disk import Directory, memory_file_system
 from ackd.log.format import FRAME_SIZE
 from ackd.log.log import Log
 from ackd.log.storage import LogError
@@ -113,6 +112,7 @@ def forget(left: Log) -> None:
 def _open(place: str, config: Config) -> Log:
     """Return the log in a directory. Raises LogError."""
     # Imported here because most starts open no log on the disk.
+    from ackd.log.disk import Directory
     from ackd.log.files import FileStorage
 
     systemd.notify(f"EXTEND_TIMEOUT_USEC={_OPENING}")
@@ -152,6 +152,8 @@ def check_lasting(before: Config, after: Config, *, in_use: bool = False) -> Non
 
 def _check_place(place: str) -> None:
     """Check that what is synced there outlives the power. Raises DiskLogError."""
+    from ackd.log.disk import memory_file_system  # here, as in `_open`
+
     with suppress(OSError):  # to open the directory fails as well
         if kind := memory_file_system(place):
             raise DiskLogError(

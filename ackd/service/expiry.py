@@ -8,9 +8,9 @@ failed start would also end the clients that are connected.
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from math import inf
 from time import monotonic
+from typing import NamedTuple
 
 from ackd.deadlines import Deadlines
 from ackd.loop import Timer
@@ -23,8 +23,8 @@ _SOON = 14 * 86400
 _INTERVAL = 3600.0
 
 
-@dataclass(frozen=True)
-class Validity:
+# A named tuple: the decorator `dataclass` would delay each start noticeably.
+class Validity(NamedTuple):
     """The time in which a certificate is valid, in seconds since 1970.
 
     `certificate` names it; `harm` says what happens outside of this time.
@@ -70,12 +70,12 @@ class Expiry:
     def __init__(self, timers: Deadlines[Timer]) -> None:
         self.deadline = self.scheduled = inf
         self.trouble = ""  # what is wrong now, as text
+        self.validities: Sequence[Validity] = ()
         self._timers = timers
-        self._validities: Sequence[Validity] = ()
 
     def watch(self, validities: Sequence[Validity]) -> None:
         """Watch these certificates from now on, and no others; log what is wrong with them."""
-        self._validities = validities
+        self.validities = validities
         self.trouble = ""
         self.on_deadline()
         self._timers.watch(self)
@@ -83,12 +83,12 @@ class Expiry:
     def on_deadline(self) -> None:
         """Log what has changed; look again at the next change, or after an hour."""
         now = time.time()
-        found = troubles(self._validities, now)
+        found = troubles(self.validities, now)
         before, self.trouble = self.trouble, "; ".join(text for _, text in found)
         if self.trouble != before:
             for priority, text in found:
                 log.log(priority, text)
             if not found:
                 log.info("the dates of all certificates are right now")
-        changes = (validity.next_change(now) - now for validity in self._validities)
-        self.deadline = monotonic() + min(_INTERVAL, *changes) if self._validities else inf
+        changes = (validity.next_change(now) - now for validity in self.validities)
+        self.deadline = monotonic() + min(_INTERVAL, *changes) if self.validities else inf

@@ -15,7 +15,6 @@ later are optional.
 import json
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from math import isfinite
 from typing import BinaryIO, NamedTuple
 
@@ -38,7 +37,7 @@ _REASON_NAMED = {name: reason for reason, name in _REASONS.items()}
 
 
 # A field with any other name would be lost, or be another field: systemd.journal-fields(7).
-_FACT = re.compile("ACKD_[A-Z_]{1,59}")
+_FACT = "ACKD_[A-Z_]{1,59}"  # which `re` compiles once it is needed
 
 
 class HandoverError(Exception):
@@ -167,7 +166,7 @@ def _load_fact(value: "_Value") -> tuple[str, str]:
     if len(pair) != 2:
         raise HandoverError(value.name, "has an item that is not a pair")
     name, fact = (part.text() for part in pair)
-    if not _FACT.fullmatch(name) or len(fact.encode()) > LONGEST_FACT:
+    if not re.fullmatch(_FACT, name) or len(fact.encode()) > LONGEST_FACT:
         raise HandoverError(value.name, "has an item that is not a field of a record")
     return name, fact
 
@@ -257,15 +256,17 @@ def _text(data: bytes) -> str:
     return data.decode("iso-8859-1")
 
 
-@dataclass(frozen=True, slots=True)
 class _Value:
     """A value in the JSON text, and its name for errors.
 
     Each method returns the value as one type, and raises HandoverError if it is of another type.
     """
 
-    name: str
-    json: object
+    __slots__ = ("json", "name")
+
+    def __init__(self, name: str, json: object) -> None:
+        self.name = name
+        self.json = json
 
     def __getitem__(self, member: str) -> "_Value":
         if not isinstance(self.json, dict):

@@ -5,7 +5,6 @@ import contextlib
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from functools import partial
 from itertools import chain
 from time import time
@@ -207,10 +206,10 @@ def _configuration(options: argparse.Namespace, file: ConfigFile) -> Config:
     """Return the configuration, with the settings of the command line in it."""
     config = file.load()
     if options.bind:
-        config = replace(config, bind=tuple(dict.fromkeys(chain.from_iterable(options.bind))))
+        config = config._replace(bind=tuple(dict.fromkeys(chain.from_iterable(options.bind))))
     if options.port is not None:
-        config = replace(config, port=options.port)
-    return replace(config, debug=config.debug or options.debug)
+        config = config._replace(port=options.port)
+    return config._replace(debug=config.debug or options.debug)
 
 
 def _start(options: argparse.Namespace) -> int:

@@ -14,7 +14,6 @@ from ackd.journal.recorder import Recorder
 from ackd.log.storage import Found
 from ackd.loop import Loop
 from ackd.service import systemd
-from ackd.service.rotation import Rotation
 
 if TYPE_CHECKING:
     from ackd.journal.recovery import Entry, Recovery
@@ -92,6 +91,7 @@ def watch_archives(recorder: Recorder, loop: Loop) -> None:
         return
     from ackd.journal.archives import Archives
     from ackd.journal.files import journal_files
+    from ackd.service.rotation import Rotation
 
     try:
         files = journal_files(sink.journald, os.geteuid())

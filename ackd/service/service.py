@@ -7,7 +7,6 @@ import signal
 import socket
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -24,6 +23,7 @@ from ackd.service.control import Control, ReloadError
 from ackd.service.disk_log import DiskLogError, check_lasting
 from ackd.service.expiry import Expiry
 from ackd.service.safety import note_reading_ended, recovery, watch_archives
+from ackd.service.status_socket import StatusSocket
 from ackd.service.store import (
     Stored,
     remove_listeners,
@@ -62,6 +62,7 @@ class Service:
         self._recorder = recorder
         self._stored = stored
         self._config = configure()
+        self._began = monotonic()
         self._ending = self._handing_over = self._hurried = False
         self._check_capacity(self._config)
         self._certificates = _certificates(self._config)
@@ -90,6 +91,7 @@ class Service:
         # Before any process can know that ackd runs, and send a signal.
         self._watch_signals()
         self._open_control()
+        self._open_status()
         self._recorder.watch(self._loop)
         watch_archives(self._recorder, self._loop)
         if self._recovery:
@@ -173,9 +175,20 @@ class Service:
             f"clients: {self._server.connected};"
             f" payloads: {counters.acknowledged} acknowledged, {counters.refused} refused"
         )
-        progress = self._recovery.progress if self._recovery else ""
-        parts = (self._server.trouble, self._expiry.trouble, progress, self._waiting, counts)
+        parts = (self._server.trouble, self._expiry.trouble, *self._notes, counts)
         return "; ".join(filter(None, parts))
+
+    def _report(self) -> bytes:
+        """Return what the status socket sends."""
+        from ackd.service.report import report  # here: most ackds are never asked
+
+        validities = self._expiry.validities
+        return report(self._server, self._recorder, validities, self._began, self._notes)
+
+    @property
+    def _notes(self) -> tuple[str, str]:
+        """What an administrator may wait for, as texts, which may be empty."""
+        return self._recovery.progress if self._recovery else "", self._waiting
 
     @property
     def _waiting(self) -> str:
@@ -224,6 +237,13 @@ class Service:
             log.warning("--reload is not possible: %s", error.strerror)
         else:
             self._loop.watch(self._control, READABLE, self._control.on_readable)
+
+    def _open_status(self) -> None:
+        self._status: StatusSocket | None = None
+        try:
+            self._status = StatusSocket(os.environ, self._report, self._loop)
+        except OSError as error:
+            log.warning("ackctl status is not possible: %s", error.strerror)
 
     def _stop(self) -> None:
         if not self._ending:
@@ -281,7 +301,7 @@ class Service:
             self._reload()
 
     def _record_counters(self) -> None:
-        counts = asdict(self._server.counters)
+        counts = vars(self._server.counters)
         text = ", ".join(f"{name} {count}" for name, count in counts.items())
         fields = tuple((f"ACKD_{name.upper()}", count) for name, count in counts.items())
         self._recorder.note(Record(Kind.COUNTERS, Priority.INFO, f"counters: {text}", None, fields))
@@ -324,6 +344,8 @@ class Service:
         note_reading_ended(os.environ)
         if self._control:
             self._control.close()
+        if self._status:
+            self._status.close()
         self._loop.close()
 
     def _await_stored(self, deadline: float) -> None:

@@ -8,7 +8,6 @@ import socket
 import stat
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
 
 from ackd.journal.journald import JournaldConnection
 from ackd.journal.watch import JournaldStream
@@ -31,7 +30,6 @@ START_FAILED = "start-failed"
 _TCP = socket.IPPROTO_TCP
 
 
-@dataclass(slots=True)
 class Stored:
     """The descriptors that the service manager has passed to this process at its start.
 
@@ -43,16 +41,17 @@ class Stored:
     memory of this one.
     """
 
-    unit_listeners: Listeners = field(default_factory=dict)
-    listeners: Listeners = field(default_factory=dict)
-    clients: tuple[socket.socket, ...] = ()
-    state: State = field(default_factory=State)
-    problem: str = ""
-    has_connections: bool = False
-    start_failed: bool = False
-    journald: JournaldConnection | None = None
-    log_problem: str = ""
-    log_outlives_ackd: bool = False
+    def __init__(self) -> None:
+        self.unit_listeners: Listeners = {}
+        self.listeners: Listeners = {}
+        self.clients: tuple[socket.socket, ...] = ()
+        self.state = State()
+        self.problem = ""
+        self.has_connections = False
+        self.start_failed = False
+        self.journald: JournaldConnection | None = None
+        self.log_problem = ""
+        self.log_outlives_ackd = False
 
 
 def load() -> Stored:
@@ -68,20 +67,16 @@ def load() -> Stored:
     clients, states = passed.pop(_CLIENT, []), passed.pop(_STATE, [])
     marks = passed.pop(START_FAILED, [])
     sockets = {name: passed.pop(name, []) for name in (_SOCKET, _ACCEPTED, _AWAITED)}
-    state, problem = _read_state(states)
     for mark in marks:
         os.close(mark)
-    unit_listeners, listeners = _listeners(passed)
-    return Stored(
-        unit_listeners,
-        listeners,
-        tuple(map(_socket, _keep(clients, _is_connection))),
-        state,
-        problem,
-        has_connections=bool(clients or states),
-        start_failed=bool(marks),
-        journald=_journald(sockets),
-    )
+    stored = Stored()
+    stored.state, stored.problem = _read_state(states)
+    stored.unit_listeners, stored.listeners = _listeners(passed)
+    stored.clients = tuple(map(_socket, _keep(clients, _is_connection)))
+    stored.has_connections = bool(clients or states)
+    stored.start_failed = bool(marks)
+    stored.journald = _journald(sockets)
+    return stored
 
 
 def save_socket(sock: socket.socket) -> None:

@@ -12,8 +12,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from math import inf
 from time import monotonic
 
-from systemd import daemon
-
 from ackd.deadlines import Deadlines
 from ackd.loop import Timer
 
@@ -92,6 +90,10 @@ def passed_descriptors() -> Iterator[tuple[str, int]]:
 
     These are the descriptors of a socket unit, and stored ones: sd_listen_fds_with_names(3).
     """
+    if "LISTEN_FDS" not in os.environ:
+        return
+    from systemd import daemon  # here: libsystemd and its libraries would delay every other start
+
     for number, name in daemon.listen_fds_with_names().items():
         yield name, number
 

@@ -65,6 +65,12 @@ class DurableWorld(World):
         b"not received: the disk is full",
         b"not received: the disk failed: Input/output error",
     )
+    rejections = (
+        b"not connect: the log is full",
+        b"not connect: the disk is full",
+        b"not connect: the disk failed: Input/output error",
+        b"not connect: the disk does not answer",
+    )
 
     def __init__(self, config: Config, seed: int) -> None:
         self.disk = SimulatedDisk(Random(seed), 4096)

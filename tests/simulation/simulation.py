@@ -26,7 +26,7 @@ from ackd.log.log import Log
 from ackd.log.memory import MemoryStorage
 from ackd.loop import Loop
 from ackd.records import Kind, Reason
-from ackd.server.availability import RETRY
+from ackd.server.availability import HUNG, RETRY
 from ackd.server.connection import cookie
 from ackd.server.listener import Listeners, listen
 from ackd.server.server import Server
@@ -44,6 +44,10 @@ SEND_BUFFER, RECEIVE_BUFFER = 4096, 8192
 LONG = re.compile(rb"not received: longer than (\d+) bytes")
 STOPPING = b"not connect: ackd is stopping"
 UNREACHABLE = b"not received: the journal can't be reached"
+AWAY, HANGS = (
+    b"not connect: the journal can't be reached",
+    b"not connect: the journal takes no records",
+)
 # Rounds without any progress after which a client hangs; each waits a moment for the kernel.
 PATIENCE, MOMENT = 1000, 0.001
 # Seconds that pass in such a round.
@@ -59,6 +63,7 @@ CLOCKS = (
     "loop",
     *(f"server.{name}" for name in ("server", "connection", "acceptor", "availability")),
     *(f"server.{name}" for name in ("quota", "ending", "commits", "arrivals", "tls")),
+    *(f"server.{name}" for name in ("journal_queue", "durations")),
 )
 
 
@@ -73,19 +78,22 @@ class Clock:
 
 
 class Journal:
-    """Stores whole records as long as there is room for them; it can also be away.
+    """Takes whole records as long as there is room for them; it can also be away.
 
-    It calls `on_record` with each record before it stores the record.
+    It calls `on_record` with each record before it takes the record. While it `hangs`, it stores
+    none of them.
     """
 
     def __init__(self, clock: Clock, on_record: Callable[[Entry], None]) -> None:
         self.open = True
         self.room = inf
+        self.hangs = False
         self.refusals = 0  # puts that fail although the journal seems to have room
         self._clock = clock
         self._on_record = on_record
         self._away_since = self._back_since = -inf
         self.absence = self.longest_absence = 0.0
+        self._took_at, self._longest_pause = clock.now, 0.0
         # Writable unless its counter is at its highest, eventfd(2).
         self.readiness = os.eventfd(0, os.EFD_NONBLOCK)
 
@@ -101,6 +109,11 @@ class Journal:
     def refuse(self, times: int) -> None:
         """Refuse the next attempts, as many as `times`, although there is room."""
         self.refusals = times
+
+    @property
+    def longest_pause(self) -> float:
+        """The longest time in which it has taken nothing."""
+        return max(self._longest_pause, self._clock.now - self._took_at)
 
     def leave(self) -> None:
         if self.open:
@@ -134,6 +147,7 @@ class Journal:
             self.refusals -= self.refusals > 0
             return False
         self._on_record(parse(record))
+        self._longest_pause, self._took_at = self.longest_pause, self._clock.now
         self.make_room(self.room - 1)
         return True
 
@@ -149,7 +163,7 @@ class Journal:
 
 
 class JournalSink(Sink):
-    """One process's socket to the journal, which stores at once what it takes."""
+    """One process's socket to the journal."""
 
     capacity = 1 << 20
     confirms = True
@@ -181,6 +195,8 @@ class JournalSink(Sink):
         recorder.look = self._look
 
     def _look(self, _now: float) -> None:
+        if self._journal.hangs:
+            return
         self._records.set_read(self._records.sent)
         self._records.set_safe(self._records.sent)
 
@@ -241,6 +257,7 @@ class Client:
         self._rest = b""
         self._input = b""
         self._greeted = False
+        self.greeting = b""
         self._connection = b""
         self._searched = 0  # lines up to which stored payloads have been found
         self._active_at = self._active_before = world.clock.now
@@ -332,7 +349,7 @@ class Client:
     def _on_reply(self, reply: bytes) -> None:
         if not self._greeted:
             self._greeted = True
-            assert reply in self._world.greetings
+            self._on_greeting(reply)
             return
         assert self.replies < len(self.lines) + bool(self._rest), "more replies than payloads"
         line = [*self.lines, self._rest][self.replies]
@@ -347,6 +364,21 @@ class Client:
                 assert early, "acknowledged, not stored"
         else:
             self._on_refusal(reply, line)
+
+    def _on_greeting(self, reply: bytes) -> None:
+        self.greeting = reply
+        if reply in self._world.greetings:
+            return
+        self.abandoned = True
+        if self._world.acks_wait:
+            assert reply in self._world.rejections
+            return
+        journal, wait = self._world.journal, self._world.shortest_wait
+        assert reply in (AWAY, HANGS)
+        if reply == AWAY:
+            assert journal.seems_away(wait) or not self.prompt, "rejected, but it is there"
+        else:
+            assert journal.longest_pause >= max(wait, HUNG), "rejected, but it takes records"
 
     def _on_refusal(self, reply: bytes, line: bytes) -> None:
         if long := LONG.fullmatch(reply):
@@ -452,12 +484,14 @@ def connected(address: str, port: int) -> socket.socket:
 class World:
     """One server after another on the same journal, their clients, and the simulated time.
 
-    With `acks_wait`, acks wait for the disk and not for the journal; `refusals` are the replies
-    that a client may get then. With `may_repeat`, what is stored may be stored once more.
+    With `acks_wait`, acks wait for the disk and not for the journal; `refusals` are the replies,
+    and `rejections` the first lines, that a client may get then. With `may_repeat`, what is stored
+    may be stored once more.
     """
 
     acks_wait = may_repeat = False
     refusals: tuple[bytes, ...] = ()
+    rejections: tuple[bytes, ...] = ()
     tls: Tls | None = None
     client_type = Client
 
@@ -516,8 +550,8 @@ class World:
         while self.clock.now < end and not self._server.ended:
             while self.go_round():
                 pass  # what can be read is read at once
-            timeout = self._server.timeout()
-            rounds = 0 if timeout else rounds + 1
+            timeout = 0.0 if self._loop.wait(0) else self._server.timeout()
+            rounds = 0 if timeout != 0 else rounds + 1
             assert rounds < SPINNING, "the server spins"
             self.clock.now = min(end, self.clock.now + (inf if timeout is None else timeout))
         self.clock.now = end
@@ -590,6 +624,7 @@ class World:
     def heal(self) -> None:
         """Let the journal take everything, and all clients read."""
         self.journal.come_back()
+        self.journal.hangs = False
         self.journal.refusals = 0
         self.journal.make_room(inf)
         for client in self.clients:
@@ -604,6 +639,7 @@ class World:
             client.half_close()
         self._settle()
         if not self.draining:
+            self._check_greeting()
             self._server.ending.drain()
         self.pass_time(5)
         assert self._server.ended, "a drain takes four seconds at most"
@@ -614,6 +650,15 @@ class World:
         assert self._recorder.unsettled == 0
         assert all(client.complete for client in self.active), "a line without a reply"
         assert all(client.kept for client in self.clients), "acknowledged, never stored"
+
+    def _check_greeting(self) -> None:
+        """Check that a new client is greeted soon after all is well again."""
+        self.pass_time(2.0)
+        self.connect()
+        client = self.clients[-1]
+        client.half_close()
+        self._settle()
+        assert not client.abandoned, "rejected without a reason"
 
     def close(self) -> None:
         """Close all descriptors, and check that the server has closed its own."""

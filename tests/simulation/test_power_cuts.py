@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from ackd.log.files import FileStorage
 from ackd.log.log import Log
-from ackd.log.storage import Found
+from ackd.log.storage import Found, LogError
 from tests.simulation.disk import PowerCutError, SimulatedDisk, SimulatedWorker
 
 LONG_FORM = bool(os.environ.get("ACKD_CAMPAIGN"))
@@ -248,3 +248,35 @@ def test_what_a_crash_leaves_is_synced_before_earlier_records_are_recovered(seed
     assert opened(b"2")[0].synced == 1
     disk.cut_power()
     assert list(opened(b"3")[0].records(0, 9)) == [b"x" * 3000]
+
+
+@pytest.mark.parametrize("error", [errno.EIO, errno.ENOSPC, errno.EROFS])
+@pytest.mark.parametrize("ending", ["clean", "killed", "power cut"])
+def test_an_error_of_the_disk_at_a_start_loses_nothing(ending: str, error: int) -> None:
+    disk = SimulatedDisk(Random(ending), 512)
+    records = [(b"%d " % number).ljust(700, b"x") for number in range(20)]
+    worker = SimulatedWorker()
+    log = Log(SmallFiles(disk, SEGMENTS * SEGMENT, worker, bytes(16)))
+    for record in records:
+        assert log.append(record)
+    log.commit()
+    worker.work_off()
+    assert log.collect() is None
+    if ending == "clean":
+        log.close(clean=True)
+    if ending == "power cut":
+        disk.cut_power()
+    boot = bytes(16) if ending != "power cut" else b"1" * 16
+    for operation in count():
+        disk.failing = {operation: error}
+        try:
+            log = Log(SmallFiles(disk, SEGMENTS * SEGMENT, SimulatedWorker(), boot))
+        except LogError as problem:
+            assert problem.errno == error  # noqa: PT017
+            continue
+        too_late = max(disk.failing, default=-1) >= 0
+        disk.failing = {}
+        assert list(log.records(0, 99)) == records
+        if too_late:
+            break
+    assert operation > 5

@@ -7,6 +7,7 @@ from math import inf
 from typing import ClassVar
 
 from ackd.config import Config
+from ackd.protocol import NOT_CONNECT
 from ackd.server.tls import Tls
 from tests.simulation.simulation import MOMENT, PATIENCE, Client, ClientSocket, World, connected
 from tests.support.certificates import Authority
@@ -28,7 +29,7 @@ class TlsSocket:
         self._unsent = b""
         self.room = inf  # bytes that may be sent now
         self._payload = b""
-        self._ended = False
+        self._ended = self._rejected = False
         self.said_end = False  # the server has ended TLS, and not only TCP
 
     def flush(self) -> bool:
@@ -43,15 +44,22 @@ class TlsSocket:
         return not self._unsent
 
     def shake_hands(self) -> None:
-        """Go on with the handshake."""
+        """Go on with the handshake; ackd answers in plain text if it rejects the client before."""
         with suppress(BlockingIOError):
-            self._incoming.write(self._socket.recv(65536))
+            data = self._socket.recv(65536)
+            if data.startswith(NOT_CONNECT):
+                self._payload = data
+                self.ready = self._ended = self._rejected = True
+                return
+            self._incoming.write(data)
         with suppress(ssl.SSLWantReadError):
             self._tls.do_handshake()
             self.ready = True
         self.flush()
 
     def send(self, data: bytes, /) -> int:
+        if self._rejected:
+            raise BrokenPipeError
         if not self.ready or not self.flush():
             raise BlockingIOError
         taken = self._tls.write(data)

@@ -14,6 +14,7 @@ from tests.support.journal_socket import DEADLINE
 COMMAND = (sys.executable, "-m", "ackd.ctl")
 # With PYTHONUNBUFFERED, a test would not notice output that ackctl forgets to flush.
 ENVIRONMENT = {name: text for name, text in os.environ.items() if name != "PYTHONUNBUFFERED"}
+ENVIRONMENT["XDG_STATE_HOME"] = "/nonexistent"  # what the user's own ackctl remembers is there
 
 Ended = tuple[int, str, str]  # exit status, standard output, standard error
 

@@ -22,6 +22,7 @@ policy = policy
 unique_subject = no
 [policy]
 commonName = supplied
+organizationName = optional
 """
 _CA = "basicConstraints=critical,CA:TRUE\nkeyUsage=critical,keyCertSign,cRLSign\n"
 
@@ -35,7 +36,7 @@ class Issued:
 
 
 class Authority:
-    """An authority with files in a directory of its own."""
+    """An authority with files in a directory of its own; `name` can be `NAME/O=ORGANISATION`."""
 
     def __init__(
         self, directory: Path, name: str = "Test CA", end: str = "20991231235959Z"

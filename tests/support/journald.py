@@ -43,10 +43,14 @@ class Journald(LogDaemon):
             stream.close()
         self._streams.clear()
 
-    def close(self) -> None:
-        """End, and close the sockets: the queue is lost."""
+    def close_streams(self) -> None:
+        """End, and close the socket `stdout` only."""
         self.end()
         self._stdout.close()
+
+    def close(self) -> None:
+        """End, and close the sockets: the queue is lost."""
+        self.close_streams()
         super().close()
 
     def _listen(self) -> None:

@@ -1,11 +1,9 @@
-"""TLS for tests: contexts, a handshake, and what Python's ssl module can't do as a client."""
+"""TLS for tests: contexts, and a handshake."""
 
-import ctypes
 import socket
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from functools import cache
 
 from ackd.server.tls_stream import EncryptedStream
 from tests.support.certificates import Authority, Issued
@@ -72,31 +70,3 @@ def shake_hands(
             finished = server.handshake()
     ours.settimeout(DEADLINE)
     return ours
-
-
-def send_close_notify(client: ssl.SSLSocket) -> None:
-    """Send close_notify, and go on to read. SSLSocket.unwrap() would also read the answer.
-
-    It fails if the answer is payload: SSL_shutdown(3).
-    """
-    assert _libssl().SSL_shutdown(_pointer(client)) == 0
-
-
-@cache
-def _libssl() -> ctypes.CDLL:
-    library = ctypes.CDLL("libssl.so.3")
-    library.SSL_key_update.argtypes = [ctypes.c_void_p, ctypes.c_int]
-    library.SSL_do_handshake.argtypes = library.SSL_shutdown.argtypes = [ctypes.c_void_p]
-    return library
-
-
-def _pointer(client: ssl.SSLSocket) -> ctypes.c_void_p:
-    """Return OpenSSL's SSL of a socket: PySSLSocket in Modules/_ssl.c of Python."""
-    inner = client._sslobj  # type: ignore[attr-defined]
-    return ctypes.c_void_p.from_address(id(inner) + object.__basicsize__ + 8)
-
-
-def update_keys(client: ssl.SSLSocket, ask: bool) -> None:
-    """Use new keys from now on, and `ask` the other end for new keys as well: RFC 8446, 4.6.3."""
-    assert _libssl().SSL_key_update(_pointer(client), int(ask)) == 1
-    assert _libssl().SSL_do_handshake(_pointer(client)) == 1

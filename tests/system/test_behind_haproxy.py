@@ -26,6 +26,8 @@ from .support.machine import (
 )
 
 PORT = 20008
+JOURNALD = "systemd-journald.service"
+SOCKETS = ("systemd-journald.socket", "systemd-journald-dev-log.socket")
 CONFIGURATION = """
 global
     stats socket /run/haproxy/admin.sock
@@ -124,8 +126,12 @@ with socket.socket(socket.AF_UNIX) as s:
     print(s.makefile().read())
 """
     (line,) = re.findall(r"^ackd,one,.*$", machine.python(code).stdout, re.MULTILINE)
-    assert ",DOWN," not in line
     return str(line)
+
+
+def await_state(machine: Machine, state: str) -> None:
+    """Wait until HAProxy says that ackd is UP or DOWN."""
+    wait_until(f"ackd is {state}", lambda: f",{state}," in state_of_server(machine), 60)
 
 
 @pytest.mark.parametrize(
@@ -157,6 +163,65 @@ def test_health_checks_without_a_header_pass_and_leave_no_records(haproxy: Machi
     # HAProxy resets such a connection before it is complete, so ackd can't count them.
     wait_until("a check has passed", lambda: ",L4OK," in state_of_server(haproxy), 60)
     assert records(haproxy, *KINDS)[recorded:] == []
+
+
+@pytest.fixture
+def checked(haproxy: Machine) -> Iterator[Machine]:
+    """The same machine, whose HAProxy knows soon whether ackd can record."""
+    settings = f"{BIND}proxy_from: {MACHINE_ADDRESS}\n"
+    haproxy.put("/etc/ackd.yaml", f"{settings}journal_wait: 0.5\n")
+    haproxy.run("systemctl", "reload", "ackd")
+    configure(haproxy, "send-proxy-v2 check inter 100ms", TCP_CHECK)
+    await_state(haproxy, "UP")
+    yield haproxy
+    haproxy.put("/etc/ackd.yaml", settings)
+    haproxy.run("systemctl", "reload", "ackd")
+
+
+def assert_served(machine: Machine, payload: bytes) -> None:
+    """Check that a payload gets through the balancer."""
+    with connect(machine, port=PORT) as peer:
+        peer.expect(GREETING)
+        peer.send(payload + b"\n")
+        peer.expect(ACK)
+
+
+def test_a_server_without_a_journal_is_down_until_the_journal_is_back(checked: Machine) -> None:
+    with connect(checked, port=PORT) as connected:
+        connected.expect(GREETING)
+        checked.run("systemctl", "stop", *SOCKETS, JOURNALD)  # ackd has nothing to record
+        await_state(checked, "DOWN")
+        connected.send(b"in vain\n")
+        connected.expect(b"not received: the journal can't be reached\n")
+        checked.run("systemctl", "start", *SOCKETS, JOURNALD)
+        await_state(checked, "UP")
+        connected.send(b"the same connection\n")
+        connected.expect(ACK)
+    assert_served(checked, b"a new connection")
+    rejected = records(checked, Kind.REJECTED)[-1]
+    assert rejected["MESSAGE"].endswith(b": the journal can't be reached")
+
+
+def test_a_server_with_a_frozen_journal_is_down_until_the_journal_goes_on(checked: Machine) -> None:
+    checked.run("systemctl", "kill", "--signal=STOP", JOURNALD)
+    with connect(checked) as connected:
+        connected.expect(GREETING)
+        connected.send(b"hello\n" * 2000)  # more than journald's queue holds
+        await_state(checked, "DOWN")
+        checked.run("systemctl", "kill", "--signal=CONT", JOURNALD)
+        connected.expect(ACK * 2000)
+    await_state(checked, "UP")
+    assert_served(checked, b"after the freeze")
+
+
+def test_a_server_whose_journal_stores_nothing_is_down(checked: Machine) -> None:
+    conf = "/etc/systemd/journald.conf.d/50-test.conf"
+    checked.put(conf, "[Journal]\nStorage=none\n")
+    checked.run("systemctl", "restart", JOURNALD)
+    await_state(checked, "DOWN")
+    checked.run("rm", conf)
+    checked.run("systemctl", "restart", JOURNALD)
+    await_state(checked, "UP")
 
 
 def test_a_connection_stays_the_clients_own_over_a_restart(haproxy: Machine) -> None:

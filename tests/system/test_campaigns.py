@@ -8,10 +8,12 @@ import secrets
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
 import pytest
 
 from ackd.records import Kind
+from tests.support.certificates import Authority, needs_openssl
 from tests.support.peer import ACK
 from tests.support.project import PROJECT
 
@@ -19,7 +21,7 @@ from .support.audit import Load, assert_exactly_once, assert_promise_kept, audit
 from .support.base_root import Release
 from .support.campaign import CampaignTable, long_or_short
 from .support.connections import greeted
-from .support.hostile_clients import ATTACKS
+from .support.hostile_clients import ATTACKS, TLS_ATTACKS
 from .support.install import BIND, install, put_packages
 from .support.machine import (
     DROPIN,
@@ -389,6 +391,8 @@ def test_ackd_greets_and_restarts_while_journald_is_frozen(
     server: Machine, run: str, table: CampaignTable
 ) -> None:
     before, greetings = restarts(server), long_or_short(600, 200)  # at most 50 per second
+    server.put("/etc/ackd.yaml", f"{BIND}journal_wait: 120\n")
+    server.run("systemctl", "reload", "ackd")
     with load(server, run, clients=40, depth=16) as clients:
         clients.await_acks(1000)
         kill(server, "systemd-journald.service", "STOP")
@@ -583,26 +587,59 @@ def test_no_payload_forges_fields_or_records(server: Machine) -> None:
         assert {name: entry[name] for name in entry.fields.keys() - own} == expected
 
 
+CERTIFICATE, KEY = "/etc/ackd-certificate.pem", "/etc/ackd-key.pem"
+TLS = f"tls_certificate: {CERTIFICATE}\ntls_key: {KEY}\n"
 # Settings that an attack needs.
-SETTINGS = {"half_headers": f"proxy_from: {HOSTILE_ADDRESS}\n"}
-# MiB that an attack may cost: half headers of 4 KiB wait in ackd, two thousand of them.
-COSTS = {"half_headers": 48}
+SETTINGS = {"half_headers": f"proxy_from: {HOSTILE_ADDRESS}\n"} | dict.fromkeys(TLS_ATTACKS, TLS)
+# MiB that an attack may cost: half headers of 4 KiB wait in ackd, two thousand of them, or what
+# OpenSSL needs for a thousand clients.
+COSTS = {"half_headers": 48, "idle_clients_over_tls": 48}
+COSTS |= {"half_handshakes": 48, "records_without_payload": 64}
+# ackd sees the same payloads with TLS and without.
+ONLY_LONG = {"random_bytes_over_tls", "endless_line_over_tls", "tiny_lines_over_tls"}
+ONLY_LONG |= {"byte_by_byte_over_tls", "idle_clients_over_tls"}
 
 
-@pytest.mark.parametrize("attack", ATTACKS)
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority(tmp_path_factory.mktemp("certificates") / "ca")
+
+
+@pytest.fixture
+def ca(server: Machine, authority: Authority) -> Path:
+    """Put a certificate and its key into the machine; return the certificate of its authority."""
+    issued = authority.issue("ackd", names=f"IP:{MACHINE_ADDRESS}")
+    server.put(CERTIFICATE, issued.certificate.read_bytes())
+    server.put(KEY, issued.key.read_bytes())
+    return authority.certificate
+
+
+@pytest.mark.parametrize(
+    "attack",
+    [
+        pytest.param(name, marks=needs_openssl if name in TLS_ATTACKS else ())
+        for name in long_or_short(ATTACKS, [a for a in ATTACKS if a not in ONLY_LONG])
+    ],
+)
 def test_hostile_clients_do_not_disturb_other_clients(
-    server: Machine, run: str, table: CampaignTable, attack: str
+    server: Machine,
+    run: str,
+    table: CampaignTable,
+    attack: str,
+    request: pytest.FixtureRequest,
 ) -> None:
+    ca = request.getfixturevalue("ca") if attack in TLS_ATTACKS else None
     if attack in SETTINGS:
         server.put("/etc/ackd.yaml", BIND + SETTINGS[attack])
         server.run("systemctl", "reload", "ackd")
     before, idle = restarts(server), resident(server)
+    acks = long_or_short(5_000, 500) if ca else long_or_short(10_000, 2_000)
     with ExitStack() as stack:
         attacker = stack.enter_context(
             on_client_host(server, "hostile_clients", HOSTILE_ADDRESS, attack)
         )
-        clients = stack.enter_context(load(server, run, clients=4, depth=1))
-        clients.await_acks(long_or_short(10_000, 2_000))
+        clients = stack.enter_context(load(server, run, clients=4, depth=1, ca=ca))
+        clients.await_acks(acks)
         report = clients.stop()
         output, _ = attacker.communicate(timeout=120)
         assert (attacker.returncode, output) == (0, b"done\n")

@@ -11,6 +11,7 @@ from ackd.records import Kind
 from tests.support.project import PROJECT
 
 from .support.base_root import Release
+from .support.connections import greeted
 from .support.install import BIND
 from .support.machine import MACHINE_ADDRESS, Machine, wait_until
 
@@ -25,12 +26,13 @@ ACKNOWLEDGED = (0, "thank you client, you data is Received success", True)
 
 
 def send(machine: Machine, namespace: str = "") -> tuple[int, str, bool]:
-    """Send a payload from the client; return the status, the reply, and whether it is stored."""
+    """Send a payload from the client; return the status, the answer, and whether it is stored."""
     payload = f"payload {next(numbers)}"
     command = (sys.executable, "-m", "ackd.ctl", "send", "--host", MACHINE_ADDRESS, "--json")
     environment = {"PYTHONPATH": str(PROJECT)}
     done = machine.client.run(*command, payload, env=environment, check=False)
-    reply = json.loads(done.stdout.splitlines()[0])["reply"]
+    said = json.loads(done.stdout.splitlines()[0])
+    reply = said.get("reply") or said["problem"]
     where = (f"--namespace={namespace}",) if namespace else ()
     # A journald that was killed is started again, and then answers.
     sync = ("journalctl", *where, "--sync")
@@ -39,8 +41,8 @@ def send(machine: Machine, namespace: str = "") -> tuple[int, str, bool]:
     return done.returncode, reply, stored
 
 
-def refused(reason: str) -> tuple[int, str, bool]:
-    return 1, f"not received: {reason}", False
+def rejected(reason: str) -> tuple[int, str, bool]:
+    return 1, f"turned away: not connect: {reason}", False
 
 
 def status_of(machine: Machine) -> str:
@@ -80,10 +82,14 @@ def restored(server: Machine) -> Iterator[Machine]:
 def test_payloads_that_journald_would_drop_are_refused(restored: Machine, setting: str) -> None:
     pid = restored.pid_of("ackd")
     assert send(restored) == ACKNOWLEDGED
-    restart_with(restored, CONF, setting)
     reason = f"{NONE}{setting} in {CONF}"
-    assert send(restored) == refused(reason)
-    assert send(restored) == refused(reason)
+    with greeted(restored) as connected:
+        restart_with(restored, CONF, setting)
+        for _ in range(2):
+            connected.send(b"one\n")
+            connected.expect(f"not received: {reason}\n".encode())
+    assert send(restored) == rejected(reason)
+    assert send(restored) == rejected(reason)
     wait_until("the status has the reason", lambda: status_of(restored).startswith(reason))
     restart_with(restored, CONF)
     assert send(restored) == ACKNOWLEDGED
@@ -99,14 +105,14 @@ def test_ackd_reads_the_settings_at_its_start(restored: Machine) -> None:
     restored.run("systemctl", "stop", "ackd")
     restored.run("systemctl", "start", "ackd")
     reason = f"{NONE}MaxLevelStore=err in {CONF}"
-    assert send(restored) == refused(reason)
+    assert send(restored) == rejected(reason)
     assert logged(restored, Kind.NOT_STORED)[-1] == reason.encode()
 
 
 def test_the_settings_are_read_again_after_a_kill_of_journald(restored: Machine) -> None:
     restored.put(CONF, "[Journal]\nMaxLevelStore=notice\n")
     restored.run("systemctl", "kill", "--signal=KILL", JOURNALD)
-    expected = refused(f"{NONE}MaxLevelStore=notice in {CONF}")
+    expected = rejected(f"{NONE}MaxLevelStore=notice in {CONF}")
     wait_until("the payload is refused", lambda: send(restored) == expected)
 
 
@@ -126,7 +132,7 @@ def test_a_setting_that_was_taken_back_is_in_force_until_journald_restarts(
     restart_with(restored, CONF, "Storage=none")
     restored.put(CONF, "[Journal]\n")
     restored.run("systemctl", "reload", "ackd")
-    assert send(restored) == refused(f"{NONE}Storage=none in {CONF}")
+    assert send(restored) == rejected(f"{NONE}Storage=none in {CONF}")
     restart_journald(restored)
     assert send(restored) == ACKNOWLEDGED
 
@@ -137,7 +143,7 @@ def test_a_later_drop_in_overrides_the_level(restored: Machine) -> None:
     assert send(restored) == ACKNOWLEDGED
     restored.run("rm", "/run/systemd/journald.conf.d/90-all.conf")
     restart_journald(restored)
-    assert send(restored) == refused(f"{NONE}MaxLevelStore=notice in {CONF}")
+    assert send(restored) == rejected(f"{NONE}MaxLevelStore=notice in {CONF}")
 
 
 def test_a_file_that_ackd_may_not_read_is_no_reason_to_refuse(restored: Machine) -> None:
@@ -158,7 +164,7 @@ def test_with_record_none_a_journal_without_storage_is_no_reason_to_refuse(
     assert (status, reply) == ACKNOWLEDGED[:2]
     restored.put("/etc/ackd.yaml", BIND)
     restored.run("systemctl", "reload", "ackd")
-    assert send(restored) == refused(f"{NONE}Storage=none in {CONF}")
+    assert send(restored) == rejected(f"{NONE}Storage=none in {CONF}")
 
 
 def test_the_command_line_of_the_kernel_is_known_in_the_sandbox(restored: Machine) -> None:
@@ -172,7 +178,7 @@ def test_the_command_line_of_the_kernel_is_known_in_the_sandbox(restored: Machin
     restored.run("systemctl", "daemon-reload")
     restart_journald(restored)
     restored.run("systemctl", "restart", "ackd")
-    assert send(restored) == refused(f"{NONE}{option} on the kernel command line")
+    assert send(restored) == rejected(f"{NONE}{option} on the kernel command line")
     restored.run("rm", override)
 
 
@@ -202,7 +208,7 @@ def test_payloads_that_journald_would_drop_for_this_unit_are_refused(
     restored.run("systemctl", "daemon-reload")
     assert send(restored) == ACKNOWLEDGED  # the setting is not in force yet
     restored.run("systemctl", "restart", "ackd")
-    assert send(restored) == refused(reason)
+    assert send(restored) == rejected(reason)
     restored.run("rm", UNIT_CONF)
     restored.run("systemctl", "daemon-reload")
     restored.run("systemctl", "restart", "ackd")
@@ -215,7 +221,7 @@ def test_the_rate_limit_of_journald_counts_if_the_unit_has_no_limit(restored: Ma
     restored.run("systemctl", "restart", "ackd")
     restart_with(restored, CONF, "RateLimitBurst=7")
     reason = f"{SOME}RateLimitBurst=7 in {CONF}, RateLimitIntervalSec=30s by default"
-    assert send(restored) == refused(reason)
+    assert send(restored) == rejected(reason)
     restart_with(restored, CONF, "RateLimitIntervalSec=0")
     assert send(restored) == ACKNOWLEDGED
 
@@ -229,7 +235,7 @@ def test_a_reload_that_fails_puts_settings_of_the_unit_into_force_all_the_same(
     restored.put("/etc/ackd.yaml", f"{BIND}port: 70000\n")
     assert restored.run("systemctl", "reload", "ackd", check=False).returncode != 0
     reason = f"{NONE}LogLevelMax=notice of ackd.service"
-    assert send(restored) == refused(reason)
+    assert send(restored) == rejected(reason)
     restored.put("/etc/ackd.yaml", BIND)
     restored.run("rm", UNIT_CONF)
     restored.run("systemctl", "daemon-reload")
@@ -243,7 +249,7 @@ def test_a_filter_of_the_unit_is_a_reason_to_refuse(restored: Machine) -> None:
     restored.run("systemctl", "restart", "ackd")
     reason = f"{SOME}LogFilterPatterns= of ackd.service"
     old = restored.release is Release.BOOKWORM  # its systemd does not have this setting
-    assert send(restored) == (ACKNOWLEDGED if old else refused(reason))
+    assert send(restored) == (ACKNOWLEDGED if old else rejected(reason))
 
 
 def test_the_sealed_service_refuses_payloads_too(restored: Machine) -> None:
@@ -252,7 +258,7 @@ def test_the_sealed_service_refuses_payloads_too(restored: Machine) -> None:
     restored.run("/usr/share/ackd/seal")
     assert send(restored) == ACKNOWLEDGED
     restart_with(restored, CONF, "Storage=none")
-    assert send(restored) == refused(f"{NONE}Storage=none in {CONF}")
+    assert send(restored) == rejected(f"{NONE}Storage=none in {CONF}")
     restored.run("/usr/share/ackd/seal", "--undo")
 
 
@@ -263,7 +269,7 @@ def test_the_settings_of_an_instance_are_those_of_its_own_unit(restored: Machine
     restored.put(drop_in, "[Service]\nLogLevelMax=warning\n")
     restored.run("systemctl", "daemon-reload")
     restored.run("systemctl", "start", "ackd@lab")
-    assert send(restored) == refused(f"{NONE}LogLevelMax=warning of ackd@lab.service")
+    assert send(restored) == rejected(f"{NONE}LogLevelMax=warning of ackd@lab.service")
     restored.run("systemctl", "stop", "ackd@lab")
 
 
@@ -276,9 +282,9 @@ def test_the_settings_of_the_own_journal_are_those_of_its_own_files(restored: Ma
     assert send(restored, "ackd") == ACKNOWLEDGED
     own = "/etc/systemd/journald@ackd.conf.d/50-test.conf"
     restart_with(restored, own, "MaxLevelStore=notice")
-    assert send(restored, "ackd") == refused(f"{NONE}MaxLevelStore=notice in {own}")
+    assert send(restored, "ackd") == rejected(f"{NONE}MaxLevelStore=notice in {own}")
     restored.run("rm", "--recursive", "/etc/systemd/journald@ackd.conf.d")
     restart_journald(restored, OWN_JOURNALD)
     assert send(restored, "ackd") == ACKNOWLEDGED
     restored.run(OWN_JOURNAL, "--undo")
-    assert send(restored) == refused(f"{NONE}Storage=none in {CONF}")
+    assert send(restored) == rejected(f"{NONE}Storage=none in {CONF}")

@@ -11,7 +11,7 @@ from ackd.ctl.runs.payloads import Run
 from ackd.records import Kind
 from tests.support.peer import ACK, Peer
 
-from .support.connections import greeted
+from .support.connections import connect, greeted
 from .support.install import BIND, install
 from .support.machine import DeadlineError, Machine, wait_until
 
@@ -280,14 +280,16 @@ def test_payloads_are_refused_while_the_journal_is_in_memory(durable: Machine) -
             line += peer.socket.recv(4096)
         return line
 
-    durable.run("journalctl", "--relinquish-var")
     try:
         with greeted(durable) as peer:
+            durable.run("journalctl", "--relinquish-var")
             reason = wait_until(
                 "payloads are refused", lambda: reply(peer).removeprefix(ACK), timeout=30
             )
             text = b"not received: the journal does not store payloads on the disk: it is /run/log/"
             assert reason.startswith(text)
+            with connect(durable) as other:
+                other.expect(reason.replace(b"not received", b"not connect"))
             durable.run("journalctl", "--flush")
             wait_until("payloads are acknowledged", lambda: reply(peer) == ACK, timeout=30)
     finally:

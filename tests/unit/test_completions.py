@@ -34,6 +34,7 @@ OPTIONS = {
         *("--interval", "--count", "--duration", "--parallel"),
         *("--size", "--name", "--key", "--json"),
     },
+    "ackctl check": {*CONNECTING, "--warn", "--critical"},
     "ackctl bench": {
         *CONNECTING,
         *("--clients", "--depth", "--size", "--seconds", "--plot", "--name", "--key", "--json"),

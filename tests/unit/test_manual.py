@@ -2,7 +2,6 @@
 
 import argparse
 import ast
-import dataclasses
 import itertools
 import re
 import shlex
@@ -10,6 +9,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_type_hints
 
 import pytest
 
@@ -17,9 +17,10 @@ import ackd
 from ackd import config, protocol
 from ackd.config import Config, ConfigError
 from ackd.ctl import main as ctl
+from ackd.ctl.exit_status import Status
 from ackd.ctl.ping.pinger import PingCounts
 from ackd.ctl.runs.counts import Counts
-from ackd.ctl.status import Status
+from ackd.ctl.status.metrics import METRICS, MetricType
 from ackd.records import Kind, Priority
 from ackd.server.counters import Counters
 from ackd.service import main as daemon
@@ -30,9 +31,9 @@ CODE = Path(ackd.__file__).parent
 DAEMON = CODE / "service" / "main.py"
 MAN = PROJECT / "man"
 PAGES = {path.name.removesuffix(".scd"): path.read_text() for path in sorted(MAN.glob("*.scd"))}
-SERVER, CLIENT, FILE = "ackd.8", "ackctl.1", "ackd.yaml.5"
+SERVER, CLIENT, FILE, FLEET = "ackd.8", "ackctl.1", "ackd.yaml.5", "ackd-fleet.7"
 SOURCE = "\n".join(path.read_text() for path in sorted(CODE.rglob("*.py")))
-KEYS = [field.name for field in dataclasses.fields(Config) if field.compare]
+KEYS = [key for key in Config._fields if key != "places"]
 
 
 def section(page: str, title: str) -> str:
@@ -76,7 +77,7 @@ def signals(*paths: Path) -> list[str]:
 OPTIONS = {SERVER: set(options(daemon.parser())), CLIENT: set(options(ctl.parser()))}
 FIELDS = {
     *re.findall(r"ACKD_[A-Z_]+", SOURCE),
-    *(f"ACKD_{field.name.upper()}" for field in dataclasses.fields(Counters)),
+    *(f"ACKD_{name.upper()}" for name in vars(Counters())),
 }
 VARIABLES = {
     *re.findall(r'environ\.get\("(\w+)"', SOURCE),
@@ -84,8 +85,8 @@ VARIABLES = {
 }
 
 
-def test_there_is_a_page_for_each_program_and_for_the_file() -> None:
-    assert set(PAGES) == {SERVER, CLIENT, FILE}
+def test_there_is_a_page_for_each_program_for_the_file_and_for_the_fleet() -> None:
+    assert set(PAGES) == {SERVER, CLIENT, FILE, FLEET}
 
 
 # Options
@@ -136,7 +137,7 @@ _WORD = re.compile(
 
 def mentioned(page: str) -> Iterator[tuple[str, str]]:
     """Yield the page of the program whose option is meant, and the option."""
-    own = SERVER if page == FILE else page
+    own = {FILE: SERVER, FLEET: ""}.get(page, page)
     for line in PAGES[page].replace("\\\\\n", "").splitlines():  # commands of several lines too
         program = own
         for match in _WORD.finditer(line):
@@ -323,6 +324,19 @@ def test_each_member_of_the_json_of_a_command_is_explained_with_it(verb: str, me
     assert re.search(rf'[*"]{member}[*"]', explained[verb])
 
 
+# Metrics
+
+
+def test_each_metric_is_explained_and_no_other() -> None:
+    ends = {MetricType.SUMMARY: ("", "_count", "_sum")}
+    names = {f"{m.name}{end}" for m in METRICS for end in ends.get(m.type, (m.type.value,))}
+    explained = section(CLIENT, "# METRICS")
+    assert set(re.findall(r"\*(ackd_\w+)\*", explained)) == names | {"ackd_up"}
+    assert names - set(entries(explained)) == {
+        name for name in names if name.endswith(("_count", "_sum"))
+    }
+
+
 # The file
 
 
@@ -346,7 +360,7 @@ def ranges() -> Iterator[tuple[str, int, int]]:
 
 def test_each_range_is_explained() -> None:
     assert {key for key, *_ in ranges()} == {
-        field.name for field in dataclasses.fields(Config) if field.type in (int, float, int | None)
+        key for key, kind in get_type_hints(Config).items() if kind in (int, float, int | None)
     }
 
 

@@ -7,6 +7,7 @@ import pytest
 
 import ackd
 from ackd.records import Kind
+from ackd.status_names import socket_path
 from tests.support.project import PROJECT
 
 PACKAGING = PROJECT / "packaging"
@@ -28,11 +29,29 @@ def test_the_template_unit_differs_only_by_its_configuration() -> None:
             "Description=Record lines that arrive over TCP, and acknowledge them",
             "Description=Record lines that arrive over TCP, and acknowledge them (%i)",
         ),
+        ("Wants=ackd-status.socket", "Wants=ackd-status@%i.socket"),
         (
             "ExecStart=/usr/sbin/ackd",
             "ExecStart=/usr/sbin/ackd --config /etc/ackd/%i.yaml",
         ),
     ]
+
+
+@pytest.mark.parametrize("kind", ["socket", "service"])
+def test_the_status_units_of_an_instance_differ_only_by_its_name(kind: str) -> None:
+    one = (PACKAGING / f"ackd-status.{kind}").read_text()
+    instance = (PACKAGING / f"ackd-status@.{kind}").read_text()
+    pairs = zip(one.splitlines(), instance.splitlines(), strict=True)
+    different = [(a, b) for a, b in pairs if a != b]
+    assert different
+    for line, of_instance in different:
+        assert of_instance.replace("@%i", "").replace(" (%i)", "") == line
+
+
+@pytest.mark.parametrize("name", ["", "@two"])
+def test_the_status_sockets_have_the_paths_where_ackctl_asks(name: str) -> None:
+    unit = (PACKAGING / f"ackd-status{'@' if name else ''}.socket").read_text()
+    assert f"\nListenStream={socket_path(name)}\n" in unit.replace("%i", "two")
 
 
 @pytest.mark.parametrize("script", ["seal", "own-journal", "durable", "tls"])

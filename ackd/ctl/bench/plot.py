@@ -4,7 +4,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from ackd.ctl.output.figures import milliseconds
-from ackd.ctl.runs.latency import Latencies
+from ackd.latency import Latencies
 
 # Nanoseconds: 20 bounds to a power of ten, from 1 us to more than a day.
 _BOUNDS = [0, *(round(1000 * 10 ** (step / 20)) for step in range(221))]

@@ -7,13 +7,13 @@ from ackd.client.errors import printable_host
 from ackd.ctl.bench import plot
 from ackd.ctl.bench.load import BenchPlan, Load
 from ackd.ctl.bench.report import BenchJson, BenchReport
+from ackd.ctl.exit_status import Status
 from ackd.ctl.interrupt import Interrupt
 from ackd.ctl.options import connections, count, destination_of, seconds
 from ackd.ctl.output.figures import many
 from ackd.ctl.output.streams import Output
 from ackd.ctl.runs.counts import Counts
 from ackd.ctl.runs.options import add_run_options, allow_connections, run_of
-from ackd.ctl.status import Status
 
 HELP = "count the acks a second under a load"
 DESCRIPTION = """\

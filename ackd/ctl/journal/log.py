@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 from itertools import groupby
 
+from ackd.ctl.exit_status import Status
 from ackd.ctl.interrupt import UntilInterrupt
 from ackd.ctl.journal.belief import Doubt
 from ackd.ctl.journal.entries import RecordedPayload
@@ -14,7 +15,6 @@ from ackd.ctl.output.json_lines import json_line
 from ackd.ctl.output.streams import Output
 from ackd.ctl.runs.audit import Uploads
 from ackd.ctl.runs.payloads import is_of_a_run
-from ackd.ctl.status import Status
 from ackd.journal.reader import NotReadableError
 from ackd.peers import Address, address_of
 from ackd.printable import printable

@@ -10,6 +10,7 @@ from glob import glob
 from itertools import islice
 from time import monotonic
 
+from ackd.ctl.exit_status import Status
 from ackd.ctl.journal.belief import Doubt
 from ackd.ctl.journal.entries import RecordedPayload, moment
 from ackd.ctl.journal.options import AnyEntries, add_journal_options, open_entries
@@ -21,7 +22,6 @@ from ackd.ctl.runs.audit import Audit
 from ackd.ctl.runs.options import add_key_option, run_named
 from ackd.ctl.runs.payloads import ReceivedPayload, Run, parse
 from ackd.ctl.runs.ranges import Ranges
-from ackd.ctl.status import Status
 from ackd.journal.reader import NotReadableError
 
 # Seconds that journald has for the next record of a run that is not whole, and for all of them.

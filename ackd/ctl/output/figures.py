@@ -27,6 +27,34 @@ def many(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'s' * (number != 1)}"
 
 
+def rough(seconds: float) -> str:
+    """Return a duration to two digits or so, with its unit."""
+    if seconds < 0.01:
+        return f"{seconds * 1000:.1f} ms"
+    return f"{seconds * 1000:.0f} ms" if seconds < 10 else f"{seconds:,.0f} s"
+
+
+def lasting(seconds: float) -> str:
+    """Return a long duration in its one or two largest units."""
+    minutes, hours = int(seconds) // 60, int(seconds) // 3600
+    if minutes < 1:
+        return f"{int(seconds)} s"
+    if hours < 1:
+        return f"{minutes} min"
+    if hours < 24:
+        return f"{hours} h {minutes % 60} min"
+    return f"{hours // 24:,} d {hours % 24} h"
+
+
+def amount(count: float) -> str:
+    """Return a number of bytes to three digits, with its unit."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 999.5:
+            return f"{count:.0f} {unit}" if unit == "B" or count >= 99.95 else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:,.1f} TB"
+
+
 def histogram(steps: Sequence[Step], stream: TextIO | None) -> list[str]:
     """Return a line for each step, with a bar for its count, in the width of `stream`."""
     if not steps:

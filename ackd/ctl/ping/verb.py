@@ -3,13 +3,13 @@
 import argparse
 from math import inf
 
+from ackd.ctl.exit_status import Status
 from ackd.ctl.interrupt import Interrupt
 from ackd.ctl.options import connections, count, destination_of, seconds
 from ackd.ctl.output.streams import Output
 from ackd.ctl.ping.pinger import Pinger, PingPlan
 from ackd.ctl.ping.report import PingJson, PingReport
 from ackd.ctl.runs.options import add_run_options, allow_connections, run_of
-from ackd.ctl.status import Status
 
 HELP = "send a payload every second and time the acks"
 DESCRIPTION = """\

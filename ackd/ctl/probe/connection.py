@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from ackd.client.end import EndKind
 from ackd.client.transport import Transport
 from ackd.client.waiting import milliseconds
+from ackd.ctl.foreign import foreign
 from ackd.ctl.probe import diagnosis, tls_diagnosis
 from ackd.ctl.probe.finding import BrokenError, Encryption, Stage, Traffic
 from ackd.ctl.probe.tcp_info import TcpInfo, read_tcp_info
@@ -116,7 +117,7 @@ class ProbeConnection:
             raise diagnosis.not_greeted(end, self._received)
         greeting = transport.greeting or b""
         more = self._received != greeting + b"\n"
-        if more or diagnosis.foreign(self._received):
+        if more or foreign(self._received):
             raise diagnosis.no_greeting(self._received)
         return greeting
 
@@ -152,7 +153,7 @@ class ProbeConnection:
             raise diagnosis.cut_off(stage, end, self._received)
         if payload in self._received:
             raise diagnosis.echoed()
-        if end or diagnosis.foreign(self._received):
+        if end or foreign(self._received):
             raise diagnosis.no_reply(self._received)
 
     def _silent(self) -> BrokenError:

@@ -6,14 +6,20 @@ import socket
 
 from ackd.client.end import End, EndKind
 from ackd.client.errors import NotReachedError, describe_fault
+from ackd.ctl.exit_status import Status
+from ackd.ctl.foreign import foreign
 from ackd.ctl.probe.finding import BrokenError, EndedError, SilentError, Stage, Traffic
-from ackd.ctl.status import Status
 from ackd.printable import printable
 from ackd.protocol import (
+    DISK_FAILED,
+    DISK_FULL,
+    DISK_HANGS,
     EXPECTS_PROXY_HEADER,
     EXPECTS_TLS,
     FOREIGN_REASONS,
+    HANGS,
     JOURNAL_UNREACHABLE,
+    LOG_FULL,
     LONGER_THAN,
     NOT_ALLOWED,
     NOT_STORED,
@@ -100,34 +106,25 @@ _NO_SOURCE = (
     " Perhaps this host has no IPv6 address, or no IPv4 address. Ask the administrator of this"
     " host; `ip address` shows the addresses, `ss -s` the number of connections.",
 )
-# The beginnings of lines of other servers. An ackd sends them only if it is configured to.
-_FOREIGN = (
-    (b"SSH-", "an SSH server"),
-    (b"HTTP/", "a web server"),
-    (b"<!DOCTYPE", "a web server"),
-    (b"<html", "a web server"),
-    (b"\x15\x03", "a server that wants TLS"),
-    (b"220 ", "a mail or FTP server"),
-    (b"220-", "a mail or FTP server"),
-    (b"421 ", "a mail or FTP server"),
-    (b"500 ", "a mail or FTP server"),
-    (b"502 ", "a mail or FTP server"),
-    (b"554 ", "a mail server"),
-    (b"* OK", "an IMAP server"),
-    (b"+OK", "a POP3 server"),
-    (b"-ERR", "a Redis or POP3 server"),
-    (b"RFB ", "a VNC server"),
-)
+_STATUS_OF_JOURNALD = "Ask its administrator for the output of `systemctl status systemd-journald`."
+_STATUS_OF_ACKD = "Ask its administrator for the output of `systemctl status ackd`."
+_NOT_RECORDED = {
+    JOURNAL_UNREACHABLE: "The path works, but the ackd there can't reach its journal."
+    f" {_STATUS_OF_JOURNALD}",
+    HANGS: f"The path works, but the journal of the ackd there hangs. {_STATUS_OF_JOURNALD}",
+    NOT_STORED: "The path works, but the settings of the journal there drop payloads. Ask its"
+    " administrator for the setting that the reply names.",
+    LOG_FULL: "The path works, but the journal there is so far behind that the log of ackd is full."
+    f" {_STATUS_OF_JOURNALD}",
+    DISK_FULL: f"The path works, but the disk of the ackd there is full. {_STATUS_OF_ACKD}",
+    DISK_FAILED: f"The path works, but the disk of the ackd there fails. {_STATUS_OF_ACKD}",
+    DISK_HANGS: f"The path works, but the disk of the ackd there hangs. {_STATUS_OF_ACKD}",
+}
 
 
 def shown(data: bytes) -> str:
     """Return the beginning of what the server sent, escaped."""
     return printable(data[:_SHOWN]) + "..." * (len(data) > _SHOWN)
-
-
-def foreign(data: bytes) -> str:
-    """Return which well-known server sends such data, "" if it may be an ackd."""
-    return next((server for start, server in _FOREIGN if data.startswith(start)), "")
 
 
 def not_resolved(error: NotReachedError) -> BrokenError:
@@ -288,7 +285,7 @@ def _not_greeted(text: str, advice: str) -> BrokenError:
 
 def rejected(line: bytes, stage: Stage = Stage.GREETED) -> BrokenError:
     """Return what it means that the server said `not connect`, in this line."""
-    advice = "The ackd there rejects this host. Ask its administrator."
+    advice = _about_storing(line) or "The ackd there rejects this host. Ask its administrator."
     if NOT_ALLOWED.encode() in line:
         advice = "The ackd there does not allow this address. Ask its administrator for `allow`."
     elif TOO_MANY_CONNECTIONS.encode() in line:
@@ -391,23 +388,21 @@ def _unknown(stage: Stage, text: str, advice: str) -> BrokenError:
 
 def refused(reply: Reply) -> BrokenError:
     """Return what it means that the server said `not received`."""
-    advice = "The path works, but the ackd there refuses the payload. Ask its administrator."
-    if reply.gives_reason(JOURNAL_UNREACHABLE):
-        advice = (
-            "The path works, but the ackd there can't reach its journal. Ask its administrator for"
-            " the output of `systemctl status systemd-journald`."
-        )
-    elif reply.gives_reason(NOT_STORED):
-        advice = (
-            "The path works, but the settings of the journal there drop payloads. Ask its"
-            " administrator for the setting that the reply names."
-        )
-    elif reply.gives_reason(LONGER_THAN):
+    advice = (
+        _about_storing(reply.text)
+        or "The path works, but the ackd there refuses the payload. Ask its administrator."
+    )
+    if reply.gives_reason(LONGER_THAN):
         advice = (
             "The path works, but the ackd there takes only shorter payloads. Ask its administrator"
             " for `max_payload`."
         )
     return BrokenError(Stage.ACKNOWLEDGED, Status.REFUSED, shown(reply.text), advice)
+
+
+def _about_storing(line: bytes) -> str:
+    """Return what it means that the ackd can't record payloads, "" if this is not the reason."""
+    return next((advice for reason, advice in _NOT_RECORDED.items() if reason.encode() in line), "")
 
 
 def ended_in_silence(end: End, seconds: float) -> BrokenError:

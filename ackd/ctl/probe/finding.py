@@ -4,8 +4,9 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from ackd.client.end import Certificate
+from ackd.ctl.exit_status import Status
+from ackd.ctl.probe.authorities import Authority
 from ackd.ctl.runs.payloads import Run
-from ackd.ctl.status import Status
 
 
 class Stage(Enum):
@@ -49,12 +50,14 @@ class Outcome(Enum):
 class Encryption:
     """How a connection is encrypted: the version of TLS, the cipher, the server's certificate.
 
-    If TLS failed, there may be a certificate, and no version and no cipher.
+    If TLS failed, there may be a certificate, and no version and no cipher. `before` is the
+    authority of the last time, if it is another one.
     """
 
     version: str
     cipher: str
     certificate: Certificate | None
+    before: Authority | None = None
 
 
 @dataclass(frozen=True, slots=True)

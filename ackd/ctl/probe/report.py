@@ -8,6 +8,7 @@ from ackd.ctl.output.figures import milliseconds
 from ackd.ctl.output.json_lines import json_line
 from ackd.ctl.output.streams import Output
 from ackd.ctl.output.terminal import columns, has_colours, wrapped
+from ackd.ctl.probe.authorities import Authority
 from ackd.ctl.probe.finding import Finding, Outcome, Summary
 from ackd.ctl.runs.summary import verify_hint
 
@@ -97,6 +98,7 @@ class ProbeJson(ProbeReport):
                 "version": finding.encryption.version,
                 "cipher": finding.encryption.cipher,
                 "certificate": _members(finding.encryption.certificate),
+                "authority_before": _authority(finding.encryption.before),
             }
         known = {name: value for name, value in members.items() if value not in (None, "")}
         self._print(json_line(**known))
@@ -124,13 +126,23 @@ class ProbeJson(ProbeReport):
         )
 
 
+def _authority(authority: Authority | None) -> dict[str, object] | None:
+    """Return what is remembered of an authority as members of JSON."""
+    if authority is None:
+        return None
+    seen = datetime.fromtimestamp(int(authority.seen), UTC).isoformat()
+    return {"name": authority.name, "organisation": authority.organisation, "seen": seen}
+
+
 def _members(certificate: Certificate | None) -> dict[str, object] | None:
     """Return the facts of a certificate as members of JSON."""
     if certificate is None:
         return None
+    organisation = certificate.issuer_organisation
     return {
         "subject": certificate.subject,
         "issuer": certificate.issuer,
+        **({"issuer_organisation": organisation} if organisation else {}),
         "names": list(certificate.names),
         "not_before": datetime.fromtimestamp(certificate.not_before, UTC).isoformat(),
         "not_after": datetime.fromtimestamp(certificate.not_after, UTC).isoformat(),

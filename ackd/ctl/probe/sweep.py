@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from ackd.ctl.exit_status import Status
 from ackd.ctl.probe import diagnosis
 from ackd.ctl.probe.connection import Exchanged, Packets, ProbeConnection
 from ackd.ctl.probe.finding import (
@@ -15,7 +16,6 @@ from ackd.ctl.probe.finding import (
 )
 from ackd.ctl.probe.prober import Prober
 from ackd.ctl.probe.report import ProbeReport
-from ackd.ctl.status import Status
 from ackd.protocol import Verdict
 
 _FIRST = 64

@@ -3,9 +3,10 @@
 from time import time
 
 from ackd.client.end import Certificate, EndKind, TlsFault, TlsKind
-from ackd.client.errors import TlsError, describe_fault, describe_time
+from ackd.client.errors import TlsError, describe_fault, describe_time, shortened
+from ackd.ctl.exit_status import Status
+from ackd.ctl.probe.authorities import Authority
 from ackd.ctl.probe.finding import BrokenError, Stage
-from ackd.ctl.status import Status
 from ackd.printable import printable
 from ackd.protocol import NO_TLS
 
@@ -15,6 +16,10 @@ _ASK = "Ask the administrator of the server"
 _BETWEEN = (
     "something between here and the server, such as a proxy or a firewall, ends TLS in its place:"
     " then ask the administrators of the network"
+)
+_CHANGED = (
+    f"{_ASK} what its journal says at this time. A proxy or firewall on the way that changes what"
+    " passes may be the cause as well: ask the administrators of the network."
 )
 _ADVICE = {
     TlsKind.WRONG_NAME: "Another server answers there, or the server has other names. Check the"
@@ -30,8 +35,8 @@ _ADVICE = {
     TlsKind.NOTHING_IN_COMMON: f"ackctl speaks TLS 1.2 and later versions. {_ASK} to allow one of"
     " them, with the ciphers that are usual today.",
     TlsKind.GIVEN_UP: f"{_ASK} what its journal says at this time.",
-    TlsKind.OTHER: f"{_ASK} what its journal says at this time. A proxy or firewall on the way that"
-    " changes what passes may be the cause as well: ask the administrators of the network.",
+    TlsKind.DAMAGED: _CHANGED,
+    TlsKind.OTHER: _CHANGED,
 }
 _CLOSED = (
     "The server, or a firewall or load balancer before the server, ended the connection instead of"
@@ -45,11 +50,13 @@ _MUTE = (
 )
 
 
-def not_encrypted(error: TlsError, ca: str | None, server: str = "") -> BrokenError:
+def not_encrypted(
+    error: TlsError, ca: str | None, server: str = "", before: Authority | None = None
+) -> BrokenError:
     """Return what it means that there is a connection, but no TLS over it.
 
     `ca` is the file of --ca, if that was given. `server` is a well-known one, without TLS, that
-    sends what the server has sent.
+    sends what the server has sent. `before` is the authority of the last time, if it is another.
     """
     fault = error.fault
     if error.end:
@@ -58,7 +65,10 @@ def not_encrypted(error: TlsError, ca: str | None, server: str = "") -> BrokenEr
     if fault.kind is TlsKind.NOT_SPOKEN:
         text = f"{server} answers: {printable(fault.said)}" if server else f"{error}"
         return _broken(text, _not_spoken(fault))
-    return failed(fault, Stage.ENCRYPTED, ca)
+    broken = failed(fault, Stage.ENCRYPTED, ca)
+    if before:
+        broken.advice += f" {_signed_before(before)}"
+    return broken
 
 
 def failed(fault: TlsFault, stage: Stage, ca: str | None = None) -> BrokenError:
@@ -107,6 +117,27 @@ def _not_spoken(fault: TlsFault) -> str:
         " whether the port is right. Ask the administrator of the host on which port ackd speaks"
         " TLS."
     )
+
+
+def another_authority(certificate: Certificate, before: Authority) -> str:
+    """Return a warning: another authority than the last time has signed a certificate."""
+    now = _described(certificate.issuer, certificate.issuer_organisation)
+    return (
+        f"{now} has signed the certificate of the server. {_signed_before(before)} The server has a"
+        f" certificate of another authority now, or {_BETWEEN}. {_ASK} which authority has signed"
+        " its certificate. If this one is right, probe with --accept-authority; until then ackctl"
+        " repeats this warning."
+    )
+
+
+def _signed_before(before: Authority) -> str:
+    authority, when = _described(before.name, before.organisation), describe_time(before.seen)
+    return f"The last time, on {when}, {authority} had signed the certificate of the server."
+
+
+def _described(name: str, organisation: str) -> str:
+    """Return an authority in words."""
+    return shortened(name) + (f" of {shortened(organisation)}" if organisation else "")
 
 
 def expires_soon(certificate: Certificate) -> str:

@@ -2,10 +2,12 @@
 
 import argparse
 import socket
+from dataclasses import replace
 from socket import AF_INET6
-from time import monotonic
+from time import monotonic, time
 
 from ackd.client.addresses import Destination, SocketAddress, race, resolve, usable
+from ackd.client.end import Certificate
 from ackd.client.errors import (
     NotReachedError,
     TlsError,
@@ -14,10 +16,13 @@ from ackd.client.errors import (
     printable_host,
 )
 from ackd.client.waiting import run as run_steps
+from ackd.ctl.exit_status import Status
+from ackd.ctl.foreign import foreign
 from ackd.ctl.interrupt import UntilInterrupt, exit_status
 from ackd.ctl.options import add_server_options, destination_of, seconds
 from ackd.ctl.output.streams import Output
-from ackd.ctl.probe import diagnosis, tls_diagnosis
+from ackd.ctl.probe import authorities, diagnosis, tls_diagnosis
+from ackd.ctl.probe.authorities import Authority
 from ackd.ctl.probe.connection import ProbeConnection
 from ackd.ctl.probe.finding import BrokenError, Encryption, Finding, Outcome, Stage, Summary
 from ackd.ctl.probe.hold import Hold
@@ -26,7 +31,6 @@ from ackd.ctl.probe.report import ProbeJson, ProbeReport
 from ackd.ctl.probe.sweep import Sweep
 from ackd.ctl.runs.options import add_name_options, run_of
 from ackd.ctl.runs.payloads import Run
-from ackd.ctl.status import Status
 from ackd.protocol import Verdict
 
 HELP = "find out where a path is broken, and whom to ask"
@@ -78,6 +82,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="then be silent for S seconds, and send a payload",
     )
+    option(
+        "--accept-authority",
+        action="store_true",
+        help="with TLS: from now on expect the authority that has signed the certificate",
+    )
     add_name_options(parser)
     option("--json", action="store_true", help="one JSON object a stage, then one for all")
 
@@ -85,6 +94,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace, output: Output) -> Status:
     """Probe as the options say; return the exit status."""
     this, destination = run_of(options), destination_of(options)
+    if options.accept_authority and not destination.tls:
+        options.parser.error("--accept-authority needs --tls")
     report = (ProbeJson if options.json else ProbeReport)(output)
     report.begin(this.name, f"{printable_host(options.host)} port {options.port}")
     probe = _Probe(options, destination, this, report)
@@ -125,8 +136,10 @@ class _Probe:
                 if stage is not Stage.ENCRYPTED or self._destination.tls:
                     self._report.found(Finding(stage, Outcome.NOT_TRIED))
             self.summary.fail(broken.stage, broken.status, broken.advice, broken.text)
+            self._report_authority()
             return
         self.summary.add(_GOOD)
+        self._report_authority()
         self._report_expiry()
         self._report_unreached()
         try:
@@ -184,19 +197,43 @@ class _Probe:
         try:
             connection = self._connection(sock)
         except TlsError as error:
-            broken = self._not_encrypted(error)
-            self._failed(broken, encryption=Encryption("", "", error.fault.certificate))
+            broken, certificate = self._not_encrypted(error), error.fault.certificate
+            encryption = Encryption("", "", certificate, self._authority_before(certificate))
+            self._failed(broken, encryption=encryption)
             raise broken from None
-        assert connection.encryption
-        self._encryption = connection.encryption
-        text, took = _described(connection.encryption), monotonic() - self._began
-        passed = (Stage.ENCRYPTED, Outcome.PASSED, text, took)
-        self._report.found(Finding(*passed, encryption=connection.encryption))
+        took = monotonic() - self._began
+        self._encryption = encryption = self._remembered(connection)
+        passed = (Stage.ENCRYPTED, Outcome.PASSED, _described(encryption), took)
+        self._report.found(Finding(*passed, encryption=encryption))
         return connection
 
     def _not_encrypted(self, error: TlsError) -> BrokenError:
-        server = diagnosis.foreign(error.fault.said)
-        return tls_diagnosis.not_encrypted(error, self._options.ca, server)
+        fault = error.fault
+        server, before = foreign(fault.said), self._authority_before(fault.certificate)
+        return tls_diagnosis.not_encrypted(error, self._options.ca, server, before)
+
+    def _remembered(self, connection: ProbeConnection) -> Encryption:
+        """Return how a connection is encrypted; remember the authority, unless it is another."""
+        assert connection.encryption
+        certificate = connection.encryption.certificate
+        before = None
+        if not self._options.accept_authority:
+            before = self._authority_before(certificate)
+        if certificate and not before:
+            authorities.remember(self._server, certificate, time())
+        return replace(connection.encryption, before=before)
+
+    def _authority_before(self, certificate: Certificate | None) -> Authority | None:
+        """Return the authority of the last time, if it has not signed this certificate."""
+        before = authorities.remembered(self._server)
+        return before if certificate and before and not before.signed(certificate) else None
+
+    @property
+    def _server(self) -> str:
+        """What a certificate is for, as the name under which its authority is remembered."""
+        tls, host = self._destination.tls, self._destination.host
+        name = (tls and tls.server_name) or host
+        return f"{name.removesuffix('.').lower()} port {self._destination.port}"
 
     def _greeted(self, connection: ProbeConnection) -> ProbeConnection:
         self._begin("waiting for the greeting")
@@ -280,6 +317,13 @@ class _Probe:
         assert self._address
         for address, broken in self._unreached.items():
             self.summary.add(diagnosis.unreached(address, broken, _shown(self._address)))
+
+    def _report_authority(self) -> None:
+        """Warn if another authority than the last time has signed the server's certificate."""
+        encryption = self._encryption
+        if encryption and encryption.certificate and encryption.before:
+            warning = tls_diagnosis.another_authority(encryption.certificate, encryption.before)
+            self.summary.add(warning)
 
     def _report_expiry(self) -> None:
         """Warn if the certificate of the server expires soon."""

@@ -7,11 +7,11 @@ from ackd.client.end import EndKind
 from ackd.client.errors import ClientError, error_of
 from ackd.client.session import Session
 from ackd.client.transport import Transport
+from ackd.ctl.exit_status import Status
 from ackd.ctl.failure import describe_failure, meaning
 from ackd.ctl.interrupt import Interrupt, exit_status
-from ackd.ctl.runs.latency import Latencies
 from ackd.ctl.runs.payloads import Run
-from ackd.ctl.status import Status
+from ackd.latency import Latencies
 from ackd.protocol import Verdict
 
 

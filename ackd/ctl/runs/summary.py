@@ -6,8 +6,8 @@ from ackd.ctl.output import figures
 from ackd.ctl.output.figures import milliseconds
 from ackd.ctl.output.tables import Row
 from ackd.ctl.output.terminal import wrapped
-from ackd.ctl.runs.latency import Latencies
 from ackd.ctl.runs.payloads import Run
+from ackd.latency import Latencies
 
 # In nanoseconds: 0, 1 us, 2 us, 5 us, 10 us and so on, to more than a day.
 _BOUNDS = [0, *(digit * 10**power for power in range(3, 15) for digit in (1, 2, 5))]

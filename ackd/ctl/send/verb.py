@@ -15,6 +15,7 @@ from ackd.client.errors import (
     printable_host,
 )
 from ackd.client.session import Session, open_session
+from ackd.ctl.exit_status import Status
 from ackd.ctl.failure import describe_failure, meaning
 from ackd.ctl.interrupt import UntilInterrupt, exit_status
 from ackd.ctl.options import add_server_options, destination_of, tries
@@ -23,7 +24,6 @@ from ackd.ctl.send.lines import Lines, SendPayload
 from ackd.ctl.send.progress import progress_of
 from ackd.ctl.send.report import QuietReport, SendJson, SendReport, VerboseReport
 from ackd.ctl.send.retry import Retry
-from ackd.ctl.status import Status
 
 HELP = "send payloads and wait for their acks"
 DESCRIPTION = "Send payloads and wait for their acks."

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ackd.ctl.status import Status
+from ackd.ctl.exit_status import Status
 from tests.support.ackctl_process import COMMAND, ENVIRONMENT, Ackctl, ackctl
 from tests.support.fake_server import FakeServer
 from tests.support.journal_socket import DEADLINE

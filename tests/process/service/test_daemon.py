@@ -441,6 +441,29 @@ def test_payloads_are_refused_when_the_journal_stays_away(start: StartDaemon) ->
     assert ackd.journal.payloads(1) == [b"four"]
 
 
+def test_new_clients_are_rejected_while_the_journal_stays_away(start: StartDaemon) -> None:
+    ackd = start("journal_wait: 0.2\n")
+    with ackd.peer() as peer:
+        ackd.journal.close()
+        peer.send(b"one\n")
+        peer.expect(b"not received: the journal can't be reached\n")
+        for _ in range(3):
+            with Peer(ackd.port) as other:
+                other.expect(b"not connect: the journal can't be reached\n")
+                other.expect_end()
+        ackd.journal.open()
+        with ackd.peer() as other:
+            other.send(b"two\n")
+            other.expect(ACK)
+        peer.send(b"three\n")
+        peer.expect(ACK)
+    assert ackd.journal.payloads(2) == [b"two", b"three"]
+    ackd.signal(signal.SIGUSR1)
+    assert ackd.journal.next(Kind.COUNTERS)["ACKD_TURNED_AWAY"] == b"3"
+    message = ackd.journal.next(Kind.REJECTED)["MESSAGE"]
+    assert message.endswith(b": the journal can't be reached")
+
+
 def test_a_reload_changes_how_long_payloads_wait_while_the_journal_is_away(
     start: StartDaemon,
 ) -> None:
@@ -465,6 +488,16 @@ def test_ackd_can_start_before_the_journal(start: StartDaemon, tmp_path: Path) -
         ackd.journal.go_on()
         peer.expect(ACK)
     assert ackd.journal.next(Kind.RELOADED)
+
+
+# The start
+
+
+def test_a_start_imports_no_module_that_only_some_starts_need() -> None:
+    program = "import sys, ackd.service.main; print(*sys.modules)"
+    modules = subprocess.check_output([sys.executable, "-c", program], text=True).split()
+    slow = {"dataclasses", "difflib", "rich", "ssl", "systemd", "ackd.log.disk"}
+    assert slow.isdisjoint(modules)
 
 
 # Clients that misbehave

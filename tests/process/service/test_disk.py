@@ -315,6 +315,26 @@ def test_payloads_of_a_failed_commit_are_refused_and_the_next_are_acknowledged(
 
 
 @needs_compiler
+def test_new_clients_are_rejected_until_the_disk_works_although_no_payload_comes(
+    start_durable: StartDurable, disk: Disk
+) -> None:
+    ackd = start_durable(command=disk.command)
+    with ackd.peer() as peer:
+        disk.fail(errno.ENOSPC)
+        peer.send(b"one\n")
+        peer.expect(DISK_FULL)
+        for _ in range(2):
+            with Peer(ackd.port) as other:
+                other.expect(DISK_FULL.replace(b"not received", b"not connect"))
+                other.expect_end()
+        disk.fail(0)
+        assert ackd.journal.next(Kind.ON_DISK_AGAIN)
+        with ackd.peer() as other:
+            exchange(other, b"two")
+        exchange(peer, b"three")
+
+
+@needs_compiler
 def test_what_was_recorded_behind_a_failed_commit_is_refused_too(
     start_durable: StartDurable, disk: Disk
 ) -> None:
@@ -333,6 +353,25 @@ def test_what_was_recorded_behind_a_failed_commit_is_refused_too(
         disk.fail(0)
         exchange(second, b"four")
         assert ackd.journal.payloads(1) == [b"four"]
+
+
+@needs_compiler
+def test_what_was_refused_is_not_recorded_by_the_next_process(
+    start_durable: StartDurable, disk: Disk
+) -> None:
+    first = start_durable(command=disk.command)
+    with first.peer() as peer:
+        exchange(peer, b"one")
+        disk.fail(errno.EIO)
+        peer.send(b"two\nthree\n")
+        peer.expect(DISK_FAILED * 2)
+    assert first.journal.payloads(1) == [b"one"]
+    first.signal(signal.SIGTERM)
+    assert first.wait() == 0
+    second = start_durable()
+    with second.peer() as peer:
+        exchange(peer, b"four")
+        assert recorded_until(second, b"four") == [b"four"]
 
 
 @needs_compiler

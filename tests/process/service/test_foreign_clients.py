@@ -7,11 +7,17 @@ from collections.abc import Callable
 
 import pytest
 
-from ackd.protocol import NO_HTTP, NO_PROXY_PROTOCOL, NO_TLS, rejection_line
+from ackd.protocol import (
+    JOURNAL_UNREACHABLE,
+    NO_HTTP,
+    NO_PROXY_PROTOCOL,
+    NO_TLS,
+    rejection_line,
+)
 from ackd.records import Kind
 from tests.conftest import StartDaemon
 from tests.support.daemon_process import Daemon
-from tests.support.peer import ACK, GREETING, Peer
+from tests.support.peer import ACK, Peer
 
 PROXY_1 = b"PROXY TCP4 10.0.0.1 10.0.0.2 51000 10008\r\n"
 PROXY_2 = b"\r\n\r\n\0\r\nQUIT\n" + bytes.fromhex("2111000c0a0000010a000002c7382718")
@@ -166,4 +172,4 @@ def test_a_foreign_client_is_rejected_after_it_has_waited_for_the_journal(
         peer.expect(rejection_line(NO_HTTP))
         peer.expect_end()
     with Peer(ackd.port) as other:
-        other.expect(GREETING)
+        other.expect(rejection_line(JOURNAL_UNREACHABLE))

@@ -16,8 +16,9 @@ from tests.conftest import StartDaemon
 from tests.support.certificates import Authority, Issued, needs_openssl
 from tests.support.daemon_process import Daemon
 from tests.support.journal_socket import DEADLINE
+from tests.support.openssl import send_close_notify, update_keys
 from tests.support.peer import ACK, GREETING, Peer
-from tests.support.tls import Version, client_context, send_close_notify, update_keys
+from tests.support.tls import Version, client_context
 
 pytestmark = needs_openssl
 
@@ -287,12 +288,14 @@ def test_a_failure_is_logged_in_words_and_once(
     ("sent", "reason"),
     [
         (b"\x16\x03\x01\x00\x05hello", "the client's TLS is wrong: "),
-        (b"\x16\x03\x01\xff\xffhello", "the client's TLS is wrong: "),
+        (b"\x16\x03\x01\xff\xffhello", ("the client's TLS is wrong: ", "a record from the client")),
         (b"\x16hello\n", "the client's "),
         (b"\x16\x03\x01\x02\x00\x01", "the client has left during the TLS handshake"),
     ],
 )
-def test_garbage_is_logged_in_words(start: StartDaemon, tls: str, sent: bytes, reason: str) -> None:
+def test_garbage_is_logged_in_words(
+    start: StartDaemon, tls: str, sent: bytes, reason: str | tuple[str, str]
+) -> None:
     ackd = start(tls)
     with Peer(ackd.port) as peer:
         peer.send(sent)
@@ -449,6 +452,25 @@ def test_half_handshakes_count_for_the_limits_and_disturb_nobody(
             after.expect(ACK)
         limit = "too many connections from 127.0.0.2, the limit is 100"
         assert ackd.journal.next(Kind.REJECTED)["MESSAGE"].decode().endswith(limit)
+
+
+@pytest.mark.parametrize(
+    "hello",
+    [
+        b"\x16\x03\x01\0\x04\x01\x02\x01\x44",  # as many bytes as OpenSSL allows
+        b"\x16\x03\x01\0\x04\x01\0\x40\x01",
+        b"\x16\x03\x01\0\x03\x01\0\0",
+        b"\x16\x03\x01\0\0",
+    ],
+)
+def test_a_hello_that_may_have_any_length_ends_the_connection(
+    start: StartDaemon, tls: str, hello: bytes
+) -> None:
+    ackd = start(tls)
+    with Peer(ackd.port) as hostile:
+        hostile.send(hello)
+        hostile.expect_end()
+    assert rejected(ackd) == "the client's TLS is wrong: long hello"
 
 
 def update_often(client: ssl.SSLSocket, ask: bool) -> None:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from ackd.journal.entry import payloads_of
 from ackd.records import Kind
@@ -53,11 +54,20 @@ def _client_report(output: bytes) -> ClientReport:
 
 @contextmanager
 def load(
-    machine: Machine, run: str, clients: int, depth: int, payloads: int = 0, reconnect: bool = False
+    machine: Machine,
+    run: str,
+    clients: int,
+    depth: int,
+    payloads: int = 0,
+    reconnect: bool = False,
+    ca: Path | None = None,
 ) -> Iterator[Load]:
-    """Start clients on the client host; `payloads` is how many all send, 0 is no limit."""
-    limits = (str(payloads), *(("--reconnect",) if reconnect else ()))
-    arguments = (run, MACHINE_ADDRESS, "10008", str(clients), str(depth), *limits)
+    """Start clients on the client host; `payloads` is how many all send, 0 is no limit.
+
+    With `ca` they use TLS, and trust the authority whose certificate is in this file.
+    """
+    options = (*(["--reconnect"] if reconnect else []), *([f"--ca={ca}"] if ca else []))
+    arguments = (run, MACHINE_ADDRESS, "10008", str(clients), str(depth), str(payloads), *options)
     with load_from(machine.client, *arguments) as running:
         yield running
 

@@ -1,13 +1,15 @@
 """Clients that send payloads and remember every reply; they run on the client host as a program.
 
-    python3 -m tests.system.support.load_clients RUN HOST PORT CLIENTS DEPTH PAYLOADS [--reconnect]
+    python3 -m tests.system.support.load_clients RUN HOST PORT CLIENTS DEPTH PAYLOADS
+        [--reconnect] [--ca=FILE]
 
 Each client keeps DEPTH unique payloads `RUN-CLIENT-NUMBER` in flight on one connection. The sending
 ends when the standard input closes, or when each client has sent its share of PAYLOADS (0 is no
 limit). Then a client waits for the replies to come, shuts down its sending side, and expects the
 server to close the connection. The program prints a line for every 100 acks, and at the end the
 `ClientReport` as JSON. With --reconnect a client whose connection is lost opens another one. It
-never sends a payload again whose outcome is unknown: each payload is sent once.
+never sends a payload again whose outcome is unknown: each payload is sent once. With --ca the
+clients use TLS, and trust the authority whose certificate is in FILE.
 """
 
 import contextlib
@@ -15,11 +17,13 @@ import json
 import resource
 import selectors
 import socket
+import ssl
 import sys
 from collections import deque
 from dataclasses import asdict, dataclass, field
 from time import monotonic, time
 
+from tests.support.openssl import half_close, receive
 from tests.support.peer import ACK, GREETING
 
 # The program prints a line each time this number of acks has come.
@@ -73,7 +77,7 @@ class LoadClient:
         self._input = b""
         self._greeted = self._shut = False
         try:
-            self.socket = socket.create_connection(self._clients.server, 20)
+            self.socket = self._clients.open()
         except ConnectionRefusedError:
             if not self._clients.reconnect:
                 raise
@@ -86,7 +90,9 @@ class LoadClient:
     def on_readable(self) -> None:
         """Read lines; any line but the greeting, acks and refusals is an error."""
         try:
-            data = self.socket.recv(65536)
+            data = receive(self.socket)
+        except ssl.SSLWantReadError:  # TLS itself has sent something, or a part of a record
+            return
         except OSError as error:
             self._report.reset += 1
             self._end(f"{error.strerror}")
@@ -108,7 +114,7 @@ class LoadClient:
         if self._clients.stopping or self._share_is_sent():
             if not self._unanswered and not self._shut:
                 self._shut = True
-                self.socket.shutdown(socket.SHUT_WR)
+                half_close(self.socket)
         else:
             self._send()
 
@@ -192,9 +198,11 @@ class LoadClients:
         depth: int,
         payloads: int,
         reconnect: bool,
+        tls: ssl.SSLContext | None,
     ) -> None:
         self.run = run
-        self.server = host, port
+        self._server = host, port
+        self._tls = tls
         self.depth = depth
         self.share = payloads // clients
         self.reconnect = reconnect
@@ -207,6 +215,11 @@ class LoadClients:
         for number in range(clients):
             self.active.add(LoadClient(self, number))
         self.selector.register(sys.stdin, selectors.EVENT_READ, self._stop)
+
+    def open(self) -> socket.socket:
+        """Return a new connection, after the handshake of TLS if there is TLS."""
+        raw = socket.create_connection(self._server, 20)
+        return self._tls.wrap_socket(raw, server_hostname=self._server[0]) if self._tls else raw
 
     def run_to_end(self) -> None:
         """Serve all sockets until no client is active."""
@@ -236,11 +249,14 @@ class LoadClients:
 
 def main(run: str, host: str, port: str, clients: str, depth: str, *limits: str) -> None:
     """Send until the end, and print the report."""
-    payloads, *reconnect = limits
+    payloads, *options = limits
+    authorities = [o.removeprefix("--ca=") for o in options if o.startswith("--ca=")]
+    tls = ssl.create_default_context(cafile=authorities[0]) if authorities else None
+    reconnect = "--reconnect" in options
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     load = LoadClients(
-        run, host, int(port), int(clients), int(depth), int(payloads), bool(reconnect)
+        run, host, int(port), int(clients), int(depth), int(payloads), reconnect, tls
     )
     print("ready", flush=True)
     load.run_to_end()

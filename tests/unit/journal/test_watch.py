@@ -288,6 +288,40 @@ def test_a_journald_that_refuses_the_stream_is_tried_again_only_later(desk: Desk
     assert desk.journald.refuse() == 1
 
 
+def test_the_end_of_journald_and_its_sockets_is_noticed_although_nothing_is_sent(
+    desk: Desk,
+) -> None:
+    desk.journald.close()
+    desk.go_round()
+    assert not desk.recorder.resume()
+    assert not desk.sink.reachable
+
+
+def test_the_end_of_the_sockets_after_journald_is_noticed_although_nothing_is_sent(
+    desk: Desk,
+) -> None:
+    desk.journald.end()
+    desk.go_round()
+    assert desk.sink.reachable
+    desk.journald.close()
+    desk.go_round()
+    assert not desk.sink.reachable
+    assert desk.recorder.blocked
+
+
+def test_sockets_that_end_one_after_the_other_are_noticed_although_nothing_is_sent(
+    desk: Desk,
+) -> None:
+    desk.journald.end()
+    desk.go_round()
+    desk.journald.close_streams()
+    desk.go_round()
+    assert desk.sink.reachable
+    desk.journald.close()
+    desk.go_round(monotonic() + LONGEST_PAUSE)
+    assert not desk.sink.reachable
+
+
 def refuse_streams(desk: Desk, count: int) -> list[float]:
     """Have journald refuse so many streams; return the pause before each of them, in seconds."""
     pauses = []

@@ -3,7 +3,6 @@
 import socket
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import replace
 from math import inf
 from time import monotonic
 
@@ -51,7 +50,7 @@ class Knock:
         if byte == b"?":
             self.events = WRITABLE
         if byte.isdigit():
-            self.origin = replace(self.origin, peer=f"10.0.0.{byte.decode()}")
+            self.origin = self.origin._replace(peer=f"10.0.0.{byte.decode()}")
         return byte == b"." or byte.isdigit()
 
     def on_deadline(self) -> None:

@@ -30,26 +30,26 @@ from tests.support.peer import ACK, GREETING
 
 REASON = "the journal does not store payloads: Storage=none in /etc/systemd/journald.conf"
 REFUSAL = f"not received: {REASON}\n".encode()
+REJECTION = f"not connect: {REASON}\n".encode()
 
 
 class World:
     """A server, a journald, and one client; a test calls each round of the loop."""
 
-    def __init__(self, root: Path, records: Log | None = None, storage: str = "none") -> None:
+    def __init__(self, root: Path, records: Log | None = None) -> None:
         """Without `records`, use a log in memory; acks wait for any other."""
         self.settings = root / "etc/systemd/journald.conf"
         self.settings.parent.mkdir(parents=True)
         path = root / "run/systemd/journal/socket"
         path.parent.mkdir(parents=True)
         (root / "run/systemd/units").mkdir()
-        self.set_storage(storage)
+        self.set_storage("auto")
         self.journald = Journald(path)
         self.loop = Loop()
         storing = Storing(str(path), {}, is_service=False, root=str(root))
         records = records or Log(MemoryStorage())
         sink = JournaldSocket(str(path), storing, records)
         self.recorder = Recorder(sink, JournalFormat(), records, records.durable)
-        self.recorder.sink.inspect()
         self.handler = RecordHandler(self.recorder)
         logging.getLogger("ackd").addHandler(self.handler)
         listener = socket.create_server(("127.0.0.1", 0))
@@ -58,9 +58,20 @@ class World:
         self.server = Server(Config(), listeners, self.recorder, self.loop)
         self.recorder.watch(self.loop)
         self.journald.begin()
-        self.client = socket.create_connection(listener.getsockname())
-        self.client.settimeout(10)
+        self.address = listener.getsockname()
+        self.client = self.connect()
         self.replies = self.client.makefile("rb")
+
+    def connect(self) -> socket.socket:
+        client = socket.create_connection(self.address)
+        client.settimeout(10)
+        return client
+
+    def first_line(self) -> bytes:
+        """Return the first line that another client gets."""
+        with self.connect() as client, client.makefile("rb") as lines:
+            self.go_round()
+            return lines.readline()
 
     def set_storage(self, value: str) -> None:
         self.settings.write_text(f"[Journal]\nStorage={value}\n")
@@ -92,6 +103,8 @@ class World:
 def world(tmp_path: Path) -> Iterator[World]:
     with contextlib.closing(World(tmp_path)) as world:
         assert world.reply() == GREETING
+        world.set_storage("none")
+        world.recorder.sink.inspect()
         yield world
 
 
@@ -146,6 +159,21 @@ def test_payloads_are_acknowledged_with_record_none(world: World) -> None:
     assert world.server.trouble == ""
 
 
+def test_new_clients_are_rejected_with_the_reason_until_the_journal_stores_payloads(
+    world: World,
+) -> None:
+    assert world.first_line() == REJECTION
+    world.set_storage("auto")
+    world.journald.end()
+    assert world.first_line() == GREETING
+    assert world.server.counters.turned_away == 1
+
+
+def test_new_clients_are_greeted_with_record_none(world: World) -> None:
+    world.recorder.recording = Recording.NONE
+    assert world.first_line() == GREETING
+
+
 def test_a_flood_of_payloads_is_refused_in_turns(world: World) -> None:
     world.client.send(b"\n" * 2_000)
     world.server.round(0)
@@ -169,7 +197,7 @@ def durable(tmp_path: Path, worker: Worker) -> Iterator[World]:
     directory = tmp_path / "log"
     directory.mkdir()
     records = Log(FileStorage(Directory(str(directory)), 1 << 24, worker))
-    with contextlib.closing(World(tmp_path, records, "auto")) as world:
+    with contextlib.closing(World(tmp_path, records)) as world:
         assert world.reply() == GREETING
         yield world
 

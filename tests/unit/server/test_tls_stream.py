@@ -12,15 +12,8 @@ import pytest
 from ackd.server.stream import CutOffError
 from ackd.server.tls_stream import EncryptedStream
 from tests.support.certificates import Authority, needs_openssl
-from tests.support.tls import (
-    Version,
-    client_context,
-    send_close_notify,
-    server_context,
-    shake_hands,
-    tcp_pair,
-    update_keys,
-)
+from tests.support.openssl import send_close_notify, update_keys
+from tests.support.tls import Version, client_context, server_context, shake_hands, tcp_pair
 
 pytestmark = needs_openssl
 

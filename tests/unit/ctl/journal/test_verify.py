@@ -6,11 +6,11 @@ from datetime import datetime, timedelta
 
 import pytest
 
+from ackd.ctl.exit_status import Status
 from ackd.ctl.journal.entries import RecordedPayload
 from ackd.ctl.journal.verify import RunFound, json_report, report
 from ackd.ctl.output.status_line import StatusLine
 from ackd.ctl.runs.payloads import Run
-from ackd.ctl.status import Status
 from tests.support.screen import CLEAR, Screen
 
 TIME = datetime(2026, 11, 25, 15, 18).astimezone()

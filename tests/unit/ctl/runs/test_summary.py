@@ -4,7 +4,7 @@ import io
 
 from ackd.ctl.runs.payloads import Run
 from ackd.ctl.runs.summary import latency_histogram, verify_hint
-from tests.unit.ctl.runs.test_latency import latencies
+from tests.unit.test_latency import latencies
 
 UTF8 = io.TextIOWrapper(io.BytesIO(), "utf-8")
 ASCII = io.TextIOWrapper(io.BytesIO(), "ascii")

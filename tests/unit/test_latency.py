@@ -7,13 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ackd.ctl.runs.latency import Latencies
+from ackd.latency import Latencies
 
 DAY = 86_400 * 10**9  # ns
 
 
-def latencies(*nanoseconds: int) -> Latencies:
-    held = Latencies()
+def latencies(*nanoseconds: int, bits: int = 11) -> Latencies:
+    held = Latencies(bits)
     for value in nanoseconds:
         held.add(value)
     return held
@@ -50,12 +50,29 @@ def test_a_quantile_is_at_most_a_thousandth_above_the_exact_one(
     assert true <= latencies(*values).quantile(permille) <= true + Fraction(true, 1000)
 
 
+@settings(deadline=None)
+@given(st.lists(st.integers(0, DAY), min_size=1), st.sampled_from([1, 500, 990, 1000]))
+def test_with_few_bits_a_quantile_is_at_most_a_sixteenth_above(
+    values: list[int], permille: int
+) -> None:
+    true = sorted(values)[-(-permille * len(values) // 1000) - 1]
+    assert true <= latencies(*values, bits=5).quantile(permille) <= true + Fraction(true, 16)
+
+
 def test_a_day_and_a_nanosecond_are_counted() -> None:
     assert latencies(1, DAY).steps([0, 1000, 10**6, DAY + DAY // 1000]) == [
         (0, 1000, 1),
         (1000, 10**6, 0),
         (10**6, DAY + DAY // 1000, 1),
     ]
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(0, DAY)), st.lists(st.integers(0, DAY)))
+def test_durations_of_two_objects_count_together(some: list[int], others: list[int]) -> None:
+    both = latencies(*some, bits=5)
+    both.add_all(latencies(*others, bits=5))
+    assert both.figures() == latencies(*some, *others, bits=5).figures()
 
 
 def test_memory_does_not_grow() -> None:

@@ -1,0 +1,1 @@
+"""`ackctl check`: sends one payload, and reports to a monitoring system."""

@@ -1,0 +1,1 @@
+"""`ackctl status`: asks a running ackd on this host what it is doing, and shows the answer."""
