@@ -32,8 +32,9 @@ class LogSchedule(RuleBasedStateMachine):
 
     `records` are those that the log has had; those from `safe` to the one before `durable` must
     outlive everything. `given_up` are those of failed commits: they may come back until a later
-    commit has succeeded. `ghosts` are those that have come back without a power cut: the disk may
-    not have them. `banned` must never come back. `missing` are the numbers of the gaps so far.
+    commit has succeeded, and those of them that are `erased` only after a power cut. `ghosts` are
+    those that have come back without a power cut: the disk may not have them. `banned` must never
+    come back. `missing` are the numbers of the gaps so far.
     """
 
     @initialize(seed=st.integers(0, 2**32), block=st.sampled_from([512, 4096]))
@@ -44,6 +45,8 @@ class LogSchedule(RuleBasedStateMachine):
         self.records: dict[int, bytes] = {}
         self.given_up: set[bytes] = set()
         self.banned: set[bytes] = set()
+        self.erased: set[bytes] = set()
+        self.failures = 0  # of the disk, when the latest commit began
         self.ghosts: set[int] = set()
         self.missing: set[int] = set()
         self.unrecovered: Found | None = None  # what the log has found, until that is recovered
@@ -73,6 +76,7 @@ class LogSchedule(RuleBasedStateMachine):
 
     @rule()
     def commit(self) -> None:
+        self.failures = self.failures if self.log.committing else self.disk.failures
         self.log.commit()
 
     @precondition(lambda self: self.worker.jobs)
@@ -89,7 +93,10 @@ class LogSchedule(RuleBasedStateMachine):
             assert error.errno in (errno.EIO, errno.ENOSPC)
             assert self.log.appended == self.log.synced == self.durable
             lost = [number for number in self.records if number >= self.durable]
-            self.given_up.update(self.records.pop(number) for number in lost)
+            given_up = {self.records.pop(number) for number in lost}
+            self.given_up |= given_up
+            if self.disk.failures == self.failures + 1:  # that of the commit, none after it
+                self.erased |= given_up
         else:
             assert self.durable <= self.log.synced <= self.log.appended
             self.durable = self.log.synced
@@ -202,6 +209,7 @@ class LogSchedule(RuleBasedStateMachine):
             assert found[number] == self.records[number]
         for number, record in found.items():
             assert record not in self.banned
+            assert power or record not in self.erased
             assert record in self.given_up or record == self.records[number]
         for gap in self.log.gaps:
             missing = set(range(gap.first, gap.next)) - self.ghosts - self.missing

@@ -385,7 +385,7 @@ def test_purging_leaves_nothing_of_instances_and_switches(
     assert installed.run("ls", METRICS).stdout == "ackd.prom\n"
     done = installed.run("apt-get", "purge", "--yes", *NAMES)
     assert "warning" not in (done.stdout + done.stderr).lower()
-    installed.run("rmdir", "--parents", METRICS)
+    installed.run("rm", "-r", "/var/lib/prometheus")
     assert state(installed) == bare_state
 
 

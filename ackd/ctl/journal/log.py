@@ -112,7 +112,7 @@ class SeenUploads:
 
 def _recent(uploads: dict[str, Uploads], name: str) -> Uploads:
     """Return those with this name, and forget the ones that were not used for longest."""
-    found = uploads[name] = uploads.pop(name, None) or Uploads()
+    found = uploads[name] = uploads.pop(name) if name in uploads else Uploads()
     if len(uploads) > _CONNECTIONS:
         del uploads[next(iter(uploads))]
     return found
