@@ -5,7 +5,7 @@ from itertools import islice, takewhile
 from typing import Protocol
 
 from ackd.config import Recording
-from ackd.log.log import Log, SentRecord
+from ackd.log.log import Log, Outlet, SentRecord
 from ackd.log.memory import MemoryStorage
 from ackd.log.reader import Reader
 from ackd.loop import Loop
@@ -165,8 +165,10 @@ class Recorder:
         self.blocked = not sink.reachable or log.sent < log.appended
         self._room = min(_SHARED_BYTES, sink.capacity)
         self._format = form
-        self._send, self._note_sent = sink.send, sink.note_sent
-        self._take = self._choose_way()
+        # What takes records and returns how many: for a sink that stores what it takes, the log
+        # would make nothing safer.
+        self._take = log.extend if acks_wait or sink.confirms else self._put
+        self._outlet = None if acks_wait else Outlet(sink.send, sink.note_sent, sink.note_refused)
         # Notes which records the sink has stored; to be called at the end of each round. A sink
         # that confirms records replaces it.
         self.look: Callable[[float], None] = self._look
@@ -230,8 +232,9 @@ class Recorder:
             return 0
         if self.recording is _BATCH and len(payloads) > 1:
             return self._write_batches(prefix, sequence, payloads[:TURN_PAYLOADS])
-        turn = payloads[:TURN_RECORDS]
-        taken = self._take(self._format.payloads(prefix, sequence, turn))
+        turn = payloads if len(payloads) <= TURN_RECORDS else payloads[:TURN_RECORDS]
+        records = self._format.payloads(prefix, sequence, turn)
+        taken = self._take(records, self._outlet)
         if taken < len(turn):
             self._refuse()
         return taken
@@ -240,7 +243,7 @@ class Recorder:
         """Record anything but a payload, now or when the sink takes records again."""
         data = self._format.record(record)
         if not (self.blocked or self.acks_wait):
-            if self._take((data,)):
+            if self._take((data,), self._outlet):
                 return
             self.blocked = True
         self._append_note(data)
@@ -310,34 +313,12 @@ class Recorder:
         self.sink.close()
         self.log.close(clean)
 
-    def _choose_way(self) -> Callable[[Iterable[bytes]], int]:
-        """Return what takes records and returns how many: by default the sink, and then the log.
-
-        For a sink that stores what it takes, the log would make nothing safer.
-        """
-        if self.acks_wait:
-            return self.log.extend
-        return self._send_and_append if self.sink.confirms else self._put
-
     def _look(self, _now: float) -> None:
         self.log.set_read(self.log.sent)
         self.log.set_safe(self.log.sent)
 
-    def _put(self, records: Iterable[bytes]) -> int:
+    def _put(self, records: Iterable[bytes], _outlet: Outlet | None) -> int:
         return sum(1 for _ in takewhile(self.sink.put, records))
-
-    def _send_and_append(self, records: Iterable[bytes]) -> int:
-        """Have the sink take records, and the log keep those that it has taken.
-
-        A record that is sent and not in the log, because ackd is killed, has no ack.
-        """
-        log = self.log
-        first = log.appended
-        try:
-            log.extend(records, self._send, self._note_sent)
-        except OSError as error:
-            self.sink.note_refused(error)
-        return log.appended - first
 
     def _refuse(self) -> None:
         """Let payloads wait until the sink takes records again, or the log has room."""
@@ -350,7 +331,7 @@ class Recorder:
         """Record payloads in as few records as possible."""
         batches = self._format.batches(prefix, sequence, payloads, self._room)
         counts, records = zip(*islice(batches, TURN_RECORDS), strict=True)
-        taken = self._take(records)
+        taken = self._take(records, self._outlet)
         if taken < len(records):
             self._refuse()
         return sum(counts[:taken])
