@@ -127,6 +127,8 @@ def payloads_of(entry: Mapping[str, bytes]) -> list[tuple[int, bytes]]:
     Raises ValueError or KeyError if the entry is not of ackd.
     """
     message, sequence = entry["MESSAGE"], int(entry["ACKD_SEQUENCE"])
+    if "ACKD_COUNT" not in entry and message.startswith(_LABEL):  # usually
+        return [(sequence, message[len(_LABEL) :])]
     lines = message.split(b"\n") if "ACKD_COUNT" in entry else [message]
     if len(lines) != int(entry.get("ACKD_COUNT", 1)):
         raise ValueError("ACKD_COUNT is not the number of lines of the message")

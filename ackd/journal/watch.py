@@ -136,8 +136,7 @@ class JournaldWatch:
             self._keep_stream()
         if self._queue.holds:
             return
-        too_much = self._recorder.full or unconfirmed.size > _TOO_MUCH
-        if unconfirmed.queue and (too_much or not self._accept_awaited):
+        if unconfirmed.queue and (not self._accept_awaited or self._too_much):
             unconfirmed.look(self._queue.unread())
         if not (unconfirmed.queue or self._seeks):
             self.deadline = inf
@@ -182,6 +181,11 @@ class JournaldWatch:
         """Notice that journald's socket has gone as well, although nothing is sent to it now."""
         if not self._queue.is_there():
             self._recorder.block()
+
+    @property
+    def _too_much(self) -> bool:
+        """Whether the log is full or soon will be, and so can't wait for the next accept."""
+        return self._recorder.full or self._unconfirmed.size > _TOO_MUCH
 
     def _begin(self, stored: JournaldStream | None) -> None:
         """Go on with the stream of the process before, or open one and hold records back."""

@@ -247,10 +247,9 @@ class FileStorage:
             # After a failed fdatasync the kernel takes the pages for written: another one proves
             # nothing. https://www.usenix.org/conference/atc20/presentation/rebello
             self._close_file()
+            self._erase(parts)
             self._error = _failure(error)
         self._worker.report()
-        if self._error:
-            self._erase(parts)
         if any(not part.start for part in parts):  # a segment has begun
             self._prepare_spare()
 
@@ -272,7 +271,7 @@ class FileStorage:
         """
         for segment, start, data in parts:
             if segment.slot >= 0:
-                with suppress(OSError, MemoryError):
+                with suppress(Exception):  # the commit has failed in any case
                     file = self._disk.open(_name(segment.slot))
                     with closing(file):
                         file.write(bytes(len(data)), start)

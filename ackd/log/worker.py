@@ -3,11 +3,18 @@
 import errno
 import os
 import signal
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from queue import SimpleQueue
 from threading import Thread
 from typing import Protocol
+
+# Seconds for which another thread may go on with the interpreter while this one waits for it. The
+# loop makes many system calls, and each of them wakes this thread too late to get the interpreter.
+# With Python's 5 ms this would use CPU for nothing, and the disk would wait: many clients got a
+# tenth fewer acks.
+_SWITCH = 0.0002
 
 
 class Worker(Protocol):
@@ -60,6 +67,7 @@ class WorkerThread:
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
         self._thread = thread
+        sys.setswitchinterval(_SWITCH)
 
     def do(self, job: Callable[[], None]) -> None:
         """Do a job after all earlier ones. Never blocks."""

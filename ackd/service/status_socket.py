@@ -10,6 +10,7 @@ nothing is kept about clients that do not read. The socket takes a small share o
 however often clients connect.
 """
 
+import logging
 import os
 import socket
 from collections.abc import Callable, Mapping
@@ -22,6 +23,8 @@ from ackd.loop import READABLE, Loop
 from ackd.service.control import is_private
 from ackd.service.systemd import runtime_directory
 from ackd.status_names import NAME, abstract_name
+
+log = logging.getLogger("ackd")
 
 # The next report comes after so many times the CPU time that the last one has taken, and after so
 # many seconds at most: the first one takes far longer than all others.
@@ -59,8 +62,12 @@ class StatusSocket:
 
     def _on_readable(self) -> None:
         began = thread_time()
-        with suppress(OSError, MemoryError):  # the client has gone, or there is no descriptor
+        try:
             self._answer()
+        except (OSError, MemoryError):  # the client has gone, or there is no descriptor
+            pass
+        except Exception:  # such as a module of another version, during an upgrade
+            log.exception("can't report a status")  # that is no reason to stop serving
         self._loop.unwatch(self._socket)
         self.deadline = monotonic() + min(_PAUSE * (thread_time() - began), _LONGEST_PAUSE)
         self._loop.timers.watch(self)

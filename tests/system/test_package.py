@@ -81,6 +81,13 @@ def unit_is(machine: Machine, state: str, unit: str) -> bool:
     return machine.run(*command, check=False).returncode == 0
 
 
+def status_as_member(machine: Machine) -> str:
+    """Return what `ackctl status` shows to a user in the group systemd-journal."""
+    group = machine.run("getent", "group", "systemd-journal").stdout.split(":")[2]
+    member = ("setpriv", "--reuid=4321", "--regid=4321", f"--groups={group}")
+    return machine.run(*member, "ackctl", "status").stdout
+
+
 def seal(machine: Machine) -> None:
     """Switch to the sealed service, for which systemd listens on the network."""
     machine.put(
@@ -259,6 +266,7 @@ def test_an_upgrade_from_the_single_package_loses_no_connection_and_no_ack(
     assert single.run("cat", "/etc/ackd.yaml").stdout == EDITED
     assert single.run("dpkg", "--verify", *NAMES).stdout == "??5?????? c /etc/ackd.yaml\n"
     assert single.run("test", "-e", "/usr/share/ackd/ackd", check=False).returncode != 0
+    assert f"{MACHINE_ADDRESS}:10008" in status_as_member(single)
 
 
 def test_an_upgrade_restarts_other_instances_too(installed: Machine, packages: Versions) -> None:
@@ -397,6 +405,7 @@ def test_purging_leaves_nothing_behind(
     assert state(on_network) != bare_state
     runtime = ("find", "/run", "-name", "ackd*")
     assert on_network.run(*runtime).stdout
+    assert status_as_member(on_network)
     on_network.run("apt-get", "purge", "--yes", *NAMES)
     assert state(on_network) == bare_state
     assert on_network.run(*runtime).stdout == ""

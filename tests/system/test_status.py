@@ -127,9 +127,9 @@ def test_restarts_under_load_lose_no_question_and_no_payload(
 ) -> None:
     user = member if who == "member" else ()
     run = f"asked-by-{who}"
-    with load(server, run, clients=20, depth=4) as clients:
-        clients.await_acks(2000)
-        for _ in range(3):
+    with load(server, run, clients=5, depth=1) as clients:
+        clients.await_acks(100)
+        for _ in range(2):
             before = status_of(server)["pid"]
             restart = server.popen("systemctl", "restart", "ackd")
             while restart.poll() is None:
@@ -170,7 +170,7 @@ def test_a_hung_ackd_is_reported_as_such(server: Machine, member: tuple[str, ...
     server.run("systemctl", "kill", "--signal=CONT", "ackd")
     for answer in asked:
         assert answer.returncode == 4
-        assert "does not answer within 5 s" in answer.stderr
+        assert "does not answer within 10 s" in answer.stderr
 
 
 # Variants

@@ -10,6 +10,7 @@ from ackd.ctl.interrupt import UntilInterrupt
 from ackd.ctl.output.json_lines import json_line
 from ackd.ctl.output.screen import Screen
 from ackd.ctl.output.streams import Output
+from ackd.ctl.output.terminal import wrapped
 from ackd.ctl.status.asking import AskError, ask
 from ackd.ctl.status.report import lines_of
 from ackd.status import DaemonStatus
@@ -120,7 +121,7 @@ def _watch(options: argparse.Namespace, output: Output) -> None:
             try:
                 status = ask(options.name or "")
             except AskError as error:
-                lines = [_problem(error) if options.json else f"ackctl: {error}"]
+                lines = [_problem(error)] if options.json else wrapped(str(error), output.out)
             else:
                 lines = [_object(status)] if options.json else lines_of(status, output.out)
             if options.json:

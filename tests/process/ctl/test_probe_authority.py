@@ -157,8 +157,9 @@ def test_each_name_of_a_server_is_remembered(
 
 def test_probes_at_the_same_time_do_not_damage_the_file(probes: Probes) -> None:
     with ExitStack() as stack:
-        command = (*probes.arguments[:-2], *probes.arguments[-2:])
-        running = [stack.enter_context(Ackctl(*command, before=probes.before)) for _ in range(6)]
+        running = [Ackctl(*probes.arguments, before=probes.before) for _ in range(6)]
+        for each in running:
+            stack.enter_context(each)
         for each in running:
             status, _, error = each.ended()
             assert (status, error) == (0, "")

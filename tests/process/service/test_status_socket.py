@@ -1,6 +1,7 @@
 """The report of a running ackd: what it says, who gets it, and what it costs others."""
 
 import os
+import shutil
 import socket
 import tempfile
 from collections.abc import Iterator
@@ -10,13 +11,15 @@ from time import gmtime, strftime, time
 
 import pytest
 
+import ackd
 from ackd.ctl.exit_status import Status
 from ackd.ctl.status.asking import AskError, ask
+from ackd.records import Kind
 from ackd.status import ClientStatus, Counted, DaemonStatus, from_json
 from ackd.status_names import abstract_name
 from tests.conftest import StartDaemon
 from tests.support.certificates import Authority, needs_openssl
-from tests.support.daemon_process import Daemon
+from tests.support.daemon_process import COMMAND, Daemon
 from tests.support.journal_socket import DEADLINE
 from tests.support.peer import ACK, GREETING, Peer
 
@@ -260,3 +263,16 @@ def test_those_who_leave_before_the_answer_harm_nobody(start: StartDaemon) -> No
             asker.connect(abstract_name(ackd.process.pid))
     exchange(ackd, b"hello")
     assert status_of(ackd).payloads.acknowledged == 1
+
+
+def test_a_report_that_fails_harms_nobody(start: StartDaemon, tmp_path: Path) -> None:
+    """As after an upgrade that has replaced the modules, before the restart."""
+    code = tmp_path / "code"
+    shutil.copytree(Path(ackd.__file__).parent, code / "ackd")
+    old = start(command=("env", f"--chdir={code}", *COMMAND))
+    (code / "ackd" / "status.py").write_text("raise ImportError('of another version')\n")
+    with pytest.raises(AskError):
+        status_of(old)
+    exchange(old, b"hello")
+    log = old.journal.next(Kind.LOG)
+    assert log["MESSAGE"].startswith(b"can't report a status")

@@ -98,10 +98,11 @@ def byte_by_byte(connect: Connect) -> None:
 
 
 def idle_clients(connect: Connect) -> None:
-    """Open 10,000 connections and send nothing."""
-    clients = [connect() for _ in range(10_000)]
+    """Open 10,000 connections and send nothing; most of them are rejected."""
+    clients: list[socket.socket] = []
+    while len(clients) < 10_000 and not should_end():
+        clients.append(connect())
     await_end()
-    del clients
 
 
 def resets(connect: Connect) -> None:

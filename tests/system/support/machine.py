@@ -74,7 +74,7 @@ class CommandError(MachineError):
         )
 
 
-def wait_until(description: str, predicate: Callable[[], T | None], timeout: float = 10.0) -> T:
+def wait_until(description: str, predicate: Callable[[], T | None], timeout: float = 60.0) -> T:
     """Call `predicate` until it returns a true value, and return that value.
 
     Raises `DeadlineError` after `timeout` seconds. Polls, since a machine sends no events to its

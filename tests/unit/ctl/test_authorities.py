@@ -124,11 +124,6 @@ def test_the_servers_that_were_seen_last_are_remembered(file: Path) -> None:
     ]
 
 
-def make_fifo(file: Path) -> None:
-    file.parent.mkdir(parents=True)
-    os.mkfifo(file)
-
-
 def make_directory(file: Path) -> None:
     (file / "below").mkdir(parents=True)
 
@@ -170,7 +165,8 @@ def test_without_a_place_nothing_is_remembered(file: Path, spoil: Any) -> None:
 
 
 def test_a_fifo_is_never_waited_for(file: Path) -> None:
-    make_fifo(file)
+    file.parent.mkdir(parents=True)
+    os.mkfifo(file)
     assert remembered(SERVER) is None
     remember(SERVER, signed_by("Test CA"), 1000)
     assert remembered(SERVER)
