@@ -385,8 +385,16 @@ def test_purging_leaves_nothing_of_instances_and_switches(
     assert installed.run("ls", METRICS).stdout == "ackd.prom\n"
     done = installed.run("apt-get", "purge", "--yes", *NAMES)
     assert "warning" not in (done.stdout + done.stderr).lower()
-    installed.run("rmdir", "--parents", METRICS)
+    installed.run("rm", "-r", "/var/lib/prometheus")
     assert state(installed) == bare_state
+
+
+def test_an_upgrade_does_not_stop_the_timer_of_the_metrics(
+    installed: Machine, packages: Versions
+) -> None:
+    installed.run("systemctl", "enable", "--now", "ackd-metrics.timer")
+    put_packages(installed, packages.next)
+    assert unit_is(installed, "active", "ackd-metrics.timer")
 
 
 def test_purging_leaves_nothing_behind(

@@ -12,7 +12,7 @@ from ackd.status import DaemonStatus, StatusError, from_json
 from ackd.status_names import abstract_name, own_path, socket_path
 
 # Seconds to wait at most: for the connection, and for each part of the answer.
-_PATIENCE = 5
+_PATIENCE = 10
 # Seconds before each further attempt: an ackd that restarts answers again after a moment.
 _PAUSES = (0.25, 0.5, 1.0)
 # Bytes of an answer at most: those of ackd are far shorter.

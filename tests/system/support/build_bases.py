@@ -28,7 +28,7 @@ BASES: tuple[AbstractContextManager[Path], ...] = (
     base_root(Release.TRIXIE, TOOLS),
     *(base_root(release, packages) for release, packages in LOG_DAEMONS.items()),
     *(base_root(release, BALANCER) for release in Release),
-    *(base_root(release, EXPORTER) for release in Release),
+    base_root(Release.TRIXIE, EXPORTER),
     *(base_root(release, FLEET) for release in Release),
     base_root(own_release(), DURABLE_SERVERS),
 )
