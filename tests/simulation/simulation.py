@@ -529,6 +529,11 @@ class World:
         return self.expected.greetings | ({STOPPING} if self.draining else set())
 
     @property
+    def trouble(self) -> str:
+        """What the status of the server says first."""
+        return self._server.trouble
+
+    @property
     def active(self) -> list[Client]:
         """The clients that can still do something."""
         return [client for client in self.clients if not client.gone]
@@ -733,6 +738,15 @@ class World:
     def _on_record(self, entry: Entry) -> None:
         if "ACKD_PEER" in entry:
             self._by_address[entry["ACKD_PEER"].decode()].on_record(entry)
+
+
+def first_line(world: World) -> bytes:
+    """Return the first line that a new client gets."""
+    world.connect()
+    client = world.clients[-1]
+    while not client.greeting:
+        world.go_round(MOMENT)
+    return client.greeting
 
 
 def descriptors() -> list[str]:
