@@ -11,7 +11,7 @@ RUN_PACKAGES  := python3 python3-systemd python3-yaml python3-rich
 TEST_PACKAGES := $(RUN_PACKAGES) python3-venv python3-daemon \
 	mmdebstrap systemd-container iproute2 netbase netcat-openbsd php-cli socat scdoc man-db zsh \
 	qemu-system-x86 busybox-static e2fsprogs openssl gcc libc6-dev libsystemd-dev \
-	libssl-dev stunnel4
+	libssl-dev stunnel4 systemd-journal-remote
 
 # How many tests run at a time. Half of the time a test waits for deadlines, restarts and boots, so
 # this is more than the number of processors.

@@ -21,8 +21,9 @@ from ackd.ctl import main as client
 from ackd.service import main as daemon
 
 PARSERS = (daemon.parser, client.parser)
-# The metavars of arguments that name a file.
+# The metavars of arguments that name a file, and of those that name a directory.
 FILES = ("FILE", "F", "SOCKET")
+DIRECTORIES = ("DIR",)
 
 
 def main() -> int:
@@ -38,6 +39,8 @@ def main() -> int:
             for action in actions(parser):
                 if action.metavar in FILES:
                     action.complete = shtab.FILE  # type: ignore[attr-defined]
+                if action.metavar in DIRECTORIES:
+                    action.complete = shtab.DIRECTORY  # type: ignore[attr-defined]
             (directory / f"{prefix}{parser.prog}").write_text(shtab.complete(parser, shell))
     return 0
 

@@ -1,11 +1,11 @@
 """The recorder: it writes payloads and notes to the log and a sink, in order."""
 
 from collections.abc import Callable, Iterable, Iterator
-from itertools import islice, takewhile
+from itertools import islice
 from typing import Protocol
 
 from ackd.config import Recording
-from ackd.log.log import Log, SentRecord
+from ackd.log.log import Log, Outlet, SentRecord
 from ackd.log.memory import MemoryStorage
 from ackd.log.reader import Reader
 from ackd.loop import Loop
@@ -147,7 +147,8 @@ class Recorder:
     Usually the sink takes each record at once. `blocked` is True from the first record that it
     refuses until `resume` succeeds. Notes, which are all records but payloads, then wait in the
     log; there is a bound to their number. Payloads do not wait in the log, unless acks wait for a
-    commit of it (`acks_wait`): a refused payload stays with its connection.
+    commit of it (`acks_wait`): a refused payload stays with its connection. Payloads also wait
+    while the log is `full`. The sink may have room then, so it is not `blocked`.
 
     With `acks_wait`, `write` and `note` only append to the log. `commit` begins to make durable
     what is appended, and `collect` takes the result. `resume` sends what is durable to the sink.
@@ -165,14 +166,15 @@ class Recorder:
         self.blocked = not sink.reachable or log.sent < log.appended
         self._room = min(_SHARED_BYTES, sink.capacity)
         self._format = form
-        self._send, self._note_sent = sink.send, sink.note_sent
-        self._take = self._choose_way()
+        # What takes records and returns how many: for a sink that stores what it takes, the log
+        # would make nothing safer.
+        self._take = log.extend if acks_wait or sink.confirms else self._put
+        self._outlet = None if acks_wait else Outlet(sink.send, sink.note_sent, self._on_refused)
         # Notes which records the sink has stored; to be called at the end of each round. A sink
         # that confirms records replaces it.
         self.look: Callable[[float], None] = self._look
         self._reader: Reader | None = None  # while records wait in the log
         self._notes = 0  # that have been appended since `blocked`
-        self._refused_room = -1  # bytes that the log had when it last refused a payload
         self._left_out = 0
         self.unreadable = ""  # why records that wait can't be read from the log
         self._resumptions = 0  # how often the sink has taken all that waited
@@ -186,12 +188,12 @@ class Recorder:
             return False
         if self.acks_wait:
             return self.full or self.log.unsynced >= _MOST_UNSYNCED
-        return self.blocked
+        return self.blocked or self.full
 
     @property
     def full(self) -> bool:
-        """Whether the log has no room for payloads, and acks wait for it."""
-        return self.log.room <= self._refused_room
+        """Whether the log has no room: the journal must store earlier records first."""
+        return self.log.full
 
     @property
     def obstacle(self) -> str:
@@ -199,9 +201,9 @@ class Recorder:
         return "" if self.recording is _NONE else self.sink.obstacle or self.volatile
 
     @property
-    def progress(self) -> tuple[int, int]:
-        """Numbers that differ from those of before if the sink has taken anything meanwhile."""
-        return self._resumptions, self.log.sent
+    def progress(self) -> tuple[int, int, int]:
+        """Numbers that differ from those of before if the sink has taken or stored anything."""
+        return self._resumptions, self.log.sent, self.log.read
 
     @property
     def unsettled(self) -> int:
@@ -236,20 +238,16 @@ class Recorder:
             return 0
         if self.recording is _BATCH and len(payloads) > 1:
             return self._write_batches(prefix, sequence, payloads[:TURN_PAYLOADS])
-        turn = payloads[:TURN_RECORDS]
-        taken = self._take(self._format.payloads(prefix, sequence, turn))
-        if taken < len(turn):
-            self._refuse()
-        return taken
+        turn = payloads if len(payloads) <= TURN_RECORDS else payloads[:TURN_RECORDS]
+        return self._take(self._format.payloads(prefix, sequence, turn), self._outlet)
 
     def note(self, record: Record) -> None:
         """Record anything but a payload, now or when the sink takes records again."""
+        if not self.blocked:
+            self._report_left_out()
         data = self._format.record(record)
-        if not (self.blocked or self.acks_wait):
-            if self._take((data,)):
-                return
-            self.blocked = True
-        self._append_note(data)
+        if self.blocked or self.acks_wait or not self._take((data,), self._outlet):
+            self._append_note(data)
 
     def append_notes(self, notes: Iterable[bytes]) -> None:
         """Record notes that a process of an earlier version has left, in the sink's own form."""
@@ -317,50 +315,29 @@ class Recorder:
         self.sink.close()
         self.log.close(clean)
 
-    def _choose_way(self) -> Callable[[Iterable[bytes]], int]:
-        """Return what takes records and returns how many: by default the sink, and then the log.
-
-        For a sink that stores what it takes, the log would make nothing safer.
-        """
-        if self.acks_wait:
-            return self.log.extend
-        return self._send_and_append if self.sink.confirms else self._put
-
     def _look(self, _now: float) -> None:
         self.log.set_read(self.log.sent)
         self.log.set_safe(self.log.sent)
 
-    def _put(self, records: Iterable[bytes]) -> int:
-        return sum(1 for _ in takewhile(self.sink.put, records))
+    def _put(self, records: Iterable[bytes], _outlet: Outlet | None) -> int:
+        taken = 0
+        for record in records:
+            if not self.sink.put(record):
+                self.blocked = True
+                break
+            taken += 1
+        return taken
 
-    def _send_and_append(self, records: Iterable[bytes]) -> int:
-        """Have the sink take records, and the log keep those that it has taken.
-
-        A record that is sent and not in the log, because ackd is killed, has no ack.
-        """
-        log = self.log
-        first = log.appended
-        try:
-            log.extend(records, self._send, self._note_sent)
-        except OSError as error:
-            self.sink.note_refused(error)
-        return log.appended - first
-
-    def _refuse(self) -> None:
-        """Let payloads wait until the sink takes records again, or the log has room."""
-        if self.acks_wait:
-            self._refused_room = self.log.room
-        else:
-            self.blocked = True
+    def _on_refused(self, error: OSError) -> None:
+        """Wait until the sink takes records again: it has refused one."""
+        self.blocked = True
+        self.sink.note_refused(error)
 
     def _write_batches(self, prefix: bytes, sequence: int, payloads: list[bytes]) -> int:
         """Record payloads in as few records as possible."""
         batches = self._format.batches(prefix, sequence, payloads, self._room)
         counts, records = zip(*islice(batches, TURN_RECORDS), strict=True)
-        taken = self._take(records)
-        if taken < len(records):
-            self._refuse()
-        return sum(counts[:taken])
+        return sum(counts[: self._take(records, self._outlet)])
 
     def _send_waiting(self) -> bool:
         """Send the records of the log that have not been sent; return whether none is left.
@@ -382,13 +359,15 @@ class Recorder:
         return True
 
     def _append_note(self, note: bytes) -> None:
-        if self._notes < MAX_NOTES and self.log.append(note):
+        """Append a note that `resume` sends; while the sink takes records, nothing may wait."""
+        waits = self.blocked or self.acks_wait
+        if waits and self._notes < MAX_NOTES and self.log.append(note):
             self._notes += self.blocked
         else:
             self._left_out += 1
 
     def _report_left_out(self) -> None:
-        if self._left_out:
+        if self._left_out and not self.full:
             message = f"left out {self._left_out} records about connections: the journal was full"
             self._left_out = self._notes = 0  # the report itself must not be left out
             self.note(Record(Kind.LEFT_OUT, Priority.WARNING, message))

@@ -85,7 +85,7 @@ class Unconfirmed:
         self._size += sum(map(_bytes, new))
         if not unread and self._proven == self._latest and self.marked:
             self._confirm(self.sent)
-        elif self._size > self._look_at:
+        elif self._size > self._look_at or self._log.full:
             self.confirm()
             self._size = self.size
             self._look_at = max(_LOOK_AT, 2 * self._size)

@@ -29,7 +29,8 @@ LONGEST_PAUSE = 30.0
 # only be started by this stream; and one that hangs must not keep clients waiting.
 FIRST_ACCEPT = 1.0
 # Bytes of unconfirmed records from which on the watch does not wait for the next journald's accept.
-# The log has room for twice as many in any case: the longest record fits once into a segment.
+# The log has room for twice as many, because the longest record fits once into a segment, unless
+# its file system is full.
 _TOO_MUCH = 4 * 1024 * 1024
 # The end of a stream: always reported.
 _END = select.EPOLLHUP | select.EPOLLERR
@@ -135,7 +136,7 @@ class JournaldWatch:
             self._keep_stream()
         if self._queue.holds:
             return
-        if unconfirmed.queue and (not self._accept_awaited or unconfirmed.size > _TOO_MUCH):
+        if unconfirmed.queue and (not self._accept_awaited or self._too_much):
             unconfirmed.look(self._queue.unread())
         if not (unconfirmed.queue or self._seeks):
             self.deadline = inf
@@ -180,6 +181,11 @@ class JournaldWatch:
         """Notice that journald's socket has gone as well, although nothing is sent to it now."""
         if not self._queue.is_there():
             self._recorder.block()
+
+    @property
+    def _too_much(self) -> bool:
+        """Whether the log is full or soon will be, and so can't wait for the next accept."""
+        return self._recorder.full or self._unconfirmed.size > _TOO_MUCH
 
     def _begin(self, stored: JournaldStream | None) -> None:
         """Go on with the stream of the process before, or open one and hold records back."""

@@ -5,7 +5,7 @@ import os
 import re
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import closing, suppress
 from functools import partial
 from zlib import crc32
 
@@ -247,6 +247,7 @@ class FileStorage:
             # After a failed fdatasync the kernel takes the pages for written: another one proves
             # nothing. https://www.usenix.org/conference/atc20/presentation/rebello
             self._close_file()
+            self._erase(parts)
             self._error = _failure(error)
         self._worker.report()
         if any(not part.start for part in parts):  # a segment has begun
@@ -262,6 +263,18 @@ class FileStorage:
         file = self._file[1]
         file.write(part.data, part.start)
         file.sync()
+
+    def _erase(self, parts: list[Part]) -> None:
+        """Erase the records of a failed commit: clients read that they are not received.
+
+        Otherwise the next process could find them, if no later segment cuts them off.
+        """
+        for segment, start, data in parts:
+            if segment.slot >= 0:
+                with suppress(Exception):  # the commit has failed in any case
+                    file = self._disk.open(_name(segment.slot))
+                    with closing(file):
+                        file.write(bytes(len(data)), start)
 
     def _raise_broken(self) -> None:
         broken, self._broken = self._broken, None

@@ -90,9 +90,10 @@ class Commits:
         """Begin a commit of all that is recorded, unless one runs; to be called each round."""
         if not self._recorder.acks_wait:
             return
-        self._watch_room()
+        share = self._share
+        self._watch_room(share)
         self._commit()
-        self._send()
+        self._send(share)
 
     def finish(self, deadline: float) -> None:
         """Wait until all that is recorded is on the disk, at most until `deadline`."""
@@ -128,14 +129,14 @@ class Commits:
             self.deadline = inf
             self._recorder.resume()
 
-    def _send(self) -> None:
+    def _send(self, share: float) -> None:
         """Have what is on the disk sent to the sink, but not between acks that come fast.
 
         journald needs more CPU for a record than ackd needs for an ack, and clients wait for acks.
         """
         recorder = self._recorder
         waits = not recorder.blocked and recorder.log.sent < recorder.log.synced
-        if waits and self._share >= _SEND_SHARE:
+        if waits and share >= _SEND_SHARE:
             recorder.resume()
         elif waits and self.deadline == inf:
             now = monotonic()
@@ -152,7 +153,8 @@ class Commits:
         if error:
             self._fail(error, running)
             return
-        self._commit()  # while the acks are sent, the disk works
+        if self._next:
+            self._commit()  # while the acks are sent, the disk works
         for connection, count in running.items():
             connection.on_commit(count)
         if self._failure:
@@ -184,9 +186,9 @@ class Commits:
         records = self._recorder.log
         return records.size / (records.size + records.room)
 
-    def _watch_room(self) -> None:
+    def _watch_room(self, share: float) -> None:
         """Notice that the log is full or has room again, and warn before it is full."""
-        full, share = self._recorder.full, self._share
+        full = self._recorder.full
         if full is not self.full:
             self.full, self._full_since = full, monotonic()
             self._on_change()

@@ -1,12 +1,10 @@
-"""What the server reports about itself, found out when somebody asks."""
+"""What the server reports about itself. Imported when somebody asks: most ackds are never asked."""
 
 import socket
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import astuple, dataclass
 from heapq import nlargest
 from operator import attrgetter
-from typing import TYPE_CHECKING
 
 from ackd.peers import client_of
 from ackd.server.admission import Admission
@@ -16,9 +14,7 @@ from ackd.server.connection import Connection, Shared
 from ackd.server.connections import Connections
 from ackd.server.journal_queue import JournalQueue
 from ackd.server.rates import RateSamples
-
-if TYPE_CHECKING:
-    from ackd.status import Clients, ClientStatus, Counted, Durations, Payloads
+from ackd.status import Clients, ClientStatus, Counted, Durations, Payloads, Rates
 
 # Clients that are named in each order.
 _BUSIEST = 5
@@ -26,15 +22,17 @@ _BUSIEST = 5
 _NETWORK = 8
 
 
-@dataclass(slots=True)
 class _Sums:
     """A client, by the address of one of its peers, and the sums of its open connections."""
 
-    peer: str
-    connections: int = 0
-    acknowledged: int = 0
-    refused: int = 0
-    received: int = 0
+    def __init__(self, peer: str) -> None:
+        self.peer = peer
+        self.connections = self.acknowledged = self.refused = self.received = 0
+
+    def report(self) -> ClientStatus:
+        """Return the client and its sums."""
+        sums = (self.connections, self.acknowledged, self.refused, self.received)
+        return ClientStatus(client_of(self.peer), *sums)
 
 
 class Figures:
@@ -48,6 +46,7 @@ class Figures:
         queue: JournalQueue,
         commits: Commits,
         shared: Shared,
+        samples: RateSamples,
     ) -> None:
         self._admission = admission
         self._arrivals = arrivals
@@ -55,12 +54,10 @@ class Figures:
         self._queue = queue
         self._commits = commits
         self._shared = shared
-        self.samples = RateSamples(shared.counters)
+        self._samples = samples
 
-    def clients(self) -> "Clients":
+    def clients(self) -> Clients:
         """Report the clients. This takes a microsecond for each connection."""
-        from ackd.status import Clients  # here and below: most ackds are never asked
-
         admission, counters = self._admission, self._shared.counters
         clients = _by_client(c for c in self._connections if c.admitted)
         return Clients(
@@ -75,30 +72,30 @@ class Figures:
             _busiest(clients, attrgetter("acknowledged")),
         )
 
-    def payloads(self) -> "Payloads":
+    def payloads(self) -> Payloads:
         """Report the payloads."""
-        from ackd.status import Payloads
-
         counters, refused_for = self._shared.counters, _counted(self._shared.refused_for)
         return Payloads(counters.acknowledged, counters.refused, refused_for, counters.received)
+
+    def rates(self, now: float) -> Rates:
+        """Report the rates of the last seconds before `now`, a time of time.monotonic()."""
+        return self._samples.report(now)
 
     @property
     def waiting(self) -> int:
         """How many connections wait to have payloads recorded."""
         return len(self._queue)
 
-    def waits(self, now: float) -> "Durations":
+    def waits(self, now: float) -> Durations:
         """Report how long connections have waited to have payloads recorded."""
         return self._queue.waits.report(now)
 
-    def commits(self, now: float) -> "Durations":
+    def commits(self, now: float) -> Durations:
         """Report how long commits of the log take."""
         return self._commits.durations.report(now)
 
 
-def _counted(counts: Counter[str]) -> "tuple[Counted, ...]":
-    from ackd.status import Counted
-
+def _counted(counts: Counter[str]) -> tuple[Counted, ...]:
     return tuple(Counted(reason, count) for reason, count in counts.most_common())
 
 
@@ -124,8 +121,5 @@ def _key(peer: str) -> str | bytes:
     return network if any(network) else client_of(peer)
 
 
-def _busiest(clients: list[_Sums], order: Callable[[_Sums], int]) -> "tuple[ClientStatus, ...]":
-    from ackd.status import ClientStatus
-
-    busiest = nlargest(_BUSIEST, clients, key=order)
-    return tuple(ClientStatus(client_of(each.peer), *astuple(each)[1:]) for each in busiest)
+def _busiest(clients: list[_Sums], order: Callable[[_Sums], int]) -> tuple[ClientStatus, ...]:
+    return tuple(sums.report() for sums in nlargest(_BUSIEST, clients, key=order))

@@ -36,8 +36,9 @@ class Presence:
     @property
     def trouble(self) -> str:
         """Which listeners no client can reach yet, as text; empty if there are none."""
-        names = " and ".join(map(name, self._absent))
-        return f"{names} {'is' if len(self._absent) == 1 else 'are'} not there yet" if names else ""
+        absent = self._open_absent()
+        names = " and ".join(map(name, absent))
+        return f"{names} {'is' if len(absent) == 1 else 'are'} not there yet" if names else ""
 
     def describe(self, listeners: Iterable[socket.socket]) -> str:
         """Return the names of listeners, with a word about those whose address is absent."""
@@ -53,11 +54,16 @@ class Presence:
 
     def on_deadline(self) -> None:
         """Look again, and log which addresses the host has now."""
-        before, self._absent = self._absent, [s for s in self._absent if not _is_present(s)]
+        before = self._open_absent()
+        self._absent = [listener for listener in before if not _is_present(listener)]
         for listener in before:
             if listener not in self._absent:
                 log.info("%s is there now", name(listener))
         self._look_again()
+
+    def _open_absent(self) -> list[socket.socket]:
+        """Return the absent ones that no drain has closed."""
+        return [listener for listener in self._absent if listener.fileno() >= 0]
 
     def _look_again(self) -> None:
         self.deadline = monotonic() + _INTERVAL if self._absent else inf

@@ -24,7 +24,6 @@ from ackd.server.connection import Connection, Shared, Timeouts, Wait
 from ackd.server.connections import Connections
 from ackd.server.counters import Counters
 from ackd.server.ending import Ending
-from ackd.server.figures import Figures
 from ackd.server.journal_queue import JournalQueue
 from ackd.server.listener import Listeners
 from ackd.server.presence import Presence
@@ -35,11 +34,13 @@ from ackd.server.quota import (
     REJECTS,
     Quota,
 )
+from ackd.server.rates import RateSamples
 from ackd.server.snapshot import Snapshot
 from ackd.server.stream import Stream
 from ackd.server.unfinished import UnfinishedLines
 
 if TYPE_CHECKING:  # OpenSSL would delay each start without TLS
+    from ackd.server.figures import Figures
     from ackd.server.tls import Tls
 
 # Rejected clients that may take their time to close; beyond, they are closed at once.
@@ -49,8 +50,7 @@ _MAX_REJECTED = 256
 class Server:
     """Serves clients on listeners, in rounds, until `ended`.
 
-    `loop` may have other descriptors and timers as well. `ending` has the ways to end, and
-    `figures` what an administrator may ask for.
+    `loop` may have other descriptors and timers as well. `ending` has the ways to end.
     """
 
     def __init__(
@@ -81,14 +81,7 @@ class Server:
         self._arrivals = Arrivals(loop, self._admission, self._greet, self._reject, self._leave)
         self._presence = Presence(loop.timers)
         self.ending = Ending(loop, self._acceptor, self._arrivals, self._connections, self._shared)
-        self.figures = Figures(
-            self._admission,
-            self._arrivals,
-            self._connections,
-            self._queue,
-            self._commits,
-            self._shared,
-        )
+        self._samples = RateSamples(self._shared.counters)
         # Numbers alone would begin anew with each start.
         self._run = os.urandom(8).hex()
         self._numbers = itertools.count(1)
@@ -98,6 +91,14 @@ class Server:
     def counters(self) -> Counters:
         """What has been done since the start."""
         return self._shared.counters
+
+    @property
+    def figures(self) -> "Figures":
+        """What an administrator may ask for."""
+        from ackd.server.figures import Figures  # here: most ackds are never asked
+
+        parts = (self._admission, self._arrivals, self._connections, self._queue, self._commits)
+        return Figures(*parts, self._shared, self._samples)
 
     @property
     def connected(self) -> int:
@@ -187,8 +188,8 @@ class Server:
         self._recorder.look(now)
         self._availability.check()
         self._commits.begin()
-        if now >= self.figures.samples.next:
-            self.figures.samples.take(now)
+        if now >= self._samples.next:
+            self._samples.take(now)
 
     def timeout(self) -> float | None:
         """Return the seconds until something is due although nothing happens; None for never."""

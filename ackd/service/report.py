@@ -40,7 +40,7 @@ def report(
             listeners=tuple(map(name, server.listeners.values())),
             clients=figures.clients(),
             payloads=figures.payloads(),
-            rates=figures.samples.report(now),
+            rates=figures.rates(now),
             journal=_journal(recorder, figures, now),
             log=_log(recorder),
             commits=figures.commits(now),

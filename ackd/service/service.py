@@ -243,7 +243,7 @@ class Service:
         try:
             self._status = StatusSocket(os.environ, self._report, self._loop)
         except OSError as error:
-            log.warning("a status is not possible: %s", error.strerror)
+            log.warning("ackctl status is not possible: %s", error.strerror)
 
     def _stop(self) -> None:
         if not self._ending:

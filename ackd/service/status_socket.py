@@ -10,22 +10,25 @@ nothing is kept about clients that do not read. The socket takes a small share o
 however often clients connect.
 """
 
+import logging
 import os
 import socket
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from math import inf
-from time import monotonic
+from time import monotonic, thread_time
 
 from ackd.credentials import credentials, stands_for_others
 from ackd.loop import READABLE, Loop
 from ackd.service.control import is_private
 from ackd.service.systemd import runtime_directory
-from ackd.status_names import abstract_name
+from ackd.status_names import NAME, abstract_name
 
-_NAME = "status"
-# The next report comes after so many times the time that the last one has taken.
-_PAUSE = 20
+log = logging.getLogger("ackd")
+
+# The next report comes after so many times the CPU time that the last one has taken, and after so
+# many seconds at most: the first one takes far longer than all others.
+_PAUSE, _LONGEST_PAUSE = 20, 0.5
 # Clients that can wait for an answer.
 _BACKLOG = 16
 
@@ -58,12 +61,15 @@ class StatusSocket:
         self._loop.watch(self._socket, READABLE, self._on_readable)
 
     def _on_readable(self) -> None:
-        began = monotonic()
-        with suppress(OSError, MemoryError):  # the client has gone, or there is no descriptor
+        began = thread_time()
+        try:
             self._answer()
-        end = monotonic()
+        except (OSError, MemoryError):  # the client has gone, or there is no descriptor
+            pass
+        except Exception:  # such as a module of another version, during an upgrade
+            log.exception("can't report a status")  # that is no reason to stop serving
         self._loop.unwatch(self._socket)
-        self.deadline = end + _PAUSE * (end - began)
+        self.deadline = monotonic() + min(_PAUSE * (thread_time() - began), _LONGEST_PAUSE)
         self._loop.timers.watch(self)
 
     def _answer(self) -> None:
@@ -77,7 +83,7 @@ class StatusSocket:
 def _path(environ: Mapping[str, str]) -> str:
     """Return the path of the socket; empty without a directory that others can't reach."""
     directory = runtime_directory(environ)
-    return os.path.join(directory, _NAME) if directory and is_private(directory) else ""
+    return os.path.join(directory, NAME) if directory and is_private(directory) else ""
 
 
 def _listener(address: str) -> socket.socket:

@@ -60,7 +60,8 @@ class SimulatedDisk:
     """A directory on such a disk. `space` is how many bytes its files may have together.
 
     `errors` has the numbers of operations, counted from now, that fail with an error; `end` is the
-    number of the one in which the power is cut or the process killed.
+    number of the one in which the power is cut or the process killed. `failures` counts the
+    operations that have failed.
     """
 
     place = "the disk"
@@ -70,6 +71,7 @@ class SimulatedDisk:
         self.space = 1 << 40
         self.failing: dict[int, int] = {}
         self.end: int | None = None
+        self.failures = 0
         self.block = block
         self._names: dict[str, Inode] = {}
         self._stored_names: dict[str, Inode] = {}
@@ -111,6 +113,7 @@ class SimulatedDisk:
                 raise PowerCutError
         self.failing = {number - 1: error for number, error in self.failing.items() if number >= 0}
         if -1 in self.failing:
+            self.failures += 1
             raise OSError(self.failing[-1], os.strerror(self.failing[-1]))
 
     def _check(self, name: str) -> None:
@@ -161,6 +164,7 @@ class SimulatedFile:
         room = free + len(self._inode.shown) - start
         self._inode.write(data[: max(0, room)], start)
         if room < len(data):
+            self._disk.failures += 1
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def fill(self, size: int) -> None:

@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from ackd.log.files import FileStorage
 from ackd.log.log import Log
-from ackd.log.storage import Found
+from ackd.log.storage import Found, LogError
 from tests.simulation.disk import PowerCutError, SimulatedDisk, SimulatedWorker
 
 LONG_FORM = bool(os.environ.get("ACKD_CAMPAIGN"))
@@ -32,8 +32,9 @@ class LogSchedule(RuleBasedStateMachine):
 
     `records` are those that the log has had; those from `safe` to the one before `durable` must
     outlive everything. `given_up` are those of failed commits: they may come back until a later
-    commit has succeeded. `ghosts` are those that have come back without a power cut: the disk may
-    not have them. `banned` must never come back. `missing` are the numbers of the gaps so far.
+    commit has succeeded, and those of them that are `erased` only after a power cut. `ghosts` are
+    those that have come back without a power cut: the disk may not have them. `banned` must never
+    come back. `missing` are the numbers of the gaps so far.
     """
 
     @initialize(seed=st.integers(0, 2**32), block=st.sampled_from([512, 4096]))
@@ -44,6 +45,8 @@ class LogSchedule(RuleBasedStateMachine):
         self.records: dict[int, bytes] = {}
         self.given_up: set[bytes] = set()
         self.banned: set[bytes] = set()
+        self.erased: set[bytes] = set()
+        self.failures = 0  # of the disk, when the latest commit began
         self.ghosts: set[int] = set()
         self.missing: set[int] = set()
         self.unrecovered: Found | None = None  # what the log has found, until that is recovered
@@ -73,6 +76,7 @@ class LogSchedule(RuleBasedStateMachine):
 
     @rule()
     def commit(self) -> None:
+        self.failures = self.failures if self.log.committing else self.disk.failures
         self.log.commit()
 
     @precondition(lambda self: self.worker.jobs)
@@ -89,7 +93,10 @@ class LogSchedule(RuleBasedStateMachine):
             assert error.errno in (errno.EIO, errno.ENOSPC)
             assert self.log.appended == self.log.synced == self.durable
             lost = [number for number in self.records if number >= self.durable]
-            self.given_up.update(self.records.pop(number) for number in lost)
+            given_up = {self.records.pop(number) for number in lost}
+            self.given_up |= given_up
+            if self.disk.failures == self.failures + 1:  # that of the commit, none after it
+                self.erased |= given_up
         else:
             assert self.durable <= self.log.synced <= self.log.appended
             self.durable = self.log.synced
@@ -202,6 +209,7 @@ class LogSchedule(RuleBasedStateMachine):
             assert found[number] == self.records[number]
         for number, record in found.items():
             assert record not in self.banned
+            assert power or record not in self.erased
             assert record in self.given_up or record == self.records[number]
         for gap in self.log.gaps:
             missing = set(range(gap.first, gap.next)) - self.ghosts - self.missing
@@ -248,3 +256,35 @@ def test_what_a_crash_leaves_is_synced_before_earlier_records_are_recovered(seed
     assert opened(b"2")[0].synced == 1
     disk.cut_power()
     assert list(opened(b"3")[0].records(0, 9)) == [b"x" * 3000]
+
+
+@pytest.mark.parametrize("error", [errno.EIO, errno.ENOSPC, errno.EROFS])
+@pytest.mark.parametrize("ending", ["clean", "killed", "power cut"])
+def test_an_error_of_the_disk_at_a_start_loses_nothing(ending: str, error: int) -> None:
+    disk = SimulatedDisk(Random(ending), 512)
+    records = [(b"%d " % number).ljust(700, b"x") for number in range(20)]
+    worker = SimulatedWorker()
+    log = Log(SmallFiles(disk, SEGMENTS * SEGMENT, worker, bytes(16)))
+    for record in records:
+        assert log.append(record)
+    log.commit()
+    worker.work_off()
+    assert log.collect() is None
+    if ending == "clean":
+        log.close(clean=True)
+    if ending == "power cut":
+        disk.cut_power()
+    boot = bytes(16) if ending != "power cut" else b"1" * 16
+    for operation in count():
+        disk.failing = {operation: error}
+        try:
+            log = Log(SmallFiles(disk, SEGMENTS * SEGMENT, SimulatedWorker(), boot))
+        except LogError as problem:
+            assert problem.errno == error  # noqa: PT017
+            continue
+        too_late = max(disk.failing, default=-1) >= 0
+        disk.failing = {}
+        assert list(log.records(0, 99)) == records
+        if too_late:
+            break
+    assert operation > 5

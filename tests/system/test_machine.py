@@ -7,15 +7,17 @@ import os
 import signal
 import subprocess
 import sys
-from dataclasses import dataclass
+from contextlib import ExitStack, closing
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
 from .support.base_root import Release
 from .support.machine import (
     CLIENT_ADDRESS,
+    INTERFACE,
     MACHINE_ADDRESS,
     BootError,
     CommandError,
@@ -58,18 +60,24 @@ def connect(machine: Machine, address: str, *, check: bool = True) -> str:
     return machine.client.run(*command, check=check).stdout.strip()
 
 
-@dataclass(frozen=True)
 class Trace:
-    """The marks of a machine: its name, and its namespaces."""
+    """The marks of a machine: its name, and its namespaces.
 
-    name: str
-    namespaces: frozenset[str]
+    The namespaces stay open for the time of the test. Otherwise the kernel could give their numbers
+    to those of another machine, which another test boots meanwhile: proc_alloc_inum() in
+    fs/proc/generic.c takes the lowest free number.
+    """
 
-    @classmethod
-    def of(cls, machine: Machine) -> Trace:
-        namespaces = set(namespaces_of(machine.init))
-        namespaces.add(machine.client.run("readlink", "/proc/self/ns/net").stdout.strip())
-        return cls(machine.name, frozenset(namespaces - set(namespaces_of(os.getpid()))))
+    def __init__(self, place: Place) -> None:
+        self.name = place.name
+        paths = [*Path(f"/proc/{place.init}/ns").iterdir(), Path(place.client_network)]
+        self._open = [path.open() for path in paths]
+        own = namespaces_of(os.getpid())
+        self.namespaces = {os.readlink(path) for path in paths}.difference(own)
+
+    def close(self) -> None:
+        for namespace in self._open:
+            namespace.close()
 
     def processes(self) -> list[int]:
         return [
@@ -94,11 +102,28 @@ class Trace:
         return not self.processes() and not self.cgroups()
 
 
+class Place(NamedTuple):
+    """How another process finds a machine: its name, its init, and its client host's network."""
+
+    name: str
+    init: int
+    client_network: str
+
+    @classmethod
+    def of(cls, machine: Machine) -> Place:
+        (enter,) = (part for part in machine.client.prefix if part.startswith("--net="))
+        return cls(machine.name, machine.init, enter.removeprefix("--net="))
+
+
 def host_state() -> list[str]:
-    """Return the mounts and network links of this host that a machine could leave behind."""
+    """Return the mounts and network links of this host that a machine could leave behind.
+
+    Other tests may make links with other names.
+    """
     mounts = Path("/proc/self/mounts").read_text().splitlines()
     links = os.listdir("/sys/class/net")
-    return sorted(line for line in mounts if "ackd-tests" in line) + sorted(links)
+    ours = [line for line in mounts if "ackd-tests" in line]
+    return sorted(ours) + [link for link in links if link == INTERFACE]
 
 
 def namespaces_of(pid: int) -> list[str]:
@@ -110,7 +135,7 @@ def namespaces_of(pid: int) -> list[str]:
 
 def hold_machine(release: Release, tests: Connection) -> None:
     with boot(release) as machine:
-        tests.send(Trace.of(machine))
+        tests.send(Place.of(machine))
         signal.pause()
 
 
@@ -206,14 +231,15 @@ def test_systemd_enforces_ip_address_deny(machine: Machine) -> None:
 
 def test_an_interrupted_test_leaves_nothing(machine: Machine) -> None:
     before = host_state()
-    with pytest.raises(KeyboardInterrupt), boot(machine.release) as second:  # noqa: PT012
-        trace = Trace.of(second)
-        second.client.popen("sleep", "4711")
-        second.popen("sleep", "4711")
-        assert not trace.is_gone()
-        raise KeyboardInterrupt
-    assert trace.processes() == []
-    assert trace.cgroups() == []
+    with ExitStack() as stack:
+        with pytest.raises(KeyboardInterrupt), boot(machine.release) as second:  # noqa: PT012
+            trace = stack.enter_context(closing(Trace(Place.of(second))))
+            second.client.popen("sleep", "4711")
+            second.popen("sleep", "4711")
+            assert not trace.is_gone()
+            raise KeyboardInterrupt
+        assert trace.processes() == []
+        assert trace.cgroups() == []
     assert host_state() == before
     assert machine.run("systemctl", "is-system-running").stdout == "running\n"
 
@@ -224,11 +250,11 @@ def test_killed_tests_leave_nothing(release: Release) -> None:
     tests = context.Process(target=hold_machine, args=(release, theirs), daemon=True)
     tests.start()
     theirs.close()
-    trace = ours.recv()
-    assert not trace.is_gone()
-    tests.kill()
-    tests.join()
-    wait_until("the machine is gone", trace.is_gone)
+    with closing(Trace(ours.recv())) as trace:
+        assert not trace.is_gone()
+        tests.kill()
+        tests.join()
+        wait_until("the machine is gone", trace.is_gone)
 
 
 def test_a_boot_that_takes_too_long_fails(release: Release) -> None:

@@ -21,6 +21,7 @@ from .support.machine import MACHINE_ADDRESS, CommandError, Machine
 from .support.workshop import Packages, Versions, Workshop, open_workshop, source_archive
 
 EDITED = f"# The administrator was here.\nbind: {MACHINE_ADDRESS}\n"
+METRICS = "/var/lib/prometheus/node-exporter"
 UNITS = ("ackd.service", "ackd@.service", "ackd.socket")
 MAN_PAGES = ("man1/ackctl.1", "man5/ackd.yaml.5", "man8/ackd.8")
 NAMES = ("ackctl", "ackd", "python3-ackd")
@@ -78,6 +79,13 @@ def on_network(installed: Machine) -> Machine:
 def unit_is(machine: Machine, state: str, unit: str) -> bool:
     command = ("systemctl", "--quiet", f"is-{state}", unit)
     return machine.run(*command, check=False).returncode == 0
+
+
+def status_as_member(machine: Machine) -> str:
+    """Return what `ackctl status` shows to a user in the group systemd-journal."""
+    group = machine.run("getent", "group", "systemd-journal").stdout.split(":")[2]
+    member = ("setpriv", "--reuid=4321", "--regid=4321", f"--groups={group}")
+    return machine.run(*member, "ackctl", "status").stdout
 
 
 def seal(machine: Machine) -> None:
@@ -258,6 +266,7 @@ def test_an_upgrade_from_the_single_package_loses_no_connection_and_no_ack(
     assert single.run("cat", "/etc/ackd.yaml").stdout == EDITED
     assert single.run("dpkg", "--verify", *NAMES).stdout == "??5?????? c /etc/ackd.yaml\n"
     assert single.run("test", "-e", "/usr/share/ackd/ackd", check=False).returncode != 0
+    assert f"{MACHINE_ADDRESS}:10008" in status_as_member(single)
 
 
 def test_an_upgrade_restarts_other_instances_too(installed: Machine, packages: Versions) -> None:
@@ -370,9 +379,22 @@ def test_purging_leaves_nothing_of_instances_and_switches(
     installed.put("/root/c.pem", own.certificate.read_bytes())
     installed.put("/root/k.pem", own.key.read_bytes(), 0o600)
     installed.run("/usr/share/ackd/tls", "/root/c.pem", "/root/k.pem")
+    installed.run("mkdir", "--parents", METRICS)
+    installed.run("systemctl", "enable", "--now", "ackd-metrics.timer")
+    installed.run("systemctl", "start", "ackd-metrics.service")
+    assert installed.run("ls", METRICS).stdout == "ackd.prom\n"
     done = installed.run("apt-get", "purge", "--yes", *NAMES)
     assert "warning" not in (done.stdout + done.stderr).lower()
+    installed.run("rm", "-r", "/var/lib/prometheus")
     assert state(installed) == bare_state
+
+
+def test_an_upgrade_does_not_stop_the_timer_of_the_metrics(
+    installed: Machine, packages: Versions
+) -> None:
+    installed.run("systemctl", "enable", "--now", "ackd-metrics.timer")
+    put_packages(installed, packages.next)
+    assert unit_is(installed, "active", "ackd-metrics.timer")
 
 
 def test_purging_leaves_nothing_behind(
@@ -383,6 +405,7 @@ def test_purging_leaves_nothing_behind(
     assert state(on_network) != bare_state
     runtime = ("find", "/run", "-name", "ackd*")
     assert on_network.run(*runtime).stdout
+    assert status_as_member(on_network)
     on_network.run("apt-get", "purge", "--yes", *NAMES)
     assert state(on_network) == bare_state
     assert on_network.run(*runtime).stdout == ""

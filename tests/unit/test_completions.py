@@ -39,10 +39,19 @@ OPTIONS = {
         *CONNECTING,
         *("--clients", "--depth", "--size", "--seconds", "--plot", "--name", "--key", "--json"),
     },
-    "ackctl verify": {"-h", "--help", "--since", "--namespace", "--unit", "--key", "--json"},
+    "ackctl verify": {
+        "-h",
+        "--help",
+        "--since",
+        "--namespace",
+        "--directory",
+        "--unit",
+        "--key",
+        "--json",
+    },
     "ackctl log": {
         *("-h", "--help", "-f", "--follow", "-n", "--lines", "--peer", "--no-runs"),
-        *("--since", "--namespace", "--unit", "--json"),
+        *("--since", "--namespace", "--directory", "--unit", "--json"),
     },
 }
 needs_zsh = pytest.mark.skipif(not shutil.which("zsh"), reason="zsh is not installed")

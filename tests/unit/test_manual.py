@@ -20,6 +20,7 @@ from ackd.ctl import main as ctl
 from ackd.ctl.exit_status import Status
 from ackd.ctl.ping.pinger import PingCounts
 from ackd.ctl.runs.counts import Counts
+from ackd.ctl.status.metrics import METRICS, MetricType
 from ackd.records import Kind, Priority
 from ackd.server.counters import Counters
 from ackd.service import main as daemon
@@ -30,7 +31,7 @@ CODE = Path(ackd.__file__).parent
 DAEMON = CODE / "service" / "main.py"
 MAN = PROJECT / "man"
 PAGES = {path.name.removesuffix(".scd"): path.read_text() for path in sorted(MAN.glob("*.scd"))}
-SERVER, CLIENT, FILE = "ackd.8", "ackctl.1", "ackd.yaml.5"
+SERVER, CLIENT, FILE, FLEET = "ackd.8", "ackctl.1", "ackd.yaml.5", "ackd-fleet.7"
 SOURCE = "\n".join(path.read_text() for path in sorted(CODE.rglob("*.py")))
 KEYS = [key for key in Config._fields if key != "places"]
 
@@ -84,8 +85,8 @@ VARIABLES = {
 }
 
 
-def test_there_is_a_page_for_each_program_and_for_the_file() -> None:
-    assert set(PAGES) == {SERVER, CLIENT, FILE}
+def test_there_is_a_page_for_each_program_for_the_file_and_for_the_fleet() -> None:
+    assert set(PAGES) == {SERVER, CLIENT, FILE, FLEET}
 
 
 # Options
@@ -136,7 +137,7 @@ _WORD = re.compile(
 
 def mentioned(page: str) -> Iterator[tuple[str, str]]:
     """Yield the page of the program whose option is meant, and the option."""
-    own = SERVER if page == FILE else page
+    own = {FILE: SERVER, FLEET: ""}.get(page, page)
     for line in PAGES[page].replace("\\\\\n", "").splitlines():  # commands of several lines too
         program = own
         for match in _WORD.finditer(line):
@@ -321,6 +322,19 @@ def test_each_member_of_the_json_of_a_command_is_explained_with_it(verb: str, me
     explained = {"send": send, **{text.partition("\n")[0]: text for text in others}}
     explained["bench"] += explained["ping"]  # "the rest as in the last object of ackctl ping"
     assert re.search(rf'[*"]{member}[*"]', explained[verb])
+
+
+# Metrics
+
+
+def test_each_metric_is_explained_and_no_other() -> None:
+    ends = {MetricType.SUMMARY: ("", "_count", "_sum")}
+    names = {f"{m.name}{end}" for m in METRICS for end in ends.get(m.type, (m.type.value,))}
+    explained = section(CLIENT, "# METRICS")
+    assert set(re.findall(r"\*(ackd_\w+)\*", explained)) == names | {"ackd_up"}
+    assert names - set(entries(explained)) == {
+        name for name in names if name.endswith(("_count", "_sum"))
+    }
 
 
 # The file

@@ -2,10 +2,16 @@
 
 import re
 import shlex
+import shutil
+import subprocess
+from typing import Any
 
 import pytest
+import yaml
 
 from ackd.ctl import main as ctl
+from ackd.ctl.status.metrics import METRICS, to_prometheus
+from ackd.status import DaemonStatus, Durations
 from tests.support.project import PROJECT
 
 EXAMPLES = PROJECT / "examples" / "monitoring"
@@ -34,4 +40,41 @@ def test_the_command_of_icinga_has_all_options_of_the_check() -> None:
 
 def test_each_example_has_a_command() -> None:
     without = {path.name for path in EXAMPLES.iterdir()} - {path for path, _ in COMMANDS}
-    assert without == {"icinga2.conf"}
+    assert without == {"icinga2.conf", "alerts.yml"}
+
+
+# Rules of Prometheus
+
+ALERTS = EXAMPLES / "alerts.yml"
+# Those of node_exporter itself.
+OTHERS = {"node_textfile_mtime_seconds"}
+
+
+def rules() -> list[dict[str, Any]]:
+    (group,) = yaml.safe_load(ALERTS.read_text())["groups"]
+    found: list[dict[str, Any]] = group["rules"]
+    return found
+
+
+def exported() -> set[str]:
+    """Return the names of all samples, as the textfile collector knows them."""
+    full = to_prometheus({"ackd.service": DaemonStatus(commits=Durations(p99=1.0))})
+    ends = {f"{each.name}{each.type.value}" for each in METRICS}
+    return set(re.findall(r"^(ackd_\w+)", full, re.MULTILINE)) | ends
+
+
+@pytest.mark.parametrize("rule", rules(), ids=lambda rule: str(rule["alert"]))
+def test_each_alert_is_about_metrics_that_exist(rule: dict[str, Any]) -> None:
+    without_labels = re.sub(r"\{.*?\}|\[.*?\]", "", rule["expr"])
+    named = set(re.findall(r"[a-z]+_[a-z_]+", without_labels))
+    assert named
+    assert named <= exported() | OTHERS
+    assert rule.keys() <= {"alert", "expr", "for", "annotations"}
+    labels = set(re.findall(r"\$labels\.(\w+)", rule["annotations"]["summary"]))
+    assert labels <= {"instance", "unit", "name"}
+    assert ("name" in labels) <= ("certificate" in rule["expr"])
+
+
+@pytest.mark.skipif(not shutil.which("promtool"), reason="promtool is not installed")
+def test_prometheus_takes_the_alerts() -> None:
+    subprocess.run(["promtool", "check", "rules", ALERTS], check=True, capture_output=True)

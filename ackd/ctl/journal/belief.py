@@ -1,11 +1,11 @@
 """Which records are believed: those that ackd's own units have written."""
 
-from collections.abc import Mapping
-from datetime import timedelta
+from collections.abc import Callable, Mapping
 from enum import Enum
 from fnmatch import fnmatchcase
+from typing import Any
 
-from ackd.journal.reader import BOOT, INVOCATION, UNIT, USER, next_entry, open_journals
+from ackd.journal.reader import BOOT, INVOCATION, MACHINE, UNIT, USER, next_entry
 from ackd.printable import printable
 
 _UNITS = ("ackd.service", "ackd@*.service")
@@ -20,18 +20,32 @@ class Doubt(Enum):
     OTHER_UNIT = "not believed: another unit than ackd's has written them"
     OTHER_USER = "not believed: another user than that of ackd's unit has written them"
     NO_UNIT = "not believed: their process had no unit, or had ended before journald read them"
+    OTHER_MACHINE = "not believed: they name a machine for which another certificate speaks"
+
+
+# So many writers are remembered: a client of a collector can invent any number of them.
+_WRITERS = 10_000
 
 
 class Belief:
-    """Decides whether the records in the journals of `namespace` are believed.
+    """Decides whether the records in some journals are believed.
 
-    `unit` is a pattern, as in glob(7), for the units that are believed; "" stands for ackd's own
-    units, "*" for every process.
+    `open_reader` opens the journals: it returns a Reader of all their entries. `unit` is a pattern,
+    as in glob(7), for the units that are believed; "" stands for ackd's own units, "*" for every
+    process. `is_of_another` says of a machine's id whether the certificate of another node speaks
+    for this machine.
     """
 
-    def __init__(self, namespace: str, unit: str) -> None:
-        self._namespace = namespace
+    def __init__(
+        self,
+        open_reader: Callable[[], Any],
+        unit: str,
+        is_of_another: Callable[[bytes], bool] | None = None,
+    ) -> None:
+        self._open_reader = open_reader
         self._patterns = (unit,) if unit else _UNITS
+        self._every_process = self._matches(b"")
+        self._is_of_another = is_of_another
         self._doubts: dict[tuple[bytes, ...], Doubt | None] = {}  # by what is known of the writer
         self._first_users: dict[tuple[bytes, ...], bytes] = {}
 
@@ -40,10 +54,16 @@ class Belief:
 
         Raises ValueError if the record has no user, which journald gives to each record.
         """
-        if self._matches(b""):  # every process
+        if self._every_process:
             return None
-        writer = tuple(fields.get(name, b"") for name in (BOOT, UNIT, INVOCATION, USER))
+        get = fields.get
+        writer = get(BOOT, b""), get(UNIT, b""), get(INVOCATION, b""), get(USER, b"")
+        if self._is_of_another and self._is_of_another(get(MACHINE, b"")):
+            return Doubt.OTHER_MACHINE
         if writer not in self._doubts:
+            if len(self._doubts) > _WRITERS:
+                self._doubts.clear()
+                self._first_users.clear()
             self._doubts[writer] = self._doubt_of(*writer)
         return self._doubts[writer]
 
@@ -82,7 +102,7 @@ class Belief:
         """
         if int(user) not in _DYNAMIC_USERS:
             return False
-        with open_journals(self._namespace, {}) as reader:
+        with self._open_reader() as reader:
             units = filter(self._matches, reader.query_unique(UNIT))
             return any(user == self._dynamic_user({BOOT: boot, UNIT: unit}) for unit in units)
 
@@ -97,14 +117,14 @@ class Belief:
         return self._first_users[key]
 
     def _find_dynamic_user(self, fields: Mapping[str, bytes]) -> bytes:
-        first: dict[timedelta, bytes] = {}
-        with open_journals(self._namespace, {}) as reader:
+        first: dict[int, bytes] = {}
+        with self._open_reader() as reader:
             for user in reader.query_unique(USER):
                 if int(user) not in _DYNAMIC_USERS:
                     continue
                 reader.flush_matches()
                 reader.add_match(**{**fields, **_OF_ACKD, USER: user})
                 reader.seek_head()
-                if entry := next_entry(reader):
-                    first[entry["__MONOTONIC_TIMESTAMP"].timestamp] = user
+                if next_entry(reader):
+                    first[reader._get_monotonic().timestamp] = user
         return first[min(first)] if first else b""

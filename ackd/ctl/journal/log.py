@@ -9,9 +9,11 @@ from itertools import groupby
 from ackd.ctl.exit_status import Status
 from ackd.ctl.interrupt import UntilInterrupt
 from ackd.ctl.journal.belief import Doubt
-from ackd.ctl.journal.entries import Entries, RecordedPayload, add_journal_options
+from ackd.ctl.journal.entries import RecordedPayload
+from ackd.ctl.journal.options import AnyEntries, add_journal_options, open_entries
 from ackd.ctl.output.json_lines import json_line
 from ackd.ctl.output.streams import Output
+from ackd.ctl.runs.audit import Uploads
 from ackd.ctl.runs.payloads import is_of_a_run
 from ackd.journal.reader import NotReadableError
 from ackd.peers import Address, address_of
@@ -19,6 +21,7 @@ from ackd.printable import printable
 
 _LAST = 10  # payloads that --follow shows before new ones, as tail -f does
 _UNIT = "ackd.service"  # not shown in each line
+_CONNECTIONS = 50_000
 # The space, and letters without any ink, which Python takes for printable.
 _BLANKS = re.compile("[ \u115f\u1160\u2800\u3164\uffa0]{8,}")
 
@@ -63,9 +66,10 @@ def _peer(text: str) -> Address:
 
 def run(options: argparse.Namespace, output: Output) -> Status:
     """Show the payloads that the options ask for; return the exit status."""
-    report, wanted = (LogJson if options.json else LogReport)(output), Wanted(options)
+    wanted = Wanted(options)
+    report = (LogJson if options.json else LogReport)(output, wanted.uploads)
     try:
-        entries = Entries(options.namespace, options.unit, options.since)
+        entries = open_entries(options, output.warn)
         if options.follow:
             _follow(entries, report, wanted, options, output)
         else:
@@ -74,19 +78,57 @@ def run(options: argparse.Namespace, output: Output) -> Status:
         output.warn(str(error))
         return Status.USAGE
     report.end(Status.DELIVERED)
+    if wanted.uploads and wanted.uploads.twice:
+        output.warn(f"left out: {wanted.uploads.twice} that were uploaded twice")
     if wanted.doubts and not report.count:
         doubts = "; ".join(f"{count} {doubt.value}" for doubt, count in wanted.doubts.items())
         output.warn(f"nothing to show, but {doubts}; see --unit")
     return Status.DELIVERED
 
 
+class SeenUploads:
+    """Knows the payloads that a collector has, to leave out those that were uploaded twice.
+
+    Memory is bounded: of connections with several payloads, only the last ones are known.
+    """
+
+    def __init__(self) -> None:
+        self.twice = 0
+        # ackd numbers its connections. Those with one payload need little memory all together.
+        self._first: dict[str, Uploads] = {}  # the numbers of connections, by what precedes them
+        self._later: dict[str, Uploads] = {}  # the sequences, by connection
+
+    def add(self, recorded: RecordedPayload) -> bool:
+        """Add a payload; return whether it is new."""
+        ackd, _, number = f"{recorded.source} {recorded.connection}".rpartition("-")
+        if recorded.sequence == 1 and number.isdecimal() and len(number) < 19:
+            uploads, place = _recent(self._first, ackd), int(number)
+        else:
+            uploads, place = _recent(self._later, f"{ackd}-{number}"), recorded.sequence
+        new = uploads.add(place, recorded.repeated)
+        self.twice += not new
+        return new
+
+
+def _recent(uploads: dict[str, Uploads], name: str) -> Uploads:
+    """Return those with this name, and forget the ones that were not used for longest."""
+    found = uploads[name] = uploads.pop(name) if name in uploads else Uploads()
+    if len(uploads) > _CONNECTIONS:
+        del uploads[next(iter(uploads))]
+    return found
+
+
 class Wanted:
-    """Decides which payloads to show, and counts those that are left out for a doubt."""
+    """Decides which payloads to show, and counts those that are left out for a doubt.
+
+    `uploads` is None for the journals of this host.
+    """
 
     def __init__(self, options: argparse.Namespace) -> None:
         self._peer: Address | None = options.peer
         self._runs = not options.no_runs
         self.doubts: Counter[Doubt] = Counter()
+        self.uploads = None if options.directory is None else SeenUploads()
 
     def __call__(self, recorded: RecordedPayload) -> bool:
         """Return whether a payload is believed, and is one that the options ask for."""
@@ -94,7 +136,8 @@ class Wanted:
         wanted = wanted and (self._runs or not is_of_a_run(recorded.payload))
         if wanted and recorded.doubt:
             self.doubts[recorded.doubt] += 1
-        return wanted and not recorded.doubt
+            return False
+        return wanted and (self.uploads is None or self.uploads.add(recorded))
 
     def _is_peer(self, peer: str) -> bool:
         try:
@@ -106,8 +149,9 @@ class Wanted:
 class LogReport:
     """Prints a line for each payload."""
 
-    def __init__(self, output: Output) -> None:
+    def __init__(self, output: Output, uploads: SeenUploads | None = None) -> None:
         self._output = output
+        self._uploads = uploads
         self.count = 0
 
     def print(self, payloads: Iterable[RecordedPayload]) -> None:
@@ -119,7 +163,7 @@ class LogReport:
 
     def line(self, recorded: RecordedPayload) -> str:
         """Return the line for a payload."""
-        local = recorded.time.astimezone()
+        local = recorded.time
         time = f"{local:%Y-%m-%d %H:%M:%S}.{local.microsecond // 1000:03}"
         marks = " repeated" * recorded.repeated + " unterminated" * recorded.unterminated
         number = f"#{recorded.sequence}{marks}"
@@ -127,7 +171,8 @@ class LogReport:
         where = (
             "" if recorded.unit in ("", _UNIT) else f" to {recorded.unit.removesuffix('.service')}"
         )
-        return f"{time} {sender}{where} {number}: {_on_one_line(printable(recorded.payload))}"
+        node = f" at {recorded.node}" if recorded.node else ""
+        return f"{time} {sender}{where}{node} {number}: {_on_one_line(printable(recorded.payload))}"
 
     def end(self, status: Status) -> None:
         """Print what comes after all payloads."""
@@ -167,20 +212,31 @@ class LogJson(LogReport):
             unit=recorded.unit,
             proxy=recorded.proxy,
             tls_name=recorded.tls_name,
+            **({} if self._uploads is None else _node_of(recorded)),
         )
 
     def end(self, status: Status) -> None:
         """Print the count and the exit status."""
-        self._output.print(json_line(payloads=self.count, status=status))
+        twice = {} if self._uploads is None else {"uploaded_twice": self._uploads.twice}
+        self._output.print(json_line(payloads=self.count, **twice, status=status))
 
 
-def _show(entries: Entries, report: LogReport, wanted: Wanted, count: int | None) -> None:
+def _node_of(recorded: RecordedPayload) -> dict[str, str]:
+    """Return the members that only the journals of a collector have."""
+    return {
+        "node": recorded.node,
+        "hostname": recorded.hostname,
+        "machine_id": recorded.machine,
+    }
+
+
+def _show(entries: AnyEntries, report: LogReport, wanted: Wanted, count: int | None) -> None:
     """Show the last `count` payloads of the journal, or all."""
     report.print(filter(wanted, entries) if count is None else entries.last(count, wanted))
 
 
 def _follow(
-    entries: Entries,
+    entries: AnyEntries,
     report: LogReport,
     wanted: Wanted,
     options: argparse.Namespace,

@@ -4,7 +4,7 @@ import argparse
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from glob import glob
 from itertools import islice
@@ -12,14 +12,15 @@ from time import monotonic
 
 from ackd.ctl.exit_status import Status
 from ackd.ctl.journal.belief import Doubt
-from ackd.ctl.journal.entries import Entries, RecordedPayload, add_journal_options
+from ackd.ctl.journal.entries import RecordedPayload, moment
+from ackd.ctl.journal.options import AnyEntries, add_journal_options, open_entries
 from ackd.ctl.output.json_lines import json_line
 from ackd.ctl.output.status_line import StatusLine
 from ackd.ctl.output.streams import Output
 from ackd.ctl.output.tables import Row, counted
 from ackd.ctl.runs.audit import Audit
 from ackd.ctl.runs.options import add_key_option, run_named
-from ackd.ctl.runs.payloads import Run, parse
+from ackd.ctl.runs.payloads import ReceivedPayload, Run, parse
 from ackd.ctl.runs.ranges import Ranges
 from ackd.journal.reader import NotReadableError
 
@@ -39,6 +40,7 @@ EPILOG = """\
 examples:
   ackctl verify 1a2b3c4d
   ackctl verify 1a2b3c4d --since "10 minutes ago" --json
+  ackctl verify 1a2b3c4d --directory /var/log/journal/remote
 
 exit status:
     0  the run is whole: all is there, once, in order, and as it was sent
@@ -60,17 +62,30 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, output: Output) -> Status:
     """Read the journal and report what it has of the run; return the exit status."""
-    found = RunFound(replace(options.run_name, key=options.key), options.since)
+    collected = options.directory is not None
+    found = RunFound(replace(options.run_name, key=options.key), options.since, collected)
     try:
-        _read(Entries(options.namespace, options.unit, options.since), found, output)
+        _read(open_entries(options, output.warn), found, output)
     except NotReadableError as error:
         output.warn(str(error))
         return Status.USAGE
     status = Status.DELIVERED if found.audit.whole else Status.NOT_WHOLE
-    if status is Status.NOT_WHOLE and (found.arriving or _acks_precede_journald()):
+    if status is Status.NOT_WHOLE and collected:
+        units = "systemd-journal-upload` on the nodes"
+        output.warn(f"records may still be on their way: see `systemctl status {units}")
+    elif status is Status.NOT_WHOLE and (found.arriving or _acks_precede_journald()):
         output.warn("records may still be on their way: see `systemctl status ackd`, and try again")
     output.print(*(json_report(found, status) if options.json else report(found)))
     return status
+
+
+@dataclass(slots=True)
+class NodeFound:
+    """What a node has of a run: the numbers, and the host names and machine ids, ten at most."""
+
+    numbers: Ranges = field(default_factory=Ranges)
+    hostnames: set[str] = field(default_factory=set)
+    machines: set[str] = field(default_factory=set)
 
 
 class RunFound:
@@ -79,29 +94,32 @@ class RunFound:
     `senders` are the addresses, and the numbers of the payloads that came from each. The end, and
     payloads that are altered, have no number. `begun` are the times of the first payloads: more
     than one if the name was used for several runs. Nothing before `since` was read. `arriving` is
-    whether the last reading has found more of the run.
+    whether the last reading has found more of the run. If the journals were `collected` from nodes,
+    `nodes` has what each node has recorded.
     """
 
-    def __init__(self, run: Run, since: float = 0) -> None:
+    def __init__(self, run: Run, since: float = 0, collected: bool = False) -> None:
         self.since = since
         self.run = run.name
-        self.audit = Audit(run)
+        self.collected = collected
+        self.audit = Audit(run, collected)
+        self.nodes: dict[str, NodeFound] = {}
         self.senders: dict[str, Ranges] = {}
         self.begun: deque[datetime] = deque(maxlen=_SHOWN)
-        self.first: datetime | None = None
-        self.last: datetime | None = None
+        self._first = 0
+        self._last = 0
         self.arriving = False
         self.doubts: Counter[Doubt] = Counter()
 
     def add_all(self, payloads: Iterable[RecordedPayload], line: StatusLine) -> None:
         """Add payloads of the journal, and show in the status line how far the reading is."""
-        before = self.last
+        before = self._last
         for count, recorded in enumerate(payloads, 1):
             self.add(recorded)
             if count % _OFTEN == 0:
-                time = f"{recorded.time.astimezone():%Y-%m-%d %H:%M}"
+                time = f"{recorded.time:%Y-%m-%d %H:%M}"
                 line.show(f"{count:,} payloads read, up to {time}")
-        self.arriving = self.last != before
+        self.arriving = self._last != before
 
     def add(self, recorded: RecordedPayload) -> None:
         """Add a payload of the journal, of the run or not."""
@@ -112,22 +130,44 @@ class RunFound:
             return
         begun = self.audit.begun
         received = self.audit.add(
-            recorded.connection,
+            f"{recorded.source} {recorded.connection}",
             recorded.sequence,
             recorded.payload,
             recorded.repeated,
-            recorded.journal,
+            f"{recorded.source} {recorded.journal}",
         )
         if received:
-            numbers = self.senders.setdefault(recorded.peer, Ranges())
+            if recorded.peer not in self.senders:
+                self.senders[recorded.peer] = Ranges()
             if not (received.end or received.altered):
-                numbers.add(received.number)
-            self.begun.extend([recorded.time] * (self.audit.begun - begun))
-            self.first = self.first or recorded.time
-            self.last = recorded.time
+                self.senders[recorded.peer].add(received.number)
+            if self.collected:
+                self._add_node(recorded, received)
+            if self.audit.begun > begun:
+                self.begun.append(recorded.time)
+            self._first = self._first or recorded.microseconds
+            self._last = recorded.microseconds
+
+    def _add_node(self, recorded: RecordedPayload, received: ReceivedPayload) -> None:
+        node = self.nodes.setdefault(recorded.node, NodeFound())
+        if not (received.end or received.altered):
+            node.numbers.add(received.number)
+        for names, name in ((node.hostnames, recorded.hostname), (node.machines, recorded.machine)):
+            if len(names) < _SHOWN:
+                names.add(name)
+
+    @property
+    def first(self) -> datetime | None:
+        """The time of the first payload."""
+        return moment(self._first) if self._first else None
+
+    @property
+    def last(self) -> datetime | None:
+        """The time of the last payload."""
+        return moment(self._last) if self._last else None
 
 
-def _read(entries: Entries, found: RunFound, output: Output) -> None:
+def _read(entries: AnyEntries, found: RunFound, output: Output) -> None:
     """Read the journal; while a run is not whole and more of it arrives, wait for the rest.
 
     With `durability: disk` acks can be long before journald has the records.
@@ -169,7 +209,8 @@ def report(found: RunFound) -> Iterator[str]:
         begun = ", ".join(map(_time, found.begun))
         rows.append((str(audit.runs), f"runs have this name, begun at {begun}; see --since"))
     if len(found.senders) > 1:
-        rows.append((str(len(found.senders)), f"senders: {_by_sender(found.senders)}"))
+        rows.append((str(len(found.senders)), f"senders: {_by_name(found.senders)}"))
+    rows.extend(_node_rows(found.nodes))
     for doubt, number in found.doubts.items():
         rows.append((str(number), f"{doubt.value}; see --unit"))
     if audit.keyed:
@@ -201,6 +242,20 @@ def _rows(audit: Audit) -> Iterator[Row]:
         yield str(audit.lost), "lost: acknowledged, and not in the journal"
     if audit.repeated:
         yield str(audit.repeated), "repeated by ackd, which is no fault"
+    if audit.uploaded_twice:
+        yield str(audit.uploaded_twice), "uploaded twice, which is no fault"
+
+
+def _node_rows(nodes: Mapping[str, NodeFound]) -> Iterator[Row]:
+    if nodes:
+        yield (
+            str(len(nodes)),
+            f"nodes: {_by_name({n: found.numbers for n, found in nodes.items()}, 'has')}",
+        )
+    for name, found in sorted(nodes.items())[:_SHOWN]:
+        if len(found.machines) > 1:
+            number = f"{len(found.machines)}{'+' * (len(found.machines) == _SHOWN)}"
+            yield number, f"machines have uploaded as {name}: {', '.join(sorted(found.machines))}"
 
 
 def _span(first: datetime, last: datetime) -> str:
@@ -217,11 +272,11 @@ def _peers(senders: Mapping[str, Ranges]) -> str:
     return ", ".join(sorted(senders)[:_SHOWN]) + _more(senders)
 
 
-def _by_sender(senders: Mapping[str, Ranges]) -> str:
-    """Return how many payloads came from each address, and the numbers of these payloads."""
-    shown = sorted(senders.items())[:_SHOWN]
-    each = (f"{peer} sent {numbers.count}{_some(numbers)}" for peer, numbers in shown)
-    return "; ".join(each) + _more(senders)
+def _by_name(numbers: Mapping[str, Ranges], has: str = "sent") -> str:
+    """Return how many payloads each address or node has, and the numbers of these payloads."""
+    shown = sorted(numbers.items())[:_SHOWN]
+    each = (f"{name} {has} {those.count}{_some(those)}" for name, those in shown)
+    return "; ".join(each) + _more(numbers)
 
 
 def _more(senders: Mapping[str, Ranges]) -> str:
@@ -270,5 +325,23 @@ def json_report(found: RunFound, status: Status) -> Iterator[str]:
         begun=[time.isoformat() for time in found.begun],
         first=found.first and found.first.isoformat(),
         last=found.last and found.last.isoformat(),
+        **(_collected(found) if found.collected else {}),
         status=status,
     )
+
+
+def _collected(found: RunFound) -> dict[str, object]:
+    """Return the members that only the journals of a collector have."""
+    return {
+        "uploaded_twice": found.audit.uploaded_twice,
+        "nodes": [
+            {
+                "node": name,
+                "hostnames": sorted(node.hostnames),
+                "machine_ids": sorted(node.machines),
+                "recorded": node.numbers.count,
+                "numbers": list(node.numbers),
+            }
+            for name, node in sorted(found.nodes.items())
+        ],
+    }

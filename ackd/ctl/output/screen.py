@@ -26,11 +26,10 @@ class Screen:
         out = self._output.out
         if out and is_live(out):
             size = os.get_terminal_size(out.fileno())
-            # A letter in the last column would make some terminals begin the next line.
-            most, width = (size.lines or 24) - 1, (size.columns or 80) - 1
-            erase = "" if self._shown else _ERASE_REST
-            block = "".join(f"{line[:width]}{_ERASE_LINE}\n" for line in lines[:most])
-            out.write(f"{_HOME}{erase}{block}{_ERASE_REST}")
+            most, width = (size.lines or 24) - 1, size.columns or 80
+            # Not behind the text: after the last column, that would erase the last letter.
+            block = "".join(f"{_ERASE_LINE}{line[:width]}\n" for line in lines[:most])
+            out.write(f"{_HOME}{block}{_ERASE_REST}")
             self._output.flush()
         else:
             self._output.print(*([""] if self._shown else []), *lines)

@@ -17,6 +17,22 @@ class _AuditedConnection:
     unproven: int = 0
     begins: bool = False  # has the run's first payload
     ends: bool = False
+    uploads: "Uploads | None" = None
+
+
+class Uploads:
+    """The records of a connection that a collector has. An uploader can send records twice.
+
+    After a failure it goes on where it began, so the collector can have any record again, with the
+    same sequence. A record that ackd has repeated is another record.
+    """
+
+    def __init__(self) -> None:
+        self._records, self._repeated = Ranges(), Ranges()
+
+    def add(self, sequence: int, repeated: bool) -> bool:
+        """Add a record; return whether it is new."""
+        return (self._repeated if repeated else self._records).add(sequence)
 
 
 class Audit:
@@ -29,9 +45,14 @@ class Audit:
     With the run's key, only a payload that was made with the key makes its connection one of the
     run: a stranger who knows the name of the run does not change what is found. Without the key,
     `keyed` counts the run's payloads that only the key can check.
+
+    `collected` says that the records are from a collector: the run's payloads that were
+    `uploaded_twice` do not count in any other way.
     """
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Run, collected: bool = False) -> None:
+        self._collected = collected
+        self.uploaded_twice = 0
         self._run = run
         self._of_run: dict[str, _AuditedConnection] = {}
         self._candidates: dict[str, _AuditedConnection] = {}
@@ -60,6 +81,9 @@ class Audit:
         named = received if received and received.run == self._run.name else None
         mine = named if named and not (named.altered and self._run.key) else None
         found = self._connection(connection, mine is not None)
+        if self._collected and not self._is_new(found, sequence, repeated):
+            self.uploaded_twice += mine is not None
+            return None
         new = found.sequences.add(sequence)
         if named:
             self._count_key(named, found)
@@ -139,6 +163,10 @@ class Audit:
         if len(self._candidates) > _CANDIDATES:
             del self._candidates[next(iter(self._candidates))]
         return connection
+
+    def _is_new(self, found: _AuditedConnection, sequence: int, repeated: bool) -> bool:
+        found.uploads = found.uploads or Uploads()
+        return found.uploads.add(sequence, repeated)
 
     def _count_key(self, named: ReceivedPayload, connection: _AuditedConnection) -> None:
         """Count a payload with the run's name if its key is wrong, or is needed."""

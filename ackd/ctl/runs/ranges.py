@@ -41,15 +41,18 @@ class Ranges:
 
     def add(self, number: int) -> bool:
         """Add a number; return whether it is new."""
-        # An odd place is after the first number of a range, and before its end.
-        if number in self._apart or bisect_right(self._bounds, number) % 2:
+        if number in self._apart:
             return False
-        if self._bounds and self._bounds[-1] == number:
-            self._bounds[-1] += 1
-        else:
-            self._apart.add(number)
-            if len(self._apart) > _FEW + len(self._bounds):
-                self._merge()
+        bounds = self._bounds
+        if bounds and bounds[-1] == number:  # usually
+            bounds[-1] += 1
+            return True
+        # An odd place is after the first number of a range, and before its end.
+        if bisect_right(bounds, number) % 2:
+            return False
+        self._apart.add(number)
+        if len(self._apart) > _FEW + len(bounds):
+            self._merge()
         return True
 
     def gaps(self, first: int, last: int) -> "Ranges":

@@ -3,17 +3,18 @@
 import errno
 import socket
 import struct
+from contextlib import suppress
 from time import sleep
 
 from ackd.credentials import credentials
 from ackd.ctl.exit_status import Status
 from ackd.status import DaemonStatus, StatusError, from_json
-from ackd.status_names import abstract_name, socket_path
+from ackd.status_names import abstract_name, own_path, socket_path
 
 # Seconds to wait at most: for the connection, and for each part of the answer.
-_PATIENCE = 5
+_PATIENCE = 10
 # Seconds before each further attempt: an ackd that restarts answers again after a moment.
-_PAUSES = (0.25, 0.5)
+_PAUSES = (0.25, 0.5, 1.0)
 # Bytes of an answer at most: those of ackd are far shorter.
 _LONGEST = 1024 * 1024
 
@@ -36,14 +37,14 @@ def ask(name: str) -> DaemonStatus:
     An empty `name` is ackd.service, `@NAME` is ackd@NAME.service, and a number is a process that
     systemd has not started.
     """
-    for pause in (*_PAUSES, None):
-        try:
+    for pause in _PAUSES:
+        with suppress(_NotRunningError):
             return _ask(name)
-        except _NotRunningError:
-            if pause is None:
-                raise AskError(_not_running(name), Status.NOT_REACHED) from None
-            sleep(pause)
-    raise AssertionError("unreachable")
+        sleep(pause)
+    try:
+        return _ask(name)
+    except _NotRunningError:
+        raise AskError(_not_running(name), Status.NOT_REACHED) from None
 
 
 def _ask(name: str) -> DaemonStatus:
@@ -68,23 +69,37 @@ def _ask(name: str) -> DaemonStatus:
 
 def _answer(name: str) -> bytes:
     """Return the answer; raises OSError, AskError and _NotRunningError."""
-    pid = int(name) if name.isdecimal() else 0
+    if name.isdecimal():
+        return _answer_of_process(int(name))
+    try:
+        return _read(own_path(name))
+    except PermissionError:  # not root
+        # The proxy has reached no ackd, or it serves too many others.
+        if not (answer := _read(socket_path(name))):
+            raise _NotRunningError from None
+        return answer
+
+
+def _answer_of_process(pid: int) -> bytes:
+    if answer := _read(abstract_name(pid), pid):
+        return answer
+    raise AskError(f"only root and the user of process {pid} may ask it", Status.USAGE)
+
+
+def _read(address: str, pid: int | None = None) -> bytes:
+    """Return all that the socket sends, which must be that of process `pid` if one is given."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as asker:
         for option in (socket.SO_SNDTIMEO, socket.SO_RCVTIMEO):
             # With settimeout(), connect() would not wait while many others ask: unix(7), EAGAIN.
             asker.setsockopt(socket.SOL_SOCKET, option, struct.pack("ll", _PATIENCE, 0))
-        asker.connect(abstract_name(pid) if pid else socket_path(name))
+        asker.connect(address)
         if pid and credentials(asker)[0] != pid:
             text = f"another process than {pid} listens in its place"
             raise AskError(text, Status.NO_GREETING)
         answer = b""
         while len(answer) < _LONGEST and (part := asker.recv(65536)):
             answer += part
-    if answer:
-        return answer
-    if pid:
-        raise AskError(f"only root and the user of process {pid} may ask it", Status.USAGE)
-    raise _NotRunningError  # the proxy has reached no ackd
+    return answer
 
 
 def _called(name: str) -> str:

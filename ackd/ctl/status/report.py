@@ -1,7 +1,7 @@
 """The status of an ackd as lines of text."""
 
-from collections.abc import Iterator
-from time import gmtime, localtime, strftime
+from collections.abc import Callable, Iterator
+from time import gmtime, localtime, strftime, struct_time
 from typing import TextIO
 
 from ackd.ctl.output.figures import amount, lasting, many, rough
@@ -37,7 +37,7 @@ def _safe(text: str) -> str:
 
 
 def _rows(status: DaemonStatus) -> Iterator[Row]:
-    since = strftime("%Y-%m-%d %H:%M:%S", localtime(status.started))
+    since = _time("%Y-%m-%d %H:%M:%S", localtime, status.started)
     which = status.unit or f"process {status.pid}"
     yield f"ackd {_safe(status.version)}", f"{which}, since {since}, {lasting(status.running)}"
     for trouble in status.troubles:
@@ -52,16 +52,23 @@ def _rows(status: DaemonStatus) -> Iterator[Row]:
     yield "each second", _rates(status.rates)
     if status.payloads.refused_for:
         yield "refused", _reasons(status.payloads.refused_for)
-    if status.clients.turned_away:
-        yield "turned away", _turned_away(status.clients)
+    if status.clients.turned_away_for:
+        yield "turned away", _reasons(status.clients.turned_away_for)
     yield "journal", _journal(status.journal)
     yield "waits for it", _durations(status.journal.waits)
     yield "log", _log(status.log)
     if status.log.durable:
         yield "commits", _durations(status.commits)
     for certificate in status.certificates:
-        end = strftime("%Y-%m-%d %H:%M UTC", gmtime(certificate.end))
+        end = _time("%Y-%m-%d %H:%M UTC", gmtime, certificate.end)
         yield "certificate", f"until {end}: {certificate.name}"
+
+
+def _time(form: str, convert: Callable[[float], struct_time], seconds: float) -> str:
+    try:
+        return strftime(form, convert(seconds))
+    except (ValueError, OverflowError, OSError):  # no year has so many digits
+        return f"{seconds:.0f}"
 
 
 def _clients(clients: Clients) -> str:
@@ -90,11 +97,7 @@ def _rates(rates: Rates) -> str:
 
 
 def _reasons(counted: tuple[Counted, ...]) -> str:
-    return ", ".join(f"{each.count:,} {each.reason}" for each in counted)
-
-
-def _turned_away(clients: Clients) -> str:
-    return f"{clients.turned_away:,} clients: {_reasons(clients.turned_away_for)}"
+    return ", ".join(f"{each.reason}: {each.count:,}" for each in counted)
 
 
 def _journal(journal: JournalStatus) -> str:

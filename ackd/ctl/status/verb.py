@@ -10,6 +10,7 @@ from ackd.ctl.interrupt import UntilInterrupt
 from ackd.ctl.output.json_lines import json_line
 from ackd.ctl.output.screen import Screen
 from ackd.ctl.output.streams import Output
+from ackd.ctl.output.terminal import wrapped
 from ackd.ctl.status.asking import AskError, ask
 from ackd.ctl.status.report import lines_of
 from ackd.status import DaemonStatus
@@ -22,17 +23,19 @@ _PROCESS = re.compile("[1-9][0-9]{0,9}")
 
 HELP = "show what ackd is doing"
 DESCRIPTION = """\
-On the server, as root or as a member of the group systemd-journal: show what ackd
-is doing, and what is wrong.
+On the server, as root or as a member of the group systemd-journal: show what
+ackd is doing, and what is wrong.
 """
 EPILOG = """\
 examples:
   ackctl status
   ackctl status --watch
   ackctl status @backup --json
+  ackctl status --openmetrics
 
 exit status:
-    0  ackd runs, and nothing is wrong; or watched until Ctrl-C
+    0  ackd runs, and nothing is wrong; or watched until Ctrl-C; or the metrics
+       were printed or written, also those of an ackd that does not run
     2  the command line is wrong, or the user may not ask
     3  ackd does not run
     4  ackd does not answer, or its answer can't be read
@@ -52,7 +55,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="@NAME for ackd@NAME.service, or the number of a process (ackd.service)",
     )
     option("--watch", action="store_true", help="look again each second until Ctrl-C")
-    option("--json", action="store_true", help="print a JSON object")
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="print a JSON object")
+    form.add_argument(
+        "--openmetrics", action="store_true", help="print metrics: of WHICH, or of all units"
+    )
+    form.add_argument(
+        "--textfile", metavar="FILE", help="write them for the textfile collector of node_exporter"
+    )
 
 
 def _name(text: str) -> str:
@@ -63,6 +73,8 @@ def _name(text: str) -> str:
 
 def run(options: argparse.Namespace, output: Output) -> Status:
     """Show the status once or again and again; return the exit status."""
+    if options.openmetrics or options.textfile is not None:
+        return _metrics(options, output)
     if options.watch:
         _watch(options, output)
         return Status.DELIVERED
@@ -78,6 +90,28 @@ def run(options: argparse.Namespace, output: Output) -> Status:
     return _exit_status(status)
 
 
+def _metrics(options: argparse.Namespace, output: Output) -> Status:
+    """Print metrics, or write them to a file; return the exit status."""
+    from ackd.ctl.status import metrics, textfile, units  # for these options only
+
+    if options.watch:
+        options.parser.error("metrics can't be watched")
+    try:
+        reports = units.reports(options.name)
+    except AskError as error:
+        output.warn(str(error))
+        return error.status
+    if options.openmetrics:
+        output.print(metrics.to_openmetrics(reports).removesuffix("\n"))
+        return Status.DELIVERED
+    try:
+        textfile.replace(options.textfile, metrics.to_prometheus(reports))
+    except OSError as error:
+        output.warn(f"--textfile: {options.textfile or 'an empty name'}: {error.strerror}")
+        return Status.USAGE
+    return Status.DELIVERED
+
+
 def _watch(options: argparse.Namespace, output: Output) -> None:
     """Show the status each second until Ctrl-C; an ackd that does not answer can come back."""
     screen = Screen(output)
@@ -87,7 +121,7 @@ def _watch(options: argparse.Namespace, output: Output) -> None:
             try:
                 status = ask(options.name or "")
             except AskError as error:
-                lines = [_problem(error) if options.json else f"ackctl: {error}"]
+                lines = [_problem(error)] if options.json else wrapped(str(error), output.out)
             else:
                 lines = [_object(status)] if options.json else lines_of(status, output.out)
             if options.json:

@@ -136,3 +136,12 @@ def test_an_address_that_no_interface_has_is_named_in_log_and_status(start: Star
     ackd.configure(f"bind: 127.0.0.1\nport: {ackd.port}\n")
     ackd.signal(signal.SIGHUP)
     assert ackd.manager.wait_for("STATUS=clients")
+
+
+def test_a_drain_ends_well_while_an_address_is_not_there(start: StartDaemon) -> None:
+    ackd = start(managed=True)
+    ackd.configure(f"bind: [127.0.0.1, 192.0.2.9]\nport: {ackd.port}\n")
+    ackd.signal(signal.SIGHUP)
+    assert ackd.journal.next(Kind.LISTENING)
+    ackd.signal(signal.SIGTERM)
+    assert ackd.wait() == 0

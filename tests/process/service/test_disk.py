@@ -356,6 +356,25 @@ def test_what_was_recorded_behind_a_failed_commit_is_refused_too(
 
 
 @needs_compiler
+def test_what_was_refused_is_not_recorded_by_the_next_process(
+    start_durable: StartDurable, disk: Disk
+) -> None:
+    first = start_durable(command=disk.command)
+    with first.peer() as peer:
+        exchange(peer, b"one")
+        disk.fail(errno.EIO)
+        peer.send(b"two\nthree\n")
+        peer.expect(DISK_FAILED * 2)
+    assert first.journal.payloads(1) == [b"one"]
+    first.signal(signal.SIGTERM)
+    assert first.wait() == 0
+    second = start_durable()
+    with second.peer() as peer:
+        exchange(peer, b"four")
+        assert recorded_until(second, b"four") == [b"four"]
+
+
+@needs_compiler
 def test_a_client_that_is_gone_before_a_failed_commit_has_the_right_numbers_in_its_record(
     start_durable: StartDurable, disk: Disk
 ) -> None:

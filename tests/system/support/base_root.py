@@ -93,6 +93,11 @@ class Release(enum.Enum):
 LOG_DAEMONS = {Release.TRIXIE: ("rsyslog",), Release.BOOKWORM: ("syslog-ng-core",)}
 # The load balancer that the tests try, and what makes its certificates.
 BALANCER = ("haproxy", "openssl")
+# What ackd-fleet(7) installs, and what the reload of HAProxy needs: minimal systems lack procps.
+FLEET = ("systemd-journal-remote", *BALANCER, "socat", "procps")
+
+# What reads metrics from a file, for Prometheus.
+EXPORTER = ("prometheus-node-exporter",)
 
 # What an administrator makes certificates with.
 CERTIFICATE_TOOLS = ("openssl",)

@@ -10,6 +10,8 @@ from tests.support.obstacle import obstacle
 from .base_root import (
     BALANCER,
     CERTIFICATE_TOOLS,
+    EXPORTER,
+    FLEET,
     LOG_DAEMONS,
     Release,
     base_root,
@@ -26,6 +28,8 @@ BASES: tuple[AbstractContextManager[Path], ...] = (
     base_root(Release.TRIXIE, TOOLS),
     *(base_root(release, packages) for release, packages in LOG_DAEMONS.items()),
     *(base_root(release, BALANCER) for release in Release),
+    base_root(Release.TRIXIE, EXPORTER),
+    *(base_root(release, FLEET) for release in Release),
     base_root(own_release(), DURABLE_SERVERS),
 )
 

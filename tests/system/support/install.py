@@ -23,6 +23,8 @@ _FILES = (
     ("packaging/rotate", "/usr/share/ackd/rotate", 0o755),
     ("packaging/ackd-rotate@.path", f"{UNITS}/ackd-rotate@.path", 0o644),
     ("packaging/ackd-rotate@.service", f"{UNITS}/ackd-rotate@.service", 0o644),
+    ("packaging/ackd-metrics.service", f"{UNITS}/ackd-metrics.service", 0o644),
+    ("packaging/ackd-metrics.timer", f"{UNITS}/ackd-metrics.timer", 0o644),
     ("packaging/ackd.service", f"{UNITS}/ackd.service", 0o644),
     ("packaging/ackd@.service", f"{UNITS}/ackd@.service", 0o644),
     ("packaging/ackd.socket", f"{UNITS}/ackd.socket", 0o644),
@@ -39,6 +41,7 @@ _TREES = (
         (f"packaging/systemd-journald{unit}.d", f"{UNITS}/systemd-journald{unit}.d")
         for unit in ("@ackd.service", "-sync@ackd.service")
     ),
+    ("examples", "/usr/share/doc/ackd/examples"),
     ("ackd", MODULES),
 )
 

@@ -74,7 +74,7 @@ class CommandError(MachineError):
         )
 
 
-def wait_until(description: str, predicate: Callable[[], T | None], timeout: float = 10.0) -> T:
+def wait_until(description: str, predicate: Callable[[], T | None], timeout: float = 60.0) -> T:
     """Call `predicate` until it returns a true value, and return that value.
 
     Raises `DeadlineError` after `timeout` seconds. Polls, since a machine sends no events to its
@@ -252,11 +252,33 @@ class Machine(Host):
 
         The machine may run on; what its processes have not written to files is not in the image.
         """
-        supervisor = Path(f"/proc/{self.init}/stat").read_text().rpartition(")")[2].split()[1]
         subprocess.run(["truncate", f"--size={size}", image], check=True)
-        view = ("nsenter", f"--mount=/proc/{supervisor}/ns/mnt", "--wd=/", "--")
         make = ("mkfs.ext4", "-q", "-F", "-d", "/run/root", str(image))
-        subprocess.run([*view, *make], check=True, capture_output=True)
+        subprocess.run([*self._supervisors_view(), *make], check=True, capture_output=True)
+
+    def _supervisors_view(self) -> tuple[str, ...]:
+        """Return the prefix of a command on this host that sees the mounts of run_machine.sh."""
+        supervisor = Path(f"/proc/{self.init}/stat").read_text().rpartition(")")[2].split()[1]
+        return ("nsenter", f"--mount=/proc/{supervisor}/ns/mnt", "--wd=/", "--")
+
+    def freeze(self) -> None:
+        """Stop all processes of the machine; its kernel still answers for their sockets."""
+        self._set_frozen(1)
+
+    def thaw(self) -> None:
+        """Let all processes run on."""
+        self._set_frozen(0)
+
+    def _set_frozen(self, frozen: int) -> None:
+        group = f"/sys/fs/cgroup/{self.name}"
+        write = f"echo {frozen} >{group}/cgroup.freeze"
+        subprocess.run([*self._supervisors_view(), "sh", "-c", write], check=True)
+
+        def done() -> bool:
+            events = [*self._supervisors_view(), "cat", f"{group}/cgroup.events"]
+            return f"frozen {frozen}" in subprocess.check_output(events, text=True)
+
+        wait_until("all processes have stopped, or run", done)
 
     def link_down(self) -> None:
         """Set the client host's interface down: the machine loses the carrier, not its address."""
@@ -282,11 +304,15 @@ def boot(
     timeout: float = 180.0,
     tools: tuple[str, ...] = (),
     disk: Path | None = None,
+    files: Path | None = None,
+    start_network: Callable[[Machine], None] | None = None,
 ) -> Iterator[Machine]:
-    """Yield a booted system; at the end of the block, stop it and all commands.
+    """Yield a booted system; at the end of the block, kill it and all commands.
 
     `tools` are packages in addition to those of every base system. `disk` is a directory of this
-    host that is `DISK` in the machine, whose other files are in memory. Raises `BootError` if not
+    host that is `DISK` in the machine, whose other files are in memory, or in the directory `files`
+    of this host, where the next boot finds them. `start_network` takes the place of the network
+    with the client host; it is called while units start. Raises `BootError` if not
     all units run after `timeout` seconds, `BuildError` if there is no base system, and
     `MachineError` if a tool is missing on this host.
     """
@@ -295,9 +321,11 @@ def boot(
             raise MachineError(f"{tool} is not installed; `make test` installs it")
     with base_root(release, tools) as base, tempfile.TemporaryFile() as console:
         name = f"ackd-{release.value}-{secrets.token_hex(4)}"
-        with _supervisor(base, name, disk, console) as supervisor:
+        with _supervisor(base, name, disk, files, console) as supervisor:
             try:
                 machine = _await_machine(release, name, supervisor, timeout)
+                (start_network or _start_network)(machine)
+                _await_running(machine, timeout)
             except MachineError as error:
                 raise BootError(f"{error}\nconsole of {name}:\n{_tail(console)}") from error
             try:
@@ -310,11 +338,11 @@ def boot(
 
 @contextlib.contextmanager
 def _supervisor(
-    base: Path, name: str, disk: Path | None, console: IO[bytes]
+    base: Path, name: str, disk: Path | None, files: Path | None, console: IO[bytes]
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Run run_machine.sh; at the end, close its standard input and wait until it has cleaned up."""
     supervisor = subprocess.Popen(
-        [*_UNSHARED, "sh", str(_SUPERVISOR), str(base), name, *([str(disk)] if disk else [])],
+        [*_UNSHARED, "sh", _SUPERVISOR, base, name, disk or "", files or ""],
         stdin=subprocess.PIPE,
         stdout=console,
         stderr=console,
@@ -330,7 +358,7 @@ def _await_machine(
     release: Release, name: str, supervisor: subprocess.Popen[bytes], timeout: float
 ) -> Machine:
     init = wait_until("the machine has an init", lambda: _find_init(supervisor), timeout)
-    machine = Machine(
+    return Machine(
         # --root: if the tests run in a chroot, the mount namespace's root is not the machine's.
         prefix=("nsenter", f"--target={init}", "--all", "--root", "--wd", "--"),
         environment=ENVIRONMENT,
@@ -343,9 +371,6 @@ def _await_machine(
             environment=dict(os.environ),
         ),
     )
-    _start_network(machine)
-    _await_running(machine, timeout)
-    return machine
 
 
 def _find_init(supervisor: subprocess.Popen[bytes]) -> int | None:

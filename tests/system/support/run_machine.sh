@@ -1,16 +1,17 @@
-# Runs one machine: run_machine.sh BASE NAME [DISK], as root, in a mount namespace and a network
-# namespace of its own; the latter is the client host. The directory DISK is /disk in the machine.
+# Runs one machine: run_machine.sh BASE NAME DISK FILES, as root, in a mount namespace and a network
+# namespace of its own; the latter is the client host. The directory DISK is /disk in the machine. The
+# directory FILES keeps what the machine writes; without it, that is in memory.
 # The tests hold the other end of the standard input. It closes when they are done or dead, and then
 # the machine is killed.
 set -eu
 umask 022
-base=$1 name=$2 disk=${3-}
+base=$1 name=$2 disk=$3 files=${4:-/run}
 group=/sys/fs/cgroup/$name
 
 # Hides the host's /run: nspawn would find the host's systemd there.
 mount -t tmpfs -o mode=755 tmpfs /run
-mkdir /run/upper /run/work /run/root
-mount -t overlay -o "lowerdir=$base,upperdir=/run/upper,workdir=/run/work" overlay /run/root
+mkdir -p "$files/upper" "$files/work" /run/root
+mount -t overlay -o "lowerdir=$base,upperdir=$files/upper,workdir=$files/work" overlay /run/root
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
 ip link set lo up
 

@@ -238,12 +238,28 @@ def test_a_log_that_is_full_makes_payloads_wait_until_it_has_room(
     while desk.write(payload):
         desk.messages()
     assert desk.recorder.must_wait
+    assert not desk.recorder.blocked  # the journal has room, and its socket is not watched
     assert log.appended == log.sent
-    assert desk.recorder.resume()
     assert not desk.write(payload)
     log.set_read(log.sent)
-    assert desk.recorder.resume()
+    assert not desk.recorder.must_wait
     assert desk.write(payload) == 1
+
+
+def test_notes_for_which_a_full_log_has_no_room_are_counted_and_the_next_note_reports_them(
+    forgetful: tuple[Desk, ForgetfulSocket],
+) -> None:
+    desk, _ = forgetful
+    log = desk.recorder.log
+    while not log.full:
+        desk.note("x" * 60_000)
+        desk.messages()
+    desk.note("x" * 60_000)
+    assert not desk.recorder.blocked
+    log.set_read(log.sent)
+    desk.note("next")
+    report = "left out 2 records about connections: the journal was full"
+    assert desk.messages() == [report, "next"]
 
 
 def test_the_recorder_stays_blocked_while_the_journal_is_full(desk: Desk) -> None:

@@ -1,7 +1,6 @@
 """The lines of `ackctl log`."""
 
 import argparse
-from dataclasses import replace
 from datetime import datetime
 
 import pytest
@@ -12,15 +11,21 @@ from ackd.ctl.output.streams import Output
 from ackd.ctl.runs.payloads import Run
 
 TIME = datetime(2026, 11, 25, 15, 18).astimezone()
+
+
+def microseconds(time: datetime) -> int:
+    return int(time.timestamp() * 1e6)
+
+
 RECORDED = RecordedPayload(
-    *(TIME, "192.0.2.1", 4711, "192.0.2.2:10008", "a", 1, b"hello"),
+    *(microseconds(TIME), "192.0.2.1", 4711, "192.0.2.2:10008", "a", 1, b"hello"),
     *(False, False, "", "ackd.service", None),
 )
 
 
 def line(payload: bytes = b"hello", unit: str = "ackd.service") -> str:
     """Return what follows the time."""
-    whole = LogReport(Output(None, None)).line(replace(RECORDED, payload=payload, unit=unit))
+    whole = LogReport(Output(None, None)).line(RECORDED._replace(payload=payload, unit=unit))
     return whole.removeprefix("2026-11-25 15:18:00.000 192.0.2.1 port 4711")
 
 
@@ -33,8 +38,8 @@ def test_the_unit_is_shown_unless_it_is_the_one_that_everybody_has() -> None:
 
 def test_a_payload_that_was_repeated_or_ended_without_a_line_end_is_marked() -> None:
     report = LogReport(Output(None, None))
-    assert report.line(replace(RECORDED, repeated=True)).endswith(" #1 repeated: hello")
-    assert report.line(replace(RECORDED, unterminated=True)).endswith(" #1 unterminated: hello")
+    assert report.line(RECORDED._replace(repeated=True)).endswith(" #1 repeated: hello")
+    assert report.line(RECORDED._replace(unterminated=True)).endswith(" #1 unterminated: hello")
 
 
 SHOWN = {
@@ -67,6 +72,6 @@ def test_no_run_of_blanks_makes_a_line_look_like_two(payload: bytes, shown: str)
     ids=range(6),  # the names of the runs differ in each process of the tests
 )
 def test_payloads_of_runs_can_be_left_out(payload: bytes, shown: bool) -> None:
-    recorded = replace(RECORDED, payload=payload)
-    assert Wanted(argparse.Namespace(peer=None, no_runs=True))(recorded) == shown
-    assert Wanted(argparse.Namespace(peer=None, no_runs=False))(recorded)
+    recorded = RECORDED._replace(payload=payload)
+    assert Wanted(argparse.Namespace(directory=None, peer=None, no_runs=True))(recorded) == shown
+    assert Wanted(argparse.Namespace(directory=None, peer=None, no_runs=False))(recorded)

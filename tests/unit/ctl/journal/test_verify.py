@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pytest
@@ -15,8 +14,14 @@ from ackd.ctl.runs.payloads import Run
 from tests.support.screen import CLEAR, Screen
 
 TIME = datetime(2026, 11, 25, 15, 18).astimezone()
+
+
+def microseconds(time: datetime) -> int:
+    return int(time.timestamp() * 1e6)
+
+
 RECORDED = RecordedPayload(
-    *(TIME, "192.0.2.1", 1, "192.0.2.2:10008", "a", 1, b"hello"),
+    *(microseconds(TIME), "192.0.2.1", 1, "192.0.2.2:10008", "a", 1, b"hello"),
     *(False, False, "", "ackd.service", None),
 )
 
@@ -62,7 +67,7 @@ def connection(
 ) -> Iterator[RecordedPayload]:
     """Yield the payloads of a connection as they are recorded."""
     for number, payload in enumerate(payloads, 1):
-        yield replace(RECORDED, payload=payload, sequence=number, peer=peer, connection=name)
+        yield RECORDED._replace(payload=payload, sequence=number, peer=peer, connection=name)
 
 
 def members(found: RunFound, *names: str) -> list[object]:
@@ -73,12 +78,12 @@ def members(found: RunFound, *names: str) -> list[object]:
 def test_a_run_arrives_as_long_as_each_reading_finds_more_of_it(screen: Screen) -> None:
     run = RunFound(RUN)
     first, second = connection(RUN.payload(1), RUN.payload(2))
-    other = replace(RECORDED, time=TIME + timedelta(seconds=2))
+    other = RECORDED._replace(microseconds=microseconds(TIME + timedelta(seconds=2)))
     for payloads, arriving in (
         ([first], True),
         ([], False),
         ([other], False),
-        ([replace(second, time=TIME + timedelta(seconds=3))], True),
+        ([second._replace(microseconds=microseconds(TIME + timedelta(seconds=3)))], True),
     ):
         with StatusLine(screen.stream) as line:
             run.add_all(payloads, line)
@@ -167,7 +172,7 @@ def test_payloads_without_the_key_are_reported() -> None:
 def later(days: int, *payloads: bytes) -> Iterator[RecordedPayload]:
     """Yield the payloads of a connection some days later."""
     for recorded in connection(*payloads, name=f"day {days}"):
-        yield replace(recorded, time=TIME + timedelta(days=days))
+        yield recorded._replace(microseconds=microseconds(TIME + timedelta(days=days)))
 
 
 def test_a_name_that_was_used_on_two_nights_is_reported_with_both_times() -> None:
