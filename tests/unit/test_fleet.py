@@ -56,8 +56,7 @@ def test_the_script_makes_certificates_of_one_authority(tmp_path: Path) -> None:
     subprocess.run(verify, cwd=tmp_path, check=True, capture_output=True)
     show = ("openssl", "x509", "-in", "one.pem", "-noout", "-ext", "subjectAltName")
     shown = subprocess.run(show, cwd=tmp_path, check=True, capture_output=True, text=True).stdout
-    names = shown.splitlines()[1].strip()
-    assert names == (
+    assert shown.splitlines()[1].strip() == (
         "DNS:one, DNS:balancer, IP Address:192.168.150.1, IP Address:2001:DB8:0:0:0:0:0:1,"
         " DNS:1and2.example.org"
     )
