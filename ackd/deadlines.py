@@ -23,25 +23,26 @@ class Deadlines(Generic[TimedT]):
 
     Traffic only moves an object's own `deadline` to a later time. This needs no heap operation: an
     entry that expires too early is pushed again. `scheduled` is the time of the only valid entry of
-    an object, inf if it has no entry; other entries are dropped when they expire.
+    an object, inf if it has no entry; other entries are dropped when they expire. They do not hold
+    the object: a connection that is closed may have much memory.
     """
 
     def __init__(self) -> None:
-        self._heap: list[tuple[float, int, TimedT]] = []
-        self._live = 0
+        self._heap: list[tuple[float, int]] = []  # times and identities
+        self._watched: dict[int, TimedT] = {}  # by identity
 
     def watch(self, timed: TimedT) -> None:
         """Report `timed` at its deadline; call this whenever the deadline has become earlier."""
         if timed.deadline >= timed.scheduled:
             return
-        self._live += timed.scheduled == inf
+        self._watched[id(timed)] = timed
         timed.scheduled = timed.deadline
-        heapq.heappush(self._heap, (timed.deadline, id(timed), timed))
+        heapq.heappush(self._heap, (timed.deadline, id(timed)))
         self._drop_stale()
 
     def forget(self, timed: TimedT) -> None:
         """Do not report `timed` any more."""
-        self._live -= timed.scheduled < inf
+        self._watched.pop(id(timed), None)
         timed.scheduled = inf
 
     def next(self) -> float:
@@ -52,8 +53,8 @@ class Deadlines(Generic[TimedT]):
         """Return the objects whose deadline has passed; the caller watches them again if needed."""
         expired = []
         while self._heap and self._heap[0][0] <= now:
-            when, _, timed = heapq.heappop(self._heap)
-            if timed.scheduled == when:
+            entry = heapq.heappop(self._heap)
+            if (timed := self._valid(entry)) is not None:
                 self.forget(timed)
                 if timed.deadline <= now:
                     expired.append(timed)
@@ -63,6 +64,12 @@ class Deadlines(Generic[TimedT]):
 
     def _drop_stale(self) -> None:
         """Bound the heap: each closed connection leaves an entry behind."""
-        if len(self._heap) > 64 + 2 * self._live:
-            self._heap = [entry for entry in self._heap if entry[2].scheduled == entry[0]]
+        if len(self._heap) > 64 + 2 * len(self._watched):
+            self._heap = [entry for entry in self._heap if self._valid(entry) is not None]
             heapq.heapify(self._heap)
+
+    def _valid(self, entry: tuple[float, int]) -> TimedT | None:
+        """Return the object of an entry; None if the entry is not valid any more."""
+        when, identity = entry
+        timed = self._watched.get(identity)
+        return timed if timed is not None and timed.scheduled == when else None

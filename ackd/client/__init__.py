@@ -7,6 +7,7 @@ from ackd.client.client import DEFAULT_PORT, DEFAULT_TIMEOUT, Client
 from ackd.client.errors import (
     ClientError,
     NoGreetingError,
+    NoServerError,
     NotReachedError,
     RejectedError,
     TlsError,
@@ -20,6 +21,7 @@ __all__ = [
     "Client",
     "ClientError",
     "NoGreetingError",
+    "NoServerError",
     "NotReachedError",
     "RejectedError",
     "TlsError",

@@ -5,14 +5,14 @@ import os
 import select
 import socket
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from itertools import chain, zip_longest
 from math import inf
 from time import monotonic
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
-from ackd.client.errors import NotReachedError, Unreached
+from ackd.client.errors import NotReachedError, Unreached, error_of_all
 from ackd.client.waiting import Awaited, Steps
 
 if TYPE_CHECKING:
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 # Seconds after which the next address is tried while the one before has not answered: Connection
 # Attempt Delay, RFC 8305, section 8.
 _ATTEMPT_DELAY = 0.25
+# Seconds that name servers have for further hosts while the addresses of one host are known.
+_RESOLUTION_DELAY = 1.0
 
 
 class Destination(NamedTuple):
@@ -29,7 +31,8 @@ class Destination(NamedTuple):
     `timeout` (seconds) bounds each wait: for the addresses of the name, the connection, the
     handshake of TLS, the greeting, and the next reply while one is due. `source` is the local
     address, "" for any. `greeted` is false for a server with an empty greeting. `family` is
-    AF_INET, AF_INET6, or AF_UNSPEC for both. Without `tls`, the connection is plain TCP.
+    AF_INET, AF_INET6, or AF_UNSPEC for both. Without `tls`, the connection is plain TCP. `others`
+    are further hosts, on the same port, with servers that do as well as the first.
     """
 
     host: str
@@ -39,6 +42,12 @@ class Destination(NamedTuple):
     greeted: bool = True
     family: int = socket.AF_UNSPEC
     tls: "ClientTls | None" = None
+    others: tuple[str, ...] = ()
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        """All hosts, the preferred one first; each once."""
+        return tuple(dict.fromkeys((self.host, *self.others)))
 
 
 class SocketAddress(NamedTuple):
@@ -46,6 +55,36 @@ class SocketAddress(NamedTuple):
 
     family: int
     address: tuple[object, ...]
+    host: str = ""
+
+    def __str__(self) -> str:
+        return str(self.address[0])
+
+
+UNKNOWN = SocketAddress(socket.AF_UNSPEC, ("",))
+
+
+class Order:
+    """The order in which addresses are tried: those that have failed come last.
+
+    The address that has failed most recently is the very last.
+    """
+
+    def __init__(self) -> None:
+        self._failed: dict[SocketAddress, None] = {}
+
+    def note_failure(self, address: SocketAddress) -> None:
+        """Note that the server at this address has failed just now."""
+        self._failed.pop(address, None)
+        self._failed[address] = None
+
+    def of(self, addresses: Iterable[SocketAddress]) -> list[SocketAddress]:
+        """Return the addresses in the order in which to try them; each once."""
+        found: dict[tuple[object, ...], SocketAddress] = {}
+        for each in addresses:
+            found.setdefault(each.address, each)
+        good = [each for each in found.values() if each not in self._failed]
+        return [*_alternating(good), *(each for each in self._failed if each in found.values())]
 
 
 def check_address(text: str) -> None:
@@ -74,74 +113,98 @@ def usable(address: SocketAddress, destination: Destination) -> bool:
     return not source or (":" in source) == (address.family == socket.AF_INET6)
 
 
+class ResolvedHosts(NamedTuple):
+    """The addresses of all hosts, in order, and why some hosts have none."""
+
+    addresses: list[SocketAddress]
+    unresolved: dict[str, NotReachedError]
+
+
 def resolve(destination: Destination) -> Steps[list[SocketAddress]]:
-    """Return all addresses of the server's name; raises NotReachedError."""
-    try:
-        return (yield from _resolve(destination))
-    except TimeoutError:
-        raise _not_reached(destination, Unreached.NAME) from None
-    except (OSError, UnicodeError) as error:
-        raise _not_reached(destination, Unreached.NAME, error) from error
+    """Return all addresses of all hosts; raises the errors of `error_of_all` if there are none."""
+    found = yield from resolve_all(destination)
+    if not found.addresses:
+        raise error_of_all(list(found.unresolved.items()))
+    return found.addresses
 
 
-def _resolve(destination: Destination) -> Steps[list[SocketAddress]]:
-    """Return the addresses; raises TimeoutError, and the errors of getaddrinfo()."""
-    host, port = destination.host, destination.port
-    if host.isascii():
-        with suppress(socket.gaierror):
-            # As bytes: for a str, Python would import modules that only other names need.
-            return _addresses(host.encode(), port, socket.AI_NUMERICHOST)
-    # In a thread: getaddrinfo() blocks, with timeouts of its own, and Ctrl-C does not end it.
+def resolve_all(destination: Destination) -> Steps[ResolvedHosts]:
+    """Return the addresses of all hosts.
+
+    Once one host has addresses, the name servers have only a moment more for the other hosts.
+    """
+    answers: dict[str, _Answer] = {}
+    for host in destination.hosts:
+        if host.isascii():
+            with suppress(socket.gaierror):
+                # As bytes: for a str, Python would import modules that only other names need.
+                answers[host] = _addresses(host, destination, socket.AI_NUMERICHOST)
+    names = [host for host in destination.hosts if host not in answers]
+    if names:
+        yield from _ask(destination, names, answers)
+    found = ResolvedHosts([], {})
+    for host in destination.hosts:
+        answer = answers.get(host)
+        if isinstance(answer, list):
+            found.addresses.extend(answer)
+        else:
+            found.unresolved[host] = not_reached(destination, host, Unreached.NAME, answer)
+    return found
+
+
+def _ask(destination: Destination, names: list[str], answers: dict[str, "_Answer"]) -> Steps[None]:
+    """Ask the name servers for the addresses of names, and add what they answer in time."""
+    # In threads: getaddrinfo() blocks, with timeouts of its own, and Ctrl-C does not end it.
     from threading import Thread  # for names only: the import takes longer than to send a line
 
-    answers: list[list[SocketAddress] | OSError | UnicodeError] = []
-    reader, writer = os.pipe()
-
-    def ask() -> None:
+    def ask(host: str, writer: int) -> None:
         try:
-            answers.append(_addresses(host, port, family=destination.family))
+            answers[host] = _addresses(host, destination)
         except (OSError, UnicodeError) as error:
-            answers.append(error)
+            answers[host] = error
         finally:
             os.close(writer)  # which makes `reader` readable
 
-    deadline = monotonic() + destination.timeout
-    Thread(target=ask, daemon=True).start()
-    try:
-        while not answers:
-            yield Awaited(reader, False, deadline)
-            if not answers and monotonic() >= deadline:
-                raise TimeoutError
-    finally:
-        os.close(reader)
-    if isinstance(answers[0], Exception):
-        raise answers[0]
-    return answers[0]
+    began, readers = monotonic(), []
+    with select.epoll() as answered:
+        try:
+            for host in names:
+                reader, writer = os.pipe()
+                readers.append(reader)
+                answered.register(reader, 0)  # the end is always reported: epoll_ctl(2)
+                Thread(target=ask, args=(host, writer), daemon=True).start()
+            while any(host not in answers for host in names):
+                known = any(isinstance(answer, list) for answer in answers.values())
+                most = min(_RESOLUTION_DELAY, destination.timeout) if known else destination.timeout
+                if monotonic() >= began + most:
+                    return
+                yield Awaited(answered.fileno(), False, began + most)
+                for descriptor, _ in answered.poll(0):
+                    answered.unregister(descriptor)
+        finally:
+            for reader in readers:
+                os.close(reader)
 
 
-def _addresses(
-    host: str | bytes, port: int, flags: int = 0, family: int = socket.AF_UNSPEC
-) -> list[SocketAddress]:
-    found = socket.getaddrinfo(host, port, family, socket.SOCK_STREAM, flags=flags)
-    return [SocketAddress(family, address) for family, *_, address in found]
+_Answer: TypeAlias = list[SocketAddress] | OSError | UnicodeError
 
 
-def _not_reached(
-    destination: Destination, missing: Unreached, cause: OSError | UnicodeError | None = None
+def _addresses(host: str, destination: Destination, flags: int = 0) -> list[SocketAddress]:
+    name: str | bytes = host.encode() if flags else host
+    family = socket.AF_UNSPEC if flags else destination.family
+    found = socket.getaddrinfo(name, destination.port, family, socket.SOCK_STREAM, flags=flags)
+    return [SocketAddress(family, address, host) for family, *_, address in found]
+
+
+def not_reached(
+    destination: Destination,
+    host: str,
+    missing: Unreached,
+    cause: OSError | UnicodeError | None = None,
 ) -> NotReachedError:
-    where = (destination.host, destination.port, destination.timeout, destination.source)
+    """Return the error for a host to which there is no connection."""
+    where = (host, destination.port, destination.timeout, destination.source)
     return NotReachedError(missing, *where, cause, destination.family)
-
-
-def connect(destination: Destination, addresses: list[SocketAddress]) -> Steps[socket.socket]:
-    """Return a socket that is connected to one of the addresses; raises NotReachedError."""
-    candidates = [address for address in addresses if usable(address, destination)]
-    if not candidates:
-        raise _not_reached(destination, Unreached.FAMILY)
-    try:
-        return (yield from race(candidates, destination.timeout, destination.source))
-    except OSError as error:
-        raise _not_reached(destination, Unreached.CONNECTION, error) from error
 
 
 def race(addresses: list[SocketAddress], timeout: float, source: str = "") -> Steps[socket.socket]:
@@ -151,14 +214,34 @@ def race(addresses: list[SocketAddress], timeout: float, source: str = "") -> St
     has not answered for a while. Raises the OSError of one address if all of them fail. The wait
     takes `timeout` seconds for all addresses together.
     """
+    failures: Failures = {}
+    winner = yield from run_race([*_alternating(addresses)], timeout, source, failures)
+    if not winner:
+        raise most_informative(list(failures.values()))
+    return winner[0]
+
+
+def most_informative(failures: list[OSError]) -> OSError:
+    """Return the most informative failure: a refusal, because a host has answered, or the last."""
+    refusals = (each for each in failures if isinstance(each, ConnectionRefusedError))
+    return next(refusals, failures[-1])
+
+
+def run_race(
+    addresses: list[SocketAddress], timeout: float, source: str, failures: "Failures"
+) -> Steps[tuple[socket.socket, SocketAddress] | None]:
+    """Do what `race` does, and return the address as well; None if all addresses have failed.
+
+    The error of each address that has failed is added to `failures`.
+    """
     deadline = monotonic() + timeout
     delay = min(_ATTEMPT_DELAY, timeout / len(addresses))  # each has its turn within the timeout
-    waiting, due, seen = deque(_alternating(addresses)), -inf, 0
-    attempts = _Attempts(source)
+    waiting, due, seen = deque(addresses), -inf, 0
+    attempts = _Attempts(source, failures)
     try:
         while waiting or attempts.running:
-            if waiting and (due <= monotonic() or len(attempts.failures) > seen):
-                seen = len(attempts.failures)
+            if waiting and (due <= monotonic() or len(failures) > seen):
+                seen = len(failures)
                 attempts.begin(waiting.popleft())
                 due = monotonic() + delay
                 continue
@@ -167,38 +250,40 @@ def race(addresses: list[SocketAddress], timeout: float, source: str = "") -> St
                 return winner
             if monotonic() >= deadline:
                 break
-        raise attempts.failure
+        attempts.give_up([*waiting])
+        return None
     finally:
         attempts.close()
+
+
+# The error of each address that was not reached.
+Failures: TypeAlias = dict[SocketAddress, OSError]
 
 
 def _alternating(addresses: list[SocketAddress]) -> Iterator[SocketAddress]:
     """Yield addresses of both families in turn, the family of the first first: RFC 8305, 4."""
     first = [each for each in addresses if each.family == addresses[0].family]
-    others = [each for each in addresses if each.family != addresses[0].family]
+    others = [each for each in addresses if each not in first]
     return (each for each in chain(*zip_longest(first, others)) if each)
 
 
 class _Attempts:
     """Attempts to connect that are under way; readable when one has succeeded or failed."""
 
-    def __init__(self, source: str) -> None:
-        self.failures: list[OSError] = []
+    def __init__(self, source: str, failures: Failures) -> None:
+        self._failures = failures
         self._source = source
-        self._sockets: dict[int, socket.socket] = {}
+        self._sockets: dict[int, tuple[socket.socket, SocketAddress]] = {}
         self._poll = select.epoll()
 
     @property
     def running(self) -> bool:
         return bool(self._sockets)
 
-    @property
-    def failure(self) -> OSError:
-        """The most informative failure: a refusal, because a host has answered, or the last."""
-        late = [TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))] * self.running
-        failures = [*self.failures, *late]
-        refusals = (each for each in failures if isinstance(each, ConnectionRefusedError))
-        return next(refusals, failures[-1])
+    def give_up(self, waiting: list[SocketAddress]) -> None:
+        """Note that the attempts that are under way, and those that still wait, are too late."""
+        for address in (*(each for _, each in self._sockets.values()), *waiting):
+            self._failures[address] = TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))
 
     def fileno(self) -> int:
         return self._poll.fileno()
@@ -207,15 +292,15 @@ class _Attempts:
         try:
             sock = socket.socket(address.family, socket.SOCK_STREAM)
         except OSError as error:  # a kernel without IPv6, for example
-            self.failures.append(error)
+            self._failures[address] = error
             return
         try:
             self._connect(sock, address)
         except OSError as error:
-            self.failures.append(error)
+            self._failures[address] = error
             sock.close()
         else:
-            self._sockets[sock.fileno()] = sock
+            self._sockets[sock.fileno()] = sock, address
             self._poll.register(sock, select.EPOLLOUT)
 
     def _connect(self, sock: socket.socket, address: SocketAddress) -> None:
@@ -226,18 +311,18 @@ class _Attempts:
         with suppress(BlockingIOError):  # the answer is still to come
             sock.connect(address.address)
 
-    def winner(self) -> socket.socket | None:
+    def winner(self) -> tuple[socket.socket, SocketAddress] | None:
         """Return a socket that is connected now, and note those that have failed."""
         for descriptor, _ in self._poll.poll(0):
-            sock = self._sockets.pop(descriptor)
+            sock, address = self._sockets.pop(descriptor)
             self._poll.unregister(sock)
             if not (number := sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)):
-                return sock
-            self.failures.append(OSError(number, os.strerror(number)))
+                return sock, address
+            self._failures[address] = OSError(number, os.strerror(number))
             sock.close()
         return None
 
     def close(self) -> None:
-        for sock in self._sockets.values():
+        for sock, _ in self._sockets.values():
             sock.close()
         self._poll.close()

@@ -1,6 +1,6 @@
 """The client as a library: one greeted connection to an ackd."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from ackd.client.addresses import Destination, check_address, check_server_name
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from ackd.client.tls import ClientTls
 
+DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 10008
 # Seconds. Longer than ackd's default `journal_wait`: its refusal is a better answer than none.
 DEFAULT_TIMEOUT = 15.0
@@ -31,7 +32,7 @@ class Client(Session[None]):
 
     def __init__(
         self,
-        host: str = "127.0.0.1",
+        host: str | Sequence[str] = DEFAULT_HOST,
         port: int = DEFAULT_PORT,
         timeout: float = DEFAULT_TIMEOUT,
         source: str = "",
@@ -40,6 +41,10 @@ class Client(Session[None]):
         server_name: str = "",
     ) -> None:
         """Connect, from the local address `source` if there is one given.
+
+        `host` can be several hosts with servers that do as well, the preferred one first. If a
+        server is not reached, does not greet or rejects the client, the next one is tried: the next
+        address of a name as well. NoServerError if several have failed in different ways.
 
         `greeted` is false for a server with an empty greeting. A greeting would be taken for an
         ack then. So another connection, made before, shows that the server does not greet;
@@ -59,7 +64,8 @@ class Client(Session[None]):
             check_address(source)
         if server_name and not tls:
             raise ValueError("a server name is for TLS only")
-        destination = Destination(host, port, timeout, source, greeted)
+        first, *others = [host] if isinstance(host, str) else host
+        destination = Destination(first, port, timeout, source, greeted, others=tuple(others))
         if tls:
             destination = destination._replace(tls=_tls(tls, server_name))
         super().__init__(run(open_transport(destination)))
@@ -89,6 +95,11 @@ class Client(Session[None]):
     def writing(self) -> bool:
         """Whether `pump` waits for the kernel to take more, not only for replies."""
         return self.transport.writing
+
+    @property
+    def server(self) -> str:
+        """The address of the server that has greeted."""
+        return str(self.transport.address)
 
     def fileno(self) -> int:
         """Return the descriptor, for a caller that watches several clients."""

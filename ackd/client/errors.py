@@ -7,6 +7,7 @@ import errno
 import os
 import socket
 import time
+from collections.abc import Sequence
 from enum import Enum
 
 from ackd.client.end import Certificate, End, EndKind, TlsFault, TlsKind
@@ -98,6 +99,23 @@ class RejectedError(ClientError):
         return printable(self.said)
 
 
+class NoServerError(ClientError):
+    """Several servers were tried, and none greeted: `failures` has a name and an error of each.
+
+    Nothing is recorded.
+    """
+
+    def __init__(self, failures: tuple[tuple[str, ClientError], ...]) -> None:
+        super().__init__(failures)
+        self.failures = failures
+
+    def __str__(self) -> str:
+        return "; ".join(
+            f"{error}" if isinstance(error, NotReachedError) else f"{printable_host(name)}: {error}"
+            for name, error in self.failures
+        )
+
+
 class UnknownOutcomeError(ClientError):
     """Payloads may have been sent, and no reply came: whether they are recorded is unknown.
 
@@ -151,6 +169,12 @@ def error_of(end: End) -> ClientError:
     if end.how is EndKind.UNEXPECTED:
         return UnexpectedReplyError(end)
     return UnknownOutcomeError(end)
+
+
+def error_of_all(errors: Sequence[tuple[str, ClientError]]) -> ClientError:
+    """Return the error for servers all of which have failed; each error has a server's name."""
+    same = len({(type(error), str(error)) for _, error in errors}) == 1
+    return errors[0][1] if same else NoServerError(tuple(errors))
 
 
 def printable_host(host: str) -> str:

@@ -5,7 +5,7 @@ from math import inf
 from time import monotonic
 from typing import Generic
 
-from ackd.client.addresses import Destination
+from ackd.client.addresses import Destination, Order
 from ackd.client.end import End, EndKind
 from ackd.client.errors import Unexpected, UnexpectedReplyError, error_of
 from ackd.client.opening import finished, open_transport
@@ -87,7 +87,7 @@ class Session(Generic[TagT]):
         return self.transport.close()
 
 
-def open_session(destination: Destination) -> Session[TagT]:
+def open_session(destination: Destination, order: Order | None = None) -> Session[TagT]:
     """Return a greeted session; raises what `open_transport` raises."""
-    transport: Transport[TagT] = run(open_transport(destination))
+    transport: Transport[TagT] = run(open_transport(destination, order=order))
     return Session(transport)

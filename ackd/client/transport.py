@@ -1,16 +1,18 @@
 """The exchange with an ackd over one connected socket. Nothing in here waits."""
 
 import socket
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING, Generic
 
+from ackd.client.addresses import UNKNOWN, SocketAddress
 from ackd.client.end import End, EndKind, end_of
 from ackd.protocol import ClientProtocol, Reply, TagT
 
 if TYPE_CHECKING:
+    from ackd.client.errors import ClientError
     from ackd.client.tls import TlsStream
 
 # Bytes that are not sent yet, and payloads without a reply, from which on `full` is true. The
@@ -36,8 +38,14 @@ class Transport(Generic[TagT]):
         timeout: float,
         greeted: bool = True,
         tls: "TlsStream | None" = None,
+        address: SocketAddress = UNKNOWN,
     ) -> None:
-        """Use a connected socket, perhaps by way of `tls`, whose server greets or does not."""
+        """Use a connected socket, perhaps by way of `tls`, whose server greets or does not.
+
+        `address` is that of the server.
+        """
+        self.address = address
+        self.passed_over: Mapping[SocketAddress, ClientError] = {}  # before this server
         self.ended: End | None = None
         self.timeout = timeout
         self.greeted = greeted

@@ -4,6 +4,7 @@ from ackd.client.end import TlsKind
 from ackd.client.errors import (
     ClientError,
     NoGreetingError,
+    NoServerError,
     NotReachedError,
     RejectedError,
     TlsError,
@@ -19,6 +20,8 @@ _FAILURES = {
     TlsError: (Status.NO_GREETING, "connected, but TLS failed"),
     UnexpectedReplyError: (Status.NO_GREETING, "connection given up"),
 }
+# If servers have failed in different ways, the status is that of the server that came closest.
+_CLOSEST = (Status.REFUSED, Status.NO_GREETING, Status.NOT_REACHED)
 _REJECTIONS = (TlsKind.CERTIFICATE_WANTED, TlsKind.CERTIFICATE_REJECTED)
 
 
@@ -26,6 +29,9 @@ def meaning(error: ClientError) -> tuple[Status, str]:
     """Return the exit status, if no outcome is unknown, and what happened to the connection."""
     if isinstance(error, TlsError) and error.fault.kind in _REJECTIONS:
         return _FAILURES[RejectedError]
+    if isinstance(error, NoServerError):
+        statuses = [meaning(each)[0] for _, each in error.failures]
+        return next(status for status in _CLOSEST if status in statuses), "no server"
     return _FAILURES.get(type(error), (Status.NOT_REACHED, "connection lost"))
 
 

@@ -4,10 +4,10 @@ import argparse
 import re
 import socket
 from math import nan
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ackd.client.addresses import Destination, check_address, check_server_name
-from ackd.client.client import DEFAULT_PORT, DEFAULT_TIMEOUT
+from ackd.client.client import DEFAULT_HOST, DEFAULT_PORT, DEFAULT_TIMEOUT
 
 if TYPE_CHECKING:
     from ackd.client.tls import ClientTls
@@ -16,13 +16,45 @@ if TYPE_CHECKING:
 _WITH_PORT = re.compile(r"[\[\]]|^[^:]*:\d*$")
 
 
+class _Hosts(argparse.Action):
+    """Takes the option several times: `hosts` are all, and `host` is the first.
+
+    `const` is whether a command can use more than one host.
+    """
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        """Add a host to those that are given."""
+        hosts = [*getattr(namespace, "hosts", ()), values]
+        if len(hosts) > 1 and not self.const:
+            parser.error("--host can be given once: this command is about one server")
+        namespace.hosts, namespace.host = hosts, hosts[0]
+
+
 def add_server_options(
-    parser: argparse.ArgumentParser, each: str = "each wait: name, connection, TLS, greeting, ack"
+    parser: argparse.ArgumentParser,
+    each: str = "each wait: name, connection, TLS, greeting, ack",
+    several: bool = False,
 ) -> None:
-    """Add the options for the server's address, and for how long to wait: for `each`."""
+    """Add the options for the server's address, and for how long to wait: for `each`.
+
+    `several` is for a command that goes on with the next of several hosts.
+    """
     option = parser.add_argument
+    more = "; again for further servers" if several else ""
     option(
-        "--host", metavar="H", type=host, default="127.0.0.1", help="name or address (127.0.0.1)"
+        "--host",
+        metavar="H",
+        type=host,
+        default=DEFAULT_HOST,
+        action=_Hosts,
+        const=several,
+        help=f"name or address ({DEFAULT_HOST}){more}",
     )
     option("--port", metavar="P", type=port, default=DEFAULT_PORT, help=f"port ({DEFAULT_PORT})")
     option(
@@ -67,9 +99,10 @@ def _add_tls_options(parser: argparse.ArgumentParser) -> None:
 
 def destination_of(options: argparse.Namespace) -> Destination:
     """Return the server that the options name; files that can't be used are a usage error."""
-    where = (options.host, options.port, options.timeout, options.source)
+    first, *others = getattr(options, "hosts", [options.host])
+    where = (first, options.port, options.timeout, options.source)
     greeted, family = not options.no_greeting, options.family
-    return Destination(*where, greeted=greeted, family=family, tls=_tls_of(options))
+    return Destination(*where, greeted, family, _tls_of(options), tuple(others))
 
 
 def _tls_of(options: argparse.Namespace) -> "ClientTls | None":

@@ -6,6 +6,7 @@ frozen, and returns success where there is no journald.
 
 import struct
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from itertools import groupby
 
 from ackd.records import Kind, Origin, Priority, Record
@@ -51,11 +52,17 @@ def _common_fields(kind: Kind, priority: Priority) -> bytes:
 
 # The constant parts are filled in once, not for each payload.
 _PAYLOAD, _PAYLOADS = (
-    _common_fields(Kind.PAYLOAD, Priority.INFO) + b"%bACKD_SEQUENCE=%d\nACKD_BYTES=%d\n" + rest
-    for rest in (b"MESSAGE\n%bBuffer: %b\n", b"ACKD_COUNT=%d\nMESSAGE\n%b%b\n")
+    _common_fields(Kind.PAYLOAD, Priority.INFO) + b"%bACKD_SEQUENCE=%d\n" + rest
+    for rest in (b"%b%b\n", b"ACKD_BYTES=%d\nACKD_COUNT=%d\nMESSAGE\n%b%b\n")
 )
 # The length of a value, before the value itself.
 _length = struct.Struct("<Q").pack
+
+
+@lru_cache(maxsize=1024)  # payloads of one device often have the same size
+def _before_payload(size: int) -> bytes:
+    """Return the part of an entry that depends on the size of its one payload only."""
+    return b"ACKD_BYTES=%d\nMESSAGE\n%b%b" % (size, _length(size + len(_LABEL)), _LABEL)
 
 
 class JournalFormat:
@@ -84,8 +91,7 @@ class JournalFormat:
     def payloads(self, prefix: bytes, sequence: int, payloads: list[bytes]) -> Iterator[bytes]:
         """Yield an entry for each payload; the first is number `sequence`."""
         for payload in payloads:
-            size = len(payload)
-            yield _PAYLOAD % (prefix, sequence, size, _length(size + len(_LABEL)), payload)
+            yield _PAYLOAD % (prefix, sequence, _before_payload(len(payload)), payload)
             sequence += 1
 
     def batches(

@@ -112,6 +112,15 @@ def next_entry(reader: Any, skip: int = 1) -> dict[str, Any]:
     return entry
 
 
+def cursor_of(reader: Any) -> str:
+    """Return the cursor of the entry here; "" if there is none, or if its file is gone."""
+    try:
+        cursor: str = reader._get_cursor()
+    except OSError:
+        return ""
+    return cursor
+
+
 def directories(namespace: str) -> list[Path]:
     """Return the directories of the journals; raises NotReadableError."""
     try:

@@ -5,7 +5,7 @@ from itertools import islice
 from typing import Protocol
 
 from ackd.config import Recording
-from ackd.log.log import Log, SentRecord
+from ackd.log.log import Log, Outlet, SentRecord
 from ackd.log.memory import MemoryStorage
 from ackd.log.reader import Reader
 from ackd.loop import Loop
@@ -166,8 +166,10 @@ class Recorder:
         self.blocked = not sink.reachable or log.sent < log.appended
         self._room = min(_SHARED_BYTES, sink.capacity)
         self._format = form
-        self._send, self._note_sent = sink.send, sink.note_sent
-        self._take = self._choose_way()
+        # What takes records and returns how many: for a sink that stores what it takes, the log
+        # would make nothing safer.
+        self._take = log.extend if acks_wait or sink.confirms else self._put
+        self._outlet = None if acks_wait else Outlet(sink.send, sink.note_sent, self._on_refused)
         # Notes which records the sink has stored; to be called at the end of each round. A sink
         # that confirms records replaces it.
         self.look: Callable[[float], None] = self._look
@@ -199,9 +201,9 @@ class Recorder:
         return "" if self.recording is _NONE else self.sink.obstacle or self.volatile
 
     @property
-    def progress(self) -> tuple[int, int]:
-        """Numbers that differ from those of before if the sink has taken anything meanwhile."""
-        return self._resumptions, self.log.sent
+    def progress(self) -> tuple[int, int, int]:
+        """Numbers that differ from those of before if the sink has taken or stored anything."""
+        return self._resumptions, self.log.sent, self.log.read
 
     @property
     def unsettled(self) -> int:
@@ -236,14 +238,15 @@ class Recorder:
             return 0
         if self.recording is _BATCH and len(payloads) > 1:
             return self._write_batches(prefix, sequence, payloads[:TURN_PAYLOADS])
-        return self._take(self._format.payloads(prefix, sequence, payloads[:TURN_RECORDS]))
+        turn = payloads if len(payloads) <= TURN_RECORDS else payloads[:TURN_RECORDS]
+        return self._take(self._format.payloads(prefix, sequence, turn), self._outlet)
 
     def note(self, record: Record) -> None:
         """Record anything but a payload, now or when the sink takes records again."""
         if not self.blocked:
             self._report_left_out()
         data = self._format.record(record)
-        if self.blocked or self.acks_wait or not self._take((data,)):
+        if self.blocked or self.acks_wait or not self._take((data,), self._outlet):
             self._append_note(data)
 
     def append_notes(self, notes: Iterable[bytes]) -> None:
@@ -312,20 +315,11 @@ class Recorder:
         self.sink.close()
         self.log.close(clean)
 
-    def _choose_way(self) -> Callable[[Iterable[bytes]], int]:
-        """Return what takes records and returns how many: by default the sink, and then the log.
-
-        For a sink that stores what it takes, the log would make nothing safer.
-        """
-        if self.acks_wait:
-            return self.log.extend
-        return self._send_and_append if self.sink.confirms else self._put
-
     def _look(self, _now: float) -> None:
         self.log.set_read(self.log.sent)
         self.log.set_safe(self.log.sent)
 
-    def _put(self, records: Iterable[bytes]) -> int:
+    def _put(self, records: Iterable[bytes], _outlet: Outlet | None) -> int:
         taken = 0
         for record in records:
             if not self.sink.put(record):
@@ -334,25 +328,16 @@ class Recorder:
             taken += 1
         return taken
 
-    def _send_and_append(self, records: Iterable[bytes]) -> int:
-        """Have the sink take records, and the log keep those that it has taken.
-
-        A record that is sent and not in the log, because ackd is killed, has no ack.
-        """
-        log = self.log
-        first = log.appended
-        try:
-            log.extend(records, self._send, self._note_sent)
-        except OSError as error:
-            self.blocked = True
-            self.sink.note_refused(error)
-        return log.appended - first
+    def _on_refused(self, error: OSError) -> None:
+        """Wait until the sink takes records again: it has refused one."""
+        self.blocked = True
+        self.sink.note_refused(error)
 
     def _write_batches(self, prefix: bytes, sequence: int, payloads: list[bytes]) -> int:
         """Record payloads in as few records as possible."""
         batches = self._format.batches(prefix, sequence, payloads, self._room)
         counts, records = zip(*islice(batches, TURN_RECORDS), strict=True)
-        return sum(counts[: self._take(records)])
+        return sum(counts[: self._take(records, self._outlet)])
 
     def _send_waiting(self) -> bool:
         """Send the records of the log that have not been sent; return whether none is left.

@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 from zlib import crc32
 
 from ackd.log.format import FRAME, FRAME_SIZE, HEADER_SIZE, MASK, Header, new_salt
@@ -13,6 +13,18 @@ from ackd.log.storage import READ, SAFE, SENT, Found, LogError, Part, Segment, S
 _pack_frame = FRAME.pack_into
 # The number of a record that has been sent, and its bytes.
 SentRecord: TypeAlias = tuple[int, int]
+
+
+class Outlet(NamedTuple):
+    """What takes records on their way into the log: `send` takes a record, or raises an OSError.
+
+    `note_refused` is called with this error, and `note_sent` with each record that was sent and is
+    in the log.
+    """
+
+    send: Callable[[bytes], object]
+    note_sent: Callable[[SentRecord], object]
+    note_refused: Callable[[OSError], object]
 
 
 class Log:
@@ -79,47 +91,44 @@ class Log:
         """Append one record, as `extend` does; return whether there is room for it."""
         return bool(self.extend((record,)))
 
-    def extend(
-        self,
-        records: Iterable[bytes],
-        send: Callable[[bytes], object] | None = None,
-        note_sent: Callable[[SentRecord], object] | None = None,
-    ) -> int:
+    def extend(self, records: Iterable[bytes], outlet: Outlet | None = None) -> int:
         """Append records of at least one byte each while there is room; return how many.
 
-        If given, `send` sends each record before it is appended, and `note_sent` is called when it
-        is. An error of `send` ends this: the records before are appended. Raises ValueError for a
-        record that is larger than any segment.
+        An `outlet` sends each record before it is appended. If it refuses one, this ends: the
+        records before are appended. Raises ValueError for a record that is larger than any segment.
         """
         first = number = self.appended
-        for record in records:
-            length = len(record)
-            frame = self._used
-            data = frame + FRAME_SIZE
-            end = data + length
-            if end > self._size:
-                if not self._begin_segment(length):
+        send, note_sent, note_refused = outlet or (None, None, None)
+        try:
+            for record in records:
+                length = len(record)
+                full = self._used + FRAME_SIZE + length > self._size
+                if full and not self._begin_segment(length):
                     break
-                frame = HEADER_SIZE
+                if send:
+                    send(record)
+                frame = self._used
                 data = frame + FRAME_SIZE
                 end = data + length
-            if send:
-                send(record)
-            following = number + 1
-            checksum = self._salt + number & MASK
-            # The frame comes last: a process that is killed leaves no frame without its data.
-            self._view[data:end] = record
-            if self.durable:
-                checksum = crc32(record, checksum)
-            else:
-                self.synced = following
-            _pack_frame(self._view, frame, length, checksum, number)
-            self._used = end + 7 & ~7
-            self.appended = following
-            if note_sent:
-                self.sent = self._cursors[SENT] = following
-                note_sent((number, length))
-            number = following
+                following = number + 1
+                checksum = self._salt + number & MASK
+                # The frame comes last: a process that is killed leaves no frame without its data.
+                self._view[data:end] = record
+                if self.durable:
+                    checksum = crc32(record, checksum)
+                else:
+                    self.synced = following
+                _pack_frame(self._view, frame, length, checksum, number)
+                self._used = end + 7 & ~7
+                self.appended = following
+                if note_sent:
+                    self.sent = self._cursors[SENT] = following
+                    note_sent((number, length))
+                number = following
+        except OSError as error:
+            if not note_refused:
+                raise
+            note_refused(error)
         return number - first
 
     def records(self, start: int, end: int) -> Iterator[bytes]:

@@ -10,10 +10,9 @@ from queue import SimpleQueue
 from threading import Thread
 from typing import Protocol
 
-# Seconds for which another thread may go on with the interpreter while this one waits for it. The
-# loop makes many system calls, and each of them wakes this thread too late to get the interpreter.
-# With Python's 5 ms this would use CPU for nothing, and the disk would wait: many clients got a
-# tenth fewer acks.
+# Seconds for which another thread may go on with the interpreter while this one waits for it. Each
+# system call of the loop wakes this thread, mostly too late to get the interpreter. With Python's
+# 5 ms this would use CPU for nothing, and the disk would wait.
 _SWITCH = 0.0002
 
 

@@ -35,16 +35,17 @@ class Availability:
         self.lost = False  # whether the journal can't be reached
         self._obstacle = ""
         self._watched = False
-        # Since when the recorder is blocked, and how far it had come then; None: it is not blocked.
+        # Since when nothing can be recorded, and how far the recorder had come then; or None.
         self._since = inf
-        self._stopped_at: tuple[int, int] | None = None
+        self._stopped_at: tuple[int, int, int] | None = None
 
     @property
     def trouble(self) -> str:
         """Why the journal takes or stores no records, as text; empty if it does."""
         recorder, sink = self._recorder, self._recorder.sink
         if not self.lost:
-            return recorder.obstacle
+            hangs = f"{sink.name}{HANGS}, payloads wait" if self._seconds >= HUNG else ""
+            return recorder.obstacle or hangs
         what = "payloads" if recorder.must_wait else "records"
         if recorder.unreadable:
             return f"the log can't be read, {what} wait: {recorder.unreadable}"
@@ -52,30 +53,28 @@ class Availability:
 
     def check(self) -> None:
         """Note whether the journal takes records after a round; call this before the loop waits."""
-        if self._recorder.obstacle != self._obstacle:
+        recorder = self._recorder
+        if recorder.obstacle != self._obstacle:
             self._report_obstacle()
-        if not (self._recorder.blocked or self._watched or self.lost):
+        if not (recorder.blocked or recorder.full or self._watched or self.lost):
             return
-        self._note_block()
+        self._note_progress()
         if self._unreachable and not self.lost:
-            self._recorder.resume()  # it may only have been restarted
+            recorder.resume()  # it may only have been restarted
         if self._unreachable is not self.lost:
             self._change()
-        holds = self._recorder.sink.holds
-        self._watch_for_room(self._recorder.blocked and not (self.lost or holds))
+        holds = recorder.sink.holds
+        self._watch_for_room(recorder.blocked and not (self.lost or holds))
 
     def obstacle(self, wait: float) -> str:
         """Return why a new client's payloads would wait in vain, as text; empty if they would not.
 
-        That is so when the journal has taken nothing for `wait` seconds. A journal that is there,
-        and full, has some time more.
+        That is so when the journal has taken nothing for `wait` seconds, or has stored nothing of
+        a full log. A journal that is there has some time more.
         """
-        recorder = self._recorder
-        if not recorder.must_wait or self._stopped_at != recorder.progress:
-            return ""
-        seconds, name = monotonic() - self._since, recorder.sink.name
+        seconds, name = self._seconds, self._recorder.sink.name
         if self.lost and seconds >= wait:
-            return "" if recorder.resume() else unreachable(name)  # it may be back already
+            return "" if self._recorder.resume() else unreachable(name)  # it may be back already
         return f"{name}{HANGS}" if seconds >= max(wait, HUNG) else ""
 
     def on_deadline(self) -> None:
@@ -88,9 +87,16 @@ class Availability:
         recorder = self._recorder
         return recorder.blocked and bool(recorder.unreadable or not recorder.sink.reachable)
 
-    def _note_block(self) -> None:
+    @property
+    def _seconds(self) -> float:
+        """How long the journal has taken nothing although payloads must wait; -1: it takes them."""
+        waits = self._recorder.must_wait and self._stopped_at == self._recorder.progress
+        return monotonic() - self._since if waits else -1.0
+
+    def _note_progress(self) -> None:
+        """Note since when nothing can be recorded: the journal is away or full, or the log is."""
         recorder = self._recorder
-        if not recorder.blocked:
+        if not (recorder.blocked or recorder.full):
             self._stopped_at = None
         elif self._stopped_at != recorder.progress:
             self._since, self._stopped_at = monotonic(), recorder.progress

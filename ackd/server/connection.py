@@ -337,7 +337,7 @@ class Connection:
     @_close_on_error
     def on_readable_or_writable(self) -> None:
         """Send more of the owed replies, and read once; each may be impossible now."""
-        self._send_owed()
+        self._send_now(self._owed)
         self._settle()
         if self.wait is Wait.READ:
             self.on_readable()
@@ -362,7 +362,7 @@ class Connection:
     @_close_on_error
     def on_writable(self) -> None:
         """Send more of the replies that the client had no room for."""
-        self._send_owed()
+        self._send_now(self._owed)
         self._go_on()
 
     @_close_on_error
@@ -476,23 +476,22 @@ class Connection:
             return
         if self._owed:
             owe(self._owed, replies)
-            return
-        if self._shared.debug:
+        elif self._shared.debug:
             self._note(Kind.ANSWERED, Priority.DEBUG, "send data to client")
-        self._owed = replies
-        sent = self._send_owed()
-        if self._shared.debug:
+            sent = self._send_now(replies)
             self._note(Kind.WROTE, Priority.DEBUG, f"wrote to socket: {sent} bytes")
+        else:
+            self._send_now(replies)
 
-    def _send_owed(self) -> int:
+    def _send_now(self, owed: list[Run]) -> int:
         """Send what there is room for; return the bytes. After an error nothing is owed."""
-        owed = self._owed
         line, count = owed[0]
-        everything = len(owed) == 1 and count <= SEND // len(line)
+        everything = len(owed) == 1 and len(line) * count <= SEND
         data = line * count if everything else first_bytes(owed)
         try:
             sent = self._socket.send(data)
         except BlockingIOError:
+            self._owed = owed
             return 0
         except OSError as error:
             self._send_error = error.errno or errno.EPIPE

@@ -35,7 +35,9 @@ def from_proxies(networks: Iterable[Network], timeout: float) -> BeginPreliminar
 class ProxyHeaderReader:
     """A preliminary: reads the header, and no byte more, and takes the client's address from it.
 
-    Part of a header does not stay in the socket, which would be readable all the time.
+    A part of the header does not stay in the socket, which would be readable all the time. Once the
+    length is known, the kernel keeps the rest until it is whole: here, thousands of long headers
+    would take memory.
     """
 
     finds_client = True
@@ -48,6 +50,7 @@ class ProxyHeaderReader:
         self._timeout = timeout
         self._header = b""
         self._length: int | None = None  # of the whole header, once it is known
+        self._woken_at = 1  # bytes in the socket
 
     def go_on(self) -> bool:
         """Read once, and return whether the header is whole; raises PreliminaryError, OSError."""
@@ -64,7 +67,7 @@ class ProxyHeaderReader:
         """Raise PreliminaryError: the header is late."""
         raise PreliminaryError(
             f"{WRONG_PROXY_HEADER}it is not whole after {self._timeout:g} s"
-            if self._header
+            if self._header or self._length
             else EXPECTS_PROXY_HEADER
         )
 
@@ -73,16 +76,35 @@ class ProxyHeaderReader:
         if self._length is None:
             seen = self._header + self.stream.recv(_PEEK, socket.MSG_PEEK)
             self._length = header_length(seen) if len(seen) > have else None
+            if self._length and len(seen) < self._length:
+                self._wake_at(self._length - have)
+                raise BlockingIOError
             size = min(len(seen), self._length or len(seen)) - have
         else:
             size = self._length - have
-        piece = self.stream.recv(size) if size else b""
-        if piece:
+        if not size:
+            raise self._ended()
+        while size:
+            piece = self.stream.recv(size)
+            if not piece:
+                raise self._ended()
             self._header += piece
-        elif self._header:
-            raise ProxyHeaderError("it is cut off")
-        else:  # as a health check does that only connects
-            raise ConnectionAbortedError(errno.ECONNABORTED, Reason.CLIENT.value)
+            size -= len(piece)
+            # Less has come at the end of TCP, or if the kernel lacks memory.
+            self._wake_at(size or 1)
+
+    def _ended(self) -> Exception:
+        """Return what the end of TCP means within the header."""
+        if self._header:
+            return ProxyHeaderError("it is cut off")
+        # A health check that only connects ends so.
+        return ConnectionAbortedError(errno.ECONNABORTED, Reason.CLIENT.value)
+
+    def _wake_at(self, count: int) -> None:
+        """Count the socket as readable from now on if it has so many bytes, or its end: tcp(7)."""
+        if count != self._woken_at:
+            self.stream.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, count)
+            self._woken_at = count
 
     def _take(self, header: ProxyHeader) -> None:
         origin, facts = self.origin, header.facts

@@ -30,5 +30,8 @@ class Stream(Protocol):
     def getsockopt(self, level: int, option: int, size: int, /) -> bytes:
         """Return an option of the TCP socket."""
 
+    def setsockopt(self, level: int, option: int, value: int, /) -> None:
+        """Set an option of the TCP socket."""
+
     def close(self) -> None:
         """Close the descriptor."""

@@ -23,6 +23,9 @@ from ackd.server.tls_failures import in_words
 _HEADER, _PAYLOAD, _RECORD = 5, 16384, 5 + 16384 + 2048
 # Bytes of the beginning of a message of the handshake, RFC 8446, 4: its type, and its length.
 _MESSAGE = 4
+# Bytes of a client's hello. Real ones have two thousand, with post-quantum keys, or a few more with
+# a ticket.
+_LONGEST_HELLO = 8192
 # Bytes that one call decrypts, but for the rest of a record that is larger. Each record can hold a
 # single byte: two hundred of them take half a millisecond.
 _CHUNK = 4096
@@ -34,7 +37,7 @@ _MOST_WITHOUT_PAYLOAD = 2 * _RECORD
 
 
 class LongHelloError(ssl.SSLError):
-    """The client's hello is longer than a record, or its first record does not say how long."""
+    """The client's hello is longer than any client's, or does not say how long it is."""
 
     reason = "LONG_HELLO"
 
@@ -91,6 +94,10 @@ class EncryptedStream:
         """Return an option of the socket."""
         return self._socket.getsockopt(level, option, size)
 
+    def setsockopt(self, level: int, option: int, value: int, /) -> None:
+        """Set an option of the socket."""
+        self._socket.setsockopt(level, option, value)
+
     # The handshake
 
     @property
@@ -135,16 +142,16 @@ class EncryptedStream:
             self._missing -= len(data)
             if len(self._record) == _HEADER:
                 length = int.from_bytes(self._record[3:], "big")
-                self._missing = length if length <= _RECORD else 0  # OpenSSL rejects it
+                most = _LONGEST_HELLO if self._context else _RECORD
+                self._missing = length if length <= most else 0  # such a record is rejected
 
     def _begin(self, context: ssl.SSLContext) -> None:
         """Begin with the client's hello; raises LongHelloError.
 
-        OpenSSL allocates as many bytes as a message claims to have, a hundred thousand or more. The
-        hellos of clients have two thousand at most.
+        OpenSSL allocates as many bytes as a message claims to have, up to a hundred thousand.
         """
         message = self._record[_HEADER : _HEADER + _MESSAGE]
-        if len(message) < _MESSAGE or int.from_bytes(message[1:], "big") > _PAYLOAD:
+        if len(message) < _MESSAGE or int.from_bytes(message[1:], "big") > _LONGEST_HELLO:
             self._failure = "the client's hello is too long"
             raise LongHelloError
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)

@@ -102,7 +102,9 @@ class DurableWorld(World):
         self.disk.space = self.disk.used()
 
     def cut_power(self) -> None:
-        """Start the next server on what the disk has stored."""
+        """Start the next server on what the disk has stored: any blocks of a failed commit."""
+        for client in self.clients:
+            client.torn = True
         self._boot = next(self._boots)
         self.crash()
 

@@ -247,6 +247,7 @@ class Client:
         self.shut = False  # the client has ended its sending
         self.ended = False  # the server has closed, or the connection is lost
         self.abandoned = False  # the server was asked to end it, or has ended
+        self.torn = False  # any part of its payloads without an ack may be stored
         self.lines: list[bytes] = []
         self.stored: dict[int, bytes] = {}
         self.promised: dict[int, bytes] = {}  # acknowledged, by their numbers
@@ -416,7 +417,8 @@ class Client:
         for number, payload in payloads:
             assert number > acks or self._world.acks_wait, "acknowledged before it was stored"
             assert number not in self.stored
-            assert number == len(self.stored) + 1 or self._world.expected.unrecorded
+            in_order = number == len(self.stored) + 1
+            assert in_order or self.torn or self._world.expected.unrecorded
             assert payload in self.lines[self._searched :], "stored, but not sent so"
             self._searched = self.lines.index(payload, self._searched) + 1
             self.stored[number] = payload
@@ -527,6 +529,11 @@ class World:
     def greetings(self) -> set[bytes]:
         """The first lines that a client may get."""
         return self.expected.greetings | ({STOPPING} if self.draining else set())
+
+    @property
+    def trouble(self) -> str:
+        """What the status of the server says first."""
+        return self._server.trouble
 
     @property
     def active(self) -> list[Client]:
@@ -733,6 +740,15 @@ class World:
     def _on_record(self, entry: Entry) -> None:
         if "ACKD_PEER" in entry:
             self._by_address[entry["ACKD_PEER"].decode()].on_record(entry)
+
+
+def first_line(world: World) -> bytes:
+    """Return the first line that a new client gets."""
+    world.connect()
+    client = world.clients[-1]
+    while not client.greeting:
+        world.go_round(MOMENT)
+    return client.greeting
 
 
 def descriptors() -> list[str]:

@@ -8,7 +8,7 @@ from ackd.log.format import Header
 from ackd.log.log import Log
 from ackd.log.memory import MemoryStorage
 from ackd.log.storage import Segment
-from tests.simulation.simulation import World
+from tests.simulation.simulation import HANGS, World, first_line
 
 ROOM = 2  # segments
 
@@ -37,7 +37,11 @@ def test_ackd_does_not_spin_while_a_full_log_waits_for_a_journal_that_hangs() ->
     while client.replies == len(client.lines):
         client.send(b"".join(b"%d\n" % number for number in range(100)))
         world.pass_time(1)
-    world.pass_time(10)
+    world.pass_time(20)
     assert client.replies < len(client.lines)
+    assert first_line(world) == HANGS
+    world.journal.hangs = False
+    world.pass_time(1)
+    assert first_line(world) == b"Connect"
     world.finish()
     world.close()

@@ -9,7 +9,7 @@ import pytest
 from ackd.config import Config, Recording
 from ackd.server.availability import HUNG, RETRY
 from tests.simulation.durable import DurableWorld
-from tests.simulation.simulation import AWAY, HANGS, World
+from tests.simulation.simulation import AWAY, HANGS, World, first_line
 
 GREETING = b"Connect"
 WAIT = 8.0
@@ -32,15 +32,6 @@ def durable() -> Iterator[DurableWorld]:
         durable.connect()
         yield durable
         durable.finish()
-
-
-def first_line(world: World) -> bytes:
-    """Return the first line that a new client gets."""
-    world.connect()
-    client = world.clients[-1]
-    while not client.greeting:
-        world.go_round(0.001)
-    return client.greeting
 
 
 def send(world: World, data: bytes = b"hello\n") -> None:
@@ -111,6 +102,7 @@ def test_clients_are_rejected_when_the_journal_hangs(world: World) -> None:
     assert first_line(world) == GREETING
     world.pass_time(0.2)
     assert first_line(world) == HANGS
+    assert world.trouble == "the journal takes no records, payloads wait"
     world.journal.make_room(1)
     world.pass_time(0)
     assert first_line(world) == GREETING

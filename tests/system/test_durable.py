@@ -194,6 +194,7 @@ def test_acks_go_on_while_journald_is_frozen_and_killed(durable: Machine) -> Non
         durable.run("systemctl", "kill", "--signal=KILL", "systemd-journald")
         for number in range(2000):
             exchange(peer, f"killed {number}")
+    durable.run("systemctl", "start", "systemd-journald")  # which waits until it runs again
 
     def recorded() -> bool:
         return len(durable.journal(PAYLOAD, "MESSAGE=Buffer: killed 1999")) > 0

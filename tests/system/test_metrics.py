@@ -33,7 +33,9 @@ def exporter() -> Iterator[Machine]:
 
 
 def write(machine: Machine) -> None:
-    machine.run("systemctl", "start", "ackd-metrics.service")
+    done = machine.run("systemctl", "start", "ackd-metrics.service", check=False)
+    why = ("journalctl", "--no-pager", "-n", "20", "-u", "ackd-metrics.service")
+    assert done.returncode == 0, machine.run(*why).stdout
 
 
 def scraped(machine: Machine) -> dict[str, float]:
@@ -80,9 +82,9 @@ def test_one_that_is_stopped_is_down_and_its_last_values_are_gone(exporter: Mach
 
 
 def test_one_that_hangs_is_down(exporter: Machine) -> None:
-    exporter.run("kill", "-STOP", str(exporter.pid_of("ackd")))
+    exporter.run("systemctl", "kill", "--signal=STOP", "ackd")
     write(exporter)
-    exporter.run("kill", "-CONT", str(exporter.pid_of("ackd")))
+    exporter.run("systemctl", "kill", "--signal=CONT", "ackd")
     samples = scraped(exporter)
     assert of("ackd.service", samples) == {"ackd_up": 0}
     assert of("ackd@north.service", samples)["ackd_up"] == 1
@@ -115,6 +117,7 @@ def test_the_timer_writes_and_logs_nothing(exporter: Machine) -> None:
         wait_until("the timer has written the file", written, timeout=60)
         exporter.run("rm", FILE)
     exporter.run("systemctl", "disable", "--now", "ackd-metrics.timer")
+    write(exporter)  # or wait for the end of what the timer has started
     assert exporter.journal("-u", "ackd-metrics.service") == before
     assert exporter.run("ls", DIRECTORY).stdout.split() in ([], ["ackd.prom"])
 

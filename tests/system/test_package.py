@@ -389,6 +389,14 @@ def test_purging_leaves_nothing_of_instances_and_switches(
     assert state(installed) == bare_state
 
 
+def test_an_upgrade_does_not_stop_the_timer_of_the_metrics(
+    installed: Machine, packages: Versions
+) -> None:
+    installed.run("systemctl", "enable", "--now", "ackd-metrics.timer")
+    put_packages(installed, packages.next)
+    assert unit_is(installed, "active", "ackd-metrics.timer")
+
+
 def test_purging_leaves_nothing_behind(
     on_network: Machine, packages: Versions, bare_state: set[str]
 ) -> None:

@@ -118,7 +118,7 @@ def test_clients_that_come_and_go_leave_no_memory_behind() -> None:
         heap.forget(client)
         gone.append(weakref.ref(client))
     del client
-    assert sum(reference() is not None for reference in gone) < 100
+    assert not any(reference() for reference in gone)
     assert heap.expired(1e6) == residents
 
 

@@ -48,7 +48,7 @@ def test_the_script_rejects_arguments_that_it_does_not_know(
 
 @needs_openssl
 def test_the_script_makes_certificates_of_one_authority(tmp_path: Path) -> None:
-    for names in (["one,balancer", "two"], ["three"]):
+    for names in (["one,balancer,192.168.150.1,2001:db8::1,1and2.example.org", "two"], ["three"]):
         subprocess.run([CERTIFICATES, *names], cwd=tmp_path, check=True, capture_output=True)
     made = ["ca.key", "ca.pem", "one.pem", "three.pem", "two.pem"]
     assert sorted(path.name for path in tmp_path.iterdir()) == made
@@ -56,5 +56,9 @@ def test_the_script_makes_certificates_of_one_authority(tmp_path: Path) -> None:
     subprocess.run(verify, cwd=tmp_path, check=True, capture_output=True)
     show = ("openssl", "x509", "-in", "one.pem", "-noout", "-ext", "subjectAltName")
     shown = subprocess.run(show, cwd=tmp_path, check=True, capture_output=True, text=True).stdout
-    assert "DNS:one, DNS:balancer" in shown
+    names = shown.splitlines()[1].strip()
+    assert names == (
+        "DNS:one, DNS:balancer, IP Address:192.168.150.1, IP Address:2001:DB8:0:0:0:0:0:1,"
+        " DNS:1and2.example.org"
+    )
     assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o600}

@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from ackd.client.addresses import Destination
 from ackd.client.errors import printable_host
 from ackd.ctl.bench import plot
 from ackd.ctl.bench.load import BenchPlan, Load
@@ -61,20 +62,20 @@ def run(options: argparse.Namespace, output: Output) -> Status:
     kind = BenchJson if options.json else BenchReport
     report = kind(destination, plan, load, output)
     with Interrupt() as interrupt:
-        report.begin(_what(options, plan))
+        report.begin(_what(destination, plan))
         report.progress(0.0)
         load.make(interrupt, report.progress)
         load.end()
         report.end()
     if options.plot and load.counts.latencies.count:
-        return _draw(options.plot, _what(options, plan), load.counts, output)
+        return _draw(options.plot, _what(destination, plan), load.counts, output)
     return load.counts.status
 
 
-def _what(options: argparse.Namespace, plan: BenchPlan) -> str:
+def _what(destination: Destination, plan: BenchPlan) -> str:
     clients, payloads = many(plan.clients, "client"), many(plan.depth, "payload")
     return (
-        f"{printable_host(options.host)} port {options.port}: {clients}, {payloads} of"
+        f"{printable_host(destination.host)} port {destination.port}: {clients}, {payloads} of"
         f" {plan.size:,} bytes on the way from each, for {plan.seconds:g} s"
     )
 

@@ -28,6 +28,7 @@ from ackd.journal.reader import (
     MACHINE,
     TIME,
     NotReadableError,
+    cursor_of,
     next_entry,
     not_readable,
     open_files,
@@ -79,7 +80,7 @@ class _File:
             while entry := next_entry(self._reader):
                 yield entry
             # libsystemd leaves out the rest of a damaged file, and reports nothing.
-            read, before, last = _cursor(self._reader), last, _last_cursor(self.path)
+            read, before, last = cursor_of(self._reader), last, _last_cursor(self.path)
             if last in ("", read):
                 break
             if last == before:
@@ -96,7 +97,7 @@ class _File:
 
     def backwards(self) -> Iterator[dict[str, Any]]:
         """Yield the entries before the end to which `skip` has gone; raises OSError."""
-        if not self._reader or not (last := _cursor(self._reader)):
+        if not self._reader or not (last := cursor_of(self._reader)):
             return
         reader = open_files([self.path], PAYLOADS)
         reader.seek_cursor(last)
@@ -110,19 +111,11 @@ class _BrokenError(Exception):
     """Some entries of a file can't be read."""
 
 
-def _cursor(reader: Any) -> str:
-    try:
-        cursor: str = reader._get_cursor()
-    except OSError:  # there is no entry, or libsystemd has given the file up
-        return ""
-    return cursor
-
-
 def _last_cursor(path: Path) -> str:
     """Return the cursor of the last entry of a file; "" if there is none."""
     reader = open_files([path], PAYLOADS)
     reader.seek_tail()
-    return _cursor(reader) if next_entry(reader, -1) else ""
+    return cursor_of(reader) if next_entry(reader, -1) else ""
 
 
 @dataclass(slots=True, eq=False)
@@ -292,6 +285,8 @@ class CollectedEntries:
                 return open_files([file.path for file in self._sources[name].files], {})
             except FileNotFoundError:
                 self._find_files()  # a file has another name now
+            except OSError as error:
+                raise not_readable(error) from error
 
     def _identify(self, names: Iterable[str]) -> None:
         """Name the nodes, and find the machines, of these sources."""

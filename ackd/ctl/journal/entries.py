@@ -14,6 +14,7 @@ from ackd.journal.reader import (
     NAMESPACE,
     TIME,
     UNIT,
+    cursor_of,
     directories,
     next_entry,
     open_journals,
@@ -93,13 +94,13 @@ class Entries:
             read = True
             yield from payloads_in(entry, self._belief)
         if read:
-            self._cursor = self._reader._get_cursor()
+            self._cursor = cursor_of(self._reader) or self._cursor
 
     def last(self, count: int, wanted: Callable[[RecordedPayload], bool]) -> list[RecordedPayload]:
         """Return the last `count` wanted payloads; an iteration then begins after the last one."""
         self._reader.seek_tail()
         entry = next_entry(self._reader, -1)
-        newest = self._reader._get_cursor() if entry else ""
+        newest = cursor_of(self._reader) if entry else ""
         found: list[RecordedPayload] = []
         while entry and entry[TIME] >= self._since * 1e6:
             found.extend(filter(wanted, reversed(payloads_in(entry, self._belief))))

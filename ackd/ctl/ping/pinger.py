@@ -54,8 +54,8 @@ class PingPlan:
 class PingObserver(Protocol):
     """Receives the events of the connections, which are numbered from 0."""
 
-    def connected(self, connection: int) -> None:
-        """Report that a connection is there."""
+    def connected(self, connection: int, server: str) -> None:
+        """Report that a connection to the server with this address is there."""
 
     def failed(self, connection: int, error: ClientError) -> None:
         """Report that a connection is not there, or no longer."""
@@ -185,7 +185,7 @@ class Pinger:
         connection.transport, connection.failure = transport, None
         on_ready = partial(self._on_ready, connection)
         self._selector.register(transport, selectors.EVENT_READ, on_ready)
-        self._observer.connected(connection.number)
+        self._observer.connected(connection.number, str(transport.address))
         self.counts.reconnects += connection.lost
 
     def _begin(self, connection: PingConnection) -> None:
@@ -276,6 +276,7 @@ class Pinger:
     def _lose(self, connection: PingConnection, error: ClientError) -> None:
         """Give a connection up. A server that rejects it has refused all its payloads."""
         assert connection.transport
+        self._opening.note_failure(connection.transport)
         self._selector.unregister(connection.transport)
         connection.lost = True
         unanswered, now = connection.close(), monotonic()

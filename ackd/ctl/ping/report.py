@@ -2,6 +2,7 @@
 
 from time import time
 
+from ackd.client.addresses import Destination
 from ackd.client.errors import ClientError, printable_host
 from ackd.ctl.failure import describe_failure
 from ackd.ctl.output.figures import clock, many, milliseconds
@@ -33,9 +34,12 @@ class PingReport:
     An event of a connection that happens again before the next reply is only counted.
     """
 
-    def __init__(self, run: Run, host: str, port: int, parallel: int, output: Output) -> None:
+    def __init__(self, run: Run, destination: Destination, parallel: int, output: Output) -> None:
         self._run = run
-        self._host, self._port = host, port
+        self._hosts = ", ".join(map(printable_host, destination.hosts))
+        self._port = destination.port
+        self._servers: dict[int, str] = {}  # the address of the server, by connection
+        self._several = len(destination.hosts) > 1
         self._parallel = parallel
         self._output = output
         self._began = time()
@@ -47,16 +51,17 @@ class PingReport:
 
     def begin(self, what: str) -> None:
         """Print which payloads will be sent, and where."""
-        self._output.print(
-            f"run {self._run.name}: {printable_host(self._host)} port {self._port}, {what}"
-        )
+        self._output.print(f"run {self._run.name}: {self._hosts} port {self._port}, {what}")
 
-    def connected(self, connection: int) -> None:
-        """Report a connection that is there, if one was missing before."""
-        if connection in self._down:
-            self._down.remove(connection)
-            if self._is_new(connection, "connected"):
-                self._print(connection, "connected")
+    def connected(self, connection: int, server: str) -> None:
+        """Report a connection that is there, if one was missing before, or to another server."""
+        before, self._servers[connection] = self._servers.get(connection), server
+        moved = server != before and bool(before or self._several)
+        event = f"connected to {server}" if moved or self._several else "connected"
+        if connection in self._down or moved:
+            self._down.discard(connection)
+            if self._is_new(connection, event):
+                self._print(connection, event)
 
     def failed(self, connection: int, error: ClientError) -> None:
         """Report that there is no connection, or no longer."""
@@ -181,7 +186,7 @@ class PingJson(PingReport):
         self._output.print(
             json_line(
                 run=self._run.name,
-                host=printable_host(self._host),
+                host=self._hosts,
                 port=self._port,
                 **counts.by_outcome(),
                 reconnects=counts.reconnects,
@@ -200,6 +205,7 @@ class PingJson(PingReport):
                 number=payload.number,
                 connection=connection + 1,
                 time=_iso(payload.at),
+                server=self._servers.get(connection, ""),
                 **members,
                 bytes=payload.size,
             )

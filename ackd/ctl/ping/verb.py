@@ -38,7 +38,7 @@ exit status:
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of the verb."""
-    add_run_options(parser, 0, "as few as it takes")
+    add_run_options(parser, 0, "as few as it takes", several=True)
     option = parser.add_argument
     option("--interval", metavar="S", type=_interval, default=1.0, help="seconds between two (1)")
     option("--count", metavar="N", type=count, default=inf, help="end after N on each connection")
@@ -50,7 +50,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace, output: Output) -> Status:
     """Ping as the options say; return the exit status."""
     allow_connections()
-    this = run_of(options)
+    this, destination = run_of(options), destination_of(options)
     plan = PingPlan(
         count=options.count,
         duration=options.duration,
@@ -59,8 +59,8 @@ def run(options: argparse.Namespace, output: Output) -> Status:
         parallel=options.parallel,
     )
     kind = PingJson if options.json else PingReport
-    report = kind(this, options.host, options.port, options.parallel, output)
-    pinger = Pinger(plan, this, destination_of(options), report)
+    report = kind(this, destination, options.parallel, output)
+    pinger = Pinger(plan, this, destination, report)
     with Interrupt() as interrupt:
         report.begin(_what(options))
         pinger.ping(interrupt)

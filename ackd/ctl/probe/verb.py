@@ -97,7 +97,7 @@ def run(options: argparse.Namespace, output: Output) -> Status:
     if options.accept_authority and not destination.tls:
         options.parser.error("--accept-authority needs --tls")
     report = (ProbeJson if options.json else ProbeReport)(output)
-    report.begin(this.name, f"{printable_host(options.host)} port {options.port}")
+    report.begin(this.name, f"{printable_host(destination.host)} port {options.port}")
     probe = _Probe(options, destination, this, report)
     with UntilInterrupt() as block:
         probe.run()

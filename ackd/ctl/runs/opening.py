@@ -8,7 +8,7 @@ from selectors import EVENT_READ, EVENT_WRITE, BaseSelector
 from time import monotonic
 from typing import Any, Generic, TypeAlias
 
-from ackd.client.addresses import Destination, SocketAddress, resolve
+from ackd.client.addresses import Destination, Order, SocketAddress, resolve
 from ackd.client.errors import ClientError
 from ackd.client.opening import open_to
 from ackd.client.transport import Transport
@@ -49,7 +49,7 @@ class _Task:
 
 
 class Opening(Generic[TagT]):
-    """Opens connections to one server, some at a time, in the loop of a selector.
+    """Opens connections to a server, some at a time, in the loop of a selector.
 
     The selector's data are functions to be called. `opened` gets the number that was given to
     `open`, and the greeted connection or the error.
@@ -66,6 +66,7 @@ class Opening(Generic[TagT]):
         self._addresses: list[SocketAddress] = []
         self._resolving = False
         self._asked = -inf  # when the name servers were asked
+        self._order = Order()
 
     def __enter__(self) -> "Opening[TagT]":
         return self
@@ -89,6 +90,10 @@ class Opening(Generic[TagT]):
             self._resolving, self._asked = True, monotonic()
             self._begin(resolve(self._destination), self._on_resolved)
         self._start()
+
+    def note_failure(self, transport: Transport[TagT]) -> None:
+        """Have the server of a connection that was lost tried last."""
+        self._order.note_failure(transport.address)
 
     def expire(self) -> None:
         """Continue the steps whose deadline has passed."""
@@ -116,7 +121,9 @@ class Opening(Generic[TagT]):
             return
         while self._waiting and len(self._tasks) < _AT_ONCE:
             number = self._waiting.popleft()
-            self._begin(open_to(self._destination, self._addresses), partial(self._opened, number))
+            steps: Steps[Transport[TagT]]
+            steps = open_to(self._destination, self._addresses, self._order)
+            self._begin(steps, partial(self._opened, number))
 
     def _begin(self, steps: Steps[Any], done: Callable[[Any], None]) -> None:
         task = _Task(steps, done)

@@ -14,12 +14,15 @@ _LARGEST = 262144
 _SHORTEST_KEY, _LONGEST_KEY = 16, 4096
 
 
-def add_run_options(parser: argparse.ArgumentParser, size: int, shown: str) -> None:
+def add_run_options(
+    parser: argparse.ArgumentParser, size: int, shown: str, several: bool = False
+) -> None:
     """Add the options for the server, the run's name and the payloads' size.
 
-    `size` is the default in bytes, `shown` the default as the help shows it.
+    `size` is the default in bytes, `shown` the default as the help shows it. `several` is whether
+    there can be several servers.
     """
-    add_server_options(parser)
+    add_server_options(parser, several=several)
     option = parser.add_argument
     option("--size", metavar="N", type=_size, default=size, help=f"bytes of a payload ({shown})")
     add_name_options(parser)

@@ -2,6 +2,9 @@
 
 from time import monotonic
 
+from ackd.client.addresses import Destination
+from ackd.client.errors import ClientError
+from ackd.ctl.failure import describe_failure
 from ackd.ctl.output.json_lines import json_line
 from ackd.ctl.output.streams import Output
 from ackd.ctl.send.lines import Lines, SendPayload
@@ -35,6 +38,7 @@ class SendReport:
         self.acknowledged = 0
         self.refused = 0
         self._unbelieved = 0  # payloads with a reply that may not be one
+        self._server = ""  # the address of the server
         self._size = 0  # bytes that have a reply, with the ends of their lines
         self._lines = lines
         self._progress = progress
@@ -65,6 +69,13 @@ class SendReport:
 
     def connecting(self, host: str, port: int) -> None:
         """Report that the client connects."""
+
+    def passed_over(self, server: str, error: ClientError) -> None:
+        """Report that a server has failed, and that the others are tried."""
+
+    def connected(self, address: str, destination: Destination) -> None:
+        """Report the address of the server that has greeted."""
+        self._server = address
 
     def encrypted(self, version: str, cipher: str) -> None:
         """Report that the connection is encrypted, by which version of TLS and which cipher."""
@@ -150,6 +161,16 @@ class VerboseReport(SendReport):
         """Report that the client connects."""
         self._print(f"connecting to {host} port {port}")
 
+    def passed_over(self, server: str, error: ClientError) -> None:
+        """Report that a server has failed, and that the others are tried."""
+        self._print(f"passed over: {server}: {describe_failure(error)}")
+
+    def connected(self, address: str, destination: Destination) -> None:
+        """Report the address of the server that has greeted, if it is not the only host."""
+        super().connected(address, destination)
+        if destination.hosts != (address,):
+            self._print(f"connected to {address}")
+
     def encrypted(self, version: str, cipher: str) -> None:
         """Report that the connection is encrypted."""
         self._print(f"encrypted: {version}, {cipher}")
@@ -207,6 +228,7 @@ class SendJson(SendReport):
                 reply=printable(reply.text),
                 bytes=size,
                 seconds=round(seconds, 6),
+                server=self._server,
             )
         )
 

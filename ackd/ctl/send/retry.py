@@ -1,7 +1,13 @@
 """Whether to try once more, and when."""
 
-from ackd.client.errors import ClientError, RejectedError, TlsError, UnexpectedReplyError
-from ackd.protocol import LASTING_REASONS
+from ackd.client.errors import (
+    ClientError,
+    NoServerError,
+    RejectedError,
+    TlsError,
+    UnexpectedReplyError,
+)
+from ackd.protocol import LASTING_REASONS, NOT_CONNECT
 
 _FIRST, _LONGEST = 0.2, 10.0  # seconds
 
@@ -27,8 +33,13 @@ class Retry:
 
 def _may_pass(error: ClientError) -> bool:
     """Return whether another try may succeed: a server that is full now may have room then."""
+    if isinstance(error, NoServerError):
+        return any(_may_pass(each) for _, each in error.failures)
     if isinstance(error, RejectedError):
         return not any(map(error.gives_reason, LASTING_REASONS))
-    if isinstance(error, TlsError):  # a certificate or a setting stays as it is
-        return error.end is not None
+    if isinstance(error, TlsError):
+        said = error.fault.said
+        if said.startswith(NOT_CONNECT):  # an ackd rejects a client before the handshake
+            return _may_pass(RejectedError(said))
+        return error.end is not None  # a certificate or a setting stays as it is
     return not isinstance(error, UnexpectedReplyError)

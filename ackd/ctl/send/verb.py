@@ -6,9 +6,10 @@ import select
 import sys
 from time import sleep
 
-from ackd.client.addresses import Destination
+from ackd.client.addresses import Destination, Order
 from ackd.client.errors import (
     ClientError,
+    NoServerError,
     RejectedError,
     UnexpectedReplyError,
     UnknownOutcomeError,
@@ -33,6 +34,7 @@ examples:
   ackctl send --host 192.168.150.1 "this data will send to server!"
   ackctl send --host 192.168.150.1 --file readings.txt
   tail -f /var/log/app.log | ackctl send --host 192.168.150.1 --retry 9 -
+  ackctl send --host ackd1.example.org --host ackd2.example.org "hello"
 
 exit status:
     0  every payload was acknowledged: its record is in the server's journal
@@ -48,7 +50,7 @@ exit status:
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of the verb."""
-    add_server_options(parser)
+    add_server_options(parser, several=True)
     option = parser.add_argument
     option(
         "--retry",
@@ -135,9 +137,10 @@ def _try(
     destination: Destination, retry: Retry, lines: Lines, report: SendReport
 ) -> tuple[Status, str] | None:
     """Send, with as many attempts as allowed; return the last error if all of them failed."""
+    order = Order()
     while True:
         try:
-            _send(destination, lines, report, retry)
+            _send(destination, order, lines, report, retry)
             return None
         except ClientError as error:
             status, problem = _failed(error, destination, report)
@@ -175,6 +178,9 @@ def _failed(error: ClientError, destination: Destination, report: SendReport) ->
     """Report an error; return the exit status, and the problem as a sentence."""
     if isinstance(error, RejectedError):
         report.greeted(error.said)
+    if isinstance(error, NoServerError):
+        for server, each in error.failures:
+            report.passed_over(server, each)
     if isinstance(error, UnexpectedReplyError) and not destination.greeted:
         report.disbelieve()
     if not report.unknown:
@@ -183,12 +189,17 @@ def _failed(error: ClientError, destination: Destination, report: SendReport) ->
     return Status.UNKNOWN, f"unknown: {error}" if unknown else describe_failure(error)
 
 
-def _send(destination: Destination, lines: Lines, report: SendReport, retry: Retry) -> None:
+def _send(
+    destination: Destination, order: Order, lines: Lines, report: SendReport, retry: Retry
+) -> None:
     """Send the lines over one connection; raises ClientError."""
-    report.connecting(printable_host(destination.host), destination.port)
+    report.connecting(" or ".join(map(printable_host, destination.hosts)), destination.port)
     report.flush()
-    session: Session[SendPayload] = open_session(destination)
+    session: Session[SendPayload] = open_session(destination, order)
     try:
+        for address, failure in session.transport.passed_over.items():
+            report.passed_over(str(address), failure)
+        report.connected(str(session.transport.address), destination)
         if tls := session.transport.tls:
             report.encrypted(tls.version, tls.cipher)
         if destination.greeted:
@@ -198,6 +209,8 @@ def _send(destination: Destination, lines: Lines, report: SendReport, retry: Ret
         report.flush()
         session.finish()
     except ClientError as error:
+        if session.transport.unanswered or not _only_closed(error):
+            order.note_failure(session.transport.address)
         # A server that rejects a client records none of its payloads.
         lines.put_back(session.close(), unconfirmed=not isinstance(error, RejectedError))
         raise

@@ -9,8 +9,16 @@ from time import monotonic
 
 import pytest
 
-from ackd.client.addresses import Destination, SocketAddress, connect, race, resolve
+from ackd.client.addresses import (
+    Destination,
+    Order,
+    SocketAddress,
+    race,
+    resolve,
+    usable,
+)
 from ackd.client.errors import NotReachedError, Unreached
+from ackd.client.opening import open_to
 from ackd.client.waiting import Awaited, Steps, run
 from tests.support.obstacle import needs_localhost
 
@@ -170,7 +178,7 @@ def test_the_error_has_the_facts(addresses: Addresses) -> None:
     assert isinstance(port, int)
     destination = Destination("ackd.example", port, FOREVER)
     with pytest.raises(NotReachedError) as caught:
-        run(connect(destination, [refusing]))
+        run(open_to(destination, [refusing], Order()))
     error = caught.value
     assert (error.missing, error.host, error.port) == (Unreached.CONNECTION, "ackd.example", port)
     assert isinstance(error.cause, OSError)
@@ -184,9 +192,10 @@ def test_only_addresses_of_the_family_of_the_source_are_tried(
     both = {family: addresses.good(family) for family in (socket.AF_INET, socket.AF_INET6)}
     family = socket.AF_INET6 if ":" in source else socket.AF_INET
     destination = Destination("ackd.example", 1, FOREVER, source)
-    assert connected(connect(destination, list(both.values()))) == both[family]
+    assert [each for each in both.values() if usable(each, destination)] == [both[family]]
+    others = [each for each in both.values() if each.family != family]
     with pytest.raises(NotReachedError) as caught:
-        run(connect(destination, [each for each in both.values() if each.family != family]))
+        run(open_to(destination, others, Order()))
     assert caught.value.missing is Unreached.FAMILY
 
 
@@ -196,10 +205,22 @@ def test_only_addresses_of_the_wanted_family_are_tried(
 ) -> None:
     both = {each: addresses.good(each) for each in (socket.AF_INET, socket.AF_INET6)}
     destination = Destination("ackd.example", 1, FOREVER, family=family)
-    assert connected(connect(destination, list(both.values()))) == both[family]
+    assert [each for each in both.values() if usable(each, destination)] == [both[family]]
+    others = [each for each in both.values() if each.family != family]
     with pytest.raises(NotReachedError) as caught:
-        run(connect(destination, [each for each in both.values() if each.family != family]))
+        run(open_to(destination, others, Order()))
     assert caught.value.missing is Unreached.FAMILY
+
+
+def test_addresses_that_have_failed_come_last() -> None:
+    one, two, three = (SocketAddress(socket.AF_INET, (name, 7)) for name in ("a", "b", "c"))
+    order = Order()
+    assert order.of([one, two, three, two]) == [one, two, three]
+    order.note_failure(one)
+    order.note_failure(two)
+    assert order.of([one, two, three]) == [three, one, two]
+    order.note_failure(one)
+    assert order.of([one, two]) == [two, one]
 
 
 @needs_localhost

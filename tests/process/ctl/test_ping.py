@@ -126,7 +126,7 @@ def test_json_is_an_object_a_payload_then_one_for_all(start: StartDaemon) -> Non
         assert payload.pop("seconds") > 0
         assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}[+-]\d\d:\d\d", payload["time"])
         del payload["time"]
-    answer = {"verdict": "acknowledged", "reply": ACK.decode().strip()}
+    answer = {"verdict": "acknowledged", "reply": ACK.decode().strip(), "server": "127.0.0.1"}
     assert payloads == [
         {"number": 1, "connection": 1, **answer, "bytes": len(RUN.payload(1))},
         {"number": 2, "connection": 1, **answer, "bytes": len(RUN.payload(2))},

@@ -8,6 +8,7 @@ import socket
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -253,25 +254,35 @@ def test_a_full_server_is_distinguished_from_an_absent_one(start: StartDaemon) -
     assert "`max_connections`" in meaning
 
 
+UNREACHABLE = b"not received: the journal can't be reached\n"
+
+
+def refuse(refusal: bytes, caller: Caller) -> None:
+    """Answer each line so."""
+    caller.send(GREETING)
+    with caller.socket.makefile("rb") as lines:
+        for _ in lines:
+            caller.send(refusal)
+
+
 def test_a_journal_that_can_not_be_reached_is_a_problem_of_the_server(start: StartDaemon) -> None:
     ackd = start("journal_wait: 0")
-    ackd.journal.close()
+    with ackd.peer() as peer:
+        ackd.journal.close()
+        peer.send(b"in vain\n")
+        peer.expect(UNREACHABLE)
     status, line, meaning = failed(ackd.port)
-    assert status == 1
-    assert line == "acknowledged failed: not received: the journal can't be reached"
+    assert (status, line) == (1, "greeted failed: not connect: the journal can't be reached")
     assert meaning.startswith("The path works, but the ackd there can't reach its journal. Ask")
+    with scripted_server(partial(refuse, UNREACHABLE)) as port:
+        status, line, again = failed(port)
+    assert (status, again) == (1, meaning)
+    assert line == "acknowledged failed: not received: the journal can't be reached"
 
 
 def test_a_journal_that_does_not_store_is_a_problem_of_the_server() -> None:
     refusal = b"not received: the journal does not store payloads: Storage=none in /etc/x\n"
-
-    def refuse(caller: Caller) -> None:
-        caller.send(GREETING)
-        with caller.socket.makefile("rb") as lines:
-            for _ in lines:
-                caller.send(refusal)
-
-    with scripted_server(refuse) as port:
+    with scripted_server(partial(refuse, refusal)) as port:
         status, line, meaning = failed(port)
     assert (status, line) == (1, f"acknowledged failed: {refusal.decode().strip()}")
     assert meaning == (

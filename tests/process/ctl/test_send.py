@@ -73,10 +73,10 @@ def test_json_is_an_object_for_each_reply_then_the_counts(start: StartDaemon) ->
     status, out, complaint = send(ackd.port, "--json", "hello", "too long")
     *replies, counts = map(json.loads, out.splitlines())
     assert all(reply.pop("seconds") > 0 for reply in replies)
-    refusal = "not received: longer than 5 bytes"
+    refusal, server = "not received: longer than 5 bytes", {"server": "127.0.0.1"}
     assert replies == [
-        {"number": 1, "verdict": "acknowledged", "reply": THANKS.strip(), "bytes": 5},
-        {"number": 2, "verdict": "refused", "reply": refusal, "bytes": 8},
+        {"number": 1, "verdict": "acknowledged", "reply": THANKS.strip(), "bytes": 5, **server},
+        {"number": 2, "verdict": "refused", "reply": refusal, "bytes": 8, **server},
     ]
     assert counts == {
         "acknowledged": 1,

@@ -164,8 +164,8 @@ def test_a_foreign_client_is_rejected_after_it_has_waited_for_the_journal(
     start: StartDaemon,
 ) -> None:
     ackd = start("journal_wait: 0.1\n")
-    ackd.journal.close()
     with ackd.peer() as first, ackd.peer() as peer:
+        ackd.journal.close()
         first.send(b"hello\n")
         first.expect(b"not received: the journal can't be reached\n")
         peer.send(REQUEST)

@@ -164,8 +164,12 @@ def test_a_header_that_is_cut_off_ends_the_connection(start: StartDaemon) -> Non
 
 @pytest.mark.parametrize(
     ("sent", "reason"),
-    [(b"", EXPECTS_PROXY_HEADER), (b"PROXY ", "wrong PROXY header: it is not whole after 1 s")],
-    ids=["none", "half"],
+    [
+        (b"", EXPECTS_PROXY_HEADER),
+        (b"PROXY ", "wrong PROXY header: it is not whole after 1 s"),
+        (HEADERS["v2"][:-1], "wrong PROXY header: it is not whole after 1 s"),
+    ],
+    ids=["none", "half", "half of v2"],
 )
 def test_a_header_that_is_late_ends_the_connection(
     start: StartDaemon, sent: bytes, reason: str

@@ -458,7 +458,8 @@ def test_half_handshakes_count_for_the_limits_and_disturb_nobody(
     "hello",
     [
         b"\x16\x03\x01\0\x04\x01\x02\x01\x44",  # as many bytes as OpenSSL allows
-        b"\x16\x03\x01\0\x04\x01\0\x40\x01",
+        b"\x16\x03\x01\0\x04\x01\0\x20\x01",
+        b"\x16\x03\x01\x20\x01",
         b"\x16\x03\x01\0\x03\x01\0\0",
         b"\x16\x03\x01\0\0",
     ],
