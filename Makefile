@@ -57,7 +57,8 @@ system: $(VENV)/.test
 # Run long campaigns, simulations and fuzzing, about an hour, and write tests/system/RESULTS.md.
 campaign: $(VENV)/.test
 	ACKD_CAMPAIGN=1 $(VENV)/bin/python -m pytest -rP \
-		tests/system/test_campaigns.py tests/system/test_power.py tests/simulation tests/fuzz
+		tests/system/test_campaigns.py tests/system/test_fleet.py \
+		tests/system/test_power.py tests/simulation tests/fuzz
 
 # Compare ackd with servers in C, other Python servers, Redis and beanstalkd: about ten minutes, as
 # root. Write tests/bench/RESULTS.md and its chart. `bench-quick` takes two minutes, and only prints.

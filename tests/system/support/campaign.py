@@ -23,7 +23,8 @@ Written by `make campaign`. Each row is one campaign in one booted Debian system
 
 {versions}
 
-The system is a container, or a *virtual* machine of QEMU, whose power the campaign cuts.
+The system is a container, or a *virtual* machine of QEMU, whose power the campaign cuts. A *fleet*
+is three containers, and its journal is that of the collector, see ackd-fleet(7).
 
 The table compares the clients' counts with the journal.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -111,9 +112,10 @@ class Fleet:
 
 @contextlib.contextmanager
 def boot_fleet(release: Release, directory: Path) -> Iterator[Fleet]:
-    """Yield three booted machines, whose files are in a directory of this host."""
+    """Yield three booted machines; their files are in a directory of this host until the end."""
     with _client_host() as client, ExitStack() as stack:
         fleet = Fleet(release, client, directory)
+        stack.callback(shutil.rmtree, directory)
         stack.callback(fleet.stop)
         for name in NAMES:
             fleet.start(name)

@@ -10,8 +10,12 @@ group=/sys/fs/cgroup/$name
 
 # Hides the host's /run: nspawn would find the host's systemd there.
 mount -t tmpfs -o mode=755 tmpfs /run
+# FILES outlives the machine, but not this host: nothing waits for its disk. The kernel refuses to use
+# the working directory of a volatile mount again.
+rm -rf "$files/work"
 mkdir -p "$files/upper" "$files/work" /run/root
-mount -t overlay -o "lowerdir=$base,upperdir=$files/upper,workdir=$files/work" overlay /run/root
+mount -t overlay -o "lowerdir=$base,upperdir=$files/upper,workdir=$files/work${4:+,volatile}" \
+    overlay /run/root
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
 ip link set lo up
 
