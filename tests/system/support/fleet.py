@@ -80,7 +80,8 @@ class Fleet:
         return self.machines[name]
 
     def kill(self, name: str) -> None:
-        """Kill all processes of a machine in the same moment."""
+        """Cut the link of a machine, which so closes no connection, and kill all its processes."""
+        self.client.run("ip", "link", "delete", name)
         self._running.pop(name).close()
         del self.machines[name]
 
