@@ -12,7 +12,6 @@ from tests.support.daemon_process import Daemon
 from tests.support.network_host import NetworkHost, run
 
 CLIENT, SERVER = "192.168.151.2", "192.168.150.1"
-WHERE = ("probe", "--host", SERVER)
 
 Found = tuple[int, list[str], dict[str, Any]]
 
@@ -50,12 +49,17 @@ class Network:
 
     def probe(self, *arguments: str, before: tuple[str, ...] = ()) -> Found:
         """Run a probe; return the exit status, the stages that were tried, and the summary."""
-        command = (*WHERE, "--json", *arguments)
+        command = (*_probe(arguments), "--json")
         return found(ackctl(*command, before=(*self.client.shell, *before)))
 
     def probing(self, *arguments: str) -> Ackctl:
         """Start a probe that goes on while the test changes the network."""
-        return Ackctl(*WHERE, *arguments, before=self.client.shell)
+        return Ackctl(*_probe(arguments), before=self.client.shell)
+
+
+def _probe(arguments: tuple[str, ...]) -> tuple[str, ...]:
+    host = () if "--host" in arguments else ("--host", SERVER)
+    return ("probe", *host, *arguments)
 
 
 def found(ended: tuple[int, str, str]) -> Found:
