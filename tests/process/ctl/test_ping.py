@@ -559,9 +559,11 @@ def test_a_line_with_the_date_comes_when_the_day_changes(start: StartDaemon) -> 
 def test_ping_ends_after_its_duration(start: StartDaemon) -> None:
     ackd = start()
     status, out, complaint = ping(ackd.port, "--duration", "0.25", "--interval", "0.1")
-    assert "3 sent, 3 acknowledged, 0 refused, 0 unknown, 0 not sent" in steady(out)
     assert (status, complaint) == (0, "")
-    assert ackd.journal.payloads(4)[-1] == RUN.end(3)
+    counts = re.search(r"([123]) sent, \1 acknowledged, 0 refused, 0 unknown, 0 not sent", out)
+    assert counts  # fewer than three on a host that is too busy
+    sent = int(counts[1])
+    assert ackd.journal.payloads(sent + 1)[-1] == RUN.end(sent)
 
 
 def test_a_duration_in_which_nothing_was_reached_is_a_failure() -> None:
