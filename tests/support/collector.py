@@ -61,10 +61,16 @@ class Node:
 
 
 def _exported(fields: dict[str, bytes]) -> Iterator[bytes]:
-    """Yield fields as in https://systemd.io/JOURNAL_EXPORT_FORMATS/."""
+    """Yield fields as in https://systemd.io/JOURNAL_EXPORT_FORMATS/, and as journalctl does.
+
+    systemd 257 finds the boot only if it is text.
+    """
     for name, value in fields.items():
-        size = struct.pack("<Q", len(value))
-        yield b"%b\n%b%b\n" % (name.encode(), size, value)
+        if value.isascii() and value.decode().isprintable():
+            yield b"%b=%b\n" % (name.encode(), value)
+        else:
+            size = struct.pack("<Q", len(value))
+            yield b"%b\n%b%b\n" % (name.encode(), size, value)
 
 
 def collect(file: Path, entries: Iterable[bytes]) -> None:
