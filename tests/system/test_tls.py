@@ -14,6 +14,7 @@ from ackd.records import Kind
 from tests.support.certificates import Authority, Issued, needs_openssl
 from tests.support.peer import ACK, GREETING, Peer
 from tests.support.project import PROJECT
+from tests.support.readme import tls_commands
 from tests.support.tls import client_context
 
 from .support.base_root import CERTIFICATE_TOOLS, Release
@@ -174,6 +175,21 @@ def test_from_no_certificate_to_mutual_tls_as_in_the_manual(
     server.run("systemctl", "reload", "ackd")
     reason = "not connect: sensor7.example.org is not allowed here\n"
     assert s_client(server, tmp_path, *own) == [reason, ""]
+
+
+def test_from_no_certificate_to_mutual_tls_as_in_readme(server: Machine, tmp_path: Path) -> None:
+    setup, send = tls_commands()
+    done = server.run("sh", "-ec", setup)
+    assert done.stdout == f"{TODO}{LINES}{CLIENTS}"
+    server.put("/etc/ackd.yaml", PLAIN + done.stdout.removeprefix(TODO))
+    server.run("systemctl", "restart", "ackd")
+    for name in ("ca.pem", "sensor7.pem"):
+        (tmp_path / name).write_text(server.run("cat", f"/etc/ssl/ackd/{name}").stdout)
+    words = shlex.split(send.replace("ackctl", f"{sys.executable} -m ackd.ctl"))
+    sent = server.client.run("env", f"--chdir={tmp_path}", *words)
+    assert sent.stdout.encode() == ACK
+    (entry,) = server.journal("-u", "ackd", f"MESSAGE=Buffer: {PAYLOAD}", "-n", "1")
+    assert entry["ACKD_TLS_NAME"] == b"sensor7"
 
 
 def test_a_renewal_as_in_the_manual(server: Machine, own: Issued, authority: Authority) -> None:
