@@ -593,9 +593,9 @@ TLS = f"tls_certificate: {CERTIFICATE}\ntls_key: {KEY}\n"
 SETTINGS = {"half_headers": f"proxy_from: {HOSTILE_ADDRESS}\n"} | dict.fromkeys(TLS_ATTACKS, TLS)
 # MiB that an attack may cost, if they are not 24. OpenSSL needs 46 KiB for a client whose hello has
 # come, and up to 33 KiB for one that is connected, beside a record of 18 KiB that is not whole.
-# There are a thousand clients of one address; five hundred send tiny lines.
-COSTS = {"half_headers": 12, "half_handshakes": 32, "tiny_lines_over_tls": 40}
-COSTS |= {"idle_clients_over_tls": 40, "records_without_payload": 64}
+# There are a thousand clients of one address; five hundred send lines.
+COSTS = {"half_headers": 12, "half_handshakes": 32, "records_without_payload": 64}
+COSTS |= {f"{attack}_over_tls": 40 for attack in ("idle_clients", "never_reading", "tiny_lines")}
 # ackd sees the same payloads with TLS and without.
 ONLY_LONG = {"random_bytes_over_tls", "endless_line_over_tls", "tiny_lines_over_tls"}
 ONLY_LONG |= {"byte_by_byte_over_tls", "idle_clients_over_tls"}
