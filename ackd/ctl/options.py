@@ -131,13 +131,18 @@ def port(text: str) -> int:
 
 def seconds(text: str, most: int = 86400) -> float:
     """Return a number of seconds: more than 0, and at most `most`, a day."""
+    return duration(text, "seconds", most)
+
+
+def duration(text: str, unit: str, most: int) -> float:
+    """Return a number of this unit: more than 0, and at most `most`."""
     try:
         value = float(text)
     except ValueError:
         value = nan
     if not 0 < value <= most:
         raise argparse.ArgumentTypeError(
-            f"{text!r} is not a number of seconds, more than 0 and at most {most}"
+            f"{text!r} is not a number of {unit}, more than 0 and at most {most}"
         )
     return value
 

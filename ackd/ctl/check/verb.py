@@ -10,7 +10,8 @@ import os
 import sys
 from collections.abc import Iterator
 from enum import IntEnum
-from math import inf, nan
+from functools import partial
+from math import inf
 from typing import NoReturn
 
 from ackd.client.errors import ClientError, UnknownOutcomeError
@@ -18,7 +19,7 @@ from ackd.ctl.check.exchange import Exchange, NotAckdError
 from ackd.ctl.exit_status import Status
 from ackd.ctl.failure import describe_failure
 from ackd.ctl.interrupt import UntilInterrupt, exit_status
-from ackd.ctl.options import add_server_options, destination_of
+from ackd.ctl.options import add_server_options, destination_of, duration
 from ackd.ctl.output.figures import milliseconds
 from ackd.ctl.output.streams import Output
 from ackd.ctl.runs.payloads import Run
@@ -43,7 +44,6 @@ exit status:
        of ackctl
   130  Ctrl-C
 """
-_LONGEST = 86400000.0  # milliseconds; a day, as for --timeout
 # Characters of a sentence. NRPE cuts all after 1,024 bytes off, and the performance data with it.
 _SENTENCE = 400
 
@@ -64,7 +64,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(
             f"--{name}",
             metavar="MS",
-            type=_milliseconds,
+            type=partial(duration, unit="milliseconds", most=86400000),
             default=inf,
             help="the most milliseconds that the whole check may take",
         )
@@ -144,16 +144,3 @@ def _line(state: CheckState, sentence: str, *figures: str) -> str:
     if len(said) > _SENTENCE:
         said = f"{said[:_SENTENCE]}..."
     return " | ".join([f"ACKD {state.name}: {said}", *[" ".join(figures)] * bool(figures)])
-
-
-def _milliseconds(text: str) -> float:
-    """Return a number of milliseconds: more than 0, and at most a day."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = nan
-    if not 0 < value <= _LONGEST:
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is not a number of milliseconds, more than 0 and at most {_LONGEST:.0f}"
-        )
-    return value
