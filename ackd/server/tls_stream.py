@@ -115,11 +115,11 @@ class EncryptedStream:
             return False
         if self._failure:  # otherwise only the last answer was left
             self._read_record()
-            if self._context:
-                self._begin(self._context)
-            self._incoming.write(self._record)
-            self._record, self._missing = b"", _HEADER
             try:
+                if self._context:
+                    self._begin(self._context)
+                self._incoming.write(self._record)
+                self._record, self._missing = b"", _HEADER
                 self._tls.do_handshake()
             except ssl.SSLWantReadError:
                 self._flush()
@@ -152,7 +152,6 @@ class EncryptedStream:
         """
         message = self._record[_HEADER : _HEADER + _MESSAGE]
         if len(message) < _MESSAGE or int.from_bytes(message[1:], "big") > _LONGEST_HELLO:
-            self._failure = "the client's hello is too long"
             raise LongHelloError
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
         self._context = None
