@@ -38,7 +38,6 @@ class Commits:
     def __init__(self, loop: Loop, recorder: Recorder, on_change: Callable[[], None]) -> None:
         self.full = False
         self.durations = RecentDurations()
-        self._began = 0.0  # the commit that runs
         self.deadline = self.scheduled = inf
         self._timers = loop.timers
         self._latest = inf  # when the records that wait must be sent

@@ -1,4 +1,4 @@
-"""The status socket: whoever connects to it gets a report of what ackd is doing.
+"""The status socket: a client that connects to it gets a report of what ackd is doing.
 
 As a service, ackd has the socket in its runtime directory, which only root and its own user can
 reach. ackd-status.socket and a proxy of systemd let the group systemd-journal reach it as well.
